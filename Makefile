@@ -1,0 +1,40 @@
+# Set-up is paid once: every target shares one .venv, made on first use from pyproject.toml.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# one thread per process: the small networks run slower on two
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: quickstart test test-all check clean help
+
+help:            ## show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Fortress Arena needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off torch torchvision
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,duel,analysis,equilibrium,serve]'
+	@touch $@
+
+quickstart: $(STAMP)  ## set up, play the first game on real digits, show scoreboard and report
+	$(BIN)/arena run quickstart --log quickstart.db --out out/quickstart
+
+test: $(STAMP)        ## set up and run the tests (under 8 minutes on 2 cores)
+	$(BIN)/python -m pytest
+
+test-all: $(STAMP)    ## the tests that take long as well
+	$(BIN)/python -m pytest -m ''
+
+check: $(STAMP)       ## format, lint, types, layers, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+clean:           ## remove the environment and what it played
+	rm -rf $(VENV) out quickstart.db
