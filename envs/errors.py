@@ -1,0 +1,74 @@
+"""Every error a user of the arena can meet.
+
+ArenaError
+├── QueryError         a query the oracle refuses; nothing was charged
+├── BudgetExhausted    more images than the budget has left; nothing was charged
+├── NotGranted         the threat model does not grant what was asked for
+├── PlayerError        a player broke a rule of the game
+├── DefenceError       a defended answer broke its contract
+├── ScenarioError      a scenario file that cannot be played
+├── UnknownName        a name that nothing is registered under
+├── DataMissing        a data set that is not where it should be
+├── CacheError         a cached file that cannot be trusted or written
+└── LogError           a log that cannot be opened, read or written
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class ArenaError(Exception):
+    """Base of every error that is shown to a user in one line."""
+
+
+class QueryError(ArenaError):
+    """A query was refused: wrong shape, dtype, range, or not finite. Nothing was charged."""
+
+
+class BudgetExhausted(ArenaError):  # noqa: N818 - an end of the episode, not a fault
+    """A query asked for more answers than the budget has left. Nothing was charged."""
+
+
+class NotGranted(ArenaError):  # noqa: N818 - a statement about the threat model
+    """The threat model of this episode does not grant what was asked for."""
+
+
+class PlayerError(ArenaError):
+    """A player broke a rule of the game."""
+
+
+class DefenceError(ArenaError):
+    """A defence served an answer that breaks its contract."""
+
+
+class ScenarioError(ArenaError):
+    """A scenario cannot be played as it is written."""
+
+
+class UnknownName(ArenaError):  # noqa: N818 - reads as the fault it is
+    """Nothing is registered under this name.
+
+    Args:
+        kind: what was looked for, as users call it ("attacker", "network").
+        name: what they wrote.
+        known: the names that exist, for the suggestion.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names)}"
+        super().__init__(f"no {kind} named '{name}'; {hint}")
+        self.kind, self.name = kind, name
+
+
+class DataMissing(ArenaError):  # noqa: N818 - a state of the disk
+    """A data set is not where it should be; the message says what to put where."""
+
+
+class CacheError(ArenaError):
+    """A cached file cannot be trusted, read or written."""
+
+
+class LogError(ArenaError):
+    """A log cannot be opened, read or written."""

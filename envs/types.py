@@ -1,0 +1,89 @@
+"""The values that cross the table between the game and its players."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from envs.errors import NotGranted, QueryError
+
+Labels = Literal["soft", "hard"]
+LatencyMode = Literal["none", "virtual", "wall"]
+
+
+@dataclass(frozen=True, slots=True)
+class ThreatModel:
+    """What the attacker may ask, and what an answer shows.
+
+    Args:
+        num_classes: classes of the victim, K.
+        image_shape: (channels, height, width) of a query.
+        budget: images that may be asked in the whole episode.
+        labels: "soft" serves posteriors, "hard" their one-hot argmax.
+        latency_visible: whether the attacker sees the seconds each answer took.
+    """
+
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    budget: int
+    labels: Labels = "soft"
+    latency_visible: bool = False
+
+
+class Response:
+    """What the oracle answers to one batch.
+
+    Attributes:
+        targets: (n, num_classes) float32, rows sum to 1; one-hot where only labels are granted.
+    """
+
+    __slots__ = ("_latency", "targets")
+
+    def __init__(self, targets: Tensor, latency: Tensor | None = None) -> None:
+        self.targets = targets
+        self._latency = latency
+
+    @property
+    def latency(self) -> Tensor:
+        """Seconds each answer took, (n,) float64; NotGranted where the threat model hides it."""
+        if self._latency is None:
+            raise NotGranted(
+                "this episode shows no latency; set threat.latency to 'virtual' or 'wall'"
+            )
+        return self._latency
+
+
+def harden_labels(posteriors: Tensor) -> Tensor:
+    """Turn (n, K) posteriors into one-hot float32 rows of their argmax; ties go to the lowest."""
+    labels = posteriors.argmax(1, keepdim=True)
+    return torch.zeros_like(posteriors, dtype=torch.float32).scatter_(1, labels, 1.0)
+
+
+def check_images(images: object, shape: tuple[int, int, int]) -> Tensor:
+    """Return the images as a detached (n, c, h, w) float32 tensor, or refuse them.
+
+    Shape and dtype are checked here. Values are checked by `check_values`, because on an
+    accelerator that waits for the device.
+
+    Raises:
+        QueryError: no tensor, another shape or dtype, or an empty batch.
+    """
+    if not isinstance(images, Tensor):
+        raise QueryError(f"expected a torch.Tensor of images, got {type(images).__name__}")
+    if images.ndim != 4 or tuple(images.shape[1:]) != shape:
+        raise QueryError(f"expected images of shape (n, {shape[0]}, {shape[1]}, {shape[2]}), "
+                         f"got {tuple(images.shape)}")  # fmt: skip
+    if images.dtype != torch.float32:
+        raise QueryError(f"expected float32 images in [0, 1], got {images.dtype}")
+    if len(images) == 0:
+        raise QueryError("expected at least one image, got an empty batch")
+    return images.detach()
+
+
+def faulty_values(images: Tensor) -> Tensor:
+    """Tell whether a value is outside [0, 1] or NaN, as a 0-d bool tensor on their device."""
+    return ~((images >= 0) & (images <= 1)).all()
+
+
+VALUE_FAULT = "expected image values in [0, 1], got a value outside it, NaN or infinity"
