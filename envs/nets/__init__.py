@@ -1,0 +1,1 @@
+"""Networks by name: victims, clones, exit heads and generators."""

@@ -1,0 +1,177 @@
+"""A backbone that can stop between its stages, and what every network of the game shares.
+
+A network is a chain of stages and a classifier. An exit head may sit after any stage; an
+executor that knows only this contract can run a batch stage by stage and drop the images that
+have left. Images come in [0, 1]: mean and standard deviation live inside the first stage.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from envs.errors import ScenarioError
+
+_TINY = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a network is built for: everything but its architecture.
+
+    Args:
+        architecture: the registered name.
+        num_classes: K.
+        image_shape: (channels, height, width).
+        mean: per channel, in [0, 1].
+        std: per channel, > 0.
+        params: what the user asked for beyond the name, for the record.
+    """
+
+    architecture: str
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    params: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        return self.image_shape[0]
+
+    @property
+    def size(self) -> int:
+        """The shorter side of an image, in pixels."""
+        return min(self.image_shape[1:])
+
+    @property
+    def tiny(self) -> bool:
+        """Whether images have so few pixels (a side below 20) that a stem must not halve them."""
+        return self.size < _TINY
+
+    def require_size(self, smallest: int, advice: str) -> None:
+        """Refuse images that would shrink to nothing on the way.
+
+        Raises:
+            ScenarioError: a side is shorter than `smallest` pixels; `advice` is the way out.
+        """
+        if self.size < smallest:
+            height, width = self.image_shape[1:]
+            raise ScenarioError(
+                f"network '{self.architecture}' needs images of at least {smallest}x{smallest} "
+                f"pixels, got {height}x{width}; {advice}"
+            )
+
+
+class InputNorm(nn.Module):
+    """Standardises images by channel, out of place.
+
+    Mean and std are saved with the weights, so a checkpoint answers alike wherever it is loaded.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self._values = (tuple(mean), tuple(std))
+        self.register_buffer("mean", torch.empty(len(mean), 1, 1))
+        self.register_buffer("std", torch.empty(len(std), 1, 1))
+        self.reset()
+
+    def reset(self) -> None:
+        """Write the values it was made with (again)."""
+        for buffer, values in zip((self.mean, self.std), self._values, strict=True):
+            buffer.copy_(torch.tensor(values).reshape(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (n, c, h, w) in [0, 1] to zero mean and unit variance over the data set."""
+        return (images - self.mean) / self.std
+
+
+class Staged(nn.Module):
+    """A classifier made of stages.
+
+    Args:
+        plan: classes, image shape, normalisation and name.
+        stages: modules in order; the stem belongs to the first one.
+        widths: channels after each stage.
+        neck: maps the last stage's features to (n, feature width); holds no classifier weight.
+        classifier: maps (n, feature width) to (n, K) logits.
+        family: "resnet", "mobilenet", "densenet", "vgg", "cnn", "mlp" or another.
+        depth: weighted layers as the field counts them: convolutions and linear layers on the
+            longest path, shortcut projections not counted (18 in a ResNet-18).
+        width: the family's base width: channels of the first convolution, growth of a DenseNet,
+            hidden units of a perceptron.
+
+    Attributes:
+        stages: `nn.ModuleList`; the first begins with the input normalisation.
+        widths: channels after each stage, which is the width of its pooled features.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        stages: Sequence[nn.Module],
+        *,
+        widths: Sequence[int],
+        neck: nn.Module,
+        classifier: nn.Module,
+        family: str,
+        depth: int,
+        width: int,
+    ) -> None:
+        super().__init__()
+        first = nn.Sequential(InputNorm(plan.mean, plan.std), stages[0])
+        self.stages = nn.ModuleList([first, *stages[1:]])
+        self.neck, self.classifier = neck, classifier
+        self.plan = plan
+        self.widths = tuple(widths)
+        self.num_classes, self.image_shape = plan.num_classes, plan.image_shape
+        self.architecture, self.params = plan.architecture, dict(plan.params)
+        self.family, self.depth, self.width = family, depth, width
+
+    def pool(self, features: Tensor) -> Tensor:
+        """Average what a stage left over all places: (n, width)."""
+        if features.ndim == 4:
+            return features.mean((2, 3))
+        # (n, tokens, width), or (n, width) as it is
+        return features.mean(1) if features.ndim == 3 else features
+
+    def embed(self, last_features: Tensor) -> Tensor:
+        """Return the classifier's input, (n, feature width), from the last stage's features."""
+        embedded: Tensor = self.neck(last_features)
+        return embedded
+
+    def classify(self, last_features: Tensor) -> Tensor:
+        """Return (n, K) logits from the last stage's features (not pooled)."""
+        logits: Tensor = self.classifier(self.embed(last_features))
+        return logits
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (n, K) logits of (n, c, h, w) images in [0, 1]."""
+        features = images
+        for stage in self.stages:
+            features = stage(features)
+        return self.classify(features)
+
+
+class GlobalPool(nn.Module):
+    """Averages a map over its places: (n, c, h, w) to (n, c)."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the mean over height and width."""
+        return features.mean((2, 3))
+
+
+def scaled(channels: int, factor: float) -> int:
+    """Scale a channel count, at least 1.
+
+    Raises:
+        ScenarioError: the factor is not above 0.
+    """
+    if not factor > 0:
+        raise ScenarioError(f"a network's width factor must be above 0, got {factor}")
+    return max(1, round(channels * factor))

@@ -1,0 +1,170 @@
+"""What each exit costs: counted once per architecture on tensors without data, then cached.
+
+Counted are convolutions, linear layers and attention products (1 MAC = 2 FLOP); normalisation,
+activation and pooling are not. Beside MACs stand the two other terms that explain the time an
+answer takes: the number of kernels launched and the bytes of weights read.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from envs.nets.multi_exit import MultiExit
+from envs.nets.staged import Staged
+
+
+@dataclass(frozen=True, slots=True)
+class ExitProfile:
+    """What one image costs by the exit it leaves at; every field is cumulative, one per exit.
+
+    An image that leaves at exit e has run the backbone up to there and the heads of exits 0 to
+    e; the last exit has run everything.
+
+    Attributes:
+        macs: multiply-accumulates of one image.
+        ops: tensor operations run for a batch, views not counted; on an accelerator, kernels.
+        weight_bytes: bytes of weights and normalisation statistics read for a batch.
+    """
+
+    macs: tuple[int, ...]
+    ops: tuple[int, ...]
+    weight_bytes: tuple[int, ...]
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """MACs by exit relative to the last exit's, in (0, 1]."""
+        return tuple(macs / self.macs[-1] for macs in self.macs)
+
+
+N = TypeVar("N", bound=nn.Module)
+_PROFILES: dict[object, ExitProfile] = {}
+
+
+def profile(network: MultiExit) -> ExitProfile:
+    """Return what each exit of a network costs when serving.
+
+    Counts on the first call for a structure, which takes milliseconds to seconds, and answers
+    from memory afterwards. The network is neither changed nor run.
+    """
+    key = _structure(network)
+    if key not in _PROFILES:
+        _PROFILES[key] = _count(_without_data(network))
+    return _PROFILES[key]
+
+
+def backbone_macs(network: Staged) -> tuple[int, ...]:
+    """Count cumulative MACs of one image after each stage, and after the classifier.
+
+    No head is counted, so that architectures can be compared. Not cached.
+    """
+    bare = _without_data(network)
+    features, macs = _image(bare), []
+    for stage in bare.stages:
+        features, cost = _run(stage, features)
+        macs.append(cost[0])
+    macs.append(_run(bare.classify, features)[1][0])
+    return tuple(accumulate(macs))
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Count weights, as model tables do: parameters, without statistics."""
+    return sum(weights.numel() for weights in network.parameters())
+
+
+class _OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has no types here
+    """Counts operations that compute; views cost nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Any,  # an OpOverload; torch does not export its type
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        self.count += not (func.is_view or func in _FREE)
+        return func(*args, **(kwargs or {}))
+
+
+_FREE = {torch.ops.aten._unsafe_view.default, torch.ops.aten.detach.default}
+
+
+def _count(network: MultiExit) -> ExitProfile:
+    features, rows, trunk = _image(network.backbone), [], (0, 0, 0)
+    answers = (0, 0, 0)
+    for e in range(network.num_exits):
+        features, cost = _run(partial(network.run_segment, e), features)
+        trunk = _add(trunk, (*cost, _segment_bytes(network, e)))
+        _, cost = _run(partial(network.logits, e), features)
+        answers = _add(answers, (*cost, _answer_bytes(network, e)))
+        rows.append(_add(trunk, answers))
+    macs, ops, weight_bytes = zip(*rows, strict=True)
+    return ExitProfile(macs, ops, weight_bytes)
+
+
+def _run(run: Callable[[Tensor], Tensor], features: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """Run a part on tensors without data; return its output and (MACs, operations)."""
+    flops, ops = FlopCounterMode(display=False), _OpCounter()
+    # the operation counter is outermost, so that it sees what the other one passes on
+    with torch.no_grad(), ops, flops:
+        output = run(features)
+    return output, (flops.get_total_flops() // 2, ops.count)
+
+
+def _add(left: tuple[int, int, int], right: tuple[int, int, int]) -> tuple[int, int, int]:
+    return left[0] + right[0], left[1] + right[1], left[2] + right[2]
+
+
+def _segment_bytes(network: MultiExit, e: int) -> int:
+    first, last = network.segments[e]
+    return sum(_bytes(network.backbone.stages[stage]) for stage in range(first, last))
+
+
+def _answer_bytes(network: MultiExit, e: int) -> int:
+    if e == network.num_exits - 1:
+        return _bytes(network.backbone.neck) + _bytes(network.backbone.classifier)
+    return sum(weights.nbytes for weights in network.head(e).served_parameters())
+
+
+def _bytes(module: nn.Module) -> int:
+    tensors: list[Tensor] = [*module.parameters(), *module.buffers()]
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def _image(network: Staged) -> Tensor:
+    return torch.empty(1, *network.image_shape, device="meta")
+
+
+def _without_data(network: N) -> N:
+    """Copy a network's structure in eval mode; its tensors become shapes, no weight is copied."""
+    tensors: list[Tensor] = [*network.parameters(), *network.buffers()]
+    # deepcopy takes what the memo holds for an object instead of copying the object
+    memo: dict[int, object] = {id(tensor): _shape_of(tensor) for tensor in tensors}
+    return copy.deepcopy(network, memo).eval()
+
+
+def _shape_of(tensor: Tensor) -> Tensor:
+    shape = tensor.detach().to("meta")
+    return nn.Parameter(shape, requires_grad=False) if isinstance(tensor, nn.Parameter) else shape
+
+
+def _structure(network: MultiExit) -> object:
+    """Describe all that the cost depends on: layers with their settings, shapes and dtypes."""
+    tensors: list[Tensor] = [*network.parameters(), *network.buffers()]
+    return (
+        network.image_shape,
+        network.exit_stages,
+        repr(network),
+        tuple((tuple(tensor.shape), tensor.dtype) for tensor in tensors),
+    )
