@@ -1,0 +1,171 @@
+"""Open a database for the log: addresses, SQLite's settings, and who may write when.
+
+SQLite runs in WAL mode: readers never wait, one writer at a time. Write transactions begin with
+BEGIN IMMEDIATE, because a transaction that reads first and writes later is refused at once when
+another process wrote in between, however long the busy timeout is.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
+
+from arena.log.faults import ANOTHER
+from arena.log.jsontext import to_json
+from envs.errors import LogError
+
+
+class Address(NamedTuple):
+    """Say where a log is: the URL, the name to show, and the file, where it is one."""
+
+    url: URL
+    where: str
+    path: Path | None
+
+
+def resolve(target: str | Path) -> Address:
+    """Read a path or an SQLAlchemy URL.
+
+    Raises:
+        LogError: it has a scheme, but is no URL that SQLAlchemy can read.
+    """
+    if isinstance(target, Path) or "://" not in target:
+        path = Path(target)
+        return Address(URL.create("sqlite", database=str(path)), str(path), path)
+    try:
+        url = make_url(target)
+    except ArgumentError as error:
+        raise LogError(
+            f"'{target}' is no database URL; give a path, or driver://host/db"
+        ) from error
+    if url.drivername in ("postgres", "postgresql"):
+        url = url.set(drivername="postgresql+psycopg")
+    where = url.render_as_string(hide_password=True)
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        return Address(url, where, None)
+    return Address(url, where, Path(url.database or ""))
+
+
+def check_file(path: Path, where: str, *, create: bool, read_only: bool) -> None:
+    """Refuse a path that no log can lie at, before SQLite says so in fewer words.
+
+    Raises:
+        LogError: a folder, a missing file that may not be made, a missing or closed folder.
+    """
+    if path.is_dir():
+        raise LogError(f"log {where} is a folder; name a file in it, as in {path / 'arena.db'}")
+    if path.exists():
+        if not read_only and not os.access(path, os.W_OK):
+            raise LogError(f"log {where} may not be written; open it read-only, {ANOTHER}")
+        return
+    if read_only or not create:
+        raise LogError(f"there is no log at {where}; play with 'arena run' first, {ANOTHER}")
+    if not path.parent.is_dir():
+        raise LogError(f"there is no folder {path.parent} to hold a log; make it, {ANOTHER}")
+    if not os.access(path.parent, os.W_OK):
+        raise LogError(
+            f"the folder {path.parent} may not be written; {ANOTHER.removeprefix('or ')}"
+        )
+
+
+def _read_only_url(path: Path) -> URL:
+    """Open without the right to write, even where nobody may write beside the file.
+
+    Reading in WAL mode needs a file for shared memory next to the log. In a folder that is closed
+    to us there can be none, and no other process that writes either, unless a WAL lies there.
+    """
+    query = {"mode": "ro", "uri": "true"}
+    wal = path.with_name(path.name + "-wal")
+    if not os.access(path.parent, os.W_OK) and not wal.exists():
+        query["immutable"] = "1"
+    return URL.create("sqlite", database=f"file:{quote(str(path.absolute()))}", query=query)
+
+
+def connect(address: Address, *, read_only: bool, busy_seconds: float) -> Engine:
+    """Make the engine; nothing is opened yet, except that the driver is imported.
+
+    Raises:
+        LogError: no such kind of database, or its driver is not installed.
+    """
+    url = address.url
+    if read_only and address.path is not None:
+        url = _read_only_url(address.path)
+    try:
+        if url.get_backend_name() != "sqlite":
+            options = {"postgresql_readonly": True} if read_only else {}
+            return create_engine(
+                url, json_serializer=to_json, pool_pre_ping=True, execution_options=options
+            )
+        # A database in memory lives as long as its one connection.
+        pool = None if address.path is not None else StaticPool
+        engine = create_engine(url, json_serializer=to_json, poolclass=pool)
+    except (ModuleNotFoundError, NoSuchModuleError) as error:
+        hint = " (pip install 'fortress-arena[postgres]')" if "postgres" in url.drivername else ""
+        raise LogError(f"log {address.where} needs a driver: {error}{hint}") from error
+    _settle(engine, busy_seconds)
+    return engine
+
+
+def _settle(engine: Engine, busy_seconds: float) -> None:
+    """Give every SQLite connection its settings, and take over when transactions begin."""
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None  # the driver would begin later than we mean
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {round(busy_seconds * 1000)}")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute("PRAGMA synchronous = NORMAL")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begun(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("arena_writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """Open one write transaction: committed at the end, undone by an exception."""
+    with engine.connect() as connection:
+        connection = connection.execution_options(arena_writes=True)
+        with connection.begin():
+            yield connection
+
+
+def use_wal(engine: Engine, busy_seconds: float) -> None:
+    """Switch an SQLite file to write-ahead logging, once for its life.
+
+    SQLite does not wait for a lock here, whatever the busy timeout; so we do. File systems without
+    shared memory stay with their journal, which is slower and still correct.
+    """
+    deadline = time.monotonic() + busy_seconds
+    while True:
+        try:
+            return _ask_for_wal(engine)
+        except Exception as error:
+            busy = getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY")
+            if not busy or time.monotonic() > deadline:
+                raise OperationalError("PRAGMA journal_mode", None, error) from error
+            time.sleep(0.02)
+
+
+def _ask_for_wal(engine: Engine) -> None:
+    """Look first, and ask outside a transaction, where alone SQLite grants it."""
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode")
+        if cursor.fetchone() != ("wal",):
+            cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.close()
+    finally:
+        connection.close()

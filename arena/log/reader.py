@@ -1,0 +1,183 @@
+"""Read a log: find episodes, list what was measured, ask whether a plan was played already."""
+
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, select
+
+from arena.log.faults import explained
+from arena.log.rows import (
+    ArtifactRow,
+    CheckpointRow,
+    Choice,
+    EpisodeFilter,
+    EpisodeRow,
+    EventRow,
+    InferenceRow,
+    RoundRow,
+    RunRow,
+)
+from arena.log.tables import Artifact, Checkpoint, Episode, Event, Inference, Round, Run
+from envs.errors import LogError, UnknownName
+
+# What explains an episode, but fills no table.
+_LONG = ("plan", "attacker_params", "defender_params", "versions")
+# How many of the newest ids are looked through for a suggestion.
+_RECENT = 1000
+
+
+_Row = TypeVar(
+    "_Row", RunRow, EpisodeRow, RoundRow, CheckpointRow, InferenceRow, EventRow, ArtifactRow
+)
+
+
+def narrow(
+    query: Select[*tuple[object, ...]], which: EpisodeFilter | None
+) -> Select[*tuple[object, ...]]:
+    """Add a filter to a query over the episode table: conditions, order and limit."""
+    which = which or EpisodeFilter()
+    column = Episode.table().c
+    choices: tuple[tuple[ColumnElement[str], Choice], ...] = (
+        (column.scenario_name, which.scenario),
+        (column.attacker, which.attacker),
+        (column.defender, which.defender),
+        (column.status, which.status),
+        (column.run_id, which.run),
+        (column.kind, which.kind),
+        (column.plan_hash, which.plan_hash),
+    )
+    for chosen, choice in choices:
+        if choice is not None:
+            query = query.where(chosen.in_(choice if isinstance(choice, tuple) else (choice,)))
+    if which.seed is not None:
+        query = query.where(column.seed == which.seed)
+    if which.id_prefix:
+        query = query.where(column.id.startswith(which.id_prefix.lower(), autoescape=True))
+    if which.since is not None:
+        query = query.where(column.started >= which.since)
+    order = (column.started, column.id)
+    query = query.order_by(*(key.desc() if which.newest_first else key for key in order))
+    return query if which.limit is None else query.limit(which.limit)
+
+
+def _columns(
+    kind: type[_Row], table: Table, *, without: tuple[str, ...] = ()
+) -> Select[*tuple[object, ...]]:
+    """Select the columns that a row class has fields for, but for some."""
+    names = [field.name for field in fields(kind) if field.name not in without]
+    return select(*(table.c[name] for name in names))
+
+
+class LogReader:
+    """Answer questions about a log; `arena.log.store.Log` is one that also writes.
+
+    Attributes:
+        where: the log as the user named it, without passwords.
+        engine: for statements of one's own.
+    """
+
+    def __init__(self, engine: Engine, where: str) -> None:
+        self.engine = engine
+        self.where = where
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with explained(self.where), self.engine.connect() as connection:
+            yield connection
+
+    def _read(
+        self, kind: type[_Row], query: Select[*tuple[object, ...]], *, empty: tuple[str, ...] = ()
+    ) -> list[_Row]:
+        """Run a query over the columns of a row class and build the rows, some fields as {}."""
+        with self._reading() as connection:
+            result = connection.execute(query)
+            names = list(result.keys())
+            rows: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in result]
+        for row in rows:
+            row.update((name, {}) for name in empty)
+        return [kind(**row) for row in rows]
+
+    def _of_episode(self, kind: type[_Row], table: Table, *, id: str, order: str) -> list[_Row]:
+        query = _columns(kind, table).where(table.c.episode_id == id).order_by(table.c[order])
+        return self._read(kind, query)
+
+    def runs(self) -> list[RunRow]:
+        """List all runs, the newest first."""
+        table = Run.table()
+        query = _columns(RunRow, table).order_by(table.c.created.desc(), table.c.id)
+        return self._read(RunRow, query)
+
+    def episodes(
+        self, which: EpisodeFilter | None = None, *, brief: bool = False
+    ) -> list[EpisodeRow]:
+        """List the episodes a filter lets through; all of them, the newest first, without one.
+
+        Args:
+            which: the filter.
+            brief: leave plan, parameters and versions empty; a long list comes twice as fast.
+        """
+        without = _LONG if brief else ()
+        query = narrow(_columns(EpisodeRow, Episode.table(), without=without), which)
+        return self._read(EpisodeRow, query, empty=without)
+
+    def episode(self, id: str) -> EpisodeRow:
+        """Find one episode by its id or by a beginning of it that no other shares.
+
+        Raises:
+            UnknownName: none begins so; the message suggests the nearest.
+            LogError: several begin so, or the log is empty.
+        """
+        wanted = id.strip().lower()
+        # Eleven are enough to find the exact one among, or to name some of, the ambiguous.
+        found = self.episodes(EpisodeFilter(id_prefix=wanted, limit=11)) if wanted else []
+        exact = [row for row in found if row.id == wanted]
+        if exact or len(found) == 1:
+            return (exact or found)[0]
+        if not found:
+            raise self._no_episode(id)
+        names = ", ".join(row.id for row in found[:5])
+        raise LogError(
+            f"'{id}' begins the ids of {'more than 10' if len(found) > 10 else len(found)} "
+            f"episodes ({names}{', ...' if len(found) > 5 else ''}); give more digits"
+        )
+
+    def _no_episode(self, id: str) -> LogError | UnknownName:
+        """Say that there is none, and which might be meant."""
+        column = Episode.table().c
+        with self._reading() as connection:
+            query = select(column.id).order_by(column.started.desc()).limit(_RECENT)
+            recent = list(connection.execute(query).scalars())
+        if not recent:
+            return LogError(f"log {self.where} holds no episodes; play some with 'arena run'")
+        close = difflib.get_close_matches(id, recent, n=1, cutoff=0.5)
+        return UnknownName("episode", id, close or recent[:5])
+
+    def finished(self, plan_hash: str) -> EpisodeRow | None:
+        """Find the newest successful episode of a plan, so that it need not be played again."""
+        which = EpisodeFilter(plan_hash=plan_hash, status="success", limit=1)
+        return next(iter(self.episodes(which)), None)
+
+    def rounds(self, id: str) -> list[RoundRow]:
+        """List an episode's buckets of rounds in order; empty for an id that is not there."""
+        return self._of_episode(RoundRow, Round.table(), id=id, order="bucket")
+
+    def checkpoints(self, id: str) -> list[CheckpointRow]:
+        """List an episode's measurements in order."""
+        return self._of_episode(CheckpointRow, Checkpoint.table(), id=id, order="index")
+
+    def inferences(self, id: str) -> list[InferenceRow]:
+        """List what the attacker said about the victim, in order."""
+        return self._of_episode(InferenceRow, Inference.table(), id=id, order="id")
+
+    def artifacts(self, id: str) -> list[ArtifactRow]:
+        """List an episode's files in order."""
+        return self._of_episode(ArtifactRow, Artifact.table(), id=id, order="id")
+
+    def events(self, id: str | None = None) -> list[EventRow]:
+        """List an episode's events in order; without an id, those of the log as a whole."""
+        table = Event.table()
+        whose = table.c.episode_id.is_(None) if id is None else table.c.episode_id == id
+        return self._read(EventRow, _columns(EventRow, table).where(whose).order_by(table.c.id))

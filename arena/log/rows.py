@@ -1,0 +1,314 @@
+"""The values that go into the log and come out of it: plain Python, frozen.
+
+`...Record` is what a caller states when something begins, `...Row` is what lies in the log.
+Nothing here knows a database or a tensor.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+Ending = Literal["success", "cancelled", "error"]
+Status = Literal["started", "success", "cancelled", "error"]
+Kind = Literal["play", "what-if"]
+
+JsonMap = Mapping[str, object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """State what one call of the program is about to play.
+
+    Attributes:
+        command: the command line, or the name of the function that was called.
+        scenario_name: name of the scenario file's scenario.
+        scenario_text: the file as it was read, with its overrides applied.
+        versions: package name to version.
+        git_commit: commit of the caller's working tree, where there is one.
+        git_dirty: the tree had changes that are in no commit.
+        host: name of the machine; the store fills in its own where None.
+        device: the device asked for ("cpu", "cuda:0 NVIDIA H200").
+        python: version of the interpreter; the store fills in its own where None.
+    """
+
+    command: str
+    scenario_name: str
+    scenario_text: str = ""
+    versions: JsonMap = field(default_factory=dict)
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+    host: str | None = None
+    device: str | None = None
+    python: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRow(RunRecord):
+    """Hold one run as it lies in the log. `created` is in UTC."""
+
+    id: str
+    created: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeRecord:
+    """State what one episode is about to play.
+
+    Attributes:
+        scenario_name: the scenario the episode belongs to.
+        plan_hash: content hash of everything that bears on the result.
+        plan: the settings of this one episode, fully resolved.
+        seed: the seed of all its streams.
+        attacker: name of the attacker, as the scoreboard shows it.
+        attacker_params: its parameters.
+        defender: name of the defender.
+        defender_params: its parameters.
+        victim: name of the victim's network.
+        clone: name of the clone's network.
+        data: name of the data set.
+        kind: "play", or "what-if" for a replay with something changed.
+        versions: package name to version.
+        git_commit: commit of the caller's working tree, where there is one.
+        device: the device it runs on.
+    """
+
+    scenario_name: str
+    plan_hash: str
+    plan: JsonMap
+    seed: int
+    attacker: str
+    defender: str
+    victim: str
+    clone: str
+    data: str
+    attacker_params: JsonMap = field(default_factory=dict)
+    defender_params: JsonMap = field(default_factory=dict)
+    kind: Kind = "play"
+    versions: JsonMap = field(default_factory=dict)
+    git_commit: str | None = None
+    device: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutcomeRow:
+    """Hold what an episode came to. Whatever was not measured stays None.
+
+    Accuracies, agreements and shares lie in [0, 1]; distortions are L1 distances between served
+    and clean posteriors in [0, 2]; compute is multiply-accumulates (MACs) per query.
+
+    Attributes:
+        budget: images the attacker was granted.
+        queries_used: images it asked for.
+        attack_answered: its images that were answered.
+        benign_answered: images of honest users that were answered.
+        clone_accuracy: the clone on the held-out test set.
+        clone_fidelity: how often the clone agrees with the undefended victim.
+        victim_accuracy: the undefended victim on the test set.
+        served_accuracy: the served answers of benign traffic against the labels.
+        served_agreement: how often a served answer names the undefended victim's class.
+        distortion_mean: mean distance on the in-distribution test set.
+        distortion_p95: its 95th percentile.
+        attack_macs_mean: mean compute of an attacker's query.
+        benign_macs_mean: mean compute of an honest query.
+        full_macs: compute of the whole network on one image.
+        attack_compute_share: attack_macs_mean / full_macs.
+        benign_compute_share: benign_macs_mean / full_macs.
+        attack_seconds_mean: mean latency of an attacker's query.
+        benign_seconds_mean: mean latency of an honest query.
+        energy_joules: energy of the serving device, where a meter exists.
+        harden_seconds: what hardening the victim took (0 from the cache).
+        query_digest: digest of all queries, for replay.
+        answer_digest: digest of all answers, for replay.
+    """
+
+    budget: int | None = None
+    queries_used: int | None = None
+    attack_answered: int | None = None
+    benign_answered: int | None = None
+    clone_accuracy: float | None = None
+    clone_fidelity: float | None = None
+    victim_accuracy: float | None = None
+    served_accuracy: float | None = None
+    served_agreement: float | None = None
+    distortion_mean: float | None = None
+    distortion_p95: float | None = None
+    attack_macs_mean: float | None = None
+    benign_macs_mean: float | None = None
+    full_macs: int | None = None
+    attack_compute_share: float | None = None
+    benign_compute_share: float | None = None
+    attack_seconds_mean: float | None = None
+    benign_seconds_mean: float | None = None
+    energy_joules: float | None = None
+    harden_seconds: float | None = None
+    query_digest: str | None = None
+    answer_digest: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeRow(EpisodeRecord, OutcomeRow):
+    """Hold one episode as it lies in the log: its plan, its fate and its outcome in one row.
+
+    Attributes:
+        id: 12 hexadecimal digits, the digest of run and plan.
+        run_id: the run that played it.
+        status: "started" until it ends; the next open of the log marks the dead.
+        error: one line, where the status is "error".
+        started: UTC.
+        finished: UTC, None while it runs and for the dead.
+        wall_seconds: from begin to finish.
+        pid: process that plays it.
+        host: machine it runs on.
+        process_started: seconds since the epoch at which that process began.
+    """
+
+    id: str
+    run_id: str
+    status: Status
+    error: str | None
+    started: datetime
+    finished: datetime | None
+    wall_seconds: float | None
+    pid: int
+    host: str
+    process_started: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundRow:
+    """Sum up a bounded bucket of consecutive rounds.
+
+    Attributes:
+        bucket: number of the bucket, from 0, unique in its episode.
+        first_round: number of its first round.
+        rounds: how many rounds it sums up.
+        attack_answered: images answered to the attacker.
+        benign_answered: images answered to honest users.
+        queries_used: the ledger after its last round (cumulative).
+        attack_exits: attacker's images per exit.
+        benign_exits: honest images per exit.
+        attack_macs: compute spent on the attacker, in MACs.
+        benign_macs: compute spent on honest users, in MACs.
+        attack_seconds: sum of latencies towards the attacker.
+        benign_seconds: sum of latencies towards honest users.
+        benign_correct: honest images answered with their label's class.
+        query_digest: digest of the bucket's queries.
+        answer_digest: digest of the bucket's answers.
+        countermeasure: the defender's knobs in the bucket's last round.
+    """
+
+    bucket: int
+    first_round: int
+    rounds: int
+    attack_answered: int
+    benign_answered: int
+    queries_used: int
+    attack_exits: tuple[int, ...] = ()
+    benign_exits: tuple[int, ...] = ()
+    attack_macs: int = 0
+    benign_macs: int = 0
+    attack_seconds: float | None = None
+    benign_seconds: float | None = None
+    benign_correct: int = 0
+    query_digest: str | None = None
+    answer_digest: str | None = None
+    countermeasure: JsonMap | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointRow:
+    """Hold one measurement along the budget.
+
+    Attributes:
+        index: number of the checkpoint, from 0, unique in its episode.
+        queries_used: the ledger at the measurement.
+        clone_accuracy: in [0, 1], where the referee measured it.
+        clone_fidelity: in [0, 1], agreement with the undefended victim.
+        wall_seconds: since the episode began.
+        metrics: whatever else was measured, by name.
+    """
+
+    index: int
+    queries_used: int
+    wall_seconds: float
+    clone_accuracy: float | None = None
+    clone_fidelity: float | None = None
+    metrics: JsonMap = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceRow:
+    """Hold one thing the attacker says about the victim, beside the truth.
+
+    Attributes:
+        attribute: what it is about ("family", "depth", "exits").
+        inferred: what the attacker says, any JSON value.
+        truth: what is the case.
+        correct: the referee's verdict; None where nothing is to compare.
+        confidence: the attacker's own, in [0, 1].
+    """
+
+    attribute: str
+    inferred: object
+    truth: object = None
+    correct: bool | None = None
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRow:
+    """Hold one thing that happened. `time` is in UTC."""
+
+    time: datetime
+    kind: str
+    message: str
+    queries_used: int | None = None
+    data: JsonMap = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactRow:
+    """Point at a file that belongs to an episode.
+
+    Attributes:
+        kind: what it is ("clone-weights", "sample-queries").
+        path: where it lies.
+        sha256: of its content, hexadecimal.
+        bytes: its size.
+        meta: whatever a reader needs to make sense of it.
+    """
+
+    kind: str
+    path: str
+    sha256: str
+    bytes: int
+    meta: JsonMap = field(default_factory=dict)
+
+
+Choice = str | tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeFilter:
+    """Say which episodes are meant. What is None does not narrow; a tuple means "one of these".
+
+    Attributes:
+        id_prefix: beginning of the episode's id.
+        since: started at this moment or later; needs a time zone.
+        limit: at most so many, the newest (or oldest) ones.
+        newest_first: order by start, descending.
+    """
+
+    scenario: Choice = None
+    attacker: Choice = None
+    defender: Choice = None
+    status: Choice = None
+    run: Choice = None
+    kind: Choice = None
+    plan_hash: Choice = None
+    seed: int | None = None
+    id_prefix: str | None = None
+    since: datetime | None = None
+    limit: int | None = None
+    newest_first: bool = True

@@ -1,0 +1,192 @@
+"""The log itself: open it, write episodes into it, read them back.
+
+    with Log.open("arena.db") as log:
+        run_id = log.begin_run(RunRecord(command="arena run x.toml", scenario_name="x"))
+        writer = log.begin_episode(run_id, EpisodeRecord(...))
+        writer.checkpoint(CheckpointRow(index=0, queries_used=256, wall_seconds=0.1))
+        writer.flush()
+        writer.finish("success", OutcomeRow(clone_accuracy=0.71))
+        log.episodes(EpisodeFilter(status="success"))
+
+A log serves many threads, and each process opens its own (connections do not survive a fork).
+"""
+
+import hashlib
+import os
+import platform
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import Connection, Engine, insert, select
+
+from arena.log import engine as engines
+from arena.log import processes, schema
+from arena.log.faults import ANOTHER, explained
+from arena.log.reader import LogReader
+from arena.log.rows import EpisodeRecord, EventRow, RunRecord
+from arena.log.tables import Episode, Event, Run
+from arena.log.writer import EpisodeWriter
+from envs.errors import LogError
+
+DEFAULT = "arena.db"
+BUSY_SECONDS = 30.0
+
+
+def default_url() -> str:
+    """Name the log to use when none is named: `ARENA_LOG`, or arena.db in this folder."""
+    return os.environ.get("ARENA_LOG") or DEFAULT
+
+
+def episode_id(run_id: str, plan_hash: str) -> str:
+    """Name an episode: 12 hexadecimal digits that run and plan determine."""
+    return hashlib.sha256(f"{run_id}/{plan_hash}".encode()).hexdigest()[:12]
+
+
+class Log(LogReader):
+    """Keep what was played. Open one with `Log.open`, in a `with` statement or with `close`.
+
+    Reading is in `LogReader`.
+
+    Attributes:
+        read_only: writing raises LogError.
+    """
+
+    def __init__(self, engine: Engine, where: str, *, read_only: bool) -> None:
+        super().__init__(engine, where)
+        self.read_only = read_only
+
+    @classmethod
+    def open(
+        cls,
+        url_or_path: str | Path | None = None,
+        *,
+        create: bool = True,
+        read_only: bool = False,
+        busy_seconds: float = BUSY_SECONDS,
+    ) -> Self:
+        """Open a log, bring its tables up to date, and mark what dead processes left behind.
+
+        Args:
+            url_or_path: a file, or any SQLAlchemy URL; `default_url()` where None.
+            create: make the log where there is none.
+            read_only: neither make, migrate, mark nor write anything.
+            busy_seconds: how long to wait for another writer (SQLite).
+
+        Raises:
+            LogError: it cannot be opened, is no log, or is newer than this program.
+        """
+        address = engines.resolve(url_or_path or default_url())
+        if address.path is not None:
+            engines.check_file(address.path, address.where, create=create, read_only=read_only)
+        engine = engines.connect(address, read_only=read_only, busy_seconds=busy_seconds)
+        log = cls(engine, address.where, read_only=read_only)
+        try:
+            log._prepare(create=create, busy_seconds=busy_seconds)
+        except BaseException:
+            log.close()
+            raise
+        return log
+
+    def _prepare(self, *, create: bool, busy_seconds: float) -> None:
+        """Check, migrate and tidy up."""
+        with explained(self.where):
+            if not create and not self._holds_a_log():
+                raise LogError(f"{self.where} holds no arena log; {ANOTHER.removeprefix('or ')}")
+            if self.engine.dialect.name == "sqlite" and not self.read_only:
+                engines.use_wal(self.engine, busy_seconds)
+            schema.prepare(self.engine, self.where, read_only=self.read_only)
+        if not self.read_only:
+            self._mark_dead()
+
+    def _holds_a_log(self) -> bool:
+        with self.engine.connect() as connection:
+            return schema.version(connection) is not None
+
+    def _mark_dead(self) -> None:
+        """Mark the episodes of dead writers; take the write lock only when there are any."""
+        with self._reading() as connection:
+            dead = processes.find_dead(connection)
+        if dead:
+            with self._writing() as connection:
+                processes.mark_dead(connection)
+
+    def close(self) -> None:
+        """Close all connections. What a writer has not flushed is lost."""
+        self.engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        if self.read_only:
+            raise LogError(f"log {self.where} was opened read-only; nothing was written")
+        with explained(self.where), engines.transaction(self.engine) as connection:
+            yield connection
+
+    def begin_run(self, record: RunRecord) -> str:
+        """Write down that a run begins.
+
+        Returns:
+            The id of the run, 12 random hexadecimal digits.
+
+        Raises:
+            LogError: it cannot be written.
+        """
+        row = asdict(record) | {"id": secrets.token_hex(6), "created": datetime.now(UTC)}
+        row["host"] = record.host or processes.this_process().host
+        row["python"] = record.python or platform.python_version()
+        with self._writing() as connection:
+            connection.execute(insert(Run.table()), row)
+        return str(row["id"])
+
+    def begin_episode(self, run_id: str, record: EpisodeRecord) -> EpisodeWriter:
+        """Write down that an episode begins, and give the writer for the rest.
+
+        Raises:
+            LogError: it cannot be written, or this run has played this plan already.
+        """
+        me = processes.this_process()
+        row = asdict(record) | {
+            "id": episode_id(run_id, record.plan_hash),
+            "run_id": run_id,
+            "status": "started",
+            "started": datetime.now(UTC),
+            "pid": me.pid,
+            "host": me.host,
+            "process_started": me.started,
+        }
+        episode = Episode.table()
+        with self._writing() as connection:
+            same = select(episode.c.id).where(episode.c.id == row["id"])
+            if connection.execute(same).first():
+                raise LogError(
+                    f"run {run_id} has played this plan already, as episode {row['id']}; "
+                    "begin a new run to play it again"
+                )
+            connection.execute(insert(episode), row)
+        return EpisodeWriter(str(row["id"]), self._writing)
+
+    def event(self, kind: str, message: str, **data: object) -> None:
+        """Write down at once something that belongs to no episode.
+
+        Raises:
+            LogError: it cannot be written.
+        """
+        row = EventRow(time=datetime.now(UTC), kind=kind, message=message, data=data)
+        with self._writing() as connection:
+            connection.execute(insert(Event.table()), asdict(row))

@@ -1,0 +1,198 @@
+"""Claims about several processes: nobody's rows are lost, and the dead are told from the living."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from arena.log.rows import CheckpointRow, EpisodeFilter, EpisodeRecord, RunRecord
+from arena.log.store import Log
+from arena.log.tables import Episode
+from envs.errors import LogError
+
+PROCESSES, EPISODES, ROWS = 4, 60, 5
+
+COMMON = """
+import sys
+from arena.log.rows import CheckpointRow, EpisodeRecord, OutcomeRow, RunRecord
+from arena.log.store import Log
+
+def record(name):
+    return EpisodeRecord(
+        scenario_name="x", plan_hash=name, plan={"name": name}, seed=0, attacker="a",
+        defender="d", victim="v", clone="c", data="digits",
+    )
+
+path, me = sys.argv[1:]
+run = RunRecord(command="test", scenario_name=me)
+"""
+
+WRITE = (
+    COMMON
+    + f"""
+sys.stdin.readline()  # all begin at once
+with Log.open(path) as log:
+    run_id = log.begin_run(run)
+    for number in range({EPISODES}):
+        writer = log.begin_episode(run_id, record(f"{{me}}/{{number}}"))
+        for index in range({ROWS}):
+            writer.checkpoint(CheckpointRow(index=index, queries_used=index, wall_seconds=0.0))
+        if number % 10 == 0:
+            writer.flush()
+        writer.event("note", me)
+        writer.finish("success", OutcomeRow(queries_used=number))
+"""
+)
+
+HANG = (
+    COMMON
+    + """
+log = Log.open(path)
+writer = log.begin_episode(log.begin_run(run), record(me))
+writer.checkpoint(CheckpointRow(index=0, queries_used=10, wall_seconds=0.0, clone_accuracy=0.5))
+writer.flush()
+writer.checkpoint(CheckpointRow(index=1, queries_used=20, wall_seconds=0.0))
+print(writer.id, flush=True)
+sys.stdin.readline()
+writer.finish("success")
+log.close()
+"""
+)
+
+
+def start(code: str, path: Path, me: str) -> subprocess.Popen:
+    command = [sys.executable, "-W", "error", "-c", code, str(path), me]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def kill(child: subprocess.Popen) -> None:
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+
+
+def test_four_writers_and_a_reader_lose_nothing(tmp_path: Path):
+    path = tmp_path / "arena.db"
+    children = [start(WRITE, path, f"w{number}") for number in range(PROCESSES)]
+    for child in children:  # none of them finds a log: they make it together
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    seen = [0]
+    while any(child.poll() is None for child in children):
+        try:
+            with Log.open(path, read_only=True) as log:
+                rows = log.episodes(brief=True)
+                for row in rows[:3]:
+                    # A flush is one transaction: all of an episode's rows or none.
+                    assert len(log.checkpoints(row.id)) in (0, ROWS)
+                seen.append(len(rows))
+        except LogError as error:
+            if "no log" not in str(error):  # not made yet
+                raise
+        time.sleep(0.1)
+    for child in children:
+        _, errors = child.communicate()
+        assert child.returncode == 0, errors
+    assert seen == sorted(seen)
+
+    with Log.open(path) as log:
+        done = log.episodes(EpisodeFilter(status="success"))
+        assert len(done) == PROCESSES * EPISODES
+        names = {f"w{n}/{k}" for n in range(PROCESSES) for k in range(EPISODES)}
+        assert {row.plan["name"] for row in done} == names
+        assert sum(row.queries_used for row in done) == PROCESSES * sum(range(EPISODES))
+        assert all(len(log.checkpoints(row.id)) == ROWS for row in done)
+        assert all(len(log.events(row.id)) == 1 for row in done)
+        assert len(log.runs()) == PROCESSES
+
+
+def test_a_killed_episode_says_started_until_the_next_open_marks_it(tmp_path: Path):
+    path = tmp_path / "arena.db"
+    child = start(HANG, path, "killed")
+    id = child.stdout.readline().strip()
+    kill(child)
+
+    with Log.open(path, read_only=True) as log:  # looks, and touches nothing
+        assert log.episode(id).status == "started"
+        assert log.episode(id).pid == child.pid
+    with Log.open(path) as log:
+        row = log.episode(id)
+        assert (row.status, row.finished) == ("error", None)
+        assert row.error == f"the process died (pid {child.pid}) before the episode ended"
+        assert [event.kind for event in log.events(id)] == ["died"]
+        assert [c.clone_accuracy for c in log.checkpoints(id)] == [0.5]  # what was flushed
+        assert log.finished("killed") is None
+    with Log.open(path) as log:
+        assert len(log.events(id)) == 1  # marked once
+
+
+def test_a_killed_child_counts_as_dead_before_its_parent_asks(tmp_path: Path):
+    path = tmp_path / "arena.db"
+    child = start(HANG, path, "zombie")
+    id = child.stdout.readline().strip()
+    child.send_signal(signal.SIGKILL)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, and still in the table
+    assert psutil.pid_exists(child.pid)
+    with Log.open(path) as log:
+        assert log.episode(id).status == "error"
+    child.communicate()
+
+
+def test_a_living_writer_is_left_alone(tmp_path: Path):
+    path = tmp_path / "arena.db"
+    child = start(HANG, path, "alive")
+    id = child.stdout.readline().strip()
+    with Log.open(path) as log:
+        assert log.episode(id).status == "started"
+        _, errors = child.communicate("go on\n")
+        assert child.returncode == 0, errors
+        assert log.episode(id).status == "success"
+        assert len(log.checkpoints(id)) == 2
+
+
+RECORD = EpisodeRecord(
+    scenario_name="x", plan_hash="p", plan={}, seed=0, attacker="a", defender="d", victim="v",
+    clone="c", data="digits",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [
+        ({}, "started"),  # this very process
+        ({"host": "another-host", "pid": 2**30}, "started"),  # cannot be known from here
+        ({"pid": 2**30}, "error"),  # no such process
+        ({"process_started": 1.0}, "error"),  # its number was given to another
+    ],
+)
+def test_a_writer_is_known_by_host_number_and_start(tmp_path: Path, changed: dict, status: str):
+    path = tmp_path / "arena.db"
+    with Log.open(path) as log:
+        writer = log.begin_episode(log.begin_run(RunRecord(command="", scenario_name="x")), RECORD)
+        if changed:
+            with log.engine.begin() as connection:
+                connection.execute(Episode.table().update().values(changed))
+        with Log.open(path) as again:
+            assert again.episode(writer.id).status == status
+
+
+def test_a_writer_that_was_taken_for_dead_has_the_last_word(tmp_path: Path):
+    path = tmp_path / "arena.db"
+    with Log.open(path) as log:
+        run_id = log.begin_run(RunRecord(command="", scenario_name="x"))
+        writer = log.begin_episode(run_id, replace(RECORD, plan_hash="q"))
+        with log.engine.begin() as connection:
+            connection.execute(Episode.table().update().values(process_started=1.0))
+        with Log.open(path) as again:
+            assert again.episode(writer.id).status == "error"
+        writer.checkpoint(CheckpointRow(index=0, queries_used=1, wall_seconds=0.0))
+        writer.finish("success")
+        row = log.episode(writer.id)
+        assert (row.status, row.error) == ("success", None)

@@ -1,0 +1,210 @@
+"""Claims about opening: what becomes a log, what is refused, and migrations match the models."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, inspect
+
+from arena.log import schema
+from arena.log.rows import RunRecord
+from arena.log.store import Log
+from arena.log.tables import Base
+from envs.errors import LogError
+
+RUN = RunRecord(command="arena run x.toml", scenario_name="x")
+
+
+def shape(engine: Engine) -> dict:
+    """Everything a database says about its tables, except Alembic's own."""
+    with engine.connect() as connection:
+        look = inspect(connection)
+        return {
+            table: {
+                "columns": [
+                    (c["name"], str(c["type"]), c["nullable"]) for c in look.get_columns(table)
+                ],
+                "key": look.get_pk_constraint(table),
+                "foreign": look.get_foreign_keys(table),
+                "indexes": sorted(look.get_indexes(table), key=lambda i: i["name"]),
+            }
+            for table in look.get_table_names()
+            if table != schema.VERSION_TABLE
+        }
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "arena.db"
+
+
+def test_migrating_an_empty_file_gives_the_tables_of_the_models(path: Path):
+    path.touch()
+    fresh = create_engine("sqlite://")
+    Base.metadata.create_all(fresh)
+    with Log.open(path) as log:
+        assert shape(log.engine) == shape(fresh)
+        with log.engine.connect() as connection:
+            options = {"version_table": schema.VERSION_TABLE}
+            context = MigrationContext.configure(connection, opts=options)
+            assert compare_metadata(context, Base.metadata) == []
+            assert schema.version(connection) == schema.HEAD
+    fresh.dispose()
+
+
+def test_the_head_in_the_code_is_the_newest_migration():
+    config = Config()
+    config.set_main_option("script_location", "arena.log:migrations")
+    assert ScriptDirectory.from_config(config).get_heads() == [schema.HEAD]
+
+
+def test_every_migration_can_be_taken_back(path: Path):
+    from alembic import command
+
+    with Log.open(path) as log, log.engine.begin() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", "arena.log:migrations")
+        command.downgrade(config, "base")
+        assert inspect(connection).get_table_names() == [schema.VERSION_TABLE]
+
+
+def test_a_migration_that_fails_leaves_no_half_a_log(path: Path, monkeypatch):
+    def upgrade_and_fail(connection):
+        upgrade(connection)
+        raise KeyboardInterrupt
+
+    upgrade = schema.upgrade
+    monkeypatch.setattr(schema, "upgrade", upgrade_and_fail)
+    with pytest.raises(KeyboardInterrupt):
+        Log.open(path)
+    monkeypatch.undo()
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
+    connection.close()
+    with Log.open(path) as log:
+        log.begin_run(RUN)
+
+
+def test_a_log_keeps_its_settings(path: Path):
+    with Log.open(path) as log, log.engine.connect() as connection:
+        settings = [
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "foreign_keys", "busy_timeout", "synchronous")
+        ]
+    assert settings == ["wal", 1, 30_000, 1]  # 1 is NORMAL
+
+
+def test_an_old_log_opens_without_alembic(path: Path, monkeypatch):
+    with Log.open(path) as log:
+        log.begin_run(RUN)
+    monkeypatch.setattr(schema, "upgrade", lambda *_: pytest.fail("migrated again"))
+    with Log.open(path) as log:
+        assert len(log.runs()) == 1
+
+
+def test_a_newer_schema_is_refused_and_left_alone(path: Path):
+    with Log.open(path) as log, log.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE log_version SET version_num = '9041'")
+    before = path.read_bytes()
+    for read_only in (False, True):
+        with pytest.raises(
+            LogError,
+            match=r"arena\.db has log schema 9041, newer than this version's 0001; "
+            "upgrade fortress-arena or use another --log",
+        ):
+            Log.open(path, read_only=read_only)
+    assert path.read_bytes() == before
+
+
+def test_an_older_schema_is_not_migrated_through_a_read_only_door(path: Path):
+    with Log.open(path) as log, log.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE log_version SET version_num = '0000'")
+    with pytest.raises(LogError, match="old log schema 0000; open it once for writing"):
+        Log.open(path, read_only=True)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path, read_only: bool):
+    path.write_text("seeds = [0, 1, 2]\n" * 100)
+    with pytest.raises(LogError, match="not an SQLite database") as caught:
+        Log.open(path, read_only=read_only)
+    assert "\n" not in str(caught.value)
+    assert path.read_text() == "seeds = [0, 1, 2]\n" * 100
+
+
+def test_somebody_elses_database_is_refused_and_left_alone(path: Path):
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE moz_bookmarks (id INTEGER)")
+    other.commit()
+    other.close()
+    with pytest.raises(LogError, match=r"no arena log .it has table 'moz_bookmarks'"):
+        Log.open(path)
+    other = sqlite3.connect(path)
+    assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("moz_bookmarks",)]
+    other.close()
+
+
+def test_a_folder_is_refused(tmp_path: Path):
+    with pytest.raises(LogError, match="is a folder; name a file in it"):
+        Log.open(tmp_path)
+
+
+@pytest.mark.parametrize("options", [{"create": False}, {"read_only": True}])
+def test_a_missing_log_is_not_made_by_the_way(path: Path, options: dict):
+    with pytest.raises(LogError, match=r"there is no log at .*; play with 'arena run' first"):
+        Log.open(path, **options)
+    assert not path.exists()
+
+
+def test_an_empty_file_is_no_log_unless_one_may_be_made(path: Path):
+    path.touch()
+    with pytest.raises(LogError, match="holds no arena log"):
+        Log.open(path, create=False)
+    with pytest.raises(LogError, match="holds no log yet"):
+        Log.open(path, read_only=True)
+    assert path.read_bytes() == b""
+
+
+def test_a_missing_folder_is_named(tmp_path: Path):
+    with pytest.raises(LogError, match=r"there is no folder .*nowhere to hold a log"):
+        Log.open(tmp_path / "nowhere" / "arena.db")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nosuchbase://host/db", "needs a driver"),
+        ("://", "is no database URL"),
+    ],
+)
+def test_a_url_that_leads_nowhere_is_refused(url: str, message: str):
+    with pytest.raises(LogError, match=message):
+        Log.open(url)
+
+
+def test_a_password_is_never_shown():
+    with pytest.raises(LogError) as caught:
+        Log.open("nosuchbase://me:secret@host/db")
+    assert "secret" not in str(caught.value)
+
+
+def test_neither_the_package_nor_its_errors_import_a_database():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, arena.log, arena.log.rows, envs.errors; "
+        "print([m for m in ('sqlalchemy', 'alembic', 'pandas', 'torch') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    code = (
+        "import sys, arena.log.store, arena.log.export; "
+        "print([m for m in ('alembic', 'pandas', 'pyarrow', 'torch') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

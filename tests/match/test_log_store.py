@@ -1,0 +1,408 @@
+"""Claims about one log in one process: what goes in comes out, and failures lose nothing."""
+
+import json
+import math
+import shutil
+import sqlite3
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from arena.log.rows import (
+    ArtifactRow,
+    CheckpointRow,
+    EpisodeFilter,
+    EpisodeRecord,
+    InferenceRow,
+    OutcomeRow,
+    RoundRow,
+    RunRecord,
+)
+from arena.log.store import Log, default_url, episode_id
+from envs.errors import LogError, UnknownName
+
+RUN = RunRecord(command="arena run x.toml", scenario_name="x", scenario_text="version = 1")
+RECORD = EpisodeRecord(
+    scenario_name="x",
+    plan_hash="0" * 64,
+    plan={"threat": {"budget": 100}, "name": "Zürich"},
+    seed=7,
+    attacker="dfme",
+    attacker_params={"lr": 0.1},
+    defender="static",
+    defender_params={"defence": "dnf"},
+    victim="resnet10",
+    clone="resnet10",
+    data="digits",
+    versions={"torch": "2.6"},
+    git_commit="abc",
+    device="cpu",
+)
+OUTCOME = OutcomeRow(budget=100, queries_used=96, clone_accuracy=0.5, full_macs=10**12)
+
+
+def a_round(bucket: int) -> RoundRow:
+    return RoundRow(
+        bucket=bucket,
+        first_round=bucket * 10,
+        rounds=10,
+        attack_answered=2560,
+        benign_answered=640,
+        queries_used=2560 * (bucket + 1),
+        attack_exits=(2000, 500, 60),
+        benign_exits=(0, 40, 600),
+        attack_macs=3 * 10**16,
+        benign_macs=10**15,
+        attack_seconds=1.25,
+        benign_seconds=0.5,
+        benign_correct=600,
+        query_digest="a" * 64,
+        answer_digest="b" * 64,
+        countermeasure={"strength": 0.5},
+    )
+
+
+def a_checkpoint(index: int) -> CheckpointRow:
+    return CheckpointRow(
+        index=index, queries_used=index * 10, wall_seconds=0.5, clone_accuracy=0.1 * index
+    )
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory) -> Path:
+    """An empty log to copy, since migrating one for each test takes longer than the tests."""
+    path = tmp_path_factory.mktemp("log") / "arena.db"
+    Log.open(path).close()
+    return path
+
+
+@pytest.fixture
+def log(tmp_path: Path, empty: Path):
+    with Log.open(shutil.copy(empty, tmp_path / "arena.db")) as opened:
+        yield opened
+
+
+def stored(path: Path, query: str):
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute(query).fetchall()
+    finally:
+        connection.close()
+
+
+def test_what_goes_in_comes_out(log: Log):
+    run_id = log.begin_run(RUN)
+    writer = log.begin_episode(run_id, RECORD)
+    rounds = [a_round(0), a_round(1)]
+    inference = InferenceRow(
+        attribute="exits", inferred=[1, 2], truth=3, correct=False, confidence=0.25
+    )
+    artifact = ArtifactRow(kind="clone", path="c.pt", sha256="c" * 64, bytes=12, meta={"a": None})
+    for row in rounds:
+        writer.round(row)
+    writer.checkpoint(a_checkpoint(1))
+    writer.inference(inference)
+    writer.artifact(artifact)
+    writer.event("alarm", "many queries", queries_used=50, score=2.5)
+    writer.finish("success", OUTCOME)
+
+    assert log.rounds(writer.id) == rounds
+    assert log.checkpoints(writer.id) == [a_checkpoint(1)]
+    assert log.inferences(writer.id) == [inference]
+    assert log.artifacts(writer.id) == [artifact]
+    (event,) = log.events(writer.id)
+    assert (event.kind, event.message) == ("alarm", "many queries")
+    assert (event.queries_used, event.data) == (50, {"score": 2.5})
+
+    row = log.episode(writer.id)
+    for name in RECORD.__dataclass_fields__:
+        assert getattr(row, name) == getattr(RECORD, name)
+    for name in OUTCOME.__dataclass_fields__:
+        assert getattr(row, name) == getattr(OUTCOME, name)
+    assert (row.run_id, row.status, row.error) == (run_id, "success", None)
+    assert row.finished is not None
+    assert row.wall_seconds is not None
+    assert timedelta(0) <= row.finished - row.started < timedelta(minutes=1)
+    assert 0 <= row.wall_seconds < 60
+
+
+def test_a_run_remembers_its_scenario_and_machine(log: Log):
+    before = datetime.now(UTC)
+    log.begin_run(RUN)
+    run_id = log.begin_run(replace(RUN, host="elsewhere", git_dirty=True))
+    newest, oldest = log.runs()
+    assert (newest.id, newest.host, newest.git_dirty) == (run_id, "elsewhere", True)
+    assert newest.scenario_text == "version = 1"
+    assert oldest.host
+    assert oldest.python
+    assert before <= oldest.created <= newest.created
+
+
+def test_an_id_is_determined_by_run_and_plan(log: Log):
+    run_id = log.begin_run(RUN)
+    writer = log.begin_episode(run_id, RECORD)
+    assert writer.id == episode_id(run_id, RECORD.plan_hash)
+    assert len(writer.id) == 12
+    assert set(writer.id) <= set("0123456789abcdef")
+    with pytest.raises(LogError, match=f"already, as episode {writer.id}"):
+        log.begin_episode(run_id, RECORD)
+    assert log.begin_episode(log.begin_run(RUN), RECORD).id != writer.id
+
+
+def test_an_episode_without_its_run_is_refused(log: Log):
+    with pytest.raises(LogError, match="FOREIGN KEY"):
+        log.begin_episode("nosuchrun", RECORD)
+
+
+def test_rows_are_in_the_database_after_the_flush_and_not_before(log: Log):
+    writer = log.begin_episode(log.begin_run(RUN), RECORD)
+    writer.round(a_round(0))
+    assert log.rounds(writer.id) == []
+    assert writer.buffered == 1
+    writer.flush()
+    assert log.rounds(writer.id) == [a_round(0)]
+    assert writer.buffered == 0
+    writer.flush()
+    assert len(log.rounds(writer.id)) == 1
+
+
+def test_a_finished_episode_takes_no_more(log: Log):
+    writer = log.begin_episode(log.begin_run(RUN), RECORD)
+    writer.finish("cancelled")
+    with pytest.raises(LogError, match="finished"):
+        writer.round(a_round(0))
+    with pytest.raises(LogError, match="finished already"):
+        writer.finish("success")
+    assert log.episode(writer.id).status == "cancelled"
+
+
+def test_an_error_keeps_its_text_and_what_was_measured(log: Log):
+    writer = log.begin_episode(log.begin_run(RUN), RECORD)
+    writer.checkpoint(a_checkpoint(1))
+    writer.finish("error", OutcomeRow(queries_used=10), error="PlayerError: clone is missing")
+    row = log.episode(writer.id)
+    assert (row.status, row.error) == ("error", "PlayerError: clone is missing")
+    assert row.queries_used == 10
+    assert len(log.checkpoints(writer.id)) == 1
+
+
+def test_nan_is_stored_as_missing_and_json_stays_strict(log: Log, tmp_path: Path):
+    writer = log.begin_episode(log.begin_run(RUN), replace(RECORD, plan={"x": [math.inf, 1]}))
+    writer.checkpoint(
+        replace(a_checkpoint(0), clone_accuracy=math.nan, metrics={"loss": math.nan, "n": 1})
+    )
+    writer.finish("success")
+    (row,) = log.checkpoints(writer.id)
+    assert row.clone_accuracy is None
+    assert row.metrics == {"loss": None, "n": 1}
+    ((text,),) = stored(tmp_path / "arena.db", "SELECT plan FROM episode")
+    assert json.loads(text, parse_constant=pytest.fail) == {"x": [None, 1]}
+
+
+def test_a_full_disk_loses_nothing(log: Log):
+    writer = log.begin_episode(log.begin_run(RUN), RECORD)
+    writer.round(a_round(0))
+    writer.flush()
+
+    def allow(pages: int) -> None:
+        with log.engine.connect() as connection:
+            connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+    allow(1)  # SQLite takes the present size as the least
+    rows = [a_round(bucket) for bucket in range(1, 2000)]
+    for row in rows:
+        writer.round(row)
+    with pytest.raises(LogError, match=r"arena\.db: the disk .* is full; make room") as caught:
+        writer.flush()
+    assert "\n" not in str(caught.value)
+    with pytest.raises(LogError, match="is full"):
+        writer.finish("success", OUTCOME)
+    assert log.rounds(writer.id) == [a_round(0)]
+    assert log.episode(writer.id).status == "started"
+
+    allow(1_000_000)
+    writer.finish("success", OUTCOME)
+    assert log.rounds(writer.id) == [a_round(0), *rows]
+    assert log.episode(writer.id).status == "success"
+
+
+def test_a_locked_log_says_so_and_the_rows_wait(tmp_path: Path):
+    path = tmp_path / "arena.db"
+    with Log.open(path, busy_seconds=0.05) as log:
+        writer = log.begin_episode(log.begin_run(RUN), RECORD)
+        writer.round(a_round(0))
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        try:
+            with pytest.raises(LogError, match="another process has held its lock"):
+                writer.flush()
+            assert log.rounds(writer.id) == []  # readers do not wait
+        finally:
+            other.execute("ROLLBACK")
+            other.close()
+        writer.flush()
+        assert log.rounds(writer.id) == [a_round(0)]
+
+
+def test_a_row_that_the_database_refuses_takes_none_of_its_flush_along(log: Log):
+    writer = log.begin_episode(log.begin_run(RUN), RECORD)
+    writer.checkpoint(a_checkpoint(0))
+    writer.round(a_round(3))
+    writer.round(a_round(3))
+    with pytest.raises(LogError, match="refused a row: UNIQUE"):
+        writer.flush()
+    assert log.checkpoints(writer.id) == log.rounds(writer.id) == []
+    assert writer.buffered == 3
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A log to read: two attackers, two defenders (a run for each), three seeds."""
+    with Log.open(tmp_path_factory.mktemp("many") / "arena.db") as log:
+        runs = {"none": log.begin_run(RUN), "dnf": log.begin_run(RUN)}
+        for attacker, defender, seed in product(("dfme", "knockoff"), runs, range(3)):
+            record = replace(
+                RECORD,
+                scenario_name="s1" if attacker == "dfme" else "s2",
+                attacker=attacker,
+                defender=defender,
+                seed=seed,
+                plan_hash=f"{attacker}/{defender}/{seed}",
+            )
+            writer = log.begin_episode(runs[defender], record)
+            if seed < 2:
+                writer.finish("success" if seed == 0 else "cancelled", OUTCOME)
+        yield log
+
+
+@pytest.mark.parametrize(
+    ("which", "count"),
+    [
+        (EpisodeFilter(), 12),
+        (EpisodeFilter(scenario="s1"), 6),
+        (EpisodeFilter(attacker="knockoff", defender="dnf"), 3),
+        (EpisodeFilter(attacker=("knockoff", "dfme")), 12),
+        (EpisodeFilter(seed=0), 4),
+        (EpisodeFilter(status=("success", "cancelled")), 8),
+        (EpisodeFilter(status="error"), 0),
+        (EpisodeFilter(plan_hash="dfme/dnf/1"), 1),
+        (EpisodeFilter(kind="what-if"), 0),
+        (EpisodeFilter(limit=5), 5),
+        (EpisodeFilter(id_prefix="%"), 0),
+        (EpisodeFilter(since=datetime(2000, 1, 1, tzinfo=UTC)), 12),
+        (EpisodeFilter(since=datetime(2900, 1, 1, tzinfo=UTC)), 0),
+    ],
+)
+def test_a_filter_lets_through_what_it_names(many: Log, which: EpisodeFilter, count: int):
+    assert len(many.episodes(which)) == count
+
+
+def test_a_filter_by_run_and_prefix_finds_the_run_and_the_prefix(many: Log):
+    (run, _) = many.runs()
+    rows = many.episodes(EpisodeFilter(run=run.id))
+    assert {row.defender for row in rows} == {"dnf"}
+    assert len(rows) == 6
+    prefix = rows[0].id[:3]
+    meant = {row.id for row in many.episodes() if row.id.startswith(prefix)}
+    assert {row.id for row in many.episodes(EpisodeFilter(id_prefix=prefix.upper()))} == meant
+
+
+def test_episodes_come_newest_first_unless_asked_otherwise(many: Log):
+    newest = [row.started for row in many.episodes()]
+    assert newest == sorted(newest, reverse=True)
+    oldest = many.episodes(EpisodeFilter(newest_first=False, limit=1))
+    assert oldest[0].started == newest[-1]
+
+
+def test_a_brief_listing_differs_only_in_what_is_long(many: Log):
+    full = many.episodes()
+    empty = {"plan": {}, "attacker_params": {}, "defender_params": {}, "versions": {}}
+    assert many.episodes(brief=True) == [replace(row, **empty) for row in full]
+    assert full[0].plan == RECORD.plan
+
+
+def test_an_episode_is_found_by_a_prefix_that_no_other_shares(many: Log):
+    ids = [row.id for row in many.episodes()]
+    for id in ids:
+        shared = next(n for n in range(1, 13) if sum(i.startswith(id[:n]) for i in ids) == 1)
+        assert many.episode(id[:shared]).id == id
+        if shared > 1:
+            with pytest.raises(LogError, match="give more digits"):
+                many.episode(id[: shared - 1])
+
+
+def test_an_id_that_is_not_there_brings_the_nearest(many: Log):
+    id = many.episodes()[0].id
+    with pytest.raises(UnknownName, match=f"did you mean '{id}'"):
+        many.episode(id[:-1] + "z")
+    with pytest.raises(UnknownName, match="no episode named 'zz'; known: "):
+        many.episode("zz")
+
+
+def test_an_empty_log_says_that_it_is_empty(log: Log):
+    with pytest.raises(LogError, match="holds no episodes; play some"):
+        log.episode("ab")
+    assert log.episodes() == log.runs() == []
+
+
+def test_only_a_success_counts_as_finished(many: Log):
+    found = many.finished("dfme/dnf/0")
+    assert found is not None
+    assert (found.status, found.attacker, found.seed) == ("success", "dfme", 0)
+    assert many.finished("dfme/dnf/1") is None  # cancelled
+    assert many.finished("dfme/dnf/2") is None  # started
+    assert many.finished("nothing") is None
+
+
+def test_an_event_may_belong_to_no_episode(log: Log):
+    log.event("note", "moved to another disk", by="me")
+    (event,) = log.events()
+    assert (event.kind, event.data) == ("note", {"by": "me"})
+
+
+def test_read_only_reads_and_writes_nothing(tmp_path: Path):
+    path = tmp_path / "an odd name%20#1?.db"
+    with Log.open(path) as log:
+        writer = log.begin_episode(log.begin_run(RUN), RECORD)
+        writer.round(a_round(0))
+        writer.flush()
+    before = path.read_bytes()
+    with Log.open(path, read_only=True) as log:
+        assert log.rounds(writer.id) == [a_round(0)]
+        with pytest.raises(LogError, match="read-only; nothing was written"):
+            log.begin_run(RUN)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.glob("*.db")] == [path.name]
+
+
+def test_a_log_in_a_folder_that_is_closed_to_us_can_be_read(tmp_path: Path, monkeypatch):
+    path = tmp_path / "arena.db"
+    with Log.open(path) as log:
+        log.begin_run(RUN)
+    monkeypatch.setattr("arena.log.engine.os.access", lambda *_: False)
+    with Log.open(path, read_only=True) as log:
+        assert len(log.runs()) == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["arena.db"]  # no shared memory beside it
+    with pytest.raises(LogError, match="may not be written; open it read-only"):
+        Log.open(path)
+
+
+def test_a_log_in_memory_lasts_as_long_as_it_is_open():
+    with Log.open("sqlite://") as log:
+        log.begin_run(RUN)
+        assert len(log.runs()) == 1
+    with Log.open("sqlite://") as log:
+        assert log.runs() == []
+
+
+def test_the_environment_names_the_default(tmp_path: Path, monkeypatch):
+    monkeypatch.delenv("ARENA_LOG", raising=False)
+    assert default_url() == "arena.db"
+    path = tmp_path / "mine.db"
+    monkeypatch.setenv("ARENA_LOG", f"sqlite:///{path}")
+    with Log.open() as log:
+        log.begin_run(RUN)
+    assert stored(path, "SELECT scenario_name FROM run") == [("x",)]
