@@ -1,0 +1,210 @@
+"""Any folder of images with one subfolder per class, and Tiny-ImageNet in that form.
+
+Source:
+    Tiny-ImageNet is the subset of ImageNet made for the course CS231n at Stanford, 2015: 200
+    classes, 64x64 pixels.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.data.images import ImageSet, Splits, make_splits
+from envs.data.splitting import divide, hold_out
+from envs.errors import ArenaError, DataMissing
+
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
+_VALIDATION_NAMES = ("validation", "val", "valid")
+_HELD_OUT = 0.1  # share of the images, where the folder has no part of its own
+
+Size = int | Sequence[int]
+
+
+def folder_splits(
+    *,
+    root: Path,
+    path: str | None = None,
+    size: Size | None = None,
+    grey: bool = False,
+    validation: int | None = None,
+    test: int | None = None,
+    seed: int = 0,
+) -> Splits:
+    """Read a folder of images, CLASS/*.png or .jpg, as a labelled data set.
+
+    Where the folder has the subfolders `train` and `test`, they are the parts, with `validation`
+    (or `val`) as the third if it is there. What is missing is held out, stratified and fixed by
+    `seed`.
+
+    Args:
+        root: the data root.
+        path: the folder, absolute or below the root; the root itself where nothing is given.
+        size: pixels a side, or (height, width); needed where the images differ in size.
+        grey: read the images as grey ones.
+        validation: images to hold out for validation; a tenth where nothing is given.
+        test: images to hold out for testing; a tenth where nothing is given.
+        seed: chooses among the divisions.
+
+    Raises:
+        DataMissing: no such folder, no images in it, or an image that cannot be read.
+        ArenaError: the images differ in size, or the division leaves nothing.
+    """
+    folder = root / path if path is not None else root
+    name = folder.resolve().name
+    if not ((folder / "train").is_dir() and (folder / "test").is_dir()):
+        images = read_folder(folder, name, size=size, grey=grey)
+        share = round(len(images) * _HELD_OUT)
+        parts = divide(
+            images,
+            validation=share if validation is None else validation,
+            test=share if test is None else test,
+            seed=seed,
+        )
+        return make_splits(name, parts)
+    train = read_folder(folder / "train", name, size=size, grey=grey)
+    tested = read_folder(folder / "test", name, size=size, grey=grey, classes=train.classes)
+    own = [folder / part for part in _VALIDATION_NAMES if (folder / part).is_dir()]
+    if own:
+        held = read_folder(own[0], name, size=size, grey=grey, classes=train.classes)
+    else:
+        train, held = _held_out(train, validation, seed)
+    return make_splits(name, (train, held, tested))
+
+
+def tiny_imagenet_splits(
+    *, root: Path, size: Size = 64, validation: int | None = None, seed: int = 0
+) -> Splits:
+    """Read Tiny-ImageNet, or a part of it; its official validation images are the test images.
+
+    Both forms of the set are read: with a folder per class in `val`, and as it is distributed,
+    with `val/val_annotations.txt`.
+
+    Args:
+        root: the data root, which holds `tiny-imagenet-200`.
+        size: pixels a side, or (height, width); the files have 64.
+        validation: training images to hold out; a tenth where nothing is given.
+        seed: chooses among the hold-outs.
+
+    Raises:
+        DataMissing: the folder is not there or an image cannot be read.
+    """
+    folder = root / "tiny-imagenet-200"
+    name = "tiny-imagenet"
+    train = read_folder(folder / "train", name, size=size)
+    listed = folder / "val" / "val_annotations.txt"
+    if listed.is_file():
+        tested = _annotated(folder / "val", listed, size=size, classes=train.classes)
+    else:
+        tested = read_folder(folder / "val", name, size=size, classes=train.classes)
+    train, held = _held_out(train, validation, seed)
+    return make_splits(name, (train, held, tested))
+
+
+def read_folder(
+    folder: Path,
+    name: str,
+    *,
+    size: Size | None = None,
+    grey: bool = False,
+    classes: tuple[str, ...] | None = None,
+) -> ImageSet:
+    """Read CLASS/**/*.png (or .jpg, .bmp, .webp) into one set, classes and files in name order.
+
+    Args:
+        folder: the folder with one subfolder per class.
+        name: what the set is called.
+        size: pixels a side, or (height, width); the files' own where nothing is given.
+        grey: read the images as grey ones.
+        classes: the class names of the training part; found in the folder where none are given.
+    """
+    if not folder.is_dir():
+        raise DataMissing(
+            f"no folder {folder}; expected images in it as CLASS/FILE.png or .jpg: put them "
+            "there, or say where they are with 'root' or ARENA_DATA"
+        )
+    found = tuple(sorted(p.name for p in folder.iterdir() if p.is_dir()))
+    files = [(file, label) for label in found for file in _images_below(folder / label)]
+    if not files:
+        raise DataMissing(f"no images in {folder}; expected CLASS/FILE.png or .jpg below it")
+    return _read(files, classes if classes is not None else found, name, size=size, grey=grey)
+
+
+def _images_below(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+
+
+def _annotated(folder: Path, listed: Path, *, size: Size, classes: tuple[str, ...]) -> ImageSet:
+    """Read the official validation part: a line says FILE<tab>CLASS<tab>box."""
+    rows = [line.split("\t") for line in listed.read_text().splitlines() if line.strip()]
+    if any(len(row) < 2 for row in rows):
+        raise DataMissing(f"{listed} is damaged: expected lines of FILE, tab, CLASS")
+    files = [(folder / "images" / row[0], row[1]) for row in rows]
+    return _read(files, classes, "tiny-imagenet", size=size, grey=False)
+
+
+def _read(
+    files: Sequence[tuple[Path, str]],
+    classes: tuple[str, ...],
+    name: str,
+    *,
+    size: Size | None,
+    grey: bool,
+) -> ImageSet:
+    """Read files with their class names into one set."""
+    strange = {label for _, label in files} - set(classes)
+    if strange:
+        raise ArenaError(
+            f"'{name}' has test images of class '{min(strange)}', which has no training images"
+        )
+    number = {label: k for k, label in enumerate(classes)}
+    pixels = _stacked((file for file, _ in files), len(files), size=size, grey=grey)
+    labels = torch.tensor([number[label] for _, label in files], dtype=torch.int64)
+    return ImageSet(pixels, labels, len(classes), name, classes)
+
+
+def _stacked(files: Iterable[Path], count: int, *, size: Size | None, grey: bool) -> Tensor:
+    """Read images into one (count, c, h, w) uint8 tensor, each decoded straight into its place."""
+    wanted = _height_width(size) if size is not None else None
+    pixels = torch.empty(0, dtype=torch.uint8)
+    for k, file in enumerate(files):
+        image = _decoded(file, wanted, grey=grey)
+        if k == 0:
+            pixels = torch.empty((count, *image.shape), dtype=torch.uint8)
+        if image.shape != pixels.shape[1:]:
+            raise ArenaError(
+                f"images differ in size: {tuple(pixels.shape[2:])} and {tuple(image.shape[1:])} "
+                f"in {file}; set 'size' to bring them to one"
+            )
+        pixels[k] = image
+    return pixels
+
+
+def _decoded(file: Path, size: tuple[int, int] | None, *, grey: bool) -> Tensor:
+    """Read one image, (c, h, w) uint8, resized with an antialiasing filter where it must be."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as opened:
+            image = opened.convert("L" if grey else "RGB")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataMissing(f"cannot read the image {file}: {error}") from error
+    if size is not None and image.size != (size[1], size[0]):
+        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    array = np.array(image, dtype=np.uint8)
+    return torch.from_numpy(array if array.ndim == 3 else array[:, :, None]).permute(2, 0, 1)
+
+
+def _height_width(size: Size) -> tuple[int, int]:
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or min(sides) < 1:
+        raise ArenaError(f"expected a size in pixels or (height, width), got {size}")
+    return sides[0], sides[1]
+
+
+def _held_out(train: ImageSet, validation: int | None, seed: int) -> tuple[ImageSet, ImageSet]:
+    count = round(len(train) * _HELD_OUT) if validation is None else validation
+    kept, held = hold_out(train.labels, count, seed)
+    return train.select(kept), train.select(held)

@@ -1,0 +1,282 @@
+"""Data sets and surrogate pools by name.
+
+`load` gives a data set that a game can be played on, `load_pool` gives images for an attacker's
+or a defence's surrogate pool in the shape of the victim's queries. Files are looked for below
+the data root: the argument, else the variable ARENA_DATA, else ./data.
+"""
+
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from envs.data.digits import digits_splits
+from envs.data.fitting import fit_to
+from envs.data.folders import folder_splits, tiny_imagenet_splits
+from envs.data.images import ImageSet, Splits
+from envs.data.official import cifar100_test_splits, official_reader, svhn_test_splits
+from envs.data.shapes import shapes_pool, shapes_splits
+from envs.data.strokes import noise_pool, strokes_pool
+from envs.errors import ArenaError, UnknownName
+
+Part = Literal["train", "validation", "test", "all"]
+_POOL_OPTIONS = ("split", "classes")  # of every pool that is cut out of a labelled set
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One name of the catalog.
+
+    Args:
+        summary: one line for listings.
+        splits: reads a labelled set, or None where the images mean nothing.
+        draw: draws a pool of unlabelled images, or None where the pool is cut out of `splits`.
+        pool_part: the part of `splits` a pool is taken from unless another is asked for.
+    """
+
+    summary: str
+    splits: Callable[..., Splits] | None = None
+    draw: Callable[..., Tensor] | None = None
+    pool_part: Part = "train"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """What a listing shows of a source.
+
+    Args:
+        name: as scenarios write it.
+        summary: one line.
+        playable: whether a victim can be trained on it.
+        downloads: whether `download` can fetch it.
+        options: parameters of `load` with their defaults.
+        pool_options: parameters of `load_pool` with their defaults.
+    """
+
+    name: str
+    summary: str
+    playable: bool
+    downloads: bool
+    options: Mapping[str, object] = field(default_factory=dict)
+    pool_options: Mapping[str, object] = field(default_factory=dict)
+
+
+_SOURCES: dict[str, Source] = {
+    "digits": Source("1,797 real handwritten digits, 8x8 grey, no download", digits_splits),
+    "cifar10": Source(
+        "CIFAR-10: 60,000 photographs, 32x32, 10 classes", official_reader("cifar10")
+    ),
+    "cifar100": Source(
+        "CIFAR-100: 60,000 photographs, 32x32, 100 classes", official_reader("cifar100")
+    ),
+    "cifar100-test": Source(
+        "the 10,000 test images of CIFAR-100 alone", cifar100_test_splits, pool_part="all"
+    ),
+    "svhn": Source("SVHN: 99,289 house numbers, 32x32, 10 classes", official_reader("svhn")),
+    "svhn-test": Source(
+        "the first 10,000 test images of SVHN alone", svhn_test_splits, pool_part="all"
+    ),
+    "mnist": Source("MNIST: 70,000 digits, 28x28 grey", official_reader("mnist")),
+    "fashion-mnist": Source(
+        "Fashion-MNIST: 70,000 pieces of clothing, 28x28 grey", official_reader("fashion-mnist")
+    ),
+    "tiny-imagenet": Source(
+        "Tiny-ImageNet or a part of it: 200 classes, 64x64", tiny_imagenet_splits
+    ),
+    "folder": Source("any folder of images, CLASS/*.png or .jpg", folder_splits),
+    "shapes": Source(
+        "synthetic shapes: a toy task, and the data-free surrogate pool",
+        shapes_splits,
+        shapes_pool,
+    ),
+    "strokes": Source("synthetic pen strokes that look like digits, a pool", draw=strokes_pool),
+    "noise": Source("uniform noise, a pool", draw=noise_pool),
+}
+
+
+def names() -> list[str]:
+    """List the names of all sources, in the order of the catalog."""
+    return list(_SOURCES)
+
+
+def describe(name: str) -> SourceInfo:
+    """Tell what a source holds and which options it takes.
+
+    Raises:
+        UnknownName: there is no source of this name.
+    """
+    source = _source(name)
+    options = _options(source.splits) if source.splits is not None else {}
+    if source.draw is not None:
+        pool = _options(source.draw)
+    else:
+        pool = {**options, "split": source.pool_part, "classes": None}
+    downloads = source.splits is not None and _takes(source.splits, "download")
+    return SourceInfo(name, source.summary, source.splits is not None, downloads, options, pool)
+
+
+def data_root(root: Path | None = None) -> Path:
+    """Return where data sets are looked for: `root`, else ARENA_DATA, else ./data."""
+    return root if root is not None else Path(os.environ.get("ARENA_DATA") or "data")
+
+
+def load(
+    name: str,
+    *,
+    root: Path | None = None,
+    download: bool = False,
+    device: torch.device | str = "cpu",
+    **params: Any,  # checked against the source's own signature
+) -> Splits:
+    """Read a data set that a game can be played on.
+
+    Args:
+        name: one of `names()`.
+        root: the data root; see `data_root`.
+        download: fetch the files where they are missing; only torchvision's sets can.
+        device: where the images shall live.
+        **params: options of the source; see `describe`.
+
+    Raises:
+        UnknownName: no such source, or no such option of it.
+        ArenaError: the source has no labels, or an option has an impossible value.
+        DataMissing: its files are not there or are damaged.
+    """
+    source = _source(name)
+    if source.splits is None:
+        raise ArenaError(
+            f"'{name}' has no labels to learn, it can only be a surrogate pool; "
+            "play on 'digits' or 'shapes', or see the list of data sets"
+        )
+    return _read(name, source.splits, root, download=download, params=params).to(device)
+
+
+def load_pool(
+    name: str,
+    *,
+    image_shape: tuple[int, int, int],
+    generator: torch.Generator,
+    count: int | None = None,
+    root: Path | None = None,
+    download: bool = False,
+    device: torch.device | str = "cpu",
+    **params: Any,  # checked against the source's own signature
+) -> ImageSet:
+    """Read or draw a pool of images in the shape of a victim's queries.
+
+    A labelled set is brought to the shape (`envs.data.fitting`), and keeps its labels, which say
+    nothing about the victim's classes. Options of such a pool beside those of `load`: `split`
+    ("train", "validation", "test" or "all") and `classes`, names of the only ones to take.
+
+    Args:
+        name: one of `names()`.
+        image_shape: (channels, height, width) of the victim's images.
+        generator: draws synthetic images, or which images of a labelled set are taken.
+        count: images; all of a labelled set where nothing is given, 10,000 synthetic ones.
+        root: the data root; see `data_root`.
+        download: fetch the files where they are missing.
+        device: where the images shall live.
+        **params: options of the source; see `describe`.
+
+    Raises:
+        UnknownName: no such source, option or class.
+        ArenaError: the source has fewer images than asked for.
+        DataMissing: its files are not there or are damaged.
+    """
+    source = _source(name)
+    if source.draw is not None:
+        _check_options(name, params, _options(source.draw))
+        drawn = source.draw(10_000 if count is None else count, image_shape, generator, **params)
+        labels = torch.zeros(len(drawn), dtype=torch.int64, device=drawn.device)
+        return ImageSet(drawn, labels, 1, name, ("unlabelled",)).to(device)
+    assert source.splits is not None
+    own = {key: params.pop(key) for key in _POOL_OPTIONS if key in params}
+    splits = _read(name, source.splits, root, download=download, params=params)
+    images = _of_classes(_part(splits, own.get("split", source.pool_part)), own.get("classes"))
+    images = _sample(images, count, generator)
+    return replace(images, pixels=fit_to(images.pixels, image_shape)).to(device)
+
+
+def _source(name: str) -> Source:
+    if name not in _SOURCES:
+        raise UnknownName("data set", name, _SOURCES)
+    return _SOURCES[name]
+
+
+def _options(function: Callable[..., object]) -> dict[str, object]:
+    """List the keyword options of a reader that users may set, with their defaults."""
+    parameters = inspect.signature(function).parameters.values()
+    return {
+        p.name: p.default
+        for p in parameters
+        if p.kind is p.KEYWORD_ONLY and p.name not in ("root", "download")
+    }
+
+
+def _takes(function: Callable[..., object], name: str) -> bool:
+    return name in inspect.signature(function).parameters
+
+
+def _check_options(name: str, given: Mapping[str, object], known: Mapping[str, object]) -> None:
+    for option in given:
+        if option not in known:
+            raise UnknownName(f"option of '{name}'", option, known)
+
+
+def _read(
+    name: str,
+    reader: Callable[..., Splits],
+    root: Path | None,
+    *,
+    download: bool,
+    params: Mapping[str, Any],  # checked here, by name
+) -> Splits:
+    """Call a reader with what it takes."""
+    _check_options(name, params, _options(reader))
+    if download and not _takes(reader, "download") and _takes(reader, "root"):
+        raise ArenaError(f"'{name}' cannot be downloaded; put its files below {data_root(root)}")
+    places = {"root": data_root(root), "download": download}
+    return reader(**{k: v for k, v in places.items() if _takes(reader, k)}, **params)
+
+
+def _part(splits: Splits, part: str) -> ImageSet:
+    """Return one part of a set, or all three joined."""
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    if part in parts:
+        return parts[part]
+    if part != "all":
+        raise UnknownName("part of a data set", part, [*parts, "all"])
+    return replace(
+        splits.train,
+        pixels=torch.cat([p.pixels for p in parts.values()]),
+        labels=torch.cat([p.labels for p in parts.values()]),
+    )
+
+
+def _of_classes(images: ImageSet, classes: Sequence[str] | None) -> ImageSet:
+    """Keep the images of the named classes; labels keep their numbers."""
+    if classes is None:
+        return images
+    for name in classes:
+        if name not in images.classes:
+            raise UnknownName(f"class of '{images.name}'", name, images.classes)
+    wanted = torch.tensor([images.classes.index(name) for name in classes])
+    return images.select(torch.isin(images.labels, wanted))
+
+
+def _sample(images: ImageSet, count: int | None, generator: torch.Generator) -> ImageSet:
+    """Take `count` images at random, without repeats; all, in their order, where it is None."""
+    if count is None:
+        return images
+    if not 0 < count <= len(images):
+        raise ArenaError(
+            f"asked for a pool of {count} images of '{images.name}', which has {len(images)}; "
+            "ask for fewer"
+        )
+    order = torch.randperm(len(images), generator=generator, device=generator.device)
+    return images.select(order[:count])

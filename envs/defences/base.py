@@ -1,0 +1,174 @@
+"""What a defence is: a mechanism with a knob, on the way of every query.
+
+A defence hardens the victim once, before the game, and then sits on the way of each query. It
+overrides hooks; the public `answer` is final, so that every query takes the same way and every
+answer is checked.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple, Protocol, final
+
+import torch
+from torch import Tensor
+
+from envs.data.images import ImageSet, Splits
+from envs.seeding import Streams
+from envs.types import Labels
+from envs.victim import Victim, VictimAnswer
+
+SIMPLEX_TOLERANCE = 1e-4
+"""Float32 rows of 1,000 classes sum to 1 within this."""
+
+
+class Clock(Protocol):
+    """Runs the victim and says how long each answer took."""
+
+    def serve(
+        self, victim: Victim, images: Tensor, *, generator: torch.Generator, foreign: bool
+    ) -> tuple[VictimAnswer, Tensor | None]:
+        """Answer the images; seconds are (n,) float64, or None where nobody asks for them."""
+        ...
+
+    def deliver(self, seconds: Tensor, images: Tensor) -> Tensor:
+        """Add the network's time to the request served last; (n,) float64."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class HardenKit:
+    """What a defender owns before the game starts.
+
+    Args:
+        data: the victim's own splits; a defence may use `train` and `validation`, never `test`.
+        streams: random streams of the hardening, named by the consumer.
+        device: where networks are trained.
+        victim_key: what the victim was made from, to key caches of what is made from it.
+        load_pool: gives an image set by name, at the victim's image shape.
+        report: takes one line of progress.
+    """
+
+    data: Splits
+    streams: Streams
+    device: torch.device
+    victim_key: Mapping[str, object] = field(default_factory=dict)
+    load_pool: Callable[..., ImageSet] | None = None
+    report: Callable[[str], None] = lambda line: None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Serving:
+    """What a defence knows while it answers one request.
+
+    Attributes:
+        images: (n, c, h, w) as they were asked.
+        victim: the hardened victim.
+        exits: (n,) int64, the exit each answer came from.
+        labels: what the attacker will see of the answer.
+        strength: the knob, 0 (off) to 1 (as configured).
+        generator: the defence's random stream, on the images' device.
+    """
+
+    images: Tensor
+    victim: Victim
+    exits: Tensor
+    labels: Labels
+    strength: float
+    generator: torch.Generator
+
+
+class Answer(NamedTuple):
+    """A defended answer to one request, as the simulator sees it.
+
+    Attributes:
+        posteriors: (n, K) float32 on the simplex.
+        exits: (n,) int64; hidden from players.
+        latency: (n,) float64 seconds, or None.
+        fault: 0-d bool tensor, True where the answer breaks its contract; read at checkpoints.
+    """
+
+    posteriors: Tensor
+    exits: Tensor
+    latency: Tensor | None
+    fault: Tensor
+
+
+class Defence:
+    """The undefended victim, and the base of every defence.
+
+    Attributes:
+        epsilon: the promised L1 distance of a served posterior from the victim's own, 0 to 2.
+    """
+
+    epsilon: float = 0.0
+    overhead_macs: int = 0
+    """Multiply-accumulates a query costs beyond the victim's own, set by `harden`."""
+
+    simulated: ClassVar[bool] = False
+    """True where the defence reads what no real server knows (a control for tables)."""
+
+    def harden(self, victim: Victim, kit: HardenKit) -> Victim:
+        """Prepare before the game; returns the victim that will serve."""
+        return victim
+
+    def perturb_images(
+        self, images: Tensor, *, strength: float, generator: torch.Generator
+    ) -> Tensor:
+        """Return the images the victim will really see, same shape and device."""
+        return images
+
+    def perturb_posteriors(self, posteriors: Tensor, serving: Serving) -> Tensor:
+        """Return what is served instead of the (n, K) float32 posteriors."""
+        return posteriors
+
+    def perturb_latency(self, latency: Tensor, serving: Serving) -> Tensor:
+        """Return the seconds after which each answer is really sent, (n,) float64."""
+        return latency
+
+    @final
+    def answer(
+        self,
+        victim: Victim,
+        images: Tensor,
+        *,
+        clock: Clock,
+        generator: torch.Generator,
+        strength: float = 1.0,
+        labels: Labels = "soft",
+        foreign: bool = False,
+    ) -> Answer:
+        """Answer one request along the one defended way.
+
+        Args:
+            victim: what `harden` returned.
+            images: (n, c, h, w) float32 in [0, 1] on the victim's device.
+            clock: runs the victim and measures.
+            generator: the defence's stream.
+            strength: the knob of the countermeasure in force.
+            labels: what the attacker will see.
+            foreign: the simulator's hidden flag "out of distribution", read by controls alone.
+        """
+        seen = self.perturb_images(images, strength=strength, generator=generator)
+        served, latency = clock.serve(victim, seen, generator=generator, foreign=foreign)
+        serving = Serving(images, victim, served.exits, labels, strength, generator)
+        posteriors = self.perturb_posteriors(served.posteriors, serving)
+        if latency is not None:
+            latency = clock.deliver(self.perturb_latency(latency, serving), images)
+        return Answer(posteriors, served.exits, latency, self._fault(posteriors, served.posteriors))
+
+    def _fault(self, posteriors: Tensor, clean: Tensor) -> Tensor:
+        """Tell whether a row leaves the simplex or the L1 budget, without waiting for the device."""
+        if posteriors is clean:
+            return ~torch.isfinite(posteriors).all()
+        total = posteriors.sum(1, dtype=torch.float64)
+        on_simplex = (posteriors >= 0).all() & ((total - 1).abs() <= SIMPLEX_TOLERANCE).all()
+        distance = (posteriors.double() - clean.double()).abs().sum(1)
+        return ~(on_simplex & (distance <= self.epsilon + SIMPLEX_TOLERANCE).all())
+
+
+class Post(NamedTuple):
+    """A defence in place: the mechanism and the victim it hardened."""
+
+    name: str
+    defence: Defence
+    victim: Victim

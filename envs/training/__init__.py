@@ -1,0 +1,1 @@
+"""Training of victims and clones: losses, the loop, the cache of checkpoints."""

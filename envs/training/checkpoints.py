@@ -1,0 +1,307 @@
+r"""A cache of trained weights, addressed by what they were trained from.
+
+The address of an entry is a digest of its `spec`: everything that bears on the result, as JSON.
+A file is one line of header with the SHA-256 of the rest, then the rest as `torch.save` writes
+it. It appears under its name complete or not at all: it is written beside, flushed to the disk
+and renamed.
+
+Two processes that want the same entry at once: the second waits for the first and recalls what
+it made (a lock of the operating system, released even when its holder is killed). Where locks do
+not work, on some network file systems, both make the entry and the last one stays, whole.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import os
+import pickle
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from platformdirs import user_cache_path
+from torch import Tensor
+
+from envs.errors import CacheError
+
+JSON = None | bool | int | float | str | list["JSON"] | tuple["JSON", ...] | Mapping[str, "JSON"]
+
+_MAGIC = b"fortress-arena cache 1 "
+_HEADER = len(_MAGIC) + 64 + 1  # the digest in hexadecimal, and a newline
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stored:
+    """What one entry of the cache holds.
+
+    Args:
+        state: tensors by name, as `Module.state_dict()` gives them.
+        meta: what shall be known about them: accuracy, seconds. Plain JSON.
+    """
+
+    state: dict[str, Tensor]
+    meta: Mapping[str, JSON] = field(default_factory=dict)
+
+
+def cache_root() -> Path:
+    """Return the folder of the cache: ARENA_CACHE, else the user's cache folder."""
+    given = os.environ.get("ARENA_CACHE")
+    return Path(given) if given else user_cache_path("fortress-arena", appauthor=False)
+
+
+def content_key(spec: Mapping[str, JSON]) -> str:
+    """Digest a spec to 32 hexadecimal digits.
+
+    The order of keys does not matter; every bit of a float does, and 1 differs from 1.0.
+
+    Raises:
+        ValueError: the spec holds something JSON cannot, such as NaN, a tensor or a key that is
+            no string.
+    """
+    return hashlib.sha256(_canonical(spec).encode()).hexdigest()[:32]
+
+
+def recall(
+    kind: str,
+    spec: Mapping[str, JSON],
+    *,
+    device: torch.device | str = "cpu",
+    like: Mapping[str, Tensor] | None = None,
+) -> Stored | None:
+    """Fetch an entry; None where there is none that can be trusted.
+
+    A file that is damaged, was made from another spec or does not fit `like` is moved aside,
+    under the ending `.damaged`, with one warning in the log.
+
+    Args:
+        kind: the shelf: "victim", "exit-heads".
+        spec: everything that bears on the result.
+        device: where the tensors shall live.
+        like: tensors whose names, shapes and dtypes the entry must have, usually the
+            `state_dict()` of the network it is for.
+
+    Raises:
+        CacheError: the file is there but may not be read.
+    """
+    path = _path(kind, spec)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CacheError(_refusal("read", path, error)) from error
+    try:
+        stored = _decoded(data, spec, device)
+        if like is not None:
+            _check_like(stored.state, like)
+    except _Damaged as fault:
+        _set_aside(path, str(fault))
+        return None
+    return stored
+
+
+def store(kind: str, spec: Mapping[str, JSON], stored: Stored) -> Path:
+    """Put an entry into the cache, in place of an older one; return its file.
+
+    Raises:
+        CacheError: the folder cannot be written or the disk is full; an older entry is unharmed.
+        ValueError: the spec is no plain JSON.
+        TypeError: meta is no JSON, or the state holds something else than tensors.
+    """
+    path = _path(kind, spec)
+    data = _encoded(spec, stored)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_whole(path, data)
+    except OSError as error:
+        raise CacheError(_refusal("write", path, error)) from error
+    return path
+
+
+def remember(
+    kind: str,
+    spec: Mapping[str, JSON],
+    make: Callable[[], Stored],
+    *,
+    device: torch.device | str = "cpu",
+    like: Mapping[str, Tensor] | None = None,
+) -> tuple[Stored, bool]:
+    """Fetch an entry, or make and store it.
+
+    Args:
+        kind: the shelf.
+        spec: everything that bears on the result.
+        make: trains; called at most once, by one process at a time.
+        device: where the tensors shall live, whether made or recalled.
+        like: see `recall`.
+
+    Returns:
+        The entry, and whether it was recalled. Hours of training are not thrown away because
+        the disk filled up meanwhile: what was made is returned, and the log has a warning.
+
+    Raises:
+        CacheError: the cache cannot be written, found out before anything is made.
+    """
+    found = recall(kind, spec, device=device, like=like)
+    if found is not None:
+        return found, True
+    path = _path(kind, spec)
+    with _only_maker(path):
+        found = recall(kind, spec, device=device, like=like)
+        if found is not None:
+            return found, True
+        made = make()
+        try:
+            store(kind, spec, made)
+        except CacheError as error:
+            _log.warning("%s; going on without", error)
+        state = {name: tensor.detach().to(device) for name, tensor in made.state.items()}
+        return Stored(state, json.loads(json.dumps(made.meta))), False
+
+
+class _Damaged(Exception):  # noqa: N818 - never leaves this module
+    """An entry that cannot be trusted; says why."""
+
+
+def _path(kind: str, spec: Mapping[str, JSON]) -> Path:
+    return cache_root() / kind / f"{content_key(spec)}.pt"
+
+
+def _canonical(spec: Mapping[str, JSON]) -> str:
+    """Write JSON in the one form that is digested."""
+    try:
+        _check_keys(spec)
+        return json.dumps(spec, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"a cache spec must be plain JSON: {error}") from error
+
+
+def _check_keys(value: object) -> None:
+    """Refuse keys that are no strings: JSON would make "1" of 1, and two specs one."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"the key {key!r} is no string")
+            _check_keys(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_keys(inner)
+
+
+def _encoded(spec: Mapping[str, JSON], stored: Stored) -> bytes:
+    """Write an entry to bytes: the header with the digest, then the payload."""
+    for name, tensor in stored.state.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise TypeError(f"expected a tensor under {name!r}, got {type(tensor).__name__}")
+    # a clone, because saving a view would write all of what it is a view of
+    state = {name: tensor.detach().cpu().clone() for name, tensor in stored.state.items()}
+    payload = {"spec": _canonical(spec), "meta": json.dumps(stored.meta), "state": state}
+    buffer = io.BytesIO()
+    torch.save(payload, buffer)
+    data = buffer.getvalue()
+    return _MAGIC + hashlib.sha256(data).hexdigest().encode() + b"\n" + data
+
+
+def _decoded(data: bytes, spec: Mapping[str, JSON], device: torch.device | str) -> Stored:
+    """Read an entry from bytes; `_Damaged` where anything about it is wrong."""
+    header, body = data[:_HEADER], data[_HEADER:]
+    if not header.startswith(_MAGIC):
+        raise _Damaged("it is no file of this cache, or of another version")
+    if header[len(_MAGIC) :] != hashlib.sha256(body).hexdigest().encode() + b"\n":
+        raise _Damaged("its checksum is wrong")
+    try:
+        payload = torch.load(io.BytesIO(body), map_location=device, weights_only=True)
+        written, meta, state = payload["spec"], json.loads(payload["meta"]), payload["state"]
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError) as e:
+        raise _Damaged(f"it cannot be read ({type(e).__name__})") from e
+    if written != _canonical(spec):
+        raise _Damaged("it was made from another spec")
+    if not all(isinstance(t, Tensor) for t in state.values()):
+        raise _Damaged("its state holds something else than tensors")
+    return Stored(dict(state), meta)
+
+
+def _check_like(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that the network they are for cannot take."""
+    if state.keys() != like.keys():
+        odd = min(state.keys() ^ like.keys())
+        raise _Damaged(f"its tensors are not the network's: '{odd}' is in only one of them")
+    for name, tensor in state.items():
+        if tensor.shape != like[name].shape or tensor.dtype != like[name].dtype:
+            raise _Damaged(
+                f"'{name}' is {tuple(tensor.shape)} {tensor.dtype}, "
+                f"the network's is {tuple(like[name].shape)} {like[name].dtype}"
+            )
+
+
+def _set_aside(path: Path, reason: str) -> None:
+    """Move a file out of the way, and say so; one that cannot be moved is overwritten later."""
+    with suppress(OSError):
+        os.replace(path, path.with_suffix(".damaged"))
+    _log.warning("cached file %s is not used: %s; it is made anew", path, reason)
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that its name means the old content or the new, at any moment."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+def _refusal(verb: str, path: Path, error: OSError) -> str:
+    return (
+        f"cannot {verb} the cache in {path.parent}: {error.strerror or error}; "
+        "free space, change its permissions, or set ARENA_CACHE to another folder"
+    )
+
+
+@contextmanager
+def _only_maker(path: Path) -> Iterator[None]:
+    """Wait until no other process makes this entry, and keep others waiting.
+
+    The lock file is removed while the lock is held. Who waited on the removed file goes on and
+    looks for the entry again, so that nothing depends on the file's existence.
+    """
+    lock = path.with_suffix(".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise CacheError(_refusal("write", path, error)) from error
+    try:
+        _lock(handle, path)
+        yield
+    finally:
+        with suppress(OSError):
+            os.unlink(lock)
+        os.close(handle)
+
+
+def _lock(handle: int, path: Path) -> None:
+    """Take the lock on an open file; without effect where the system has none."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: both make the entry, the last one stays
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    except BlockingIOError:
+        _log.info("waiting for another process that makes %s", path.name)
+    except OSError:  # a file system without locks
+        return
+    with suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_EX)
