@@ -26,6 +26,9 @@ from envs.victim import Victim
 Observation = dict[str, Any]
 """NumPy arrays, or torch tensors on the device: hence Any."""
 
+LONGEST = 86_400.0
+"""Seconds: the upper end of the latencies in the observation space."""
+
 
 class _AlwaysFirst:
     """The defender's chair while nobody sits in it: the one defence, at full strength."""
@@ -46,7 +49,7 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
     the first images are answered; the rows behind them are zeros.
 
     ## Observation Space
-    `Dict(targets=Box(0, 1, (batch, classes)), latency=Box(0, inf, (batch,)),
+    `Dict(targets=Box(0, 1, (batch, classes)), latency=Box(0, 86400, (batch,)),
     remaining=Box(0, budget, (1,), int64))`. Latency is in seconds, and zeros where the threat
     model hides it. NumPy arrays; with `tensors=True` torch tensors on the device, not copied.
 
@@ -64,14 +67,15 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
     ## Info
     Always the same keys: `answered` (images answered in this step), `queries_used`,
     `queries_left`, `macs` (spent on the attacker so far), `exits` (its answers by exit),
-    `clone_accuracy` (last measured, NaN before). `macs` and `exits` are the simulator's
+    `clone_accuracy` (last measured, 0 before). `macs` and `exits` are the simulator's
     knowledge, not the attacker's: an honest agent does not read them.
 
     ## Arguments
     `data`, `victim`, `victim_params`, `recipe`, `victim_seed`: what is trained (and cached) as
     the victim. `defence`: a `Defence`, hardened here. `budget`, `batch`, `labels`,
     `latency` ("none" or "virtual"), `benign` (share of honest traffic), `measure_every` (steps),
-    `tensors`, `device`.
+    `tensors`, `device`. With `tensors=True` make it with `disable_env_checker=True`: Gymnasium's
+    checker knows arrays only.
 
     ## Version History
     v0: first version.
@@ -125,7 +129,7 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
         self.observation_space = spaces.Dict(
             {
                 "targets": spaces.Box(0.0, 1.0, (batch, self._threat.num_classes), np.float32),
-                "latency": spaces.Box(0.0, np.inf, (batch,), np.float64),
+                "latency": spaces.Box(0.0, LONGEST, (batch,), np.float64),
                 "remaining": spaces.Box(0, budget, (1,), np.int64),
             }
         )
@@ -161,7 +165,7 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
             traffic=self._traffic(streams),
         )
         self._steps, self._accuracy = 0, 0.0
-        return self._observe(None, 0), self._info(0, measured=False)
+        return self._observe(None, 0), self._info(0)
 
     def step(self, action: Any) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Ask one batch. QueryError where it is no batch of images; nothing is charged then."""
@@ -177,7 +181,7 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
         measured = self._game.over or self._steps % self._measure_every == 0
         reward = self._reward() if measured else 0.0
         answered = len(response.targets)
-        info = self._info(answered, measured=measured)
+        info = self._info(answered)
         return self._observe(response, answered), reward, self._game.over, False, info
 
     def _traffic(self, streams: Streams) -> BenignTraffic | None:
@@ -214,17 +218,16 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
             "remaining": np.array([game.remaining], dtype=np.int64),
         }
 
-    def _info(self, answered: int, *, measured: bool) -> dict[str, Any]:
+    def _info(self, answered: int) -> dict[str, Any]:
         game = cast(ExtractionGame, self._game)
         exits, macs = game.attack_counters()
-        known = self._clone is not None and (measured or self._steps >= self._measure_every)
         return {
             "answered": answered,
             "queries_used": game.used,
             "queries_left": game.remaining,
             "macs": macs if self._tensors else float(macs),
             "exits": exits if self._tensors else exits.cpu().numpy(),
-            "clone_accuracy": self._accuracy if known else float("nan"),
+            "clone_accuracy": self._accuracy,
         }
 
 

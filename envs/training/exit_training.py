@@ -18,7 +18,7 @@ from envs.data.images import ImageSet
 from envs.nets.multi_exit import MultiExit
 from envs.nets.staged import Staged
 from envs.training.objective import Objective
-from envs.training.ood import Draw
+from envs.training.ood_sources import Draw
 from envs.training.probes import thumbnails
 
 Backbone = Literal["frozen", "drift", "last", "all"]
@@ -74,7 +74,7 @@ class ExitRecipe:
 
 
 class _Batch(NamedTuple):
-    """In-distribution images as a step needs them; the images only where features are not cached."""
+    """In-distribution images of a step; `images` only where features are not cached."""
 
     pooled: Sequence[Tensor]
     labels: Tensor
@@ -218,9 +218,11 @@ class _Trainer:
         if foreign is not None:
             loss = loss + self._foreign_loss(foreign(self._recipe.ood_batch))
         self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if self._recipe.clip:
-            nn.utils.clip_grad_norm_([*self._parameters[0], *self._parameters[1]], self._recipe.clip)
+            nn.utils.clip_grad_norm_(
+                [*self._parameters[0], *self._parameters[1]], self._recipe.clip
+            )
         self._optimiser.step()
         self._schedule.step()
         return loss.detach()
@@ -242,7 +244,8 @@ class _Trainer:
 
     def _distillation(self, batch: _Batch) -> Tensor:
         """Return KL(victim || final exit) in nats, so that the last answer stays what it was."""
-        assert self._victim is not None and batch.images is not None
+        assert self._victim is not None
+        assert batch.images is not None
         with torch.no_grad():
             before = self._victim(batch.images).log_softmax(1)
         now = self._network.answer(len(batch.pooled) - 1, batch.pooled[-1]).log_softmax(1)

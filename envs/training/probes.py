@@ -52,7 +52,7 @@ class LabelProbe(nn.Module):
         with torch.enable_grad():
             loss = F.cross_entropy(self.linear(codes.detach()), labels)
             self._optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
         self._optimiser.step()
 
     def forward(self, codes: Tensor) -> Tensor:

@@ -1,0 +1,133 @@
+"""The two players of the game, and what they are lent.
+
+Write an attacker by subclassing `Attacker` and overriding `attack`; the smallest one there is,
+`agents/attackers/noise.py`, is where to start reading.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from envs.data.images import ImageSet
+from envs.errors import NotGranted, PlayerError
+from envs.game import Countermeasure, Served, View
+from envs.oracle import Oracle
+
+NEEDS = frozenset({"soft-labels", "latency", "pool"})
+"""What an attacker may require of the threat model."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchitectureGuess:
+    """What an attacker believes about how the victim is built; None says "unknown".
+
+    Attributes:
+        family: "resnet", "vgg", "mobilenet", ...
+        architecture: the registered name of a network.
+        depth: weighted layers.
+        width: channels of the first stage.
+        exits_visited: distinguishable exits that answered the attacker.
+        exits: exits that exist.
+        exit_costs: cost of each visited exit relative to the deepest visited one, ascending.
+        thresholds: confidence that lets an answer leave, by exit.
+        confidence: belief in each attribute, 0 to 1, by its name here.
+    """
+
+    family: str | None = None
+    architecture: str | None = None
+    depth: int | None = None
+    width: int | None = None
+    exits_visited: int | None = None
+    exits: int | None = None
+    exit_costs: tuple[float, ...] | None = None
+    thresholds: tuple[float, ...] | None = None
+    confidence: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Kit:
+    """What the match lends an attacker.
+
+    Attributes:
+        device: where its networks and images live.
+        generator: its random stream, on the device. Nothing else may draw its chance.
+        new_clone: builds a freshly initialised clone; maps (n, c, h, w) in [0, 1] to logits.
+        intel: what earlier phases of a campaign found, by name.
+    """
+
+    device: torch.device
+    generator: torch.Generator
+    new_clone: Callable[[], nn.Module]
+    intel: dict[str, object] = field(default_factory=dict)
+    surrogate_pool: ImageSet | None = None
+    on_report: Callable[[Mapping[str, float]], None] = lambda values: None
+
+    @property
+    def pool(self) -> ImageSet:
+        """The surrogate pool: images the attacker owns. NotGranted if the scenario names none."""
+        if self.surrogate_pool is None:
+            raise NotGranted("this scenario lends no surrogate pool; set threat.pool to a data set")
+        return self.surrogate_pool
+
+    def report(self, **values: float) -> None:
+        """Show progress (losses, shares); call it every so often, numbers only."""
+        self.on_report(values)
+
+
+class Attacker(ABC):
+    """A player who copies a victim, and perhaps finds out how it is built.
+
+    Set `self.clone` early: the referee measures it along the way. An uncaught
+    `BudgetExhausted` ends the episode normally.
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset()
+    """What the threat model must grant, out of `NEEDS`; checked before the first query."""
+
+    clone: nn.Module | None = None
+    inferred: ArchitectureGuess | None = None
+
+    @abstractmethod
+    def attack(self, oracle: Oracle, kit: Kit) -> None:
+        """Spend the budget and train `self.clone`."""
+
+
+class Defender(ABC):
+    """A player who decides how each request is answered.
+
+    The defences it brought are the game's posts, in the scenario's order. It sees requests of
+    clients, never who is an attacker.
+    """
+
+    def begin(self, posts: int, generator: torch.Generator) -> None:  # noqa: B027 - a hook most defenders leave alone
+        """Take the seat: how many defences were brought, and the defender's random stream."""
+
+    @abstractmethod
+    def act(self, view: View) -> Countermeasure:
+        """Decide how a request is answered."""
+
+    def learn(self, served: Served) -> None:  # noqa: B027 - a hook most defenders leave alone
+        """Look at what was answered; called after every request."""
+
+
+def granted(attacker: Attacker, *, labels: str, latency_visible: bool, pool: bool) -> None:
+    """Check that the threat model grants what the attacker needs.
+
+    Raises:
+        PlayerError: it needs something that is not granted, or something unheard of.
+    """
+    unknown = attacker.requires - NEEDS
+    name = type(attacker).__name__
+    if unknown:
+        raise PlayerError(f"{name}.requires names {sorted(unknown)}; known: {sorted(NEEDS)}")
+    grants = {"soft-labels": labels == "soft", "latency": latency_visible, "pool": pool}
+    missing = sorted(need for need in attacker.requires if not grants[need])
+    if missing:
+        raise PlayerError(
+            f"{name} needs {', '.join(missing)}, which this scenario does not grant; "
+            f"see its [threat] section"
+        )

@@ -1,0 +1,281 @@
+"""What can sit at the table: attackers, defenders and defences, by name.
+
+Ours are named here as text and imported when they are asked for. Those of others come from
+installed distributions (entry points `arena.attackers`, `arena.defenders`, `arena.defences`) or
+straight from a file: `use = "path/to/file.py:Class"`.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args
+
+from arena import plugins
+from arena.parameters import Parameter, effective, parameters, validated
+from arena.wording import Path, dotted
+from envs.errors import ArenaError, ScenarioError, UnknownName
+
+if TYPE_CHECKING:  # so that listing names loads no torch
+    from agents.base import Attacker, Defender
+    from envs.defences.base import Defence
+
+Kind = Literal["attacker", "defender", "defence"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a listing.
+
+    Attributes:
+        name: what scenarios write after `use`.
+        summary: first line of its docstring.
+        origin: "built in", or the distribution it comes from.
+        parameters: what it can be told.
+        fault: why it cannot be imported; "" where it can.
+    """
+
+    name: str
+    summary: str
+    origin: str
+    parameters: tuple[Parameter, ...] = ()
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The names of one kind of player.
+
+    Attributes:
+        kind: "attacker", "defender" or "defence".
+        base: "module:Class" that every one of them subclasses.
+        builtin: name to "module:Class".
+    """
+
+    kind: Kind
+    base: str
+    builtin: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def group(self) -> str:
+        """The entry-point group."""
+        return f"arena.{self.kind}s"
+
+    @cached_property
+    def _offered(self) -> dict[str, list[EntryPoint]]:
+        return plugins.offered(self.group)
+
+    def names(self) -> list[str]:
+        """List every name, ours first."""
+        return [*self.builtin, *(name for name in self._offered if name not in self.builtin)]
+
+    def find(self, use: str) -> type:
+        """Return the class behind a `use`.
+
+        Raises:
+            UnknownName: there is none; the message names the nearest.
+            ScenarioError: its import fails, or it is no player of this kind.
+        """
+        if plugins.is_file_use(use):
+            found = plugins.from_file(use)
+        elif use in self.builtin:
+            found = plugins.from_target(self.builtin[use])
+        elif use in self._offered:
+            found = plugins.from_target(self._offered_target(use))
+        else:
+            raise UnknownName(self.kind, use, self.names())
+        return self._checked(found, use)
+
+    def _offered_target(self, name: str) -> str:
+        points = self._offered[name]
+        if len(points) > 1:
+            owners = ", ".join(plugins.distribution_of(point) for point in points)
+            raise ScenarioError(
+                f"{len(points)} distributions offer {self.kind} '{name}': {owners}; "
+                f"uninstall all but one"
+            )
+        return str(points[0].value)
+
+    def _checked(self, found: object, use: str) -> type:
+        base = plugins.from_target(self.base)
+        assert isinstance(base, type)
+        if not isinstance(found, type) or not issubclass(found, base):
+            raise ScenarioError(
+                f"{use}: expected a subclass of {base.__module__}.{base.__name__}, "
+                f"got {found.__name__ if isinstance(found, type) else type(found).__name__}"
+            )
+        if inspect.isabstract(found):
+            missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
+            raise ScenarioError(f"{use}: {found.__name__} does not define {missing}")
+        return found
+
+    def create(self, use: str, params: Mapping[str, object] | None = None) -> object:
+        """Build a player.
+
+        Raises:
+            UnknownName, ScenarioError: see `find`; or a parameter is wrong.
+        """
+        return self._built(use, params or {}, prefix=(self.kind, use, "params"))
+
+    def check(self, use: str, params: Mapping[str, object], prefix: Path) -> object:
+        """Build a player as a trial; faults of its parameters are told under the path `prefix`."""
+        return self._built(use, params, prefix=prefix)
+
+    def _built(self, use: str, params: Mapping[str, object], *, prefix: Path) -> object:
+        found = self.find(use)
+        arguments = validated(found, params, prefix=prefix)
+        try:
+            return found(**arguments)
+        except (ArenaError, TypeError, ValueError) as error:
+            raise ScenarioError(f"{dotted(prefix)}: {error}") from error
+
+    def resolve(self, use: str, params: Mapping[str, object]) -> tuple[dict[str, object], str]:
+        """Return the parameters with defaults filled in, and a digest of the player's code.
+
+        The digest is "" for ours, which the version of the rules stands for.
+        """
+        found = self.find(use)
+        return effective(found, params), self._digest(use)
+
+    def _digest(self, use: str) -> str:
+        if plugins.is_file_use(use):
+            return plugins.file_digest(use)
+        return "" if use in self.builtin else plugins.package_digest(self._offered_target(use))
+
+    def describe(self) -> list[Entry]:
+        """List everything with a line about it; what cannot be imported says why."""
+        return [self._entry(name) for name in self.names()]
+
+    def _entry(self, name: str) -> Entry:
+        ours = name in self.builtin
+        origin = "built in" if ours else plugins.distribution_of(self._offered[name][0])
+        try:
+            found = self.find(name)
+        except ArenaError as error:
+            return Entry(name, "", origin, fault=str(error))
+        return Entry(name, summary(found), origin, tuple(parameters(found)))
+
+
+def summary(found: object) -> str:
+    """Return the first line of a docstring of its own, "" where there is none."""
+    own = found.__dict__.get("__doc__") if isinstance(found, type) else inspect.getdoc(found)
+    return inspect.cleandoc(own).partition("\n")[0] if own else ""
+
+
+attackers = Catalog(
+    "attacker",
+    "agents.base:Attacker",
+    {
+        "noise": "agents.attackers.noise:Noise",
+        "random-generator": "agents.attackers.random_generator:RandomGenerator",
+        "dfme": "agents.attackers.dfme:DFME",
+    },
+)
+
+defenders = Catalog(
+    "defender",
+    "agents.base:Defender",
+    {"static": "agents.defenders.static:Static"},
+)
+
+defences = Catalog(
+    "defence",
+    "envs.defences.base:Defence",
+    {
+        "undefended": "envs.defences.base:Defence",
+        "dnf": "envs.defences.dnf:DNF",
+    },
+)
+
+_ALL: Mapping[Kind, Catalog] = {
+    "attacker": attackers,
+    "defender": defenders,
+    "defence": defences,
+}
+
+
+class Made(Protocol):
+    """Something an episode's plan builds by name."""
+
+    @property
+    def use(self) -> str:
+        """Its name, or file and class."""
+        ...
+
+    @property
+    def params(self) -> Mapping[str, object]:
+        """Its parameters."""
+        ...
+
+
+class Seated(Protocol):
+    """A defender as an episode's plan names it."""
+
+    @property
+    def use(self) -> str:
+        """Its name, or file and class."""
+        ...
+
+    @property
+    def policy(self) -> Mapping[str, object]:
+        """Its own parameters."""
+        ...
+
+    @property
+    def defence(self) -> Sequence[Made]:
+        """What it brings, in the order of the posts."""
+        ...
+
+
+def of(kind: Kind) -> Catalog:
+    """Return the catalog of one kind of player."""
+    return _ALL[kind]
+
+
+def find_in_file(use: str) -> type:
+    """Return the class behind path/to/file.py:Class, whichever kind of player it is.
+
+    Raises:
+        ScenarioError: no such file or class, its import fails, or it is no player.
+    """
+    found = plugins.from_file(use)
+    for catalog in _ALL.values():
+        base = plugins.from_target(catalog.base)
+        if isinstance(found, type) and isinstance(base, type) and issubclass(found, base):
+            return catalog.find(use)
+    raise ScenarioError(f"{use}: expected an attacker, a defender or a defence; subclass one of "
+                        f"{', '.join(catalog.base for catalog in _ALL.values())}")  # fmt: skip
+
+
+def create(kind: Kind, use: str, params: Mapping[str, object] | None = None) -> object:
+    """Build an attacker, a defender or a defence; see `Catalog.create`."""
+    return of(kind).create(use, params)
+
+
+def attacker(plan: Made) -> "Attacker":
+    """Build the attacker of an episode's plan."""
+    return cast("Attacker", attackers.create(plan.use, plan.params))
+
+
+def seat(plan: Seated) -> "Defender":
+    """Build the defender of an episode's plan."""
+    return cast("Defender", defenders.create(plan.use, plan.policy))
+
+
+def posts(plan: Seated) -> "list[tuple[str, Defence]]":
+    """Build what the defender of a plan brings: names and defences, not yet hardened."""
+    return [
+        (entry.use, cast("Defence", defences.create(entry.use, entry.params)))
+        for entry in plan.defence
+    ]
+
+
+def asks_foreign_images(plan: Made) -> bool:
+    """Tell whether an attacker asks images from outside the victim's distribution.
+
+    Only a control that reads what no server knows is told so. An attacker that asks the victim's
+    own kind of images says so with a class attribute `asks_foreign_images = False`.
+    """
+    return bool(getattr(attackers.find(plan.use), "asks_foreign_images", True))

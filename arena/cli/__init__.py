@@ -1,0 +1,53 @@
+"""The command line. One file for each command or group of commands; this one puts them together.
+
+Whatever is heavy (torch, the database, matplotlib) is imported inside the functions, so that
+`arena --help` answers at once.
+"""
+
+from typing import Annotated
+
+import typer
+
+from arena.cli import agents, check, doctor, episodes, new, run, scenarios, train
+from arena.cli.shell import ArenaGroup, out
+
+app = typer.Typer(
+    name="arena",
+    cls=ArenaGroup,
+    help="Play model extraction: attackers against defended victims, under a query budget.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+app.command("run")(run.run)
+app.add_typer(scenarios.app, name="scenarios")
+app.add_typer(episodes.app, name="episodes")
+app.command("agents")(agents.agents)
+app.command("train")(train.train)
+app.command("check")(check.check)
+app.add_typer(new.app, name="new")
+app.command("doctor")(doctor.doctor)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        out().print(f"arena {version('fortress-arena')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Play model extraction: attackers against defended victims, under a query budget."""
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,42 @@
+"""`arena agents`: everything a scenario can name."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from arena.cli.shell import JsonOption, out
+from arena.render import write_json, write_line, write_table
+
+What = Literal["attackers", "defenders", "defences", "networks", "data"]
+
+
+def agents(
+    what: Annotated[What | None, typer.Argument(help="Only these; all if left out.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """List attackers, defenders, defences, networks and data sets, with their parameters."""
+    from arena.inventory import KINDS, inventory
+
+    found = {kind: inventory(kind) for kind in KINDS if what in (None, kind)}
+    if json:
+        write_json(found)
+        return
+    console = out()
+    for kind, entries in found.items():
+        if what is None:
+            write_line(console, kind.upper())
+        rows = [
+            (
+                entry.name,
+                entry.fault or entry.summary,
+                ", ".join(
+                    p.name if p.default in ("", "None") else f"{p.name}={p.default}"
+                    for p in entry.parameters
+                ),
+                entry.origin,
+            )
+            for entry in entries
+        ]
+        write_table(console, ("name", "what it is", "parameters", "from"), rows)
+        if what is None:
+            write_line(console)

@@ -1,0 +1,87 @@
+"""`arena check`: does a player keep the rules of the game?"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, Literal, cast
+
+import typer
+
+from arena.cli.shell import FAILED, JsonOption, out
+from arena.render import write_json, write_line, write_table
+from envs.errors import ScenarioError, UnknownName
+
+# `Any` in this file: parameters of a player, whatever it declares.
+
+# the kinds of the catalog, which is not imported for `arena --help`
+Kind = Literal["attacker", "defender", "defence"]
+
+
+def check(
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="A name, or path/to/file.py:Class.")
+    ],
+    kind: Annotated[
+        Kind | None, typer.Option(help="What it is, where a name leaves that open.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="NAME=VALUE", help="A parameter of the player."),
+    ] = None,
+    shape: Annotated[
+        str, typer.Option(metavar="C,H,W", help="Shape of the images it is tried on.")
+    ] = "3,8,8",
+    json: JsonOption = False,
+) -> None:
+    """Try a player against the conformance suite; some seconds of small games."""
+    make = _maker(target, kind, set_ or [])
+
+    from arena.conformance import check as run_checks
+
+    findings = run_checks(make, image_shape=_shape(shape))
+    failed = [finding for finding in findings if not finding.passed]
+    if json:
+        write_json({"target": target, "passed": not failed, "findings": findings})
+    else:
+        rows = [(one.name, "passed" if one.passed else "FAILED", one.detail) for one in findings]
+        write_table(out(), ("claim", "verdict", "detail"), rows)
+        verdict = f"breaks {len(failed)} of {len(findings)} claims" if failed else "conforms"
+        write_line(out(), f"{target}: {verdict}")
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _maker(target: str, kind: Kind | None, settings: list[str]) -> Callable[[], Any]:
+    """Return what builds a fresh player."""
+    from arena import catalog
+    from arena.parameters import validated
+    from arena.scenario.overrides import apply_overrides
+
+    raw: dict[str, Any] = {}
+    faults = apply_overrides(raw, settings)
+    if faults:
+        raise ScenarioError("\n".join(faults))
+    found = catalog.of(kind).find(target) if kind else _find(target)
+    return cast(Callable[[], Any], partial(found, **validated(found, raw, prefix=(target,))))
+
+
+def _find(target: str) -> type:
+    """Look a name up among all kinds; a class in a file says itself what it is."""
+    from arena import catalog, plugins
+
+    if plugins.is_file_use(target):
+        return catalog.find_in_file(target)
+    kinds = [kind for kind in catalog.KINDS if target in catalog.of(kind).names()]
+    if not kinds:
+        names = {name for kind in catalog.KINDS for name in catalog.of(kind).names()}
+        raise UnknownName("attacker, defender or defence", target, names)
+    if len(kinds) > 1:
+        raise ScenarioError(f"'{target}' names a {' and a '.join(kinds)}; say which with --kind")
+    return catalog.of(kinds[0]).find(target)
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != 3 or not all(part.isdecimal() and int(part) for part in parts):
+        raise ScenarioError(f"--shape: expected channels,height,width like 3,8,8, got '{text}'")
+    channels, height, width = (int(part) for part in parts)
+    return channels, height, width

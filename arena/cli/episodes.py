@@ -1,0 +1,206 @@
+"""`arena episodes`: what lies in the log."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from arena.cli.shell import JsonOption, LogOption, WithDefault, out
+from arena.render import (
+    count_text,
+    percent,
+    seconds_text,
+    write_episodes,
+    write_json,
+    write_line,
+    write_table,
+)
+from envs.errors import ScenarioError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from arena.log.rows import CheckpointRow, EpisodeRow, InferenceRow, RoundRow
+    from arena.log.store import Log
+
+# `Any` in this file: one key of an episode's settings, of whatever type.
+
+app = typer.Typer(cls=WithDefault, help="List and show the episodes in the log.")
+
+Many = list[str] | None
+
+
+@app.command("list")
+def list_(
+    scenario: Annotated[Many, typer.Option(help="Only of this scenario; repeatable.")] = None,
+    attacker: Annotated[Many, typer.Option(help="Only of this attacker; repeatable.")] = None,
+    defender: Annotated[Many, typer.Option(help="Only of this defender; repeatable.")] = None,
+    status: Annotated[
+        Many, typer.Option(help="Only started, success, cancelled or error; repeatable.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Only with this seed.")] = None,
+    run: Annotated[Many, typer.Option(help="Only of this run; repeatable.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only begun since: 2025-03-01, or 36h, 7d.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=0, help="At most so many, the newest; 0 lists all.")
+    ] = 50,
+    log: LogOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List episodes, the newest first."""
+    from arena.log.rows import EpisodeFilter
+    from arena.log.store import Log
+
+    which = EpisodeFilter(
+        scenario=_choice(scenario),
+        attacker=_choice(attacker),
+        defender=_choice(defender),
+        status=_choice(status),
+        run=_choice(run),
+        seed=seed,
+        since=parse_since(since) if since else None,
+        limit=limit or None,
+    )
+    with Log.open(log, create=False) as store:
+        found = store.episodes(which)
+    if json:
+        write_json(found)
+    elif found:
+        write_episodes(out(), found)
+        if len(found) == limit:
+            write_line(out(), f"the newest {limit}; --limit 0 lists all")
+    else:
+        write_line(out(), f"no such episode in {store.where}")
+
+
+def _choice(names: Many) -> tuple[str, ...] | None:
+    return tuple(names) if names else None
+
+
+def parse_since(text: str) -> Any:
+    """Read a moment: a date, a date with time, or so many hours (36h) or days (7d) ago."""
+    from datetime import UTC, datetime, timedelta
+
+    number, unit = text[:-1], text[-1:]
+    if number.isdecimal() and unit in "hd":
+        return datetime.now(UTC) - timedelta(hours=int(number) * (24 if unit == "d" else 1))
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ScenarioError(f"--since: expected 2025-03-01, 36h or 7d, got '{text}'") from error
+    return moment if moment.tzinfo else moment.astimezone()
+
+
+@app.command()
+def show(
+    episode: Annotated[
+        str, typer.Argument(metavar="ID", help="The id, or a beginning no other shares.")
+    ],
+    log: LogOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show one episode: its settings, its outcome, its curve and its events."""
+    from arena.log.store import Log
+
+    with Log.open(log, create=False) as store:
+        row = store.episode(episode)
+        details = _details(store, row)
+    if json:
+        write_json({**asdict(row), **details})
+        return
+    console = out()
+    _show_outcome(console, row)
+    _show_curve(console, store.where, details["checkpoints"])
+    _show_exits(console, details["rounds"])
+    _show_inferences(console, details["inferences"])
+    for event in details["events"]:
+        write_line(console, f"{event.time:%H:%M:%S} {event.kind}: {event.message}")
+
+
+def _details(log: "Log", row: "EpisodeRow") -> dict[str, Any]:
+    return {
+        "checkpoints": log.checkpoints(row.id),
+        "rounds": log.rounds(row.id),
+        "inferences": log.inferences(row.id),
+        "events": log.events(row.id),
+        "artifacts": log.artifacts(row.id),
+    }
+
+
+def _show_outcome(console: "Console", row: "EpisodeRow") -> None:
+    title = f"{row.attacker} vs {row.defender}, seed {row.seed}: {row.status}"
+    write_line(console, f"{title} ({row.id}, scenario {row.scenario_name})")
+    if row.error:
+        write_line(console, row.error)
+    facts = (
+        ("victim, clone, data", f"{row.victim}, {row.clone}, {row.data}"),
+        ("queries", f"{count_text(row.queries_used)} of {count_text(row.budget)}"),
+        ("clone accuracy %", percent(row.clone_accuracy)),
+        ("clone fidelity %", percent(row.clone_fidelity)),
+        ("victim accuracy %", percent(row.victim_accuracy)),
+        ("served accuracy %", percent(row.served_accuracy)),
+        ("attack, honest MACs %", f"{percent(row.attack_compute_share)}, "
+                                  f"{percent(row.benign_compute_share)}"),
+        ("time", seconds_text(row.wall_seconds)),
+        ("started", f"{row.started:%Y-%m-%d %H:%M:%S} UTC on {row.host}, {row.device}"),
+        ("settings", row.plan_hash),
+    )  # fmt: skip
+    for name, value in facts:
+        write_line(console, f"  {name:<22}{value}")
+
+
+def _show_curve(console: "Console", where: str, points: Sequence["CheckpointRow"]) -> None:
+    if not points:
+        write_line(console, f"nothing was measured along the budget (log {where})")
+        return
+    rows = [
+        (
+            count_text(point.queries_used),
+            percent(point.clone_accuracy),
+            percent(point.clone_fidelity),
+            seconds_text(point.wall_seconds),
+        )
+        for point in points
+    ]
+    columns = ("queries", "clone acc. %", "fidelity %", "after")
+    write_table(console, columns, rows, right=columns)
+
+
+def _show_exits(console: "Console", rounds: Sequence["RoundRow"]) -> None:
+    """Write from which exits the answers came, over the whole episode."""
+    sides = {
+        "attack": [bucket.attack_exits for bucket in rounds],
+        "honest": [bucket.benign_exits for bucket in rounds],
+    }
+    totals = {
+        name: [sum(column) for column in zip(*filled, strict=True)]
+        for name, histograms in sides.items()
+        if (filled := _same_length(histograms))
+    }
+    totals = {name: total for name, total in totals.items() if sum(total)}
+    if not totals:
+        return
+    count = max(len(total) for total in totals.values())
+    columns = ("exit %", *(str(number + 1) for number in range(count)))
+    rows = [
+        (name, *(percent(part / sum(total)) for part in total)) for name, total in totals.items()
+    ]
+    write_table(console, columns, rows, right=columns[1:])
+
+
+def _same_length(histograms: Sequence[Sequence[int]]) -> list[list[int]]:
+    longest = max((len(histogram) for histogram in histograms), default=0)
+    return [[*one, *([0] * (longest - len(one)))] for one in histograms] if longest else []
+
+
+def _show_inferences(console: "Console", inferences: Sequence["InferenceRow"]) -> None:
+    verdicts = {True: "right", False: "wrong", None: ""}
+    rows = [
+        (one.attribute, str(one.inferred), str(one.truth), verdicts[one.correct])
+        for one in inferences
+    ]
+    if rows:
+        write_table(console, ("attribute", "inferred", "truth", "verdict"), rows)

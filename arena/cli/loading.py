@@ -1,0 +1,65 @@
+"""Reads the scenarios a command was given: all of them before anything is played."""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from envs.errors import ScenarioError, UnknownName
+
+if TYPE_CHECKING:
+    from arena.scenario import Scenario
+
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+
+
+def load_all(files: Sequence[str], overrides: Sequence[str] | None = None) -> "list[Scenario]":
+    """Read and check scenarios.
+
+    Raises:
+        ScenarioError, UnknownName: the problems of all files, one line each.
+    """
+    scenarios, faults = [], []
+    for file in files:
+        try:
+            scenarios.append(load_one(file, overrides))
+        except (ScenarioError, UnknownName) as error:
+            faults.append(error)
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        raise ScenarioError("\n".join(str(fault) for fault in faults))
+    return scenarios
+
+
+def load_one(file: str, overrides: Sequence[str] | None = None) -> "Scenario":
+    """Read one scenario and check every name in it."""
+    from arena.scenario import load
+
+    scenario = load(file, overrides or ())
+    try:
+        scenario.check()
+    except ScenarioError as error:
+        faults = str(error).splitlines()
+        if len(faults) == 1:
+            raise ScenarioError(f"{file}: {faults[0]}") from error
+        lines = "".join(f"\n  {fault}" for fault in faults)
+        raise ScenarioError(f"{file}: {len(faults)} problems{lines}") from error
+    return scenario
+
+
+def seeds_override(seeds: str | None) -> list[str]:
+    """Turn "0,3,5-8" into the override of a scenario's seeds.
+
+    Raises:
+        ScenarioError: it is written otherwise.
+    """
+    if seeds is None:
+        return []
+    numbers: list[int] = []
+    for part in seeds.split(","):
+        match = _RANGE.fullmatch(part.strip())
+        if match is None:
+            raise ScenarioError(f"--seeds: expected numbers and ranges like 0,3,5-8, got '{seeds}'")
+        first = int(match[1])
+        numbers += range(first, int(match[2] or first) + 1)
+    return [f"seeds={numbers}"]

@@ -1,0 +1,50 @@
+"""`arena new`: a plug-in to start from."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from arena.cli.shell import out
+from arena.render import write_line
+
+if TYPE_CHECKING:
+    from arena.catalog import Kind
+
+app = typer.Typer(
+    no_args_is_help=True, help="Make a plug-in to start from: a player, its test and a scenario."
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Its name in scenarios: slow-hunter.")]
+Folder = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Where the plug-in's folder is made.")
+]
+
+
+@app.command()
+def attacker(name: Name, folder: Folder = Path()) -> None:
+    """Make an attacker: it asks images and trains a clone."""
+    _create("attacker", name, folder)
+
+
+@app.command()
+def defence(name: Name, folder: Folder = Path()) -> None:
+    """Make a defence: a mechanism that changes answers."""
+    _create("defence", name, folder)
+
+
+@app.command()
+def defender(name: Name, folder: Folder = Path()) -> None:
+    """Make a defender: it decides how strongly each request is answered."""
+    _create("defender", name, folder)
+
+
+def _create(kind: "Kind", name: str, folder: Path) -> None:
+    from arena.scaffold import create
+
+    files = create(kind, name, folder)
+    console = out()
+    for path in files:
+        write_line(console, str(path))
+    package = files[0].parent
+    write_line(console, f"next: cd {package.parent} && pytest && arena run {package.name}.toml")

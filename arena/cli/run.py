@@ -1,0 +1,172 @@
+"""`arena run`: play scenarios, then show who did how well."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from arena.cli.live import watching
+from arena.cli.loading import load_all, seeds_override
+from arena.cli.shell import (
+    FAILED,
+    DeviceOption,
+    JsonOption,
+    LogOption,
+    QuietOption,
+    SetOption,
+    out,
+    pick_device,
+    tell,
+)
+from arena.render import write_json, write_line, write_scoreboard
+from envs.errors import ArenaError
+
+if TYPE_CHECKING:
+    from arena.log.store import Log
+    from arena.match import MatchResult
+    from arena.scenario import Scenario
+
+Files = Annotated[
+    list[str],
+    typer.Argument(metavar="FILE...", help="Scenario files, or names of those that ship."),
+]
+Seeds = Annotated[
+    str | None, typer.Option("--seeds", metavar="LIST", help="Other seeds: 0,1,2 or 0-9.")
+]
+Workers = Annotated[
+    int,
+    typer.Option("--workers", "-j", min=1, help="Episodes at once, each in a process of its own."),
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Play again what was played before.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "--figures", metavar="DIR", help="Where report and figures go; else out/SCENARIO."
+    ),
+]
+NoFigure = Annotated[bool, typer.Option("--no-figure", help="Write no report and draw nothing.")]
+
+
+def run(
+    files: Files,
+    set_: SetOption = None,
+    seeds: Seeds = None,
+    log: LogOption = None,
+    device: DeviceOption = None,
+    fresh: Fresh = False,
+    workers: Workers = 1,
+    out_dir: Out = None,
+    no_figure: NoFigure = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Play scenarios and show the scoreboard. What was played before is not played again."""
+    scenarios = load_all(files, [*(set_ or ()), *seeds_override(seeds)])
+
+    from arena.log.store import Log
+
+    place = pick_device(device)
+    results, told = [], []
+    with Log.open(log) as store:
+        for scenario in scenarios:
+            result = _play(scenario, store, device=place, fresh=fresh, workers=workers, quiet=quiet)
+            paths = [] if no_figure else _write_up(scenario, result, store, folder=out_dir)
+            results.append(result)
+            told.append(_summary(scenario, result, paths))
+            if not json:
+                _show(scenario, result, paths, where=store.where)
+            if result.interrupted:
+                break
+    if json:
+        write_json({"log": store.where, "scenarios": told})
+    if any(result.interrupted for result in results):
+        tell("interrupted; what was measured is in the log, see 'arena episodes'")
+    if any(result.failed for result in results):
+        raise typer.Exit(FAILED)
+
+
+def _play(
+    scenario: "Scenario", log: "Log", *, device: str, fresh: bool, workers: int, quiet: bool
+) -> "MatchResult":
+    from arena.match import play
+
+    command = shlex.join(["arena", *sys.argv[1:]])
+
+    def outcome(episode_id: str) -> float | None:
+        return log.episode(episode_id).clone_accuracy
+
+    with watching(quiet=quiet, outcome=outcome) as watcher:
+        if scenario.drawn_seed is not None:
+            watcher.line(f"{scenario.name} names no seeds; drew {scenario.drawn_seed}")
+        return play(
+            scenario,
+            log=log,
+            watcher=watcher,
+            device=device,
+            fresh=fresh,
+            workers=workers,
+            command=command,
+        )
+
+
+def _write_up(
+    scenario: "Scenario", result: "MatchResult", log: "Log", *, folder: Path | None
+) -> list[Path]:
+    """Write report and figures; that there is nothing to show is no failure of the match."""
+    from arena.plots import write_figures
+    from arena.report import write_report
+
+    finished = [row.id for row in result.episodes if row.status == "success"]
+    if not finished:
+        return []
+    place = folder or Path("out") / scenario.name
+    try:
+        report = write_report(log, finished, place / f"{scenario.name}.html")
+        return [report, *write_figures(log, finished, place)]
+    except ArenaError as error:
+        tell(f"report and figures are incomplete: {error}")
+        return []
+
+
+def _summary(
+    scenario: "Scenario", result: "MatchResult", paths: Sequence[Path]
+) -> dict[str, object]:
+    from arena.scoreboard import scoreboard
+
+    return {
+        "name": scenario.name,
+        "seeds": scenario.seeds,
+        "skipped": result.skipped,
+        "interrupted": result.interrupted,
+        "episodes": result.episodes,
+        "scoreboard": [row.as_dict() for row in scoreboard(result.episodes)],
+        "files": paths,
+    }
+
+
+def _show(
+    scenario: "Scenario", result: "MatchResult", paths: Sequence[Path], *, where: str
+) -> None:
+    """Write the scoreboard, what failed, and what was written where."""
+    from arena.scoreboard import scoreboard
+
+    console = out()
+    write_line(
+        console, scenario.name + (f": {scenario.description}" if scenario.description else "")
+    )
+    rows = scoreboard(result.episodes)
+    if rows:
+        write_scoreboard(console, rows)
+    for row in result.episodes:
+        if row.status != "success":
+            fate = f"{row.attacker} vs {row.defender}, seed {row.seed}: {row.status} ({row.id})"
+            write_line(console, f"{fate}: {row.error or 'no reason given'}")
+    if result.skipped:
+        write_line(console, f"{result.skipped} of {len(result.episodes)} played before; "
+                            f"--fresh plays them again")  # fmt: skip
+    for path in paths:
+        write_line(console, str(path))
+    write_line(console, f"log: {where}")

@@ -1,0 +1,77 @@
+"""`arena scenarios`: what can be played, and whether a file is right."""
+
+from typing import Annotated
+
+import typer
+
+from arena.cli.loading import load_all
+from arena.cli.shell import USAGE, FileArgument, JsonOption, SetOption, WithDefault, out, tell
+from arena.render import write_json, write_line, write_table
+from envs.errors import ScenarioError, UnknownName
+
+app = typer.Typer(cls=WithDefault, help="List, show and check scenarios.")
+
+
+@app.command("list")
+def list_(json: JsonOption = False) -> None:
+    """List the scenarios that come with the arena."""
+    from arena.scenario import load, shipped
+
+    found = [(path, load(path)) for path in shipped().values()]
+    if json:
+        fields = {"name", "description", "tags"}
+        write_json(
+            [
+                {**scenario.model_dump(include=fields), "episodes": scenario.size, "path": path}
+                for path, scenario in found
+            ]
+        )
+        return
+    rows = [(path.stem, str(one.size), one.data.use, one.description) for path, one in found]
+    write_table(out(), ("name", "episodes", "data", "asks"), rows, right=("episodes",))
+
+
+@app.command()
+def show(file: FileArgument, set_: SetOption = None, json: JsonOption = False) -> None:
+    """Show a scenario as it would be played: everything inherited, overridden and drawn."""
+    from arena.scenario import load
+
+    scenario = load(file, set_ or ())
+    if json:
+        write_json(scenario.model_dump(mode="json"))
+    else:
+        write_line(out(), scenario.text.rstrip())
+
+
+@app.command()
+def check(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...")],
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Check scenarios: every key, every name, every parameter."""
+    verdicts: list[dict[str, object]] = []
+    for file in files:
+        try:
+            (scenario,) = load_all([file], set_)
+        except (ScenarioError, UnknownName) as error:
+            verdicts.append({"file": file, "ok": False, "problems": str(error).splitlines()})
+            if not json:
+                tell(str(error))
+        else:
+            verdicts.append({"file": file, "ok": True, "episodes": scenario.size, "problems": []})
+            if not json:
+                plural = "" if scenario.size == 1 else "s"
+                write_line(out(), f"{file}: in order, {scenario.size} episode{plural}")
+    if json:
+        write_json(verdicts)
+    if not all(verdict["ok"] for verdict in verdicts):
+        raise typer.Exit(USAGE)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of scenario files, for editors."""
+    from arena.scenario import Scenario
+
+    write_json(Scenario.model_json_schema())

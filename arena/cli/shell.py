@@ -1,0 +1,128 @@
+"""What all commands share: consoles, the way errors are told, and the options they repeat.
+
+Imports nothing heavy: this is loaded for `arena --help` too.
+"""
+
+import os
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from envs.errors import ArenaError, ScenarioError, UnknownName
+
+# `Any` in this file: contexts and results of click, which Typer vendors or imports by its version.
+
+FAILED = 1
+USAGE = 2
+
+
+def out() -> Console:
+    """Return the console for results, on standard output."""
+    return Console(highlight=False)
+
+
+def err() -> Console:
+    """Return the console for progress and complaints, on standard error."""
+    return Console(stderr=True, highlight=False)
+
+
+class ArenaGroup(TyperGroup):
+    """The root of all commands: tells errors in one line and turns them into exit codes.
+
+    `--debug` is understood wherever it stands and shows the traceback instead.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Move `--debug` to the front, where the root's options are."""
+        if "--debug" in args:
+            args = ["--debug", *(word for word in args if word != "--debug")]
+        return list(super().parse_args(ctx, args))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; every error that is no usage error of click's ends here."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            tell("interrupted")
+            raise typer.Exit(FAILED) from None
+        except BrokenPipeError:  # the reader of a pipe has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(FAILED) from None
+        except Exception as error:
+            # click ends commands by exceptions of its own, all of which know their exit code
+            if hasattr(error, "exit_code") or isinstance(error, typer.Abort):
+                raise
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+                raise typer.Exit(exit_code_of(error)) from None
+            tell(words_of(error))
+            raise typer.Exit(exit_code_of(error)) from None
+
+
+class WithDefault(TyperGroup):
+    """A group of commands in which `list` may be left out: `arena episodes --json`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put `list` in front where no command is named."""
+        if not args or (args[0] not in self.commands and args[0] != "--help"):
+            args = ["list", *args]
+        return list(super().parse_args(ctx, args))
+
+
+def tell(text: str) -> None:
+    """Complain on standard error."""
+    err().print(f"arena: {text}", markup=False, soft_wrap=True)
+
+
+def words_of(error: Exception) -> str:
+    """Word an error for a user; of a bug, only its kind and how to see more."""
+    if isinstance(error, ArenaError):
+        return str(error)
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text or 'no message'}; run again with --debug to see where"
+
+
+def exit_code_of(error: Exception) -> int:
+    """Return 2 where the user wrote something that is not there, 1 for all that went wrong."""
+    return USAGE if isinstance(error, ScenarioError | UnknownName) else FAILED
+
+
+def pick_device(name: str | None) -> str:
+    """Return the device asked for, or the accelerator if there is one."""
+    if name is not None:
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="KEY=VALUE",
+        help="Override a key: threat.budget=20_000 or attackers.dfme.params.batch=32.",
+    ),
+]
+LogOption = Annotated[
+    str | None,
+    typer.Option(
+        "--log",
+        metavar="FILE|URL",
+        help="The log: a file or an SQLAlchemy URL. ARENA_LOG if set, else arena.db.",
+    ),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option("--device", help="cpu, cuda or cuda:1; an accelerator if there is one."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+FileArgument = Annotated[
+    str, typer.Argument(metavar="FILE", help="A scenario file, or the name of one that ships.")
+]

@@ -1,0 +1,22 @@
+"""`arena train`: victims and hardened defences into the cache, before anybody plays."""
+
+from arena.cli.live import watching
+from arena.cli.loading import load_one
+from arena.cli.shell import DeviceOption, FileArgument, QuietOption, SetOption, out, pick_device
+from arena.render import write_line
+
+
+def train(
+    file: FileArgument,
+    set_: SetOption = None,
+    device: DeviceOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Train the victims of a scenario and harden them, so that `arena run` finds them ready."""
+    scenario = load_one(file, set_)
+
+    from arena.match import prepare
+
+    with watching(quiet=quiet) as watcher:
+        count = prepare(scenario, watcher=watcher, device=pick_device(device))
+    write_line(out(), f"{scenario.name}: {count} defended victims are ready")

@@ -1,0 +1,161 @@
+"""What is asked of every attacker."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+
+from agents.base import Attacker, granted
+from arena.conformance.findings import Finding, attempt, finding
+from arena.conformance.plays import Play, Terms, play, warm_up
+from arena.conformance.tiny_world import TinyWorld
+from envs.errors import PlayerError
+
+BUDGET = 600
+"""Enough for a whole iteration of the attackers of data-free extraction at 8x8."""
+ODD_BUDGETS = (1, 7, 100, 333)
+
+
+def check_attacker(
+    make: Callable[[], Attacker],
+    *,
+    image_shape: tuple[int, int, int] = (3, 8, 8),
+    num_classes: int = 5,
+) -> list[Finding]:
+    """Check an attacker in a tiny world.
+
+    The claims: `requires`, `ends`, `odd-budgets`, `ledger`, `legal-queries`, `clone`, `repeats`,
+    `seeded`, `global-state`, `labels`, `changing-exits` and, where there is one, `cuda`.
+
+    Args:
+        make: gives a fresh attacker; a class will do, or a `partial` with its parameters.
+        image_shape: (channels, height, width), for attackers that need other images.
+        num_classes: K.
+    """
+    try:
+        requires = make().requires
+        granted(make(), labels="soft", latency_visible=True, pool=True)
+    except Exception as error:
+        return [Finding("requires", False, f"cannot be seated: {error}")]
+    world = TinyWorld(image_shape, num_classes, device=torch.device("cpu"))
+    main, again = (play(make, world, Terms(BUDGET)) for _ in range(2))
+    other = play(make, world, Terms(BUDGET, seed=1))
+    odd = [play(make, world, Terms(budget)) for budget in ODD_BUDGETS]
+    exits = play(make, world, Terms(BUDGET, changing_exits=True))
+    plays = [main, again, other, *odd, exits]
+    needs = ", ".join(sorted(requires)) or "nothing"
+    labels, hard = _check_labels(make, world)
+    plays += hard
+    return [
+        Finding("requires", True, f"needs {needs} of the threat model"),
+        finding("ends", _endings([main]), f"ended after {main.charged} of {BUDGET} images"),
+        finding("odd-budgets", _endings(odd), _spent(odd)),
+        finding("ledger", _ledger(plays), "every image the victim saw was charged"),
+        finding("legal-queries", _refusals(plays), "no query was refused"),
+        attempt("clone", lambda: _check_clone(main, world)),
+        finding("repeats", _repeats(main, again), "the same seed gives the same game and clone"),
+        finding("seeded", _seeded(main, other), "another seed gives another game"),
+        finding("global-state", _moved(plays), "random streams and settings are as they were"),
+        labels,
+        finding("changing-exits", _endings([exits]), "plays on where exits change"),
+        *_check_cuda(make, image_shape, num_classes),
+    ]
+
+
+def _endings(plays: Iterable[Play]) -> Iterable[str]:
+    return (f"{record.terms}: {record.fault}" for record in plays if record.fault)
+
+
+def _spent(plays: Iterable[Play]) -> str:
+    spent = ", ".join(f"{record.charged} of {record.terms.budget}" for record in plays)
+    return f"spent {spent}"
+
+
+def _ledger(plays: Iterable[Play]) -> Iterable[str]:
+    for record in plays:
+        if record.seen != record.charged:
+            yield f"{record.terms}: {record.charged} images charged, the victim saw {record.seen}"
+        if record.charged > record.terms.budget:
+            yield f"{record.terms}: {record.charged} images charged"
+
+
+def _refusals(plays: Iterable[Play]) -> Iterable[str]:
+    return (f"{record.terms}: {text}" for record in plays for text in record.refusals)
+
+
+def _repeats(main: Play, again: Play) -> Iterable[str]:
+    if main.digest != again.digest:
+        yield (
+            "two games of one seed differ; draw all chance from kit.generator and keep no state "
+            "outside the instance"
+        )
+
+
+def _seeded(main: Play, other: Play) -> Iterable[str]:
+    if main.digest == other.digest:
+        yield (
+            "two games of different seeds are equal; draw chance from kit.generator "
+            "(an attacker without chance may leave this claim out)"
+        )
+
+
+def _moved(plays: Iterable[Play]) -> Iterable[str]:
+    return (f"moved: {', '.join(record.changed)}" for record in plays if record.changed)
+
+
+def _check_labels(make: Callable[[], Attacker], world: TinyWorld) -> tuple[Finding, list[Play]]:
+    """Hard labels are played, or refused before the first query."""
+    attacker = make()
+    try:
+        granted(attacker, labels="hard", latency_visible=True, pool=True)
+    except PlayerError:
+        return Finding("labels", True, "asks for soft labels and is not seated without"), []
+    record = play(make, world, Terms(BUDGET, labels="hard"))
+    faults = [*_endings([record]), *_clone_faults(record, world)]
+    return finding("labels", faults, "plays with soft and with hard labels"), [record]
+
+
+def _check_clone(record: Play, world: TinyWorld) -> Finding:
+    attacker = record.attacker
+    if attacker.clone is None and attacker.inferred is not None:
+        return Finding("clone", True, "sets no clone; it infers an architecture")
+    shape = f"(n, {world.num_classes})"
+    return finding("clone", _clone_faults(record, world), f"answers {shape} finite logits")
+
+
+def _clone_faults(record: Play, world: TinyWorld) -> Iterable[str]:
+    clone = record.attacker.clone
+    if clone is None:
+        if record.attacker.inferred is None:
+            yield f"{record.terms}: neither a clone nor an inference was set"
+        return
+    images = world.splits().test.images(slice(0, 16))
+    clone.eval()
+    for count in (1, len(images)):
+        with torch.no_grad():
+            logits = clone(images[:count])
+        if tuple(logits.shape) != (count, world.num_classes):
+            yield (
+                f"{record.terms}: expected logits ({count}, {world.num_classes}), "
+                f"got {tuple(logits.shape)}"
+            )
+        elif not bool(torch.isfinite(logits).all()):
+            yield f"{record.terms}: the clone answers NaN or infinity"
+
+
+def _check_cuda(
+    make: Callable[[], Attacker], image_shape: tuple[int, int, int], num_classes: int
+) -> list[Finding]:
+    """Play on an accelerator; without one there is no finding."""
+    if not torch.cuda.is_available():
+        return []
+    world = TinyWorld(image_shape, num_classes, device=torch.device("cuda"))
+    warm_up(world)
+    record = play(make, world, Terms(BUDGET))
+    faults = [
+        *_endings([record]),
+        *_ledger([record]),
+        *_refusals([record]),
+        *_moved([record]),
+        *_clone_faults(record, world),
+    ]
+    return [finding("cuda", faults, "plays on CUDA too")]

@@ -1,0 +1,215 @@
+"""What is asked of every defence."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from arena.conformance.findings import Finding, attempt, describe, finding
+from arena.conformance.process_state import ProcessState
+from arena.conformance.tiny_world import TinyWorld
+from envs.clocks import make_clock
+from envs.data.images import ImageSet
+from envs.defences.base import Answer, Defence, HardenKit
+from envs.seeding import Streams
+from envs.types import Labels
+from envs.victim import Victim
+
+SIZES = (1, 7, 64)
+_LABELS: tuple[Labels, ...] = ("soft", "hard")
+_CLOSE = 1e-5
+"""Answers of a batch and of its parts differ by float32 rounding."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Bench:
+    """A hardened defence and images to ask it; `seed` of an answer is of the defence's stream."""
+
+    defence: Defence
+    victim: Victim
+    images: Tensor
+
+    def answer(
+        self,
+        images: Tensor,
+        *,
+        seed: int = 0,
+        strength: float = 1.0,
+        labels: Labels = "soft",
+        defence: Defence | None = None,
+        latency: Literal["none", "virtual"] = "none",
+    ) -> Answer:
+        streams = Streams(seed)
+        with torch.no_grad():
+            return (defence or self.defence).answer(
+                self.victim,
+                images,
+                clock=make_clock(latency, streams),
+                generator=streams.torch("defence", images.device),
+                strength=strength,
+                labels=labels,
+            )
+
+
+def check_defence(
+    make: Callable[[], Defence],
+    *,
+    image_shape: tuple[int, int, int] = (3, 8, 8),
+    num_classes: int = 5,
+) -> list[Finding]:
+    """Check a defence in a tiny world.
+
+    The claims: `hardens`, `answers`, `off`, `repeats`, `batches`, `still`, `latency`,
+    `global-state`.
+
+    Args:
+        make: gives a fresh defence; a class will do, or a `partial` with its parameters.
+        image_shape: (channels, height, width), for defences that need other images.
+        num_classes: K.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    world = TinyWorld(image_shape, num_classes, device=device)
+    splits, before = world.splits(), ProcessState.capture()
+    noise = torch.rand(
+        (32, *image_shape), generator=Streams(0).torch("noise", device), device=device
+    )
+    images = torch.cat((splits.test.images(slice(0, 32)), noise))
+    try:
+        defence = make()
+        bench = _Bench(defence, defence.harden(world.victim(), _kit(world)), images)
+    except Exception as error:
+        before.restore()
+        return [Finding("hardens", False, describe(error))]
+    claims: list[tuple[str, Callable[[_Bench], Finding]]] = [
+        ("answers", _check_answers),
+        ("off", _check_off),
+        ("repeats", _check_repeats),
+        ("batches", _check_batches),
+        ("still", _check_still),
+        ("latency", _check_latency),
+    ]
+    exits = f"hardened a victim of {bench.victim.num_exits} exits"
+    findings = [Finding("hardens", True, exits)]
+    findings += [attempt(name, partial(claim, bench)) for name, claim in claims]
+    changed = ProcessState.capture().changes_since(before)
+    before.restore()
+    moved = [f"moved: {', '.join(changed)}"] if changed else []
+    return [
+        *findings,
+        finding("global-state", moved, "random streams and settings are as they were"),
+    ]
+
+
+def _kit(world: TinyWorld) -> HardenKit:
+    splits = world.splits()
+
+    def load_pool(name: str, **options: object) -> ImageSet:
+        return splits.validation
+
+    return HardenKit(
+        data=splits,
+        streams=Streams(0).child("harden"),
+        device=world.device,
+        victim_key={"world": "conformance", "data": splits.fingerprint},
+        load_pool=load_pool,
+    )
+
+
+def _check_answers(bench: _Bench) -> Finding:
+    """Every answer is a probability vector within the promised distance."""
+    faults: list[str] = []
+    for labels in _LABELS:
+        for count in SIZES:
+            answer = bench.answer(bench.images[:count], labels=labels)
+            where = f"{count} images, {labels} labels"
+            faults += [f"{where}: {fault}" for fault in _answer_faults(bench, answer, count)]
+    told = "probability vectors within the promised distance, for one image and for many"
+    return finding("answers", faults, told)
+
+
+def _answer_faults(bench: _Bench, answer: Answer, count: int) -> Iterable[str]:
+    posteriors, exits = answer.posteriors, answer.exits
+    expected = (count, bench.victim.num_classes)
+    if tuple(posteriors.shape) != expected or posteriors.dtype != torch.float32:
+        yield (
+            f"expected float32 posteriors {expected}, got {posteriors.dtype} "
+            f"{tuple(posteriors.shape)}"
+        )
+        return
+    if bool(answer.fault) or not bool(torch.isfinite(posteriors).all()):
+        total = posteriors.double().sum(1)
+        yield (
+            f"off the simplex or beyond epsilon {bench.defence.epsilon}: least value "
+            f"{float(posteriors.min()):.3g}, sums {float(total.min()):.4f} to "
+            f"{float(total.max()):.4f}"
+        )
+    if posteriors.requires_grad or posteriors.is_inference():
+        yield "answers carry autograd state; detach them"
+    if exits.dtype != torch.int64 or not bool(
+        ((exits >= 0) & (exits < bench.victim.num_exits)).all()
+    ):
+        yield f"expected int64 exits below {bench.victim.num_exits}, got {exits.dtype}"
+
+
+def _check_off(bench: _Bench) -> Finding:
+    """At strength 0 the hardened victim answers for itself."""
+    served = bench.answer(bench.images, strength=0.0).posteriors
+    bare = bench.answer(bench.images, defence=Defence()).posteriors
+    apart = float((served - bare).abs().max())
+    faults = [f"at strength 0 an answer is off by {apart:.3g}"] if apart > _CLOSE else []
+    return finding("off", faults, "strength 0 leaves the victim's answers as they are")
+
+
+def _check_repeats(bench: _Bench) -> Finding:
+    first, second = (bench.answer(bench.images) for _ in range(2))
+    equal = bool((first.posteriors == second.posteriors).all())
+    faults = [] if equal else ["one stream, two answers; draw all chance from the generator"]
+    return finding("repeats", faults, "the same stream gives the same answers")
+
+
+def _check_batches(bench: _Bench) -> Finding:
+    """How a client splits its images must not matter, unless there is chance in the answers."""
+    whole = bench.answer(bench.images).posteriors
+    if not torch.allclose(whole, bench.answer(bench.images, seed=1).posteriors, atol=_CLOSE):
+        return Finding("batches", True, "answers by chance, so that batches cannot be compared")
+    parts = torch.cat([bench.answer(part).posteriors for part in _parts(bench.images, 24)])
+    apart = float((whole - parts).abs().max())
+    faults = [f"answers change by {apart:.3g} with the batch"] if apart > _CLOSE else []
+    return finding("batches", faults, "how images are split into batches does not matter")
+
+
+def _check_still(bench: _Bench) -> Finding:
+    """Serving changes neither the victim nor the images."""
+    weights = {k: v.clone() for k, v in bench.victim.network.state_dict().items()}
+    images = bench.images.clone()
+    bench.answer(images)
+    after = bench.victim.network.state_dict()
+    faults = [f"serving changed {k}" for k, v in weights.items() if not torch.equal(v, after[k])]
+    if not torch.equal(images, bench.images):
+        faults.append("serving changed the client's images in place")
+    if bench.victim.network.training:
+        faults.append("serving left the victim in train mode")
+    return finding("still", faults, "serving changes neither victim nor images")
+
+
+def _check_latency(bench: _Bench) -> Finding:
+    """What is served as latency is a time per image."""
+    seconds = bench.answer(bench.images, latency="virtual").latency
+    faults = []
+    if seconds is None:
+        faults.append("a timed answer lost its latency")
+    elif tuple(seconds.shape) != (len(bench.images),) or seconds.dtype != torch.float64:
+        faults.append(
+            f"expected ({len(bench.images)},) float64 seconds, got {tuple(seconds.shape)} "
+            f"{seconds.dtype}"
+        )
+    elif not bool((torch.isfinite(seconds) & (seconds >= 0)).all()):
+        faults.append("a latency is negative, NaN or infinite")
+    return finding("latency", faults, "one finite time per image")
+
+
+def _parts(images: Tensor, size: int) -> list[Tensor]:
+    return [images[start : start + size] for start in range(0, len(images), size)]

@@ -1,0 +1,124 @@
+"""What is asked of every defender."""
+
+import copy
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from agents.base import Defender
+from arena.conformance.findings import Finding, attempt, describe, finding
+from arena.conformance.process_state import ProcessState
+from envs.game import Countermeasure, Served, View
+from envs.seeding import Streams
+
+SEATS = (1, 3)
+"""Numbers of posts a defender is seated with."""
+_CLASSES = 5
+_EXITS = 4
+
+
+def check_defender(
+    make: Callable[[], Defender], *, image_shape: tuple[int, int, int] = (3, 8, 8)
+) -> list[Finding]:
+    """Check a defender on made-up requests.
+
+    The claims: `sits`, `decides`, `repeats`, `copies`, `global-state`.
+
+    Args:
+        make: gives a fresh defender; a class will do, or a `partial` with its parameters.
+        image_shape: (channels, height, width) of the requests.
+    """
+    views, before = _views(image_shape), ProcessState.capture()
+    try:
+        for posts in SEATS:
+            _seated(make, posts)
+    except Exception as error:
+        before.restore()
+        return [Finding("sits", False, f"{posts} posts: {describe(error)}")]
+    findings = [
+        Finding("sits", True, f"takes its seat with {' and '.join(map(str, SEATS))} posts"),
+        attempt("decides", lambda: _check_decisions(make, views)),
+        attempt("repeats", lambda: _check_repeats(make, views)),
+        attempt("copies", lambda: _check_copies(make, views)),
+    ]
+    changed = ProcessState.capture().changes_since(before)
+    before.restore()
+    moved = [f"moved: {', '.join(changed)}"] if changed else []
+    return [
+        *findings,
+        finding("global-state", moved, "random streams and settings are as they were"),
+    ]
+
+
+def _views(image_shape: tuple[int, int, int]) -> list[View]:
+    """Make requests of one image and of many, from several clients, ordinary and extreme."""
+    generator = Streams(0).torch("views")
+    sizes = (1, 7, 64, 64, 3, 256, 1, 32)
+    batches = [torch.rand((n, *image_shape), generator=generator) for n in sizes]
+    batches += [torch.zeros((5, *image_shape)), torch.ones((5, *image_shape))]
+    views, answered = [], 0
+    for number, images in enumerate(batches):
+        # the referee asks as client -1
+        views.append(View(images, client=number % 4 - 1, answered=answered, round=number))
+        answered += len(images)
+    return views
+
+
+def _seated(make: Callable[[], Defender], posts: int) -> Defender:
+    defender = make()
+    defender.begin(posts, Streams(0).torch("defender"))
+    return defender
+
+
+def _played(defender: Defender, views: Iterable[View]) -> list[Countermeasure]:
+    """Let a defender decide on every request, and show it what was answered."""
+    generator = Streams(0).torch("answers")
+    decisions = []
+    for view in views:
+        decision = defender.act(view)
+        decisions.append(decision)
+        logits = torch.randn((len(view.images), _CLASSES), generator=generator)
+        exits = torch.randint(_EXITS, (len(view.images),), generator=generator)
+        defender.learn(Served(view, decision, logits.softmax(1), exits))
+    return decisions
+
+
+def _check_decisions(make: Callable[[], Defender], views: list[View]) -> Finding:
+    faults: list[str] = []
+    copies: list[Tensor] = [view.images.clone() for view in views]
+    for posts in SEATS:
+        for number, decision in enumerate(_played(_seated(make, posts), views)):
+            fault = _decision_fault(decision, posts)
+            faults += [f"request {number} with {posts} posts: {fault}"] if fault else []
+    if not all(torch.equal(view.images, c) for view, c in zip(views, copies, strict=True)):
+        faults.append("a decision changed the client's images in place")
+    return finding("decides", faults, f"a legal countermeasure for each of {len(views)} requests")
+
+
+def _decision_fault(decision: object, posts: int) -> str | None:
+    if not isinstance(decision, Countermeasure):
+        return f"expected a Countermeasure, got {type(decision).__name__}"
+    if not isinstance(decision.post, int) or not 0 <= decision.post < posts:
+        return f"there is no post {decision.post!r}"
+    # written so that NaN fails too
+    if not 0 <= decision.strength <= 1:
+        return f"expected a strength from 0 to 1, got {decision.strength!r}"
+    return None
+
+
+def _check_repeats(make: Callable[[], Defender], views: list[View]) -> Finding:
+    first, second = (_played(_seated(make, SEATS[-1]), views) for _ in range(2))
+    faults = [] if first == second else ["one stream, two series of decisions"]
+    return finding("repeats", faults, "the same stream gives the same decisions")
+
+
+def _check_copies(make: Callable[[], Defender], views: list[View]) -> Finding:
+    """The referee asks a copy, so that measuring changes nothing."""
+    defender = _seated(make, SEATS[-1])
+    _played(defender, views[:4])
+    untouched = copy.deepcopy(defender)
+    _played(copy.deepcopy(defender), views)
+    equal = _played(defender, views[4:]) == _played(untouched, views[4:])
+    faults = [] if equal else ["what a copy of the defender sees changes the defender"]
+    return finding("copies", faults, "a copy leaves the defender alone")

@@ -1,0 +1,45 @@
+"""What the suite finds: one finding per claim."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Whether a player keeps one claim.
+
+    Attributes:
+        name: the claim in a word or two, stable: what `except_for` takes.
+        passed: whether it holds.
+        detail: what was seen, in one line.
+    """
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def finding(name: str, faults: Iterable[str], otherwise: str) -> Finding:
+    """Sum up a claim: it holds if nothing speaks against it.
+
+    Args:
+        name: the claim.
+        faults: what speaks against it; the first one is shown.
+        otherwise: what to say if nothing does.
+    """
+    first = next(iter(faults), None)
+    return Finding(name, first is None, otherwise if first is None else first)
+
+
+def attempt(name: str, claim: Callable[[], Finding]) -> Finding:
+    """Check a claim; an exception on the way speaks against it."""
+    try:
+        return claim()
+    except Exception as error:
+        return Finding(name, False, describe(error))
+
+
+def describe(error: BaseException) -> str:
+    """Tell an exception in one line."""
+    text = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {text}"

@@ -1,0 +1,195 @@
+"""One small game of an attacker, watched from every side."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agents.attackers.noise import Noise
+from agents.base import Attacker, Kit
+from agents.defenders.static import Static
+from arena.conformance.findings import describe
+from arena.conformance.process_state import ProcessState
+from arena.conformance.tiny_world import TinyWorld
+from envs.clocks import make_clock
+from envs.defences.base import Defence, Post
+from envs.errors import BudgetExhausted, QueryError
+from envs.game import ExtractionGame, GameOracle
+from envs.seeding import Streams
+from envs.types import VALUE_FAULT, Labels, Response, ThreatModel, faulty_values
+from envs.victim import Victim
+
+PATIENCE = 10_000
+"""Looks at the door without an answer after which an attacker is stuck."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is played.
+
+    Attributes:
+        budget: images.
+        labels: what is served.
+        seed: of the attacker's stream alone; victim and clones are always the same.
+        changing_exits: whether the victim draws the exit of each answer afresh.
+    """
+
+    budget: int
+    labels: Labels = "soft"
+    seed: int = 0
+    changing_exits: bool = False
+
+    def __str__(self) -> str:
+        exits = ", changing exits" if self.changing_exits else ""
+        return f"budget {self.budget}, {self.labels} labels{exits}"
+
+
+@dataclass(eq=False, slots=True)
+class Play:
+    """What was seen of one game.
+
+    Attributes:
+        terms: what was played.
+        attacker: the player afterwards.
+        charged: images the ledger charged.
+        seen: images that really reached the victim's first layer.
+        refusals: queries that were refused, but for those over the budget.
+        fault: how the attack failed, or None if it ended as it may.
+        changed: global state that was moved.
+        digest: of queries, answers, clone and inference.
+    """
+
+    terms: Terms
+    attacker: Attacker
+    charged: int = 0
+    seen: int = 0
+    refusals: list[str] = field(default_factory=list)
+    fault: str | None = None
+    changed: tuple[str, ...] = ()
+    digest: str = ""
+
+
+class Stuck(BaseException):
+    """The attacker looks at the door and asks nothing.
+
+    Not an `Exception`, so that an attacker that catches those does not swallow it.
+    """
+
+
+class WatchedOracle(GameOracle):
+    """The oracle of the game, with somebody beside it who takes notes."""
+
+    __slots__ = ("_looks", "_refusals")
+
+    def __init__(self, game: ExtractionGame, refusals: list[str]) -> None:
+        super().__init__(game)
+        self._looks = 0
+        self._refusals = refusals
+
+    @property
+    def remaining(self) -> int:
+        """Images that may still be asked."""
+        self._look()
+        return super().remaining
+
+    def query(self, images: Tensor) -> Response:
+        """Ask for answers."""
+        self._look()
+        try:
+            # on an accelerator the game notes bad values without waiting, and tells later
+            if isinstance(images, Tensor) and images.is_cuda and bool(faulty_values(images)):
+                raise QueryError(VALUE_FAULT)
+            response = super().query(images)
+        except QueryError as error:
+            self._refusals.append(str(error))
+            raise
+        self._looks = 0
+        return response
+
+    def _look(self) -> None:
+        self._looks += 1
+        if self._looks > PATIENCE:
+            raise Stuck(f"looked {PATIENCE} times at the oracle without getting an answer")
+
+
+def play(make: Callable[[], Attacker], world: TinyWorld, terms: Terms) -> Play:
+    """Let a fresh attacker play one game; never raises what the attacker raises."""
+    attacker = make()
+    record = Play(terms, attacker)
+    victim = world.victim_of_changing_exits() if terms.changing_exits else world.victim()
+    victim.profile  # noqa: B018 - counted now, because counting runs a copy of the network
+    seen = _count_images(victim)
+    game = _game(attacker, victim, world, terms)
+    kit = _kit(world, terms)
+    before = ProcessState.capture()
+    try:
+        attacker.attack(WatchedOracle(game, record.refusals), kit)
+    except BudgetExhausted:
+        pass
+    except (Exception, Stuck) as error:
+        record.fault = describe(error)
+    record.changed = ProcessState.capture().changes_since(before)
+    before.restore()
+    record.charged, record.seen = game.used, seen()
+    record.digest = _digest(game, attacker)
+    return record
+
+
+def warm_up(world: TinyWorld) -> None:
+    """Play once on a device, because its libraries draw on first use."""
+    play(Noise, world, Terms(budget=8))
+
+
+def _game(attacker: Attacker, victim: Victim, world: TinyWorld, terms: Terms) -> ExtractionGame:
+    latency = "latency" in attacker.requires
+    threat = ThreatModel(
+        num_classes=world.num_classes,
+        image_shape=world.image_shape,
+        budget=terms.budget,
+        labels=terms.labels,
+        latency_visible=latency,
+    )
+    streams = Streams(0)
+    return ExtractionGame(
+        threat,
+        [Post("none", Defence(), victim)],
+        Static(),
+        clock=make_clock("virtual" if latency else "none", streams),
+        streams=streams,
+    )
+
+
+def _kit(world: TinyWorld, terms: Terms) -> Kit:
+    weights = Streams(0).torch("clone", world.device)
+    return Kit(
+        device=world.device,
+        generator=Streams(terms.seed).torch("attacker", world.device),
+        new_clone=lambda: world.clone(weights),
+        surrogate_pool=world.splits().validation,
+    )
+
+
+def _count_images(victim: Victim) -> Callable[[], int]:
+    """Count what reaches the victim's first layer, whichever way it came."""
+    count = 0
+
+    def hook(module: object, inputs: tuple[Any, ...]) -> None:  # Any: torch's hook signature
+        nonlocal count
+        count += len(inputs[0])
+
+    victim.network.backbone.stages[0].register_forward_pre_hook(hook)
+    return lambda: count
+
+
+def _digest(game: ExtractionGame, attacker: Attacker) -> str:
+    tally = game.tally()
+    text = f"{tally.query_digest} {tally.answer_digest} {attacker.inferred!r}"
+    digest = hashlib.sha256(text.encode())
+    if attacker.clone is not None:
+        for name, weights in attacker.clone.state_dict().items():
+            digest.update(name.encode())
+            digest.update(torch.as_tensor(weights).detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

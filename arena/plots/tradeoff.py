@@ -1,0 +1,178 @@
+"""Draws what each defence buys and what it pays: copying against utility and compute."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
+
+from arena.dossier import Dossier
+from arena.plots.style import (
+    Drawing,
+    legend_below,
+    pen,
+    percent,
+    settings,
+    sheet,
+    shortened,
+    whiskers,
+)
+from arena.scoreboard import ScoreRow, best, by_defender, over_attackers
+from arena.statistics import Interval
+
+
+class Standing(NamedTuple):
+    """Where a defender stands when the attack that suits it least comes.
+
+    Attributes:
+        defender: its name, with what tells it from others of the same name.
+        attacker: who copied it best.
+        clone, utility, compute: clone accuracy against that attacker, served accuracy, share of
+            the whole network's compute that all answers took; None where not measured.
+    """
+
+    defender: str
+    attacker: str
+    clone: Interval
+    utility: Interval | None
+    compute: Interval | None
+
+    @property
+    def losses(self) -> tuple[float | None, float | None, float | None]:
+        """What the defender wants little of: copying, errors towards honest users, compute."""
+        errors = None if self.utility is None else 1 - self.utility.mean
+        return self.clone.mean, errors, None if self.compute is None else self.compute.mean
+
+
+def standings(board: Sequence[ScoreRow]) -> list[Standing]:
+    """Place each defender by the attack that copied it best; those never copied are left out."""
+    found = []
+    for name, rows in by_defender(board).items():
+        ranked = best(rows)
+        if ranked:
+            worst = ranked[0]
+            found.append(
+                Standing(
+                    name,
+                    worst.attacker,
+                    worst.scores["clone_accuracy"],
+                    over_attackers(rows, "served_accuracy"),
+                    over_attackers(rows, "compute_share"),
+                )
+            )
+    return found
+
+
+def pareto(standings: Sequence[Standing]) -> list[bool]:
+    """Tell who is on the front: no other loses no more in all three and less in one.
+
+    What one of two defenders has no measurement of does not count between them.
+    """
+    return [not any(_beats(other, one) for other in standings) for one in standings]
+
+
+def _beats(one: Standing, other: Standing) -> bool:
+    pairs = [
+        (a, b)
+        for a, b in zip(one.losses, other.losses, strict=True)
+        if a is not None and b is not None
+    ]
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+
+def draw_tradeoff(dossier: Dossier) -> Drawing | None:
+    """Draw clone accuracy against utility and against compute; None without either."""
+    places = standings(dossier.board)
+    sides: list[tuple[str, Callable[[Standing], Interval | None], str]] = [
+        ("accuracy served to honest users", lambda place: place.utility, "better: up and left"),
+        (
+            "compute, share of the whole network",
+            lambda place: place.compute,
+            "better: down and left",
+        ),
+    ]
+    sides = [side for side in sides if any(side[1](place) for place in places)]
+    if not sides:
+        return None
+    front = pareto(places)
+    with settings():
+        figure, axes = sheet(len(sides), per_row=2, height=3.1)
+        for ax, (label, read, hint) in zip(axes, sides, strict=True):
+            for index, place in enumerate(places):
+                height = read(place)
+                if height is not None:
+                    _draw_point(ax, place.clone, height, index=index, front=front[index])
+            ax.set_title(hint, color="#595959", fontsize=8)
+            ax.set_xlabel("clone accuracy, best attack")
+            ax.set_ylabel(label)
+            ax.xaxis.set_major_formatter(PercentFormatter(1))
+            ax.yaxis.set_major_formatter(PercentFormatter(1))
+            ax.margins(0.15)
+            _widen(ax)
+        names = shortened((place.defender for place in places), 27)
+        legend_below(
+            figure,
+            {
+                names[place.defender] + ", on the front" * on_front: _handle(index, on_front)
+                for index, (place, on_front) in enumerate(zip(places, front, strict=True))
+            },
+        )
+    return Drawing(
+        "tradeoff",
+        "What a defence buys and what it pays",
+        "Each defender against the attack that copied it best. Filled: on the Pareto front of "
+        "clone accuracy, served accuracy and compute (no other defender is at least as good in "
+        "all three). Whiskers are 95% intervals where there are several seeds.",
+        "Scatter chart. " + " ".join(map(_sentence, places)),
+        figure,
+    )
+
+
+def _sentence(place: Standing) -> str:
+    text = f"{place.defender}: clone accuracy {percent(place.clone.mean)}"
+    if place.utility is not None:
+        text += f", served accuracy {percent(place.utility.mean)}"
+    if place.compute is not None:
+        text += f", compute {percent(place.compute.mean)}"
+    return text + "."
+
+
+def _draw_point(ax: Axes, across: Interval, up: Interval, *, index: int, front: bool) -> None:
+    look = pen(index)
+    ax.errorbar(
+        across.mean,
+        up.mean,
+        xerr=whiskers([across]),
+        yerr=whiskers([up]),
+        fmt=look.marker,
+        color=look.colour,
+        markersize=8,
+        markerfacecolor=look.colour if front else "white",
+        markeredgecolor=look.colour,
+        markeredgewidth=1.6,
+        elinewidth=0.9,
+        capsize=2,
+        zorder=4,
+    )
+
+
+def _widen(ax: Axes) -> None:
+    """Show at least four points of each axis, so that small differences look small."""
+    for limits, set_limits in ((ax.get_xlim(), ax.set_xlim), (ax.get_ylim(), ax.set_ylim)):
+        middle, half = sum(limits) / 2, (limits[1] - limits[0]) / 2
+        set_limits(middle - max(half, 0.02), middle + max(half, 0.02))
+
+
+def _handle(index: int, front: bool) -> Line2D:
+    look = pen(index)
+    return Line2D(
+        [],
+        [],
+        linestyle="none",
+        marker=look.marker,
+        markersize=8,
+        markerfacecolor=look.colour if front else "white",
+        markeredgecolor=look.colour,
+        markeredgewidth=1.6,
+    )

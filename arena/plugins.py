@@ -1,0 +1,133 @@
+"""Loads players from where they live: our own modules, a file, an installed distribution."""
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+
+from envs.errors import ScenarioError
+
+
+def is_file_use(use: str) -> bool:
+    """Tell whether a `use` names a class in a file: path/to/file.py:Class."""
+    return ".py:" in use
+
+
+def split_file_use(use: str) -> tuple[Path, str]:
+    """Split path/to/file.py:Class into the file and the class."""
+    file, _, name = use.rpartition(":")
+    return Path(file).expanduser(), name
+
+
+def from_file(use: str) -> object:
+    """Import path/to/file.py:Class, relative to the working directory.
+
+    The module gets a name of its own, so that two files of one name do not meet, and a name that
+    depends on the content, so that an edited file is read again.
+
+    Raises:
+        ScenarioError: no such file, no such name in it, or its import fails.
+    """
+    path, name = split_file_use(use)
+    if not path.is_file():
+        raise ScenarioError(f"{use}: no file {path}; it is looked for beside the scenario, then in "
+                            f"{Path.cwd()}")  # fmt: skip
+    module_name = f"arena_file_{path.stem}_{_hash(str(path.resolve()).encode(), path.read_bytes())}"
+    module = sys.modules.get(module_name) or _execute(module_name, path)
+    return _attribute(module, name, where=str(path))
+
+
+def _execute(module_name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise ScenarioError(f"{path}: expected a Python file")
+    module = importlib.util.module_from_spec(spec)
+    # dataclasses and pickles look their module up by name while it runs
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[module_name]
+        raise ScenarioError(import_fault(error, str(path))) from error
+    return module
+
+
+def from_target(target: str) -> object:
+    """Import "module:Name".
+
+    Raises:
+        ScenarioError: its import fails, or the name is not there.
+    """
+    module_name, _, name = target.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise ScenarioError(import_fault(error, module_name)) from error
+    return _attribute(module, name, where=module_name)
+
+
+def _attribute(module: ModuleType, name: str, *, where: str) -> object:
+    found: object = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise ScenarioError(f"{where}: defines no '{name}'")
+        found = getattr(found, part)
+    return found
+
+
+def import_fault(error: Exception, where: str) -> str:
+    """Word a failed import in one line that names the file and the line at fault."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename or where}:{error.lineno}: {type(error).__name__}: {error.msg}"
+    # the innermost frame outside the import machinery is where the author has to look
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "importlib" not in frame.filename and frame.filename != __file__
+    ]
+    place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else where
+    return f"{place}: {type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def offered(group: str) -> dict[str, list[EntryPoint]]:
+    """Find what installed distributions offer in an entry-point group, by name."""
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=group):
+        same = found.setdefault(point.name, [])
+        if all(point.value != other.value for other in same):  # an editable install shows twice
+            same.append(point)
+    return dict(sorted(found.items()))
+
+
+def distribution_of(point: EntryPoint) -> str:
+    """Name the distribution an entry point belongs to."""
+    return point.dist.name if point.dist is not None else point.module
+
+
+def file_digest(use: str) -> str:
+    """Digest the file of path/to/file.py:Class, so that an edited player is played again."""
+    return _hash(split_file_use(use)[0].read_bytes())
+
+
+def package_digest(target: str) -> str:
+    """Digest all Python files of the top-level package of "module:Name", once it is imported.
+
+    It stands for code that no version number of ours covers.
+    """
+    module = sys.modules[target.partition(":")[0].partition(".")[0]]
+    folders = [Path(folder) for folder in getattr(module, "__path__", [])]
+    files = sorted(file for folder in folders for file in folder.rglob("*.py"))
+    if not files and module.__file__:
+        files = [Path(module.__file__)]
+    return _hash(*(file.read_bytes() for file in files))
+
+
+def _hash(*contents: bytes) -> str:
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(len(content).to_bytes(8, "big") + content)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,227 @@
+"""Answers, from the data, what a reader asks first.
+
+Which attack did best against which defence, what it cost the defender, what honest users lost, and
+how sure we are.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from arena.dossier import Dossier
+from arena.log.rows import EpisodeRow
+from arena.report.wording import counted, listed, number, reach, with_interval
+from arena.scoreboard import ScoreRow, best, by_defender, compare, over_attackers
+from arena.statistics import Interval, seeds_needed
+
+CLONE = "clone_accuracy"
+
+ENOUGH = 0.02
+"""Half an interval that we would call narrow: two points of accuracy."""
+
+
+class Answer(NamedTuple):
+    """One sentence, about one subject ("" for all)."""
+
+    subject: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A question and its answers."""
+
+    question: str
+    answers: tuple[Answer, ...]
+
+
+def headline(dossier: Dossier) -> str:
+    """Say in one or two sentences how the scenario went."""
+    if not dossier.board:
+        total = counted(len(dossier.episodes), "episode")
+        return f"There is no result: of {total}, none was played to a good end."
+    worst = [ranked[0] for rows in by_defender(dossier.board).values() if (ranked := best(rows))]
+    if not worst:
+        return "No clone was measured, so that nothing can be said about copying."
+    worst.sort(key=lambda row: row.scores[CLONE].mean)
+    strongest, weakest = worst[0], worst[-1]
+    if len(worst) == 1:
+        return f"Against {strongest.versus}, {_reached(strongest)}.{_victim(strongest)}"
+    return (
+        f"{strongest.versus} held out best: against it, {_reached(strongest)}. "
+        f"Against {weakest.versus}, which held out least, {_reached(weakest)}."
+        f"{_victim(weakest)}"
+    )
+
+
+def findings(dossier: Dossier) -> list[Finding]:
+    """Answer the four questions."""
+    defenders = by_defender(dossier.board)
+    return [
+        Finding("Which attack did best against which defence?", _attacks(defenders.values())),
+        Finding("What did it cost the defender?", _costs(defenders.items())),
+        Finding("What did honest users lose?", _losses(defenders.items())),
+        Finding("How sure are we?", tuple(Answer("", text) for text in _certainty(dossier))),
+    ]
+
+
+def _reached(row: ScoreRow) -> str:
+    score = with_interval(row.scores[CLONE])
+    return f"the best attack, {row.attacker}, reached a clone accuracy of {score}"
+
+
+def _victim(row: ScoreRow) -> str:
+    score = row.scores.get("victim_accuracy")
+    return "" if score is None else f" The undefended victim gets {number(score.mean, 'share')}."
+
+
+def _attacks(defenders: Iterable[Sequence[ScoreRow]]) -> tuple[Answer, ...]:
+    answers = []
+    for rows in defenders:
+        ranked = best(rows)
+        if not ranked:
+            answers.append(Answer(rows[0].versus, "no clone was measured."))
+            continue
+        text = f"{ranked[0].attacker}, clone accuracy {with_interval(ranked[0].scores[CLONE])}"
+        if len(ranked) > 1:
+            text += f"; {_lead(ranked[0], ranked[1])}"
+        answers.append(Answer(ranked[0].versus, f"{text}."))
+    return tuple(answers)
+
+
+def _lead(first: ScoreRow, second: ScoreRow) -> str:
+    """Say how far the best attack is ahead, and whether that may be chance."""
+    found = compare(first, second)
+    if found is None:
+        gap = first.scores[CLONE].mean - second.scores[CLONE].mean
+        return (
+            f"{number(gap, 'points')} points ahead of {second.attacker}, on other seeds, "
+            "so that the two cannot be paired"
+        )
+    text = f"{number(found.difference.mean, 'points')} points ahead of {second.attacker}"
+    if found.test.n == 1:
+        return f"{text} on the one seed they share"
+    text += f" ({reach(found.difference, 'points')}; paired permutation p = {found.test.p:.2g}"
+    if found.test.p <= found.test.smallest_p + 1e-12 and found.test.smallest_p > 0.05:
+        text += f", the least that {found.test.n} seeds can give"
+    return f"{text})"
+
+
+def _costs(defenders: Iterable[tuple[str, Sequence[ScoreRow]]]) -> tuple[Answer, ...]:
+    answers = []
+    for name, rows in defenders:
+        parts = [
+            f"{what} took {number(score.mean, 'share')} of the whole network's compute"
+            for what, measure in (
+                ("an attack query", "attack_compute_share"),
+                ("an honest query", "benign_compute_share"),
+            )
+            if (score := over_attackers(rows, measure)) is not None
+        ]
+        distortion = over_attackers(rows, "distortion_mean")
+        if distortion is not None:
+            moved = f"moved by {number(distortion.mean, 'l1')} (L1 distance, 0 to 2)"
+            parts.append(f"served posteriors were {moved if distortion.mean else 'not touched'}")
+        answers.append(Answer(name, f"{'; '.join(parts) or 'not measured'}."))
+    return tuple(answers)
+
+
+def _losses(defenders: Iterable[tuple[str, Sequence[ScoreRow]]]) -> tuple[Answer, ...]:
+    answers = []
+    for name, rows in defenders:
+        loss = over_attackers(rows, "utility_loss")
+        served = over_attackers(rows, "served_accuracy")
+        if loss is None or served is None:
+            text = "the accuracy served to honest users was not measured."
+        else:
+            text = f"{_lost(loss)}: served answers are right in {number(served.mean, 'share')}."
+        answers.append(Answer(name, text))
+    return tuple(answers)
+
+
+def _lost(loss: Interval) -> str:
+    if loss.mean == 0 and not loss.half_width:
+        return "nothing"
+    verb = "lost"
+    if loss.mean < -5e-4:  # below that it reads as 0.0
+        verb = "gained"
+        loss = Interval(-loss.mean, _minus(loss.high), _minus(loss.low), loss.n, loss.confidence)
+    return f"{number(loss.mean, 'points')} points {verb} ({reach(loss, 'points')})"
+
+
+def _minus(value: float | None) -> float | None:
+    return None if value is None else -value
+
+
+def _certainty(dossier: Dossier) -> list[str]:
+    """Say on how many seeds all this rests, what was left out, and what else may differ."""
+    sentences = [*_spread(dossier.board), *_left_out(dossier)]
+    provenance = {
+        (episode.git_commit, tuple(sorted((k, str(v)) for k, v in episode.versions.items())))
+        for row in dossier.board
+        for episode in row.episodes.values()
+    }
+    if len(provenance) > 1:
+        sentences.append(
+            f"The episodes were played under {len(provenance)} different versions or commits; "
+            "differences may come from there."
+        )
+    return sentences
+
+
+def _spread(board: Sequence[ScoreRow]) -> list[str]:
+    measured = [row for row in board if CLONE in row.scores]
+    if not measured:
+        return ["There is no clone accuracy to be sure of."]
+    counts = [row.scores[CLONE].n for row in measured]
+    if max(counts) == 1:
+        return [
+            "Every number comes from a single seed, so that there is no interval: with another "
+            "seed it may come out differently, and differences between players may be chance. "
+            "Play at least three seeds before you rely on them."
+        ]
+    few = counted(min(counts), "seed")
+    seeds = few if min(counts) == max(counts) else f"{min(counts)} to {max(counts)} seeds"
+    text = f"Each number is a mean over {seeds}, and its interval is Student's t at 95%."
+    if min(counts) == 1:
+        text += " Numbers from one seed have no interval."
+    return [text, *_narrower(measured)]
+
+
+def _narrower(measured: Sequence[ScoreRow]) -> list[str]:
+    """Say how many seeds the widest interval would need to be narrow, if it is not."""
+    needs = {
+        row.title: seeds_needed(list(row.by_seed(CLONE).values()), ENOUGH)
+        for row in measured
+        if row.n > 1
+    }
+    title, need = max(needs.items(), key=lambda item: item[1] or 0)
+    enough = {row.title: row.n for row in measured}[title]
+    if need is None or need <= enough:
+        return []
+    return [
+        f"The least certain is {title}: about {need} seeds would narrow it to "
+        f"±{number(ENOUGH, 'points')} points."
+    ]
+
+
+def _left_out(dossier: Dossier) -> list[str]:
+    counted_ids = {episode.id for row in dossier.board for episode in row.episodes.values()}
+    left = [episode for episode in dossier.episodes if episode.id not in counted_ids]
+    if not left:
+        return []
+    reasons = Counter(map(_reason, left))
+    parts = [f"{count} {reason}" for reason, count in sorted(reasons.items())]
+    return [
+        f"Of {counted(len(dossier.episodes), 'episode')}, {len(left)} "
+        f"{'is' if len(left) == 1 else 'are'} in no mean: {listed(parts)}."
+    ]
+
+
+def _reason(episode: EpisodeRow) -> str:
+    if episode.status != "success":
+        return {"started": "not finished", "error": "ended in an error"}.get(
+            episode.status, episode.status
+        )
+    return "what-if" if episode.kind != "play" else "played again later"

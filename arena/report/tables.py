@@ -1,0 +1,228 @@
+"""Turns a dossier into the rows of the report's tables, as text."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
+
+from arena.dossier import Dossier
+from arena.log.rows import CheckpointRow, EpisodeRow, EventRow, InferenceRow, JsonMap, RunRow
+from arena.measures import MEASURES
+from arena.report.wording import Cell, cell, number, plain, without_machine_paths
+from arena.scoreboard import ScoreRow, best, by_defender
+
+COLUMNS: tuple[tuple[str, str], ...] = (
+    ("clone_accuracy", "clone accuracy"),
+    ("clone_fidelity", "clone fidelity"),
+    ("victim_accuracy", "victim accuracy"),
+    ("served_accuracy", "served accuracy"),
+    ("utility_loss", "points lost to honest users"),
+    ("distortion_mean", "distortion (L1)"),
+    ("attack_compute_share", "compute per attack query"),
+    ("benign_compute_share", "compute per honest query"),
+    ("attack_seconds_mean", "time per attack query"),
+    ("benign_seconds_mean", "time per honest query"),
+)
+"""Measures of the scoreboard and their headings; one that no row has gets no column."""
+
+CHECKPOINTS = 60
+EVENTS = 50
+"""Rows of an episode's own tables at most; the log has them all."""
+
+
+class ScoreLine(NamedTuple):
+    """One row of the scoreboard; `best` marks the attack that copied its defender best."""
+
+    row: ScoreRow
+    best: bool
+    cells: list[Cell]
+
+
+class InferenceLine(NamedTuple):
+    """What one attacker said about one attribute, over the seeds."""
+
+    meeting: str
+    attribute: str
+    inferred: str
+    truth: str
+    correct: str
+    confidence: str
+
+
+@dataclass(frozen=True)
+class EpisodeDetails:
+    """Everything about one episode that the report unfolds on request.
+
+    Attributes:
+        facts: pairs of a name and a value.
+        checkpoints, events: as many as are shown.
+        hidden_checkpoints, hidden_events: how many are not.
+        plan: its settings as JSON.
+    """
+
+    episode: EpisodeRow
+    accuracy: str
+    facts: list[tuple[str, str]]
+    checkpoints: list[tuple[str, str, str]]
+    hidden_checkpoints: int
+    events: list[tuple[str, str]]
+    hidden_events: int
+    plan: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Runs that played the same scenario text with the same versions."""
+
+    commands: list[str]
+    when: str
+    facts: list[tuple[str, str]]
+    text: str
+
+
+def headings(board: Sequence[ScoreRow]) -> list[tuple[str, str]]:
+    """Choose the columns that some row has a number for."""
+    return [column for column in COLUMNS if any(column[0] in row.scores for row in board)]
+
+
+def score_lines(board: Sequence[ScoreRow]) -> list[ScoreLine]:
+    """Write the scoreboard, defender by defender, the best attack first."""
+    columns = headings(board)
+    lines = []
+    for rows in by_defender(board).values():
+        ranked = best(rows)
+        for row in ranked + [row for row in rows if row not in ranked]:
+            cells = [cell(row.scores.get(name), MEASURES[name], seeds=row.n) for name, _ in columns]
+            lines.append(ScoreLine(row, bool(ranked) and row is ranked[0], cells))
+    return lines
+
+
+def inference_lines(dossier: Dossier) -> list[InferenceLine]:
+    """Put what attackers inferred beside the truth, over the seeds of each meeting."""
+    lines = []
+    for row in dossier.board:
+        said = [
+            inference
+            for seed in row.seeds
+            for inference in dossier.inferences[row.episodes[seed].id]
+        ]
+        order = {name: index for index, name in enumerate(dict.fromkeys(i.attribute for i in said))}
+        said.sort(key=lambda inference: order[inference.attribute])
+        for attribute, group in groupby(said, key=lambda inference: inference.attribute):
+            lines.append(_inference_line(row, attribute, list(group)))
+    return lines
+
+
+def _inference_line(row: ScoreRow, attribute: str, said: list[InferenceRow]) -> InferenceLine:
+    judged = [inference.correct for inference in said if inference.correct is not None]
+    sure = [inference.confidence for inference in said if inference.confidence is not None]
+    return InferenceLine(
+        meeting=row.title,
+        attribute=attribute.replace("_", " "),
+        inferred=_tallied([plain(inference.inferred) for inference in said]),
+        truth=_tallied([plain(inference.truth) for inference in said]),
+        correct=f"{sum(judged)} of {len(judged)}" if judged else "not judged",
+        confidence=f"{100 * sum(sure) / len(sure):.0f}%" if sure else "",
+    )
+
+
+def _tallied(values: Sequence[str]) -> str:
+    """Write each value once; with how often, where they differ."""
+    counts = Counter(values)
+    if len(counts) == 1:
+        return values[0]
+    return "; ".join(f"{value} ({count} of {len(values)})" for value, count in counts.most_common())
+
+
+def episode_details(dossier: Dossier, episode: EpisodeRow) -> EpisodeDetails:
+    """Gather what the report unfolds for one episode."""
+    checkpoints = dossier.checkpoints[episode.id]
+    events = dossier.events[episode.id]
+    shown = _thinned(checkpoints)
+    score = episode.clone_accuracy
+    return EpisodeDetails(
+        episode=episode,
+        accuracy="" if score is None else number(score, "share"),
+        facts=_facts(episode),
+        checkpoints=[_checkpoint(row) for row in shown],
+        hidden_checkpoints=len(checkpoints) - len(shown),
+        events=[_event(row) for row in events[:EVENTS]],
+        hidden_events=max(0, len(events) - EVENTS),
+        plan=without_machine_paths(
+            json.dumps(episode.plan, indent=1, sort_keys=True, ensure_ascii=False, default=str)
+        ),
+    )
+
+
+def _facts(episode: EpisodeRow) -> list[tuple[str, str]]:
+    facts: list[tuple[str, str]] = [("status", episode.status)]
+    if episode.error:
+        facts.append(("error", without_machine_paths(episode.error)))
+    if episode.queries_used is not None:
+        budget = "" if episode.budget is None else f" of {episode.budget:,}"
+        facts.append(("queries", f"{episode.queries_used:,}{budget}"))
+    for measure in MEASURES.values():
+        value = measure.read(episode)
+        if value is not None:
+            facts.append((measure.label, number(value, measure.unit)))
+    if episode.harden_seconds is not None:
+        facts.append(("hardening", number(episode.harden_seconds, "seconds")))
+    if episode.energy_joules is not None:
+        facts.append(("energy", f"{episode.energy_joules:.3g} J"))
+    facts += [
+        ("victim, clone, data", f"{episode.victim}, {episode.clone}, {episode.data}"),
+        ("device", episode.device or "unknown"),
+        ("commit", episode.git_commit or "unknown"),
+        ("versions", _versions(episode.versions)),
+        ("started", f"{episode.started:%Y-%m-%d %H:%M:%S} UTC"),
+    ]
+    return facts
+
+
+def _versions(versions: JsonMap) -> str:
+    return ", ".join(f"{name} {number}" for name, number in versions.items()) or "unknown"
+
+
+def _thinned(rows: Sequence[CheckpointRow]) -> list[CheckpointRow]:
+    """Keep evenly spread rows, the first and the last among them."""
+    if len(rows) <= CHECKPOINTS:
+        return list(rows)
+    steps = (len(rows) - 1) / (CHECKPOINTS - 1)
+    return [rows[round(index * steps)] for index in range(CHECKPOINTS)]
+
+
+def _checkpoint(row: CheckpointRow) -> tuple[str, str, str]:
+    scores = (row.clone_accuracy, row.clone_fidelity)
+    accuracy, fidelity = ("" if score is None else number(score, "share") for score in scores)
+    return f"{row.queries_used:,}", accuracy, fidelity
+
+
+def _event(row: EventRow) -> tuple[str, str]:
+    at = "" if row.queries_used is None else f" at {row.queries_used:,} queries"
+    return f"{row.kind}{at}", without_machine_paths(row.message)
+
+
+def origins(runs: Sequence[RunRow]) -> list[Origin]:
+    """Say where the episodes come from; runs of one text and one set of versions are one entry."""
+    groups: dict[tuple[str, ...], list[RunRow]] = {}
+    for run in runs:
+        commit = (run.git_commit or "unknown") + (" with changes" if run.git_dirty else "")
+        key = (run.scenario_text, commit, _versions(run.versions), run.device or "unknown")
+        groups.setdefault(key, []).append(run)
+    found = []
+    for (text, commit, versions, device), same in groups.items():
+        first, last = same[0].created, same[-1].created
+        when = f"{first:%Y-%m-%d %H:%M} UTC"
+        if last != first:
+            when += f" to {last:%Y-%m-%d %H:%M} UTC, {len(same)} runs"
+        commands = dict.fromkeys(without_machine_paths(run.command) for run in same)
+        facts = [
+            ("Python", ", ".join(dict.fromkeys(run.python or "unknown" for run in same))),
+            ("versions", versions),
+            ("commit", commit),
+            ("device", device),
+        ]
+        found.append(Origin(list(commands), when, facts, without_machine_paths(text)))
+    return found

@@ -1,0 +1,83 @@
+"""Changes single values of a scenario from outside: `--set threat.budget=20_000`."""
+
+import tomllib
+from collections.abc import Sequence
+from typing import Any
+
+from arena.wording import dotted, entry_labels, unknown
+
+# `Any` in this file: tables as TOML gives them, before they are validated.
+
+
+def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> list[str]:
+    """Set values in place, in order.
+
+    A step of a path is a key, a position in a list, or the name of an entry of a list. Tables
+    that are not there are made; whether a key may be there is checked with the whole.
+
+    Returns:
+        one line for each override that leads nowhere.
+    """
+    return [fault for override in overrides if (fault := _apply(raw, override))]
+
+
+def _apply(raw: dict[str, Any], override: str) -> str | None:
+    path, equals, text = override.partition("=")
+    steps = [step.strip() for step in path.split(".")]
+    if not equals or not all(steps):
+        return f"--set {override}: expected path.to.key=value"
+    table: Any = raw
+    for depth, step in enumerate(steps[:-1]):
+        fault, table = _enter(table, step, steps[: depth + 1])
+        if fault:
+            return fault
+    return _assign(table, steps[-1], steps=steps, value=parse_value(text.strip()))
+
+
+def parse_value(text: str) -> Any:
+    """Read a value as TOML; whatever is no TOML is taken as a text."""
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return table["value"] if list(table) == ["value"] else text
+
+
+def _enter(table: Any, step: str, path: list[str]) -> tuple[str | None, Any]:
+    """Step into a table or list; a text that stands for a table becomes that table."""
+    if isinstance(table, list):
+        position = _position(table, step)
+        if position is None:
+            return _no_entry(table, step, path), None
+        key: Any = position
+    else:
+        key = step
+        table.setdefault(key, {})
+    if isinstance(table[key], str):  # data = "digits" is short for data.use = "digits"
+        table[key] = {"use": table[key]}
+    if not isinstance(table[key], dict | list):
+        return f"{dotted(path)}: a single value, there is nothing below it to set", None
+    return None, table[key]
+
+
+def _assign(table: Any, step: str, *, steps: list[str], value: Any) -> str | None:
+    if isinstance(table, dict):
+        table[step] = value
+        return None
+    position = _position(table, step)
+    if position is None:
+        return _no_entry(table, step, steps)
+    table[position] = value
+    return None
+
+
+def _position(entries: list[Any], step: str) -> int | None:
+    if step.isdecimal():
+        return int(step) if int(step) < len(entries) else None
+    labels = entry_labels(entries)
+    return labels.index(step) if step in labels else None
+
+
+def _no_entry(entries: list[Any], step: str, path: list[str]) -> str:
+    names = [label or str(number) for number, label in enumerate(entry_labels(entries))]
+    return unknown(dotted(path), step, names, noun="entry")

@@ -1,0 +1,175 @@
+"""The plan of one episode: everything that bears on its result, and the hash that names it."""
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from arena import catalog
+from arena.plugins import is_file_use, split_file_use
+from arena.scenario.schema import (
+    AttackerSpec,
+    DataSpec,
+    DefenceSpec,
+    DefenderSpec,
+    NetSpec,
+    Params,
+    ScenarioFile,
+    ThreatSpec,
+    TrafficSpec,
+)
+
+# `Any` in this file: a plan as plain JSON values.
+
+RULES = 1
+"""Version of the rules; raised when the same plan would give another result."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class _Made(_Part):
+    """Something that is built by name."""
+
+    use: str
+    """Registered name, or the absolute path of a file and the class in it."""
+    params: Params = {}
+    """Its parameters, defaults filled in."""
+    code: str = ""
+    """Digest of its source where it is not one of ours."""
+
+
+class AttackerPlan(_Made):
+    """Who attacks."""
+
+    name: str
+
+
+class DefencePlan(_Made):
+    """What a defender brings."""
+
+
+class DefenderPlan(_Part):
+    """Who defends, and with what."""
+
+    name: str
+    use: str
+    policy: Params = {}
+    code: str = ""
+    defence: tuple[DefencePlan, ...]
+
+
+class VictimPlan(NetSpec):
+    """What serves, with the seed its training really has."""
+
+    recipe: Params = Field(default_factory=dict)
+    seed: int
+
+
+class EpisodePlan(_Part):
+    """One episode, fully resolved. Names of players are part of it: the log tells them apart so.
+
+    The name, description and tags of the scenario are not: they bear on nothing.
+    """
+
+    rules: int = RULES
+    seed: int
+    data: DataSpec
+    victim: VictimPlan
+    clone: NetSpec
+    threat: ThreatSpec
+    latency: Params = {}
+    traffic: TrafficSpec
+    attacker: AttackerPlan
+    defender: DefenderPlan
+    checkpoints: int
+    record: str = "digests"
+
+    @property
+    def title(self) -> str:
+        """Name the episode for people: "dfme vs dnf, seed 0"."""
+        return f"{self.attacker.name} vs {self.defender.name}, seed {self.seed}"
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hexadecimal digits that change if, and only if, the result may change."""
+        text = json.dumps(
+            _canonical(self.model_dump(mode="json")), sort_keys=True, separators=(",", ":")
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _canonical(value: Any) -> Any:
+    """Drop what says only where files lie; the code of a player stands for its file."""
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    table = {key: _canonical(item) for key, item in value.items() if key != "download"}
+    if table.get("code") and is_file_use(table["use"]):
+        table["use"] = split_file_use(table["use"])[1]
+    if "root" in table and table.get("use") not in READ_FROM_ROOT:
+        del table["root"]
+    return table
+
+
+READ_FROM_ROOT = frozenset({"folder", "tiny-imagenet"})
+"""Data sets that are whatever lies in their root; others are the same wherever they lie."""
+
+
+def plans_of(scenario: ScenarioFile) -> list[EpisodePlan]:
+    """Resolve the episodes of a scenario: attackers x defenders x seeds, the seeds innermost."""
+    attackers = [_attacker(spec) for spec in scenario.attackers]
+    defenders = [_defender(spec) for spec in scenario.defenders]
+    return [
+        EpisodePlan(
+            seed=seed,
+            data=scenario.data,
+            victim=_victim(scenario, seed),
+            clone=scenario.clone,
+            threat=scenario.threat,
+            latency=scenario.latency,
+            traffic=scenario.traffic,
+            attacker=attacker,
+            defender=defender,
+            checkpoints=scenario.checkpoints,
+            record=scenario.record,
+        )
+        for attacker in attackers
+        for defender in defenders
+        for seed in scenario.seeds
+    ]
+
+
+def _victim(scenario: ScenarioFile, seed: int) -> VictimPlan:
+    victim = scenario.victim
+    own = seed if victim.seed is None else victim.seed
+    return VictimPlan(use=victim.use, params=victim.params, recipe=victim.recipe, seed=own)
+
+
+def _attacker(spec: AttackerSpec) -> AttackerPlan:
+    params, code = catalog.attackers.resolve(spec.use, spec.params)
+    return AttackerPlan.model_validate(
+        {"name": spec.name, "use": spec.use, "params": params, "code": code}
+    )
+
+
+def _defence(spec: DefenceSpec) -> DefencePlan:
+    params, code = catalog.defences.resolve(spec.use, spec.params)
+    return DefencePlan.model_validate({"use": spec.use, "params": params, "code": code})
+
+
+def _defender(spec: DefenderSpec) -> DefenderPlan:
+    policy, code = catalog.defenders.resolve(spec.use, spec.policy)
+    return DefenderPlan.model_validate(
+        {
+            "name": spec.name,
+            "use": spec.use,
+            "policy": policy,
+            "code": code,
+            "defence": [_defence(entry) for entry in spec.defence],
+        }
+    )

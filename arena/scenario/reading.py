@@ -1,0 +1,149 @@
+"""Finds scenario files, reads them, and lets one inherit from another."""
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import arena
+from arena.plugins import is_file_use, split_file_use
+from arena.scenario.overrides import apply_overrides
+from arena.scenario.scenario import Scenario
+from envs.errors import ScenarioError, UnknownName
+
+# `Any` in this file: tables as TOML gives them, before they are validated.
+
+# The files lie beside our packages, in a checkout and in an installed wheel alike; found through
+# `arena` rather than by name, because many a user has a folder `scenarios` of their own.
+_SHIPPED = Path(arena.__file__).parent.parent / "scenarios"
+
+_FILES_IN = ("use", "defence")  # keys that may name path/to/file.py:Class
+_PLACE = re.compile(r"\(at line (\d+), column (\d+)\)")
+
+
+def shipped() -> dict[str, Path]:
+    """Return the scenarios that come with the arena, by name."""
+    return {path.stem: path for path in sorted(_SHIPPED.glob("*.toml"))}
+
+
+def load(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Scenario:
+    """Read a scenario. Names of players and networks are looked up by `Scenario.check`.
+
+    Args:
+        path_or_name: a file, or the name of a scenario that comes with the arena.
+        overrides: "path.to.key=value", applied in their order after everything inherited.
+
+    Raises:
+        ScenarioError: one line for each problem.
+        UnknownName: no file, and no scenario of that name.
+    """
+    path = find(path_or_name)
+    raw = read(path)
+    faults = apply_overrides(raw, overrides)
+    raw.setdefault("name", path.stem)
+    try:
+        scenario = Scenario.parse(raw, path)
+    except ScenarioError as error:
+        faults += str(error).splitlines()
+    if faults:
+        where = str(path_or_name)
+        if len(faults) == 1:
+            raise ScenarioError(f"{where}: {faults[0]}")
+        lines = "".join(f"\n  {fault}" for fault in faults)
+        raise ScenarioError(f"{where}: {len(faults)} problems{lines}")
+    return scenario
+
+
+def find(path_or_name: str | Path, *, beside: Path | None = None) -> Path:
+    """Find a scenario file by path (relative to `beside`, if given) or by shipped name."""
+    text = str(path_or_name)
+    path = Path(path_or_name).expanduser()
+    if beside is not None:
+        path = beside / path
+    if path.is_file():
+        return path
+    if text in shipped():
+        return shipped()[text]
+    if path.suffix == ".toml" or "/" in text or path.is_dir():
+        what = "a folder" if path.is_dir() else "no such file"
+        raise ScenarioError(
+            f"{text}: {what}; expected a TOML file or one of {', '.join(shipped())}"
+        )
+    raise UnknownName("scenario", text, shipped())
+
+
+def read(path: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a file and everything it extends; a list or a value replaces the inherited one."""
+    own = path.resolve()
+    if own in chain:
+        cycle = " -> ".join(step.name for step in [*chain[chain.index(own) :], own])
+        raise ScenarioError(f"{path}: extends: goes round in a circle: {cycle}")
+    raw = _parse(path)
+    _anchor(raw, own.parent)
+    base = raw.pop("extends", None)
+    if base is None:
+        return raw
+    if not isinstance(base, str):
+        raise ScenarioError(f"{path}: extends: expected the path of a scenario, got {base!r}")
+    try:
+        inherited = read(find(base, beside=own.parent), (*chain, own))
+    except UnknownName as error:
+        raise ScenarioError(f"{path}: extends: {error}") from error
+    inherited.pop("name", None)
+    return merge(inherited, raw)
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a UTF-8 text"
+        raise ScenarioError(f"{path}: {reason}") from error
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        message = str(error)
+        place = _PLACE.search(message)
+        line = int(place[1]) if place else len(text.splitlines())
+        said = _PLACE.sub("", message).replace("(at end of document)", "").strip()
+        raise ScenarioError(f"{path}:{line}: not TOML: {said}") from None
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one table over another; tables are merged at every depth, all else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            merged[key] = merge(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _anchor(value: Any, folder: Path) -> Any:
+    """Make the files that a scenario names, where they lie beside it, independent of who reads it.
+
+    What is not there is left as it is, to be looked for in the working directory.
+    """
+    if isinstance(value, list):
+        value[:] = [_anchor(item, folder) for item in value]
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if isinstance(item, str):
+                value[key] = _anchored(key, item, folder)
+            else:
+                _anchor(item, folder)
+    return value
+
+
+def _anchored(key: str, text: str, folder: Path) -> str:
+    if key in _FILES_IN and is_file_use(text):
+        file, name = split_file_use(text)
+        here = folder / file
+        return f"{here.resolve()}:{name}" if here.is_file() else text
+    if key == "root":
+        here = folder / Path(text).expanduser()
+        return str(here.resolve()) if here.is_dir() else text
+    return text

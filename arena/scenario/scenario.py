@@ -1,0 +1,87 @@
+"""A scenario: one question to the arena, asked of every pairing."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import PrivateAttr, ValidationError
+
+from arena.scenario import toml
+from arena.scenario.checking import check
+from arena.scenario.planning import EpisodePlan, plans_of
+from arena.scenario.schema import VERSION, ScenarioFile
+from arena.wording import problems, value_text
+from envs.errors import ScenarioError
+
+# `Any` in this file: tables as TOML gives them, before they are validated.
+
+
+class Scenario(ScenarioFile):
+    """One question to the arena: every attacker against every defender with every seed."""
+
+    _path: Path | None = PrivateAttr(default=None)
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any], path: Path | None = None) -> "Scenario":
+        """Build a scenario from a table such as a TOML file gives.
+
+        Args:
+            raw: the table.
+            path: the file it was read from.
+
+        Raises:
+            ScenarioError: one line for each problem.
+        """
+        faults = _version_faults(raw)
+        try:
+            scenario = cls.model_validate(dict(raw) | ({"version": VERSION} if faults else {}))
+        except ValidationError as error:
+            faults += problems(error, cls, raw=raw)
+        if faults:
+            raise ScenarioError("\n".join(faults))
+        scenario._path = path
+        return scenario
+
+    @property
+    def path(self) -> Path | None:
+        """The file it was read from."""
+        return self._path
+
+    @property
+    def drawn_seed(self) -> int | None:
+        """The seed that was drawn because the file names none; None where it does."""
+        return None if "seeds" in self.model_fields_set else self.seeds[0]
+
+    @property
+    def text(self) -> str:
+        """The scenario as a TOML file: what was written, overrides applied, seeds as drawn."""
+        written = self.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+        return toml.dumps(written | {"seeds": list(self.seeds)})
+
+    def check(self) -> None:
+        """Check every name and every parameter against what exists.
+
+        Raises:
+            ScenarioError: one line for each problem.
+        """
+        check(self)
+
+    def plans(self) -> list[EpisodePlan]:
+        """Resolve the episodes: attackers x defenders x seeds, the seeds innermost.
+
+        Raises:
+            ArenaError: a player's name or parameter does not exist.
+        """
+        return plans_of(self)
+
+
+def _version_faults(raw: Mapping[str, Any]) -> list[str]:
+    version = raw.get("version")
+    if version is None:
+        return [f"version: missing; begin the file with version = {VERSION}"]
+    if version == VERSION and not isinstance(version, bool):
+        return []
+    return [
+        f"version: this program reads version {VERSION} of scenario files, "
+        f"got {value_text(version)}; install the release that wrote it"
+    ]

@@ -1,0 +1,247 @@
+"""What a scenario file may say. Frozen, and nothing else is accepted."""
+
+import secrets
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    JsonValue,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
+
+from arena.exact import NUMBER, WHOLE
+from arena.wording import MESSAGE
+
+# `Any` in this file: tables as TOML gives them, before they are validated.
+
+VERSION = 1
+"""The version of scenario files that this program reads."""
+
+Params = dict[str, JsonValue]
+Seed = Annotated[int, Field(ge=0, lt=2**63), WHOLE]
+Yes = Annotated[bool, Field(strict=True)]
+Name = Annotated[str, Field(min_length=1, pattern=r"^[^\s./][^\n/]*$")]
+
+
+class _Table(BaseModel):
+    """A table of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class _Named(_Table):
+    """A table that may also be written as the text of its `use`."""
+
+    use: str
+    """What to use, by its registered name."""
+    params: Params = {}
+    """Its parameters, by name."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"use": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        table = handler.resolve_ref_schema(handler(core))
+        return {"anyOf": [{"type": "string"}, dict(table)]}
+
+
+class DataSpec(_Named):
+    """Where images come from."""
+
+    root: Path | None = None
+    """Folder of the files; relative to the scenario's folder if it lies there."""
+    download: Yes = False
+    """Fetch what is missing."""
+
+
+class NetSpec(_Named):
+    """A network."""
+
+
+class VictimSpec(NetSpec):
+    """The network that serves, and how it is trained."""
+
+    recipe: Params = {}
+    """Epochs, learning rate and the like."""
+    seed: Seed | None = None
+    """Seed of its training; the episode's own where absent."""
+
+
+class ThreatSpec(_Table):
+    """What the attacker may ask, and what an answer shows."""
+
+    budget: Annotated[int, Field(ge=1), WHOLE]
+    """Images that may be asked in the whole episode."""
+    labels: Literal["soft", "hard"] = "soft"
+    """Posteriors, or the one-hot of their largest."""
+    latency: Literal["none", "virtual", "wall"] = "none"
+    """Whether the attacker sees the seconds of an answer, and whence they are taken."""
+    pool: DataSpec | None = None
+    """Images the attacker owns."""
+
+
+class TrafficSpec(_Table):
+    """Honest users beside the attacker."""
+
+    benign: Annotated[float, Field(ge=0, lt=1), NUMBER] = 0.0
+    """Share of honest images among all that are asked."""
+    ood_share: Annotated[float, Field(ge=0, le=1), NUMBER] = 0.0
+    """Share of honest images that are out of distribution."""
+    ood: DataSpec | None = None
+    """Where those come from."""
+    clients: Annotated[int, Field(ge=1), WHOLE] = 1
+    """Honest clients that take turns."""
+
+
+class AttackerSpec(_Table):
+    """One attacker of the scenario."""
+
+    use: str
+    """Registered name, or path/to/file.py:Class."""
+    name: Name
+    """How scoreboard and log call it; `use` where absent."""
+    params: Params = {}
+    """Its parameters, by name."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_name(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping) or not isinstance(value.get("use"), str):
+            return value
+        return {"name": short_name(value["use"]), **value}
+
+
+class DefenceSpec(_Named):
+    """One defence a defender brings."""
+
+
+def _posts(value: Any) -> Any:
+    """Turn the ways to write a defence into a list of tables."""
+    if isinstance(value, str):
+        return [{"use": "undefended" if value == "none" else value}]
+    return value
+
+
+Defences = Annotated[
+    tuple[DefenceSpec, ...],
+    Field(min_length=1),
+    BeforeValidator(_posts, json_schema_input_type=str | tuple[DefenceSpec, ...]),
+]
+
+
+class DefenderSpec(_Table):
+    """One defender of the scenario."""
+
+    use: str = "static"
+    """Who decides how each request is answered: a registered name or path/to/file.py:Class."""
+    name: Name
+    """How scoreboard and log call it; the defences' names where absent."""
+    policy: Params = {}
+    """The defender's own parameters."""
+    defence: Defences
+    """What it brings: one defence, or a list in the order of the game's posts."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        table = dict(value)
+        defence = table.setdefault("defence", "undefended")
+        if "params" in table:
+            if not isinstance(defence, str):
+                raise PydanticCustomError(
+                    MESSAGE, "params belong to one defence; write them inside each of the list"
+                )
+            table["defence"] = _posts(defence)
+            table["defence"][0]["params"] = table.pop("params")
+        table.setdefault("name", _defender_name(table))
+        return table
+
+
+def _defender_name(table: Mapping[str, Any]) -> object:
+    """Name a defender after what it brings, or after itself where it does more than bring it."""
+    use, posts = table.get("use", "static"), _posts(table["defence"])
+    if use != "static" or not isinstance(posts, list):
+        return short_name(use) if isinstance(use, str) else "defender"
+    uses = [post.get("use") if isinstance(post, Mapping) else post for post in posts]
+    return "+".join(short_name(used) for used in uses if isinstance(used, str)) or "defender"
+
+
+def short_name(use: str) -> str:
+    """Name a player after its `use`: the class of path/to/file.py:Class, else the name itself."""
+    return use.rpartition(":")[2] if ".py:" in use else use
+
+
+def _draw_seed() -> tuple[int, ...]:
+    return (secrets.randbelow(2**31),)
+
+
+class ScenarioFile(_Table):
+    """One question to the arena: every attacker against every defender with every seed."""
+
+    version: Literal[1]
+    """Version of the file's format."""
+    name: Name
+    """Name of the scenario; the file's name where absent."""
+    description: str = ""
+    """The question this scenario asks."""
+    tags: tuple[str, ...] = ()
+    """Whatever helps to find it again."""
+    data: DataSpec
+    """What the victim is trained on and the clone is measured with."""
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = Field(default_factory=_draw_seed)
+    """One episode of every pairing for each; one is drawn where absent."""
+    checkpoints: Annotated[int, Field(ge=1), WHOLE] = 10
+    """Measurements along the budget."""
+    record: Literal["digests", "queries"] = "digests"
+    """What the log keeps of the queries."""
+    victim: VictimSpec
+    clone: NetSpec
+    threat: ThreatSpec
+    latency: Params = {}
+    """Parameters of the latency model."""
+    traffic: TrafficSpec = TrafficSpec()
+    attackers: Annotated[tuple[AttackerSpec, ...], Field(min_length=1)]
+    defenders: Annotated[tuple[DefenderSpec, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Self:
+        for kind, players in (("attackers", self.attackers), ("defenders", self.defenders)):
+            _refuse_twins(kind, [player.name for player in players])
+        if len(set(self.seeds)) < len(self.seeds):
+            twin = Counter(self.seeds).most_common(1)[0][0]
+            raise PydanticCustomError(MESSAGE, "seeds: {twin} is there twice", {"twin": twin})
+        if self.traffic.ood_share > 0 and self.traffic.ood is None:
+            raise PydanticCustomError(
+                MESSAGE, "traffic.ood_share: needs traffic.ood, the images to take them from"
+            )
+        return self
+
+    @property
+    def size(self) -> int:
+        """Number of episodes."""
+        return len(self.attackers) * len(self.defenders) * len(self.seeds)
+
+
+def _refuse_twins(kind: str, names: list[str]) -> None:
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise PydanticCustomError(
+            MESSAGE,
+            "{kind}: {count} are named '{name}'; give each a name of its own",
+            {"kind": kind, "count": count, "name": name},
+        )

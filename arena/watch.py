@@ -1,0 +1,51 @@
+"""What a match tells those who look on while it is played."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where an episode stands.
+
+    Attributes:
+        used, budget: images asked and granted.
+        clone_accuracy: last measured, 0 to 1; None before the first measurement.
+        seconds: since the episode began.
+        reported: the numbers the attacker last reported.
+    """
+
+    used: int
+    budget: int
+    clone_accuracy: float | None
+    seconds: float
+    reported: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def queries_per_second(self) -> float:
+        """Images answered per second of the episode so far."""
+        return self.used / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimate of what is left, None before the first answer."""
+        rate = self.queries_per_second
+        return (self.budget - self.used) / rate if rate > 0 else None
+
+
+class Watcher:
+    """Looks on; every method may be overridden and none may change the match."""
+
+    def line(self, text: str) -> None:
+        """Hear what is being prepared ("training victim resnet10, epoch 3 of 30")."""
+
+    def begin(self, title: str, index: int, total: int) -> None:
+        """See an episode start; `index` counts from 0 to `total` - 1."""
+
+    def progress(self, title: str, progress: Progress) -> None:
+        """See where an episode stands, a few times a second. Several may run at once."""
+
+    def skip(self, title: str, episode_id: str) -> None:
+        """See that an episode was played before and is not played again."""
+
+    def end(self, title: str, episode_id: str, status: str, error: str | None) -> None:
+        """See an episode end: success, cancelled or error."""
