@@ -12,7 +12,7 @@ from functools import cached_property
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args
 
-from arena import plugins
+from arena import nested, plugins
 from arena.parameters import Parameter, effective, parameters, validated
 from arena.wording import Path, dotted
 from envs.errors import ArenaError, ScenarioError, UnknownName
@@ -98,9 +98,14 @@ class Catalog:
             )
         return str(points[0].value)
 
-    def _checked(self, found: object, use: str) -> type:
+    @cached_property
+    def _base(self) -> type:
         base = plugins.from_target(self.base)
         assert isinstance(base, type)
+        return base
+
+    def _checked(self, found: object, use: str) -> type:
+        base = self._base
         if not isinstance(found, type) or not issubclass(found, base):
             raise ScenarioError(
                 f"{use}: expected a subclass of {base.__module__}.{base.__name__}, "
@@ -125,7 +130,15 @@ class Catalog:
 
     def _built(self, use: str, params: Mapping[str, object], *, prefix: Path) -> object:
         found = self.find(use)
-        arguments = validated(found, params, prefix=prefix)
+        parted = nested.part(found, params, self._base, prefix=prefix)
+        players = {
+            name: [
+                self._built(one.use, one.params, prefix=(*prefix, name, number, "params"))
+                for number, one in enumerate(inner)
+            ]
+            for name, inner in parted.inner.items()
+        }
+        arguments = validated(found, {**parted.values, **players}, prefix=prefix)
         try:
             return found(**arguments)
         except (ArenaError, TypeError, ValueError) as error:
@@ -137,7 +150,15 @@ class Catalog:
         The digest is "" for ours, which the version of the rules stands for.
         """
         found = self.find(use)
-        return effective(found, params), self._digest(use)
+        parted = nested.part(found, params, self._base)
+        plain = effective(found, parted.values)
+        for name, inner in parted.inner.items():
+            plain[name] = [self._resolved(one) for one in inner]
+        return dict(sorted(plain.items())), self._digest(use)
+
+    def _resolved(self, one: nested.Inner) -> dict[str, object]:
+        params, code = self.resolve(one.use, one.params)
+        return {"use": one.use, "params": params, "code": code}
 
     def _digest(self, use: str) -> str:
         if plugins.is_file_use(use):
@@ -171,6 +192,20 @@ attackers = Catalog(
         "noise": "agents.attackers.noise:Noise",
         "random-generator": "agents.attackers.random_generator:RandomGenerator",
         "dfme": "agents.attackers.dfme:DFME",
+        "knockoff": "agents.attackers.knockoff:Knockoff",
+        "dfms-hl": "agents.attackers.dfms_hl:DFMSHL",
+        "disguide": "agents.attackers.disguide:DisGUIDE",
+        "dual-students": "agents.attackers.dual_students:DualStudents",
+        "argmax": "agents.attackers.argmax:Argmax",
+        "confidence-filter": "agents.attackers.confidence_filter:ConfidenceFilter",
+        "latency-filter": "agents.attackers.latency_filter:LatencyFilter",
+        "averaging": "agents.attackers.averaging:Averaging",
+        "recovery": "agents.attackers.recovery:Recovery",
+        "inversion": "agents.attackers.inversion:Inversion",
+        "strategy-thief": "agents.attackers.strategy_thief:StrategyThief",
+        "slowdown": "agents.attackers.slowdown:Slowdown",
+        "campaign": "agents.attackers.campaign:Campaign",
+        "exit-timing": "agents.attackers.exit_timing:ExitTiming",
     },
 )
 
@@ -186,6 +221,17 @@ defences = Catalog(
     {
         "undefended": "envs.defences.base:Defence",
         "dnf": "envs.defences.dnf:DNF",
+        "randp": "envs.defences.randp:RandP",
+        "p-poison": "envs.defences.prediction_poisoning:PredictionPoisoning",
+        "grad": "envs.defences.gradient_redirection:GradientRedirection",
+        "meco": "envs.defences.meco:MeCo",
+        "reverse-sigmoid": "envs.defences.reverse_sigmoid:ReverseSigmoid",
+        "adaptive-misinformation": "envs.defences.adaptive_misinformation:AdaptiveMisinformation",
+        "truncation": "envs.defences.truncation:Truncation",
+        "modelguard-w": "envs.defences.modelguard:ModelGuardW",
+        "modelguard-s": "envs.defences.modelguard:ModelGuardS",
+        "timing": "envs.defences.timing:Timing",
+        "stack": "arena.stacking:NamedStack",
     },
 )
 
@@ -267,7 +313,7 @@ def seat(plan: Seated) -> "Defender":
 def posts(plan: Seated) -> "list[tuple[str, Defence]]":
     """Build what the defender of a plan brings: names and defences, not yet hardened."""
     return [
-        (entry.use, cast("Defence", defences.create(entry.use, entry.params)))
+        (plugins.short_name(entry.use), cast("Defence", defences.create(entry.use, entry.params)))
         for entry in plan.defence
     ]
 

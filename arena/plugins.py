@@ -23,6 +23,11 @@ def split_file_use(use: str) -> tuple[Path, str]:
     return Path(file).expanduser(), name
 
 
+def short_name(use: str) -> str:
+    """Name a player after its `use`: the class of path/to/file.py:Class, else the name itself."""
+    return split_file_use(use)[1] if is_file_use(use) else use
+
+
 def from_file(use: str) -> object:
     """Import path/to/file.py:Class, relative to the working directory.
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -21,6 +22,7 @@ from envs.errors import UnknownName
 from envs.latency import NETWORKS, make_model
 from envs.nets import registry
 from envs.nets.multi_exit import MultiExit
+from envs.profile import ExitProfile
 from envs.seeding import Streams
 from envs.traffic import BenignTraffic
 from envs.training.checkpoints import JSON
@@ -85,7 +87,7 @@ class World:
             network=plan.victim.use,
             params=cast(Mapping[str, JSON], plan.victim.params),
             recipe=recipe,
-            seed=plan.victim.seed,
+            seed=plan.victim_seed,
         )
 
     def fortress(self, plan: EpisodePlan) -> Fortress:
@@ -111,6 +113,7 @@ class World:
                 victim_key=spec.key(splits),
                 load_pool=self._pool_loader(plan),
                 report=report,
+                expected=self._expected(plan),
             )
             victim = defence.harden(fresh_victim(), kit)
             posts.append(Post(brought.use, defence, victim))
@@ -156,6 +159,13 @@ class World:
         network = NETWORKS[str(name)] if name is not None else None
         model = make_model(**options)
         return make_clock(plan.threat.latency, streams, model=model, network=network)
+
+    def _expected(self, plan: EpisodePlan) -> Callable[[ExitProfile], tuple[float, ...]] | None:
+        """Say how to foretell the server's time where it is modelled, with headroom for noise."""
+        if plan.threat.latency != "virtual":
+            return None
+        options: dict[str, Any] = {k: v for k, v in plan.latency.items() if k != "network"}
+        return partial(make_model(**options).expected, deviations=4)
 
     def clones(self, plan: EpisodePlan, streams: Streams) -> Callable[[], nn.Module]:
         """Return a builder of freshly initialised clones; each call draws other weights."""

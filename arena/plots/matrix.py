@@ -25,7 +25,7 @@ def draw_matrix(dossier: Dossier) -> Drawing | None:
     attackers = list(dict.fromkeys(row.attacker for row in rows))
     defenders = list(dict.fromkeys(row.defender for row in rows))
     with settings():
-        figure, axes = sheet(len(variants), per_row=1, height=0.5 * len(attackers) + 1.1)
+        figure, axes = sheet(len(variants), per_row=1, height=_height(attackers, defenders))
         for ax, variant in zip(axes, variants, strict=True):
             mesh = _draw_panel(
                 ax,
@@ -73,7 +73,7 @@ def _draw_panel(
         edgecolors="white",
         linewidth=1.5,
     )
-    slanted = max(map(len, defenders)) * len(defenders) > 70
+    slanted = _slanted(defenders)
     ax.set_xticks(
         range(len(defenders)),
         list(shortened(defenders).values()),
@@ -88,6 +88,17 @@ def _draw_panel(
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     return mesh
+
+
+def _slanted(names: list[str]) -> bool:
+    """Tell whether the names are too long to stand side by side."""
+    return max(map(len, names)) * len(names) > 70
+
+
+def _height(attackers: list[str], defenders: list[str]) -> float:
+    """Give the inches of a panel: rows, axis label and title, and names at a slant."""
+    slant = 0.04 * max(map(len, shortened(defenders).values())) if _slanted(defenders) else 0
+    return 0.5 * len(attackers) + 1.1 + slant
 
 
 def _readable_on(colour: tuple[float, float, float, float]) -> str:

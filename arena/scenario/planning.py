@@ -5,7 +5,7 @@ import json
 from functools import cached_property
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from arena import catalog
 from arena.plugins import is_file_use, split_file_use
@@ -19,6 +19,7 @@ from arena.scenario.schema import (
     ScenarioFile,
     ThreatSpec,
     TrafficSpec,
+    VictimSpec,
 )
 
 # `Any` in this file: a plan as plain JSON values.
@@ -62,13 +63,6 @@ class DefenderPlan(_Part):
     defence: tuple[DefencePlan, ...]
 
 
-class VictimPlan(NetSpec):
-    """What serves, with the seed its training really has."""
-
-    recipe: Params = Field(default_factory=dict)
-    seed: int
-
-
 class EpisodePlan(_Part):
     """One episode, fully resolved. Names of players are part of it: the log tells them apart so.
 
@@ -78,7 +72,7 @@ class EpisodePlan(_Part):
     rules: int = RULES
     seed: int
     data: DataSpec
-    victim: VictimPlan
+    victim: VictimSpec
     clone: NetSpec
     threat: ThreatSpec
     latency: Params = {}
@@ -93,12 +87,17 @@ class EpisodePlan(_Part):
         """Name the episode for people: "dfme vs dnf, seed 0"."""
         return f"{self.attacker.name} vs {self.defender.name}, seed {self.seed}"
 
+    @property
+    def victim_seed(self) -> int:
+        """The seed of the victim's training: its own, or else the episode's."""
+        return self.seed if self.victim.seed is None else self.victim.seed
+
     @cached_property
     def hash(self) -> str:
         """16 hexadecimal digits that change if, and only if, the result may change."""
-        text = json.dumps(
-            _canonical(self.model_dump(mode="json")), sort_keys=True, separators=(",", ":")
-        )
+        plan = _canonical(self.model_dump(mode="json"))
+        plan["victim"]["seed"] = self.victim_seed
+        text = json.dumps(plan, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -128,7 +127,7 @@ def plans_of(scenario: ScenarioFile) -> list[EpisodePlan]:
         EpisodePlan(
             seed=seed,
             data=scenario.data,
-            victim=_victim(scenario, seed),
+            victim=scenario.victim,
             clone=scenario.clone,
             threat=scenario.threat,
             latency=scenario.latency,
@@ -142,12 +141,6 @@ def plans_of(scenario: ScenarioFile) -> list[EpisodePlan]:
         for defender in defenders
         for seed in scenario.seeds
     ]
-
-
-def _victim(scenario: ScenarioFile, seed: int) -> VictimPlan:
-    victim = scenario.victim
-    own = seed if victim.seed is None else victim.seed
-    return VictimPlan(use=victim.use, params=victim.params, recipe=victim.recipe, seed=own)
 
 
 def _attacker(spec: AttackerSpec) -> AttackerPlan:

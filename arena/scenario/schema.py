@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from arena.exact import NUMBER, WHOLE
+from arena.plugins import short_name
 from arena.wording import MESSAGE
 
 # `Any` in this file: tables as TOML gives them, before they are validated.
@@ -179,11 +180,6 @@ def _defender_name(table: Mapping[str, Any]) -> object:
         return short_name(use) if isinstance(use, str) else "defender"
     uses = [post.get("use") if isinstance(post, Mapping) else post for post in posts]
     return "+".join(short_name(used) for used in uses if isinstance(used, str)) or "defender"
-
-
-def short_name(use: str) -> str:
-    """Name a player after its `use`: the class of path/to/file.py:Class, else the name itself."""
-    return use.rpartition(":")[2] if ".py:" in use else use
 
 
 def _draw_seed() -> tuple[int, ...]:

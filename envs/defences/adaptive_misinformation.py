@@ -13,8 +13,10 @@ from envs.defences.base import HardenKit, Serving
 from envs.defences.preserve import PosteriorDefence, Preserve
 from envs.defences.surrogate import Surrogate, like_victim, remembered
 from envs.nets.staged import Staged
+from envs.training.checkpoints import JSON
 from envs.training.loop import cross_entropy, fit
-from envs.training.ood import Draw, Material, ood_source
+from envs.training.ood import ood_source
+from envs.training.ood_sources import Draw, Material
 from envs.training.recipes import Recipe, recipe_for
 from envs.victim import Victim
 
@@ -95,15 +97,17 @@ class AdaptiveMisinformation(PosteriorDefence):
 
 def misinformed(confidence: Tensor, gate: float, steepness: float) -> Tensor:
     """Return the share of misinformation, 1 / (1 + exp(steepness (confidence - gate)))."""
-    return torch.sigmoid(steepness * (gate - confidence))
+    share: Tensor = torch.sigmoid(steepness * (gate - confidence))
+    return share
 
 
 def miss_the_label(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Measure the mean of -log(1 - p_label), the loss of a network that is to be wrong."""
     logits = network(images).float()
     others = logits.scatter(1, labels.unsqueeze(1), -torch.inf)
-    misses: Tensor = logits.logsumexp(1) - others.logsumexp(1)
-    return misses.mean()
+    misses = logits.logsumexp(1) - others.logsumexp(1)
+    mean: Tensor = misses.mean()
+    return mean
 
 
 class OutlierExposure:
@@ -122,7 +126,7 @@ class OutlierExposure:
         logits = network(torch.cat((images, outliers))).float()
         known, unknown = logits.split([len(images), len(outliers)])
         # cross-entropy against the uniform posterior
-        exposure = unknown.logsumexp(1).mean() - unknown.mean()
+        exposure: Tensor = unknown.logsumexp(1).mean() - unknown.mean()
         return cross_entropy(known, labels) + _EXPOSURE * exposure
 
 
@@ -137,7 +141,7 @@ def _misinformer(victim: Victim, kit: HardenKit, recipe: Recipe) -> Staged:
             generator=generator, loss=miss_the_label,
         )  # fmt: skip
 
-    spec = {"recipe": asdict(recipe)}
+    spec: dict[str, JSON] = {"recipe": asdict(recipe)}
     return remembered("misinformer", spec, network, train, victim=victim, kit=kit)
 
 
@@ -153,5 +157,5 @@ def _outlier_exposed(victim: Victim, kit: HardenKit, recipe: Recipe, ood: str) -
         loss = OutlierExposure(ood_source(ood, Material(train_set, outliers, kit.load_pool)))
         fit(copy, train_set.pixels, train_set.labels, gentle, generator=generator, loss=loss)
 
-    spec = {"recipe": asdict(gentle), "ood": ood, "exposure": _EXPOSURE}
+    spec: dict[str, JSON] = {"recipe": asdict(gentle), "ood": ood, "exposure": _EXPOSURE}
     return remembered("outlier-exposed", spec, network, train, victim=victim, kit=kit)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from envs.data.images import ImageSet, Splits
+from envs.profile import ExitProfile
 from envs.seeding import Streams
 from envs.types import Labels
 from envs.victim import Victim, VictimAnswer
@@ -46,6 +47,8 @@ class HardenKit:
         victim_key: what the victim was made from, to key caches of what is made from it.
         load_pool: gives an image set by name, at the victim's image shape.
         report: takes one line of progress.
+        expected: gives the modelled seconds of each exit, headroom for noise included; none where
+            time is really measured, or nobody sees it.
     """
 
     data: Splits
@@ -54,6 +57,7 @@ class HardenKit:
     victim_key: Mapping[str, object] = field(default_factory=dict)
     load_pool: Callable[..., ImageSet] | None = None
     report: Callable[[str], None] = lambda line: None
+    expected: Callable[[ExitProfile], tuple[float, ...]] | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -44,4 +44,5 @@ class Chance:
 
 def to_normal(uniforms: Tensor) -> Tensor:
     """Turn uniform numbers in [0, 1) into standard normal ones, by inversion."""
-    return torch.special.ndtri(uniforms.clamp_min(_LEAST))
+    normal: Tensor = torch.special.ndtri(uniforms.clamp_min(_LEAST))
+    return normal

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from envs.defences.simplex import distance, towards
+from envs.defences.simplex import towards
 
 _ROUNDS = 100
 _STILL = 1e-3  # largest move of a centre, L2, at which clustering ends
@@ -87,7 +87,7 @@ def grown(prototypes: Tensor, answers: Tensor, radius: float) -> Tensor:
     while len(waiting):
         leader = waiting[:1]
         prototypes = torch.cat((prototypes, leader))
-        waiting = waiting[distance(waiting, leader) > radius]
+        waiting = waiting[distances(waiting, leader).squeeze(1) > radius]
     return prototypes
 
 

@@ -8,12 +8,18 @@ Source:
     Mazeika, Li and Forsyth 2022, How to Steer Your Adversary, ICML, arXiv:2206.14157.
 """
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Literal
 
 import torch
-from torch import Tensor
-from torch.func import functional_call, jvp
+import torch.autograd.forward_ad as fwd
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
 
 from envs.defences.base import HardenKit, Serving
 from envs.defences.preserve import PosteriorDefence, Preserve
@@ -24,7 +30,8 @@ from envs.victim import Victim
 
 Direction = Literal["ones", "random", "parameters"]
 
-_FORWARDS = 3  # outputs, and two tangents of each layer: by its weights and by its input
+Along = Mapping[str, Tensor] | Literal["ones"]
+"""A direction of a network's parameters."""
 
 
 class GradientRedirection(PosteriorDefence):
@@ -66,32 +73,30 @@ class GradientRedirection(PosteriorDefence):
         self.direction = direction
         self.plan = SurrogatePlan(surrogate, surrogate_data, surrogate_epochs, schedule_epochs)
         self._surrogate: Surrogate | None = None
-        self._along: dict[str, Tensor] = {}
+        self._along: Along = "ones"
 
     def harden(self, victim: Victim, kit: HardenKit) -> Victim:
         """Train the surrogate and fix the direction."""
         self._surrogate = make_surrogate(victim, kit, self.plan)
         generator = kit.streams.torch("gradient-redirection", victim.device)
         self._along = direction_of(self._surrogate.network, self.direction, generator)
-        self.overhead_macs = _FORWARDS * self._surrogate.macs
+        self.overhead_macs = slope_macs(self._surrogate.network, self._along)
         return victim
 
     def perturb(self, clean: Tensor, serving: Serving) -> Tensor:
         """Move mass to where the surrogate's log-probability rises fastest along z."""
         assert self._surrogate is not None, "harden comes first"
-        worth = log_slopes(self._surrogate.network, self._along, serving.images)
+        worth = log_slopes(self._surrogate.network, serving.images, self._along)
         return redirect(clean, worth, serving.strength * self.epsilon)
 
 
-def direction_of(
-    network: Staged, kind: Direction, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """Build a direction over exactly the parameters of a network, by name."""
+def direction_of(network: Staged, kind: Direction, generator: torch.Generator) -> Along:
+    """Build a direction over exactly the parameters of a network."""
+    if kind == "ones":
+        return kind
     parameters = {name: weights.detach() for name, weights in network.named_parameters()}
     if kind == "parameters":
         return {name: weights.clone() for name, weights in parameters.items()}
-    if kind == "ones":
-        return {name: torch.ones_like(weights) for name, weights in parameters.items()}
     return {
         name: torch.randn(
             weights.shape, generator=generator, device=weights.device, dtype=weights.dtype
@@ -100,24 +105,111 @@ def direction_of(
     }
 
 
-def log_slopes(network: Staged, along: Mapping[str, Tensor], images: Tensor) -> Tensor:
+def log_slopes(network: Staged, images: Tensor, along: Along) -> Tensor:
     """Differentiate the log-posteriors of a network along a direction of its parameters.
 
     Args:
         network: in evaluation mode, so that neither batch statistics nor dropout move.
-        along: a tensor for each of its parameters, by name.
         images: (n, c, h, w).
+        along: a tensor for each of its parameters, by name, or "ones" for the all-ones vector,
+            which takes two forward passes instead of three.
 
     Returns:
         (n, K) float64: v_k = d/dt log p_{theta + t z}(k|x) at t = 0, for which sum_k p_k v_k = 0.
     """
+    _prepare_forward_mode()
     parameters = {name: weights.detach() for name, weights in network.named_parameters()}
-
-    def logits_at(values: dict[str, Tensor]) -> Tensor:
-        logits: Tensor = functional_call(network, values, (images,))
-        return logits
-
-    logits, slopes = jvp(logits_at, (parameters,), (dict(along),))
+    with fwd.dual_level(), ExitStack() as stack:
+        if along == "ones":
+            summed = stack.enter_context(sums_for_weights(network))
+            along = {
+                name: torch.ones_like(w) for name, w in parameters.items() if name not in summed
+            }
+        moving = {name: fwd.make_dual(parameters[name], z) for name, z in along.items()}
+        logits, tangent = fwd.unpack_dual(functional_call(network, moving, (images,)))
+        slopes = torch.zeros_like(logits) if tangent is None else tangent
     slopes = slopes.double()
-    mean = (logits.double().softmax(1) * slopes).sum(1, keepdim=True)
+    mean: Tensor = (logits.double().softmax(1) * slopes).sum(1, keepdim=True)
     return slopes - mean
+
+
+@contextmanager
+def sums_for_weights(network: nn.Module) -> Iterator[set[str]]:
+    """Move all weights of convolutions and linear layers along the all-ones vector, cheaply.
+
+    The change of such a layer's output is the same for all its outputs: the sum over what each
+    of them sees of the input. It takes one output channel instead of all. Value and tangent go
+    through the layer apart, because torch would multiply its input with a tangent of zeros.
+
+    Yields:
+        Names of the parameters that are moved this way.
+    """
+    layers = {name: layer for name, layer in network.named_modules() if _has_sums(layer)}
+    tangents: dict[nn.Module, Tensor | None] = {}
+
+    def part(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        value, tangents[layer] = fwd.unpack_dual(inputs[0])
+        return (value,)
+
+    def join(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        change, tangent = _sums(layer, inputs[0]), tangents.pop(layer)
+        change = change.expand_as(output) if tangent is None else _apply(layer, tangent) + change
+        return fwd.make_dual(output, change.contiguous())
+
+    hooks = [layer.register_forward_pre_hook(part) for layer in layers.values()]
+    hooks += [layer.register_forward_hook(join) for layer in layers.values()]
+    try:
+        yield {f"{name}.{own}" for name in layers for own, _ in layers[name].named_parameters()}
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _has_sums(layer: nn.Module) -> bool:
+    plain = isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros"
+    return plain or isinstance(layer, nn.Linear)
+
+
+def _apply(layer: nn.Module, tangent: Tensor) -> Tensor:
+    """Map a tangent of the input to one of the output; no bias."""
+    if isinstance(layer, nn.Conv2d):
+        return _convolve(layer, tangent, layer.weight, layer.groups)
+    assert isinstance(layer, nn.Linear)
+    mapped: Tensor = F.linear(tangent, layer.weight)
+    return mapped
+
+
+def _sums(layer: nn.Module, seen: Tensor) -> Tensor:
+    """Sum the input that each output sees, and 1 for its bias."""
+    if isinstance(layer, nn.Conv2d):
+        groups = layer.groups
+        # over channels first, then over places: cheaper than one convolution with ones
+        channels = seen.unflatten(1, (groups, -1)).sum(2)  # (n, groups, h, w)
+        change = _convolve(layer, channels, seen.new_ones(groups, 1, *layer.kernel_size), groups)
+        if groups > 1:
+            change = change.repeat_interleave(layer.out_channels // groups, 1)
+    else:
+        change = seen.sum(-1, keepdim=True)
+    return change if layer.bias is None else change + 1
+
+
+def _convolve(layer: nn.Conv2d, signal: Tensor, weight: Tensor, groups: int) -> Tensor:
+    return F.conv2d(signal, weight, None, layer.stride, layer.padding, layer.dilation, groups)
+
+
+def slope_macs(network: Staged, along: Along) -> int:
+    """Count the multiply-accumulates that `log_slopes` takes for one image, by running it once."""
+    image = next(network.parameters()).new_zeros(1, *network.image_shape)
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        log_slopes(network, image, along)
+    flops: int = counter.get_total_flops()
+    return flops // 2
+
+
+@cache
+def _prepare_forward_mode() -> None:
+    """Let torch load its forward-mode rules once, which warns of something of its own."""
+    with warnings.catch_warnings(), fwd.dual_level():
+        warnings.simplefilter("ignore", FutureWarning)
+        fwd.make_dual(torch.zeros(()), torch.ones(()))

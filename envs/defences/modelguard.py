@@ -10,6 +10,8 @@ Source:
 """
 
 import math
+from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,7 +25,7 @@ from envs.victim import Victim
 
 _LEAST = 1e-12  # posteriors below count as this in logarithms
 _GOLDEN = (math.sqrt(5) - 1) / 2
-_STEPS = 80  # 0.618**80 is below the precision of float64
+_STEPS = 58  # 0.618**58 is below 1e-12
 
 
 class ModelGuardW(PosteriorDefence):
@@ -71,22 +73,46 @@ def least_expected(clean: Tensor, epsilon: float, margin: float = MARGIN) -> Ten
         (n, K) x on the simplex, with L1 distance at most epsilon from y and x_label at least
         x_k + margin; y itself where y has not that lead.
     """
-    order = clean.argsort(1, descending=True, stable=True)  # the label comes first
+    order = clean.argsort(dim=1, descending=True, stable=True)  # the label comes first
     label, others = clean.gather(1, order).split([1, clean.shape[1] - 1], dim=1)
     others = others.flip(1)  # cheapest first
     low, high = _label_range(label, others, epsilon, margin)
-    low = torch.minimum(low, label)
-    for _ in range(_STEPS):
-        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        better = _cost(left, label, others, epsilon, margin) < _cost(
-            right, label, others, epsilon, margin
-        )
-        low, high = torch.where(better, low, left), torch.where(better, right, high)
-    level = (low + high) / 2
-    served = torch.cat((level, _rest(level, label, others, epsilon, margin).flip(1)), 1)
+
+    def cost(level: Tensor) -> Tensor:
+        rest = _rest(level, label, others, epsilon=epsilon, margin=margin)
+        return level * costs(label) + (rest * costs(others)).sum(1, keepdim=True)
+
+    level = minimum(cost, torch.minimum(low, label), high)
+    rest = _rest(level, label, others, epsilon=epsilon, margin=margin)
+    served = torch.cat((level, rest.flip(1)), 1)
     served = torch.zeros_like(clean).scatter(1, order, served)
     near_tie = (label - others[:, -1:]) < margin
     return torch.where(near_tie, clean, served)
+
+
+def minimum(cost: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> Tensor:
+    """Find where a convex function has its minimum between bounds, by golden section.
+
+    Args:
+        cost: maps (n, 1) to (n, 1), row by row.
+        low: (n, 1).
+        high: (n, 1), at least `low`.
+
+    Returns:
+        (n, 1), within 1e-12 of the minimum, relative to the distance of the bounds.
+    """
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    at_left, at_right = cost(left), cost(right)
+    for _ in range(_STEPS):
+        falls = at_left > at_right  # so the minimum is right of `left`
+        low, high = torch.where(falls, left, low), torch.where(falls, high, right)
+        kept, at_kept = torch.where(falls, right, left), torch.where(falls, at_right, at_left)
+        step = _GOLDEN * (high - low)
+        new = torch.where(falls, low + step, high - step)
+        at_new = cost(new)
+        left, at_left = torch.where(falls, kept, new), torch.where(falls, at_kept, at_new)
+        right, at_right = torch.where(falls, new, kept), torch.where(falls, at_new, at_kept)
+    return (low + high) / 2
 
 
 def _label_range(
@@ -107,14 +133,7 @@ def _label_range(
     return low, (label + epsilon / 2).clamp_max(1)
 
 
-def _cost(level: Tensor, label: Tensor, others: Tensor, epsilon: float, margin: float) -> Tensor:
-    """Return the (n, 1) optimum of the programme with the label's probability fixed."""
-    rest = _rest(level, label, others, epsilon, margin)
-    own = level * costs(label)
-    return own + (rest * costs(others)).sum(1, keepdim=True)
-
-
-def _rest(level: Tensor, label: Tensor, others: Tensor, epsilon: float, margin: float) -> Tensor:
+def _rest(level: Tensor, label: Tensor, others: Tensor, *, epsilon: float, margin: float) -> Tensor:
     """Spread what the label leaves over the other classes, as cheaply as the budget allows.
 
     Mass goes from the dearest classes to the cheapest, each up to the cap. Classes above the cap
@@ -132,8 +151,7 @@ def _rest(level: Tensor, label: Tensor, others: Tensor, epsilon: float, margin: 
     base = torch.minimum(others, cap)
     forced = (others - base).sum(1, keepdim=True)
     received = label - level  # by all others together; negative where they give to the label
-    full = cap.expand_as(others)
-    polarised = drained(full, 1 - level)
+    polarised = drained(cap.expand_as(others), 1 - level)
     useful = (base - polarised).clamp_min(0).sum(1, keepdim=True)
     allowed = epsilon / 2 - received.clamp_min(0) - forced
     further = torch.minimum(useful, allowed.clamp_min(0))
@@ -167,7 +185,8 @@ class ModelGuardS(PosteriorDefence):
         Growing the list waits for the device once a request.
     """
 
-    margin = 0.0  # a prototype's own label leads; a margin would serve something between
+    margin: ClassVar[float] = 0.0
+    """A prototype's own label leads; with a margin something between would be served."""
 
     def __init__(
         self, *, epsilon: float = 1.0, grow: bool = True, preserve_top1: Preserve = "on"

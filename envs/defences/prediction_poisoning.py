@@ -181,7 +181,8 @@ def _grown_subset(clean: Tensor, believed: Tensor | None, label: Tensor) -> Tens
             clean,
             believed,
             on_y=((weight * clean).sum(1, keepdim=True) + clean) / total,
-            on_p=None if believed is None
+            on_p=None
+            if believed is None
             else ((weight * believed).sum(1, keepdim=True) + believed) / total,
             squares=squares,
         ).masked_fill(member, -torch.inf)

@@ -65,9 +65,7 @@ class RandP(PosteriorDefence):
         if self.radius < 0:
             raise ValueError(f"expected a radius of at least 0, got {radius}")
         budget = 0.5 if epsilon is None else epsilon
-        super().__init__(
-            epsilon=2.0 if variant == "noise" else budget, preserve_top1=preserve_top1
-        )
+        super().__init__(epsilon=2.0 if variant == "noise" else budget, preserve_top1=preserve_top1)
         self._chance = Chance(randomness)
 
     def harden(self, victim: Victim, kit: HardenKit) -> Victim:
@@ -113,7 +111,8 @@ def mix(clean: Tensor, targets: Tensor, epsilon: float) -> Tensor:
 
 def add_to_logits(clean: Tensor, shift: Tensor) -> Tensor:
     """Return sigmoid(logit(y) + shift), not normalised."""
-    return torch.sigmoid(logit(clean) + shift)
+    noisy: Tensor = torch.sigmoid(logit(clean) + shift)
+    return noisy
 
 
 def onto_ball(rows: Tensor, radius: float, norm: Literal[1, 2]) -> Tensor:
@@ -124,7 +123,8 @@ def onto_ball(rows: Tensor, radius: float, norm: Literal[1, 2]) -> Tensor:
     """
     if norm == 2:
         length = rows.norm(dim=1, keepdim=True).clamp_min(1e-300)
-        return rows * (radius / length).clamp_max(1)
+        shrink: Tensor = (radius / length).clamp_max(1)
+        return rows * shrink
     sizes = rows.abs()
     falling = sizes.sort(1, descending=True).values
     excess = falling.cumsum(1) - radius

@@ -6,6 +6,7 @@ addressed by the victim's weights and by the images it is trained on.
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
@@ -19,7 +20,8 @@ from envs.nets.staged import Staged
 from envs.profile import backbone_macs
 from envs.training.checkpoints import JSON, Stored, remember
 from envs.training.loop import fit
-from envs.training.ood import Material, ood_source
+from envs.training.ood import ood_source
+from envs.training.ood_sources import Material
 from envs.training.recipes import Recipe, recipe_for
 from envs.victim import Victim
 
@@ -27,7 +29,8 @@ OWN_DATA = "own"
 """Stands for the victim's own training images where a source of images is asked for."""
 
 Origin = Literal["untrained", "trained"]
-_DRAWN_AT_ONCE = 256
+_DRAWN_AT_ONCE = 64  # an untrained generator's images look alike: few from each
+_ANSWERED_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ def make_surrogate(victim: Victim, kit: HardenKit, plan: SurrogatePlan) -> Surro
 
 
 def like_victim(victim: Victim, generator: torch.Generator) -> Staged:
-    """Build a network of the victim's architecture with fresh weights, on the generator's device."""
+    """Build a network like the victim with fresh weights, on the generator's device."""
     plan = victim.network.backbone.plan
     return registry.build(
         plan.architecture,
@@ -175,7 +178,7 @@ def query_images(source: str, kit: HardenKit, device: torch.device) -> Tensor:
 def victim_answers(victim: Victim, pixels: Tensor) -> Tensor:
     """Ask the undefended victim about (n, c, h, w) uint8 images; (n, K) float32 posteriors."""
     with torch.no_grad():
-        parts = [victim.posteriors(part.float() / 255) for part in pixels.split(_DRAWN_AT_ONCE)]
+        parts = [victim.posteriors(part.float() / 255) for part in pixels.split(_ANSWERED_AT_ONCE)]
     return torch.cat(parts)
 
 
@@ -201,10 +204,8 @@ def fit_partly(
         if epoch >= epochs:
             raise _EnoughEpochs
 
-    try:
+    with suppress(_EnoughEpochs):
         fit(network, pixels, targets, recipe, generator=generator, on_epoch=stop)
-    except _EnoughEpochs:
-        pass
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:

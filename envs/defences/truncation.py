@@ -81,7 +81,7 @@ def largest(posteriors: Tensor, count: int, rest: Literal["zero", "even"]) -> Te
     Returns:
         (n, K) on the simplex.
     """
-    order = posteriors.argsort(1, descending=True, stable=True)
+    order = posteriors.argsort(dim=1, descending=True, stable=True)
     kept = torch.zeros_like(posteriors, dtype=torch.bool).scatter(1, order[:, :count], True)
     served = posteriors.masked_fill(~kept, 0.0)
     total = served.sum(1, keepdim=True)
@@ -112,4 +112,5 @@ def rounded(posteriors: Tensor, decimals: int, label: Tensor | None = None) -> T
         rivals = whole.scatter(1, column, -1.0).amax(1, keepdim=True)
         tied = rivals >= whole.gather(1, column)
         whole = whole.scatter_add(1, column, tied.double())
-    return whole / whole.sum(1, keepdim=True)
+    shares: Tensor = whole / whole.sum(1, keepdim=True)
+    return shares

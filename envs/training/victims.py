@@ -100,8 +100,6 @@ def train_victim(
         accuracy = evaluate(network, held_out.pixels, held_out.labels)
         return Stored(network.state_dict(), {"validation_accuracy": accuracy})
 
-    stored, _ = remember(
-        _KIND, spec.key(splits), make, device=device, like=network.state_dict()
-    )
+    stored, _ = remember(_KIND, spec.key(splits), make, device=device, like=network.state_dict())
     network.load_state_dict(stored.state)
     return network.eval()

@@ -102,7 +102,7 @@ def test_info_has_the_same_keys_from_the_first_moment_to_the_last():
 
 
 def test_tensors_go_in_and_come_out_where_they_were_asked_for():
-    env = make(tensors=True)
+    env = make(tensors=True, disable_env_checker=True)
     env.reset(seed=0)
     observation, *_ = env.step(torch.rand(32, 1, 8, 8))
     assert isinstance(observation["targets"], torch.Tensor)

@@ -1,0 +1,1 @@
+"""The attackers, one per file; `noise` is where to start reading."""

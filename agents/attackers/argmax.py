@@ -1,0 +1,53 @@
+"""Hard labels out of soft answers: what a perturbation that keeps the top class cannot touch."""
+
+from typing import ClassVar
+
+from agents.attackers.dfme import DFME
+
+
+class Argmax(DFME):
+    """DFME that learns the most likely label of each answer and nothing else of it.
+
+    Free, and decisive against defences that change probabilities but keep the top class. The
+    honest figure for soft access is the better of this attacker and the plain one. Serves hard
+    labels as well.
+
+    Args:
+        batch: images per request of a clone step.
+        generator_steps, clone_steps: of one iteration; 0 generator steps ask an untrained
+            generator.
+        directions: finite differences per generated image.
+        generator_rate, clone_rate: learning rates.
+        epoch_length: iterations per epoch.
+        drop_jumps: leave out finite differences above this multiple of the median one.
+
+    Notes:
+        A label does not change over a finite difference, so that the generator follows the
+        clone's part of the cross-entropy: it looks for images of which the clone is unsure.
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(
+        self,
+        *,
+        batch: int | None = None,
+        generator_steps: int | None = None,
+        clone_steps: int | None = None,
+        directions: int | None = None,
+        generator_rate: float | None = None,
+        clone_rate: float | None = None,
+        epoch_length: int | None = None,
+        drop_jumps: float | None = None,
+    ) -> None:
+        super().__init__(
+            batch=batch,
+            generator_steps=generator_steps,
+            clone_steps=clone_steps,
+            directions=directions,
+            generator_rate=generator_rate,
+            clone_rate=clone_rate,
+            epoch_length=epoch_length,
+            loss="argmax",
+            drop_jumps=drop_jumps,
+        )

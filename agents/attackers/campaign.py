@@ -1,0 +1,119 @@
+"""An attack in phases: look around first, then use what was found."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+
+from torch import nn
+
+from agents.attackers.confidence_filter import ConfidenceFilter
+from agents.attackers.noise import Noise
+from agents.base import ArchitectureGuess, Attacker, Kit
+from agents.oracles import Allowance
+from envs.errors import BudgetExhausted, ScenarioError
+from envs.nets import registry
+from envs.nets.staged import Staged
+from envs.oracle import Oracle
+
+
+class Campaign(Attacker):
+    """Several attackers, one after another, out of one budget.
+
+    What a phase finds out it leaves in `kit.intel`; the campaign adds what was inferred so far,
+    as "inferred". A phase that ends early leaves its rest to those after it. The clone handed in
+    is that of the last phase that has one.
+
+    Args:
+        phases: the attackers, in their order; uniform noise and then a confidence filter if
+            absent. A scenario writes a list of tables with `use`, `params` and `share`.
+        shares: of the budget, one per phase, in any unit; equal if absent.
+        adopt: once a phase has inferred the victim's architecture, build later clones as that
+            network, where it is a known one that fits the images. Otherwise they are built as
+            the scenario says.
+
+    Notes:
+        A clone of an adopted architecture has the input normalisation of the lent ones.
+    """
+
+    def __init__(
+        self,
+        *,
+        phases: Sequence[Attacker] = (),
+        shares: list[float] | None = None,
+        adopt: bool = True,
+    ) -> None:
+        self._phases = list(phases) or [Noise(), ConfidenceFilter()]
+        self._shares = [1.0] * len(self._phases) if shares is None else list(shares)
+        if len(self._shares) != len(self._phases) or min(self._shares) <= 0:
+            raise ScenarioError(
+                f"expected a share above 0 for each of {len(self._phases)} phases, got {shares}"
+            )
+        self._adopt = adopt
+        # it needs whatever its phases need
+        needs = frozenset[str]().union(*(phase.requires for phase in self._phases))
+        self.requires = needs  # type: ignore[misc]
+
+    def attack(self, oracle: Oracle, kit: Kit) -> None:
+        """Play the phases, each with its share of what is left."""
+        for number, phase in enumerate(self._phases):
+            share = self._shares[number] / sum(self._shares[number:])
+            last = number == len(self._phases) - 1
+            count = oracle.remaining if last else round(oracle.remaining * share)
+            if not count:
+                continue
+            self._play(phase, oracle, kit, count)
+
+    def _play(self, phase: Attacker, oracle: Oracle, kit: Kit, count: int) -> None:
+        def follow() -> None:
+            if phase.clone is not None:
+                self.clone = phase.clone
+
+        # the end of a phase, as it is the end of an episode
+        with contextlib.suppress(BudgetExhausted):
+            phase.attack(Allowance(oracle, count, after=follow), self._kit(oracle, kit))
+        follow()
+        if phase.inferred is not None:
+            self.inferred = merged(self.inferred, phase.inferred)
+            kit.intel["inferred"] = self.inferred
+
+    def _kit(self, oracle: Oracle, kit: Kit) -> Kit:
+        if not self._adopt or self.inferred is None or self.inferred.architecture is None:
+            return kit
+        name = self.inferred.architecture
+        return replace(kit, new_clone=_adopting(name, oracle, kit))
+
+
+def merged(before: ArchitectureGuess | None, after: ArchitectureGuess) -> ArchitectureGuess:
+    """Lay a later guess over an earlier one: what it leaves unknown stays as it was."""
+    if before is None:
+        return after
+    known = {
+        field.name: getattr(after, field.name)
+        for field in fields(after)
+        if field.name != "confidence" and getattr(after, field.name) is not None
+    }
+    return replace(before, **known, confidence={**before.confidence, **after.confidence})
+
+
+def _adopting(name: str, oracle: Oracle, kit: Kit) -> Callable[[], nn.Module]:
+    """Return a builder of clones of a known architecture; the kit's own where it does not fit."""
+
+    def build() -> nn.Module:
+        lent = kit.new_clone()
+        if name not in registry.names() or not isinstance(lent, Staged):
+            return lent
+        if lent.architecture == name:
+            return lent
+        try:
+            return registry.build(
+                name,
+                num_classes=oracle.threat.num_classes,
+                image_shape=oracle.threat.image_shape,
+                mean=lent.plan.mean,
+                std=lent.plan.std,
+                generator=kit.generator,
+            ).to(kit.device)
+        except ScenarioError:
+            return lent
+
+    return build

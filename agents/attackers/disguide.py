@@ -1,0 +1,153 @@
+"""Two clones and a generator that looks for what divides them; it asks the victim nothing."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from agents.attackers.dfme import DFME
+from agents.base import Kit
+from agents.clone import Loss
+from agents.committee import Committee, disputed, diversity
+from agents.replay import Replay
+from agents.schedules import Settings
+from envs.errors import ScenarioError
+from envs.oracle import Oracle
+
+_GREY_EVERY = 8
+
+
+class DisGUIDE(DFME):
+    """The disagreement-guided attack, with soft or hard labels.
+
+    The generator descends -(mean deviation of the clones' posteriors) + weight * (negative
+    entropy of their mean): a white-box loss, so that every query trains the clones. Answers are
+    learned from again out of a replay buffer. The clone that is handed in answers by the mean
+    posterior of the two.
+
+    Args:
+        batch: images per request.
+        generator_rate: Adam's learning rate.
+        clone_rate: of the clones' SGD.
+        diversity: weight of the entropy term; 0.2 below 100 classes and 0.04 from there, if
+            absent.
+        replays: batches learned again after each new one.
+        capacity: images of the replay buffer, at most.
+        grey: make every eighth image of a batch grey before asking it.
+        epoch_length: iterations per epoch.
+        loss: "auto" is l1 on centred logits for soft labels, cross-entropy for hard ones.
+
+    Notes:
+        The replay buffer holds 8-bit images. Published rates (clone 0.03, generator 1e-4) are for
+        batches of 256 at 32 pixels; 8x8 images take DFME's generator rate for their size and
+        half of the published clone rate.
+
+    Source:
+        Rosenthal et al. 2023, DisGUIDE: disagreement-guided data-free model extraction, AAAI,
+        and its released code.
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(
+        self,
+        *,
+        batch: int | None = None,
+        generator_rate: float | None = None,
+        clone_rate: float | None = None,
+        diversity: float | None = None,
+        replays: int = 3,
+        capacity: int = 1_000_000,
+        grey: bool = True,
+        epoch_length: int | None = None,
+        loss: Loss = "auto",
+    ) -> None:
+        if replays < 0 or capacity < 1:
+            raise ScenarioError(
+                f"expected replays of at least 0 and capacity of at least 1, "
+                f"got {replays} and {capacity}"
+            )
+        super().__init__(
+            batch=batch,
+            generator_steps=1,
+            clone_steps=1,
+            generator_rate=generator_rate,
+            clone_rate=clone_rate,
+            milestones=(0.4, 0.8),
+            epoch_length=epoch_length,
+            loss=loss,
+        )
+        self._diversity, self._replays = diversity, replays
+        self._capacity, self._grey, self._rate = capacity, grey, clone_rate
+
+    def prepare(self, oracle: Oracle, kit: Kit) -> None:
+        """Build two clones, the generator and an empty replay buffer."""
+        threat = oracle.threat
+        if self._rate is None:
+            # 0.03 at 32 pixels, and as much less than DFME's rate for smaller images
+            side = min(threat.image_shape[1:])
+            self._overrides["clone_rate"] = 0.03 if side >= 15 else 0.03 * 0.05 / 0.1
+        super().prepare(oracle, kit)
+        if self._diversity is None:
+            self._weight = 0.2 if threat.num_classes < 100 else 0.04
+        else:
+            self._weight = self._diversity
+        # a request is kept whole
+        capacity = max(self.settings.batch, min(self._capacity, oracle.remaining))
+        self._replay = Replay(
+            capacity, threat.image_shape, num_classes=threat.num_classes, device=kit.device
+        )
+        self._chance = kit.generator
+
+    def iteration_cost(self, settings: Settings) -> int:
+        """Return the images of one clone step: the generator's step asks nothing."""
+        return settings.batch
+
+    def build_clone(self, kit: Kit) -> nn.Module:
+        """Return a committee of two clones."""
+        return Committee.of(kit.new_clone, 2)
+
+    def disagreement(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Measure the disagreement of one member's logits, centred: a shift means nothing."""
+        return super().disagreement(logits - logits.mean(1, keepdim=True), targets)
+
+    def generator_step(self, oracle: Oracle, kit: Kit) -> None:
+        """Move the generator towards images that divide the clones, of all classes."""
+        committee = self._committee().eval()
+        network = self.synthesiser.network
+        images = network(network.draw(self.settings.batch, kit.generator))
+        logits = committee.each(images)
+        disagreement = disputed(logits).mean()
+        one_sided = diversity(committee.mean_logits(logits))
+        self.synthesiser.descend(self._weight * one_sided - disagreement)
+        self.note("clones_apart", disagreement.detach())
+
+    def clone_step(self, oracle: Oracle, kit: Kit, count: int) -> None:
+        """Ask fresh images, an eighth of them grey, and learn from them and from old ones."""
+        images = self.synthesiser.images(count)
+        if self._grey and images.shape[1] > 1:
+            images[::_GREY_EVERY] = images[::_GREY_EVERY].mean(1, keepdim=True)
+        response = oracle.query(images)
+        self.note("clone_loss", self.learn(images, response.targets.to(images.device)))
+
+    def learn(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Train both clones on new answers and then on replayed ones; the new ones' loss."""
+        loss = self._step(images, targets)
+        self._replay.add(images, targets)
+        for _ in range(self._replays):
+            self._step(*self._replay.draw(self.settings.batch, self._chance))
+        return loss
+
+    def _step(self, images: Tensor, targets: Tensor) -> Tensor:
+        committee = self._committee()
+        committee.train(len(images) > 1)
+        losses = [self.disagreement(logits, targets).mean() for logits in committee.each(images)]
+        loss = torch.stack(losses).sum()
+        self.trainer.optimizer.zero_grad()
+        loss.backward()
+        self.trainer.optimizer.step()
+        return loss.detach() / len(losses)
+
+    def _committee(self) -> Committee:
+        assert isinstance(self.clone, Committee)
+        return self.clone

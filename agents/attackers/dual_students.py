@@ -1,0 +1,127 @@
+"""Two students and a generator that drives them apart; it asks the victim nothing."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from agents.attackers.dfme import DFME
+from agents.averages import Averages
+from agents.base import Kit
+from agents.clone import Loss
+from agents.committee import Committee, apart
+from agents.schedules import Settings
+from envs.errors import ScenarioError
+from envs.oracle import Oracle
+
+
+class DualStudents(DFME):
+    """The attack of two students, with soft or hard labels.
+
+    The generator raises the l1 distance of the students' logits, which stands for their distance
+    from the victim and has a gradient. So an iteration costs the students' batches alone, five
+    sevenths of DFME's. The clone that is handed in is the running average of both students,
+    which answer by their mean posterior.
+
+    Args:
+        batch: images per request.
+        clone_steps: of one iteration.
+        generator_rate: Adam's learning rate.
+        clone_rate: of the students' SGD; three times DFME's for the image size if absent.
+        averaging: decay of the running average, taken every ten iterations; 0 hands the students
+            in as they are.
+        epoch_length: iterations per epoch.
+        loss: "auto" is l1 on recovered logits for soft labels, cross-entropy for hard ones.
+
+    Notes:
+        What the released code does with its averaged weights besides evaluating them is not
+        described; here they are what is measured and handed in, while training goes on with the
+        students themselves.
+
+    Source:
+        Beetham et al. 2023, Dual student networks for data-free model stealing, ICLR, and its
+        released code.
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset()
+    _EVERY = 10
+
+    def __init__(
+        self,
+        *,
+        batch: int | None = None,
+        clone_steps: int | None = None,
+        generator_rate: float | None = None,
+        clone_rate: float | None = None,
+        averaging: float = 0.9,
+        epoch_length: int | None = None,
+        loss: Loss = "auto",
+    ) -> None:
+        if not 0 <= averaging < 1:
+            raise ScenarioError(f"expected averaging in [0, 1), got {averaging}")
+        super().__init__(
+            batch=batch,
+            generator_steps=1,
+            clone_steps=clone_steps,
+            generator_rate=generator_rate,
+            clone_rate=clone_rate,
+            epoch_length=epoch_length,
+            loss=loss,
+        )
+        self._averaging, self._rate = averaging, clone_rate
+
+    def prepare(self, oracle: Oracle, kit: Kit) -> None:
+        """Build two students, the generator, and the average that starts at the students."""
+        if self._rate is None:
+            small = min(oracle.threat.image_shape[1:]) < 15
+            self._overrides["clone_rate"] = 0.15 if small else 0.3
+        super().prepare(oracle, kit)
+        self._students = self._trained()
+        self._average = Averages(self._students, [self._averaging])
+        self._steps = self._follows = 0
+        self.clone = self._average.networks[0].eval()
+
+    def iteration_cost(self, settings: Settings) -> int:
+        """Return the images of the clone steps: the generator's step asks nothing."""
+        return settings.batch * settings.clone_steps
+
+    def build_clone(self, kit: Kit) -> nn.Module:
+        """Return a committee of two students."""
+        return Committee.of(kit.new_clone, 2)
+
+    def generator_step(self, oracle: Oracle, kit: Kit) -> None:
+        """Move the generator towards images on which the students differ."""
+        network = self.synthesiser.network
+        images = network(network.draw(self.settings.batch, kit.generator))
+        distance = apart(self._students.eval().each(images)).mean()
+        self.synthesiser.descend(-distance)
+        self.note("clones_apart", distance.detach())
+
+    def learn(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Train both students; every tenth iteration the average follows."""
+        self._students.train(len(images) > 1)
+        losses = [
+            self.disagreement(logits, targets).mean() for logits in self._students.each(images)
+        ]
+        loss = torch.stack(losses).sum()
+        self.trainer.optimizer.zero_grad()
+        loss.backward()
+        self.trainer.optimizer.step()
+        self._steps += 1
+        if self._steps % (self._EVERY * self.settings.clone_steps) == 0:
+            self._follow()
+        return loss.detach() / len(losses)
+
+    def attack(self, oracle: Oracle, kit: Kit) -> None:
+        """Play DFME's loop, and let the average follow once more."""
+        super().attack(oracle, kit)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Move the average; the first ones are plain means, or a short game would see its start."""
+        self._average.update(at_most=self._follows / (self._follows + 1))
+        self._follows += 1
+
+    def _trained(self) -> Committee:
+        assert isinstance(self.trainer.clone, Committee)
+        return self.trainer.clone

@@ -1,0 +1,211 @@
+"""The architecture probe: count the exits by the clock, and name the network behind them."""
+
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.base import ArchitectureGuess, Attacker, Kit
+from agents.timing import jitter, ladder
+from agents.timing.catalogue import candidates
+from agents.timing.kmeans import Floats
+from agents.timing.mixture import count_exits
+from agents.timing.probes import ProbeImages
+from agents.timing.stopwatch import Sample, Stopwatch
+from agents.timing.verdict import Evidence, guess, ladder_of, read_answers
+from agents.transfer_set import TransferSet, branch, recipe_for
+from envs.data.images import to_pixels
+from envs.errors import ScenarioError, UnknownName
+from envs.latency import COSTS, DeviceCost
+from envs.oracle import Oracle
+from envs.types import ThreatModel
+
+_CALIBRATION = 30  # repeats of the reference
+_LEAST_BUDGET = 60  # a tenth of it is the least calibration
+_FIRST = 160  # images of the first look, by which repeats are chosen
+
+
+class ExitTiming(Attacker):
+    """Find exits, depth and family of the victim from how long its answers take.
+
+    One image repeated tells the noise of the clock; distinct images, with that one between them
+    to divide slow drift out, tell the exits. Repeats are doubled until neighbouring exits stand
+    five standard deviations apart or half of the budget is gone; the rest asks new images as
+    often. The times are counted by a mixture model, compared with every network that can be
+    built, and what is not certain stays unknown. The clone learns from the same answers.
+
+    Exits that differ by less than half a percent of time, such as the head after the last stage
+    and the classifier behind it, count as one: no clock tells them apart. The number of exits
+    that exist is an inference from the network's published form, apart from the number seen.
+
+    For later phases of a campaign `kit.intel` gets "transfer" (images, targets), "exit_of" (the
+    exit of each, -1 unknown), "latency_cuts" (seconds between exits), "deepest_latency" (seconds
+    from which an answer comes from the deepest exit seen), "exit_seconds", "architectures"
+    (probabilities by name), "thresholds", "widths" and "calibration".
+
+    Args:
+        least_confidence: belief from which an attribute is stated; below, it is unknown.
+        most_probes: distinct images that are timed; of a larger budget the rest is unspent.
+        hardware: "cpu" or "gpu" where the attacker knows the server's constants, which makes
+            absolute times, and so widths, readable.
+        deepest_only: train the clone on answers of the deepest exit alone.
+
+    Source:
+        Exits from run time: Li et al. 2022, arXiv:2208.11180; Pan et al. 2023, arXiv:2305.13584.
+        Architecture from time: Duddu et al. 2018, arXiv:1812.11720. Width from rank: Carlini et
+        al. 2024, arXiv:2403.06634.
+
+    Notes:
+        Batch amplification and a second batch size are left out: this game's server handles the
+        images of a request one by one, so that both would say what repeats say.
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset({"latency"})
+
+    def __init__(
+        self,
+        *,
+        least_confidence: float = 0.6,
+        most_probes: int = 20_000,
+        hardware: str | None = None,
+        deepest_only: bool = False,
+    ) -> None:
+        if not 0 <= least_confidence <= 1:
+            raise ScenarioError(
+                f"expected least_confidence as a probability, 0 to 1, got {least_confidence}"
+            )
+        if most_probes < 1:
+            raise ScenarioError(f"expected most_probes of at least 1, got {most_probes}")
+        self._least, self._most = least_confidence, most_probes
+        self._hardware = _device(hardware)
+        self._deepest_only = deepest_only
+
+    def attack(self, oracle: Oracle, kit: Kit) -> None:
+        """Time the budget's answers, judge them, and train the clone on them."""
+        self.clone = kit.new_clone().to(kit.device)
+        self.inferred = ArchitectureGuess()
+        probes = ProbeImages(oracle.threat.image_shape, kit)
+        if oracle.remaining < _LEAST_BUDGET:
+            images = probes.draw(oracle.remaining)
+            targets = oracle.query(images).targets.to(kit.device)
+            self._train(kit, images, targets)
+            return
+        watch = Stopwatch(oracle, probes.reference())
+        samples = self._probe(watch, probes)
+        evidence = self._judge(oracle.threat, watch, samples[0])
+        kit.report(exits=evidence.count.exits, repeats=samples[0].repeats)
+        self.inferred = guess(evidence, least=self._least, absolute=self._hardware is not None)
+        labels = [evidence.count.assign(_times(watch, sample))[0] for sample in samples]
+        exits = torch.from_numpy(np.concatenate(labels)).to(kit.device)
+        images = torch.cat([sample.images for sample in samples])
+        targets = torch.cat([sample.targets for sample in samples])
+        _share(kit, evidence, watch.calibration)
+        kit.intel.update(transfer=(images, targets), exit_of=exits)
+        kept = exits == evidence.count.exits - 1
+        if not self._deepest_only or not bool(kept.any()):
+            kept = torch.ones_like(kept)
+        self._train(kit, images[kept], targets[kept])
+
+    def _probe(self, watch: Stopwatch, probes: ProbeImages) -> list[Sample]:
+        """Spend the budget.
+
+        Half of it, at most, goes to a first look at few images, in repeats, and a quarter of the
+        rest to new images. If so many show what the few did not, two exits close together or
+        peaks that are skewed, the first are repeated more; else all the rest is new images.
+
+        Returns:
+            Samples of different images, the first of them the one to judge by.
+        """
+        watch.calibrate(min(_CALIBRATION, watch.remaining // 10))
+        first = min(_FIRST, self._most, watch.affordable(watch.remaining // 2))
+        look = _repeat(watch, watch.time(probes.draw(first)), budget=watch.remaining // 2)
+        sample = self._extend(watch, look, probes, budget=watch.remaining // 4)
+        count = count_exits(_times(watch, sample))
+        if not count.identified and not watch.calibration.fresh_exits:
+            closer = _repeat(watch, look, budget=watch.remaining, finest=count.finest)
+            if _settled(watch, closer, finest=count.finest):
+                others = sample.after(first)
+                return [closer, self._extend(watch, others, probes, budget=watch.remaining)]
+        return [self._extend(watch, sample, probes, budget=watch.remaining)]
+
+    def _extend(
+        self, watch: Stopwatch, sample: Sample, probes: ProbeImages, *, budget: int
+    ) -> Sample:
+        """Ask new images as often as the others."""
+        more = min(watch.affordable(budget // sample.repeats), self._most - len(sample))
+        if more < 1:
+            return sample
+        return sample.and_images(watch.time(probes.draw(more), sample.repeats))
+
+    def _judge(self, threat: ThreatModel, watch: Stopwatch, sample: Sample) -> Evidence:
+        times = _times(watch, sample)
+        count = count_exits(times)
+        soft = threat.labels == "soft"
+        thresholds, widths = read_answers(count, times, sample.targets) if soft else (None, ())
+        hypotheses = []
+        if count.exits > 2:  # two times, an offset and a rate: everything fits
+            hypotheses = ladder.match(
+                ladder_of(count, len(sample)),
+                candidates(threat.image_shape, threat.num_classes),
+                hardware=self._hardware,
+            )
+        return Evidence(count, hypotheses, thresholds, widths, len(sample))
+
+    def _train(self, kit: Kit, images: Tensor, targets: Tensor) -> None:
+        """Fit the clone to the answers, soft or hard."""
+        assert self.clone is not None
+        bought = TransferSet(to_pixels(images), targets)
+        shape = (images.shape[1], images.shape[2], images.shape[3])
+        bought.train(self.clone, recipe_for(None, shape), branch(kit.generator))
+        self.clone.eval()
+
+
+def _times(watch: Stopwatch, sample: Sample) -> Floats:
+    """Return the (n,) log-times of the images, free of drift and jitter as far as that goes."""
+    return jitter.summarise(watch.corrected(sample), watch.calibration.statistic)
+
+
+def _repeat(watch: Stopwatch, sample: Sample, *, budget: int, finest: float = math.inf) -> Sample:
+    """Double the repeats until the exits stand apart or the budget is spent."""
+    while not _settled(watch, sample, finest=finest):
+        cost = sample.repeats * watch.cost(len(sample))
+        if cost > budget:
+            break
+        sample = sample.and_repeats(watch.time(sample.images, sample.repeats))
+        budget -= cost
+    return sample
+
+
+def _settled(watch: Stopwatch, sample: Sample, *, finest: float) -> bool:
+    """Tell whether repeats would bring nothing, or would mix up exits drawn afresh."""
+    if watch.calibration.fresh_exits:
+        return True
+    count = count_exits(_times(watch, sample))
+    return count.identified and count.resolved(finest)
+
+
+def _share(kit: Kit, evidence: Evidence, calibration: jitter.Calibration) -> None:
+    """Leave what was found to later phases of a campaign."""
+    count = evidence.count
+    cuts = torch.from_numpy(count.boundaries()).exp().tolist()
+    found: dict[str, Any] = {  # Any: intel differs in type
+        "latency_cuts": tuple(cuts),
+        "deepest_latency": cuts[-1] if cuts else 0.0,
+        "exit_seconds": tuple(ladder_of(count, evidence.probes).seconds.tolist()),
+        "architectures": evidence.architectures,
+        "thresholds": evidence.thresholds.values if evidence.thresholds else (),
+        "widths": evidence.widths,
+        "calibration": calibration,
+    }
+    kit.intel.update(found)
+
+
+def _device(name: str | None) -> DeviceCost | None:
+    if name is None:
+        return None
+    known = {key: cost for key, cost in COSTS.items() if isinstance(cost, DeviceCost)}
+    if name not in known:
+        raise UnknownName("known hardware", name, known)
+    return known[name]

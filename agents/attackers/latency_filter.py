@@ -1,0 +1,84 @@
+"""Learn from the slow answers of a multi-exit victim: they come from its last exit."""
+
+import math
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from agents.attackers.sieve import Sieve
+from agents.base import Kit
+from agents.clone import Loss
+from agents.timing.mixture import count_exits
+from envs.oracle import Oracle
+from envs.types import Response
+
+
+class LatencyFilter(Sieve):
+    """Keep only the answers that took as long as the deepest exit takes.
+
+    A victim that really stops computing answers the sooner the earlier it leaves. Latencies fall
+    into groups, the slowest of which is the last exit.
+
+    Args:
+        seconds: least latency that is kept; from an earlier phase of a campaign, or else from
+            a mixture model of the first latencies, if absent.
+        look: answers from which it is estimated, at most a tenth of the budget.
+        images: "generator", or "pool" for images of the surrogate pool.
+        batch, generator_steps, clone_steps, generator_rate, clone_rate, loss: as for `DFME`.
+        drop_jumps: as for `DFME`.
+
+    Notes:
+        Groups are sought among the logarithms of latencies, because noise multiplies. Where the
+        answers of a request are sent together, or padded to one time, there is one group and
+        nothing is discarded.
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset({"soft-labels", "latency"})
+
+    def __init__(
+        self,
+        *,
+        seconds: float | None = None,
+        look: int = 1000,
+        images: Literal["generator", "pool"] = "generator",
+        batch: int | None = None,
+        generator_steps: int | None = None,
+        clone_steps: int | None = None,
+        generator_rate: float | None = None,
+        clone_rate: float | None = None,
+        loss: Loss = "auto",
+        drop_jumps: float | None = None,
+    ) -> None:
+        super().__init__(
+            cut=seconds,
+            look=look,
+            images=images,
+            batch=batch,
+            generator_steps=generator_steps,
+            clone_steps=clone_steps,
+            generator_rate=generator_rate,
+            clone_rate=clone_rate,
+            loss=loss,
+            drop_jumps=drop_jumps,
+        )
+
+    def known(self, kit: Kit) -> float | None:
+        """Return the latency from which answers come from the deepest exit, if it was found."""
+        found = kit.intel.get("deepest_latency")
+        return float(found) if isinstance(found, int | float) else None
+
+    def measure(self, response: Response) -> Tensor:
+        """Return the latencies."""
+        return response.latency
+
+    def estimate(self, values: Tensor, oracle: Oracle) -> float:
+        """Divide the slowest group from the others; 0 where there is one group."""
+        if len(values) < 2:
+            return 0.0
+        cuts = count_exits(values.double().log().cpu().numpy()).boundaries()
+        return math.exp(cuts[-1]) if len(cuts) else 0.0
+
+    def keep(self, images: Tensor, response: Response) -> Tensor | None:
+        """Keep the slow answers."""
+        assert self.cut is not None
+        return response.latency >= self.cut

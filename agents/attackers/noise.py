@@ -1,0 +1,57 @@
+"""The smallest attacker: ask uniform noise, train the clone on the answers.
+
+Start here to write your own. An attacker needs one method, `attack`; it sets `self.clone` early,
+draws all its chance from `kit.generator`, and ends when nothing is left to ask.
+"""
+
+import torch
+
+from agents.base import Attacker, Kit
+from agents.clone import CloneTrainer, Loss, disagreement_for
+from agents.schedules import Epochs, StepDecay, settings_for
+from envs.oracle import Oracle
+
+
+class Noise(Attacker):
+    """Ask images of uniform noise; the floor that every other attacker must beat.
+
+    The clone is trained as DFME's is, so that the two differ in their queries alone.
+
+    Args:
+        batch: images per request, and per step of the clone; by image size if absent.
+        clone_rate: the clone's learning rate; by image size if absent.
+        loss: "auto" is l1 on recovered logits for soft labels, cross-entropy for hard ones.
+    """
+
+    def __init__(
+        self, *, batch: int | None = None, clone_rate: float | None = None, loss: Loss = "auto"
+    ) -> None:
+        self._overrides = {"generator_steps": 0, "batch": batch, "clone_rate": clone_rate}
+        self._loss = loss
+
+    def attack(self, oracle: Oracle, kit: Kit) -> None:
+        """Spend the budget, a batch at a time."""
+        threat = oracle.threat
+        settings = settings_for(threat.image_shape, self._overrides)
+        self.clone = kit.new_clone().to(kit.device)
+        trainer = CloneTrainer(
+            self.clone,
+            disagreement_for(self._loss, threat.labels),
+            rate=settings.clone_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        )
+        epochs = Epochs(oracle.remaining, settings.cost, settings.epoch_length)
+        milestones = epochs.milestones(settings.milestones)
+        decay = StepDecay([trainer.optimizer], milestones, factor=settings.decay)
+
+        step = 0
+        while oracle.remaining:
+            decay.begin(step // (settings.clone_steps * epochs.length) + 1)
+            count = min(settings.batch, oracle.remaining)
+            images = torch.rand(
+                (count, *threat.image_shape), generator=kit.generator, device=kit.device
+            )
+            trainer.step(images, oracle.query(images).targets.to(kit.device))
+            step += 1
+        self.clone.eval()

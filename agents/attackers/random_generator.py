@@ -1,0 +1,51 @@
+"""The control of DFME: the same loop with a generator that is never trained."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from agents.attackers.dfme import DFME
+from agents.clone import Loss
+
+
+class RandomGenerator(DFME):
+    """Ask images of an untrained DFME generator.
+
+    What DFME reaches beyond this is what its finite differences are worth; on 8x8 digits that
+    is nothing. Serves soft and hard labels. Arguments as for `DFME`.
+
+    Args:
+        batch: images per request.
+        clone_steps: of one iteration; with `epoch_length` they make an epoch.
+        clone_rate, momentum, weight_decay: of the clone's SGD.
+        milestones, decay: the rate is multiplied by `decay` at these fractions of the epochs.
+        epoch_length: iterations per epoch.
+        loss: "auto", "l1", "kl", "cross-entropy" or "argmax".
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(
+        self,
+        *,
+        batch: int | None = None,
+        clone_steps: int | None = None,
+        clone_rate: float | None = None,
+        momentum: float | None = None,
+        weight_decay: float | None = None,
+        milestones: Sequence[float] | None = None,
+        decay: float | None = None,
+        epoch_length: int | None = None,
+        loss: Loss = "auto",
+    ) -> None:
+        super().__init__(
+            batch=batch,
+            generator_steps=0,
+            clone_steps=clone_steps,
+            clone_rate=clone_rate,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            milestones=milestones,
+            decay=decay,
+            epoch_length=epoch_length,
+            loss=loss,
+        )

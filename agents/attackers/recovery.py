@@ -1,0 +1,126 @@
+"""Undo a known perturbation of the answers, then attack as if there were none."""
+
+from collections.abc import Callable
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from agents.attackers.dfme import DFME
+from agents.base import Kit
+from agents.clone import Loss
+from agents.oracles import Repeated, Restored
+from agents.recovery import (
+    SIMULATIONS,
+    LookUp,
+    keep_top,
+    simulate,
+    without_bias,
+    without_bump,
+    without_vertex,
+)
+from agents.transfer_set import branch
+from envs.errors import ScenarioError, UnknownName
+from envs.oracle import Oracle
+
+Method = Literal["look-up", "bump", "de-bias"]
+
+
+class Recovery(DFME):
+    """DFME on answers from which a known defence's perturbation was taken off.
+
+    Args:
+        defence: what the attacker knows, or guesses, to be in force: "randp",
+            "reverse-sigmoid" or "p-poison".
+        strength: its L1 budget, or the height of its wave.
+        method: "look-up" restores each answer from the nearest ones among simulated pairs, for
+            any defence; "bump" takes the added class off ("randp", "p-poison"); "de-bias" takes
+            the expected perturbation off the mean of `repeats` answers ("randp").
+        preserves_top1: whether the defence keeps the top class; the simulation does so too.
+        repeats: answers bought for each image.
+        pairs: simulated for the look-up.
+        prior: Dirichlet concentration of the posteriors they are drawn from.
+        batch, generator_steps, clone_steps, generator_rate, clone_rate, loss: as for `DFME`.
+
+    Notes:
+        ModelGuard's study simulates posteriors by shadow models of the victim's kind and holds a
+        million pairs. Here posteriors come from a Dirichlet distribution, answers are the mean of
+        the eight nearest pairs, and pairs are kept by rank, which serves all orders of the
+        classes at once. Defences that keep a model of the attacker cannot be simulated so.
+
+    Source:
+        Tang et al. 2024, ModelGuard, USENIX Security, for the look-up.
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset({"soft-labels"})
+
+    def __init__(
+        self,
+        *,
+        defence: str = "randp",
+        strength: float = 0.5,
+        method: Method = "look-up",
+        preserves_top1: bool = True,
+        repeats: int = 1,
+        pairs: int = 20_000,
+        prior: float = 0.2,
+        batch: int | None = None,
+        generator_steps: int | None = None,
+        clone_steps: int | None = None,
+        generator_rate: float | None = None,
+        clone_rate: float | None = None,
+        loss: Loss = "auto",
+    ) -> None:
+        if defence not in SIMULATIONS:
+            raise UnknownName("defence to recover from", defence, SIMULATIONS)
+        fitting = {"bump": ("randp", "p-poison"), "de-bias": ("randp",)}
+        if method not in ("look-up", *fitting) or defence not in fitting.get(method, (defence,)):
+            raise ScenarioError(
+                f"method '{method}' does not fit '{defence}'; \"look-up\" fits every defence, "
+                f'"bump" randp and p-poison, "de-bias" randp'
+            )
+        if not 0 < strength < 2 or repeats < 1 or pairs < 8 or prior <= 0:
+            raise ScenarioError(
+                "expected strength between 0 and 2, repeats of at least 1, pairs of at least 8 "
+                f"and prior above 0, got {strength}, {repeats}, {pairs} and {prior}"
+            )
+        super().__init__(
+            batch=batch,
+            generator_steps=generator_steps,
+            clone_steps=clone_steps,
+            generator_rate=generator_rate,
+            clone_rate=clone_rate,
+            loss=loss,
+        )
+        self._defence, self._strength, self._method = defence, strength, method
+        self._preserves, self._repeats = preserves_top1, repeats
+        self._pairs, self._prior = pairs, prior
+
+    def attack(self, oracle: Oracle, kit: Kit) -> None:
+        """Play DFME against an oracle whose answers are repaired on the way."""
+        restore = self._restorer(oracle, kit)
+        if self._repeats > 1:
+            oracle = Repeated(oracle, self._repeats, generator=branch(kit.generator))
+        super().attack(Restored(oracle, restore), kit)
+
+    def _restorer(self, oracle: Oracle, kit: Kit) -> Callable[[Tensor], Tensor]:
+        strength = self._strength
+        if self._method == "de-bias":
+            return lambda answers: without_bias(answers, strength)
+        if self._method == "bump":
+            without = without_bump if self._defence == "randp" else without_vertex
+            return lambda answers: without(answers.double(), strength).float()
+        return self._table(oracle, kit)
+
+    def _table(self, oracle: Oracle, kit: Kit) -> LookUp:
+        generator = branch(kit.generator)
+        clean, served = simulate(
+            self._pairs,
+            oracle.threat.num_classes,
+            defence=self._defence,
+            strength=self._strength,
+            prior=self._prior,
+            generator=generator,
+        )
+        if self._preserves:
+            served = keep_top(SIMULATIONS[self._defence])(clean, self._strength, generator)
+        return LookUp(clean, served)

@@ -1,0 +1,1 @@
+"""The defenders, one per file; `static` is where to start reading."""

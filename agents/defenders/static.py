@@ -1,0 +1,36 @@
+"""The defender that never changes its mind."""
+
+import torch
+
+from agents.base import Defender
+from envs.errors import PlayerError
+from envs.game import Countermeasure, View
+
+
+class Static(Defender):
+    """Answer every request by one defence at one strength.
+
+    Args:
+        strength: of the defence, 0 (off) to 1 (as configured).
+        post: index of the defence, among those brought.
+
+    Raises:
+        PlayerError: a strength or a post out of range, the latter on taking the seat.
+    """
+
+    def __init__(self, *, strength: float = 1.0, post: int = 0) -> None:
+        if not 0 <= strength <= 1:
+            raise PlayerError(f"expected a strength from 0 to 1, got {strength}")
+        self._decision = Countermeasure(post, strength)
+
+    def begin(self, posts: int, generator: torch.Generator) -> None:
+        """Take the seat."""
+        if not 0 <= self._decision.post < posts:
+            raise PlayerError(
+                f"this defender mans post {self._decision.post}, but the scenario brought {posts} "
+                f"(counted from 0); change its 'post' or list more defences"
+            )
+
+    def act(self, view: View) -> Countermeasure:
+        """Decide as ever."""
+        return self._decision

@@ -1,0 +1,51 @@
+"""Where the density of served confidences jumps: the least threshold of a multi-exit victim.
+
+Answers of an early exit are all more confident than its threshold, so that their density jumps
+there. Below the least threshold every answer is the last exit's.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+_SATURATED = 1 - 1e-6  # float32 posteriors nearer to 1 are told apart no more
+
+
+def first_jump(
+    confidences: Tensor, *, ratio: float = 2.0, sigmas: float = 4.5, below: float = 0.02
+) -> float | None:
+    """Find the first upward jump of the density of confidences.
+
+    At each value the distance to the k-th value below is compared with that to the k-th above,
+    in log-odds. Where the density is smooth both are alike, and the logarithm of their quotient
+    spreads by sqrt(2 / k) whatever the density is.
+
+    Args:
+        confidences: (n,) served confidences, 0 to 1.
+        ratio: a jump is at least by this factor.
+        sigmas: and at least by so many standard deviations.
+        below: least share of all values below a jump; where nearly nothing is below, the start
+            of the values cannot be told from a threshold.
+
+    Returns:
+        The last value before the jump; None where there is none, or too few values.
+    """
+    values = confidences.detach().double().flatten().cpu()
+    odds = torch.logit(values[values < _SATURATED].sort().values, eps=1e-12)
+    reach = max(20, len(odds) // 100)
+    first = max(reach, math.ceil(below * len(values)))
+    if len(odds) < first + reach + 1:
+        return None
+    places = torch.arange(first, len(odds) - reach)
+    left = (odds[places] - odds[places - reach]).clamp_min(1e-12)
+    right = (odds[places + reach] - odds[places]).clamp_min(1e-12)
+    quotient = (left / right).log()
+    least = max(math.log(ratio), sigmas * math.sqrt(2 / reach))
+    found = (quotient > least).nonzero().flatten()
+    if not len(found):
+        return None
+    # the quotient rises over k values on the way to the jump; its top is the jump
+    start = int(found[0])
+    jump = start + int(quotient[start : start + 2 * reach].argmax())
+    return float(odds[places[jump] - 1].sigmoid())

@@ -1,0 +1,64 @@
+"""Several defences at once, in a stated order."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from envs.defences.base import Defence, HardenKit, Serving
+from envs.victim import Victim
+
+
+class Stack(Defence):
+    """Apply several defences, one after the other.
+
+    The first layer hardens the victim first, sees images first, and perturbs the victim's own
+    posteriors; every later layer works on what the one before returned, and takes that for the
+    clean answer. The knob turns all of them.
+
+    Args:
+        layers: the defences, in order; in a scenario a list of names or tables {use, params}.
+
+    Raises:
+        ValueError: no layer.
+    """
+
+    def __init__(self, *, layers: Sequence[Defence] = ()) -> None:
+        if not layers:
+            raise ValueError("expected at least one layer to stack")
+        self.layers = tuple(layers)
+        self._add_up()
+
+    def harden(self, victim: Victim, kit: HardenKit) -> Victim:
+        """Harden by each layer in turn; each has random streams of its own."""
+        for number, layer in enumerate(self.layers):
+            own = replace(kit, streams=kit.streams.child(f"layer{number}"))
+            victim = layer.harden(victim, own)
+        self._add_up()
+        return victim
+
+    def perturb_images(
+        self, images: Tensor, *, strength: float, generator: torch.Generator
+    ) -> Tensor:
+        """Return the images after every layer."""
+        for layer in self.layers:
+            images = layer.perturb_images(images, strength=strength, generator=generator)
+        return images
+
+    def perturb_posteriors(self, posteriors: Tensor, serving: Serving) -> Tensor:
+        """Return the posteriors after every layer."""
+        for layer in self.layers:
+            posteriors = layer.perturb_posteriors(posteriors, serving)
+        return posteriors
+
+    def perturb_latency(self, latency: Tensor, serving: Serving) -> Tensor:
+        """Return the seconds after every layer."""
+        for layer in self.layers:
+            latency = layer.perturb_latency(latency, serving)
+        return latency
+
+    def _add_up(self) -> None:
+        """Promise the sum of what the layers promise: distances obey the triangle inequality."""
+        self.epsilon = min(2.0, sum(layer.epsilon for layer in self.layers))
+        self.overhead_macs = sum(layer.overhead_macs for layer in self.layers)

@@ -1,0 +1,147 @@
+"""A log filled with made-up episodes, for what reads logs."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from arena.log.rows import (
+    CheckpointRow,
+    EpisodeRecord,
+    InferenceRow,
+    OutcomeRow,
+    RoundRow,
+    RunRecord,
+)
+from arena.log.store import Log
+
+FULL_MACS = 1000
+
+OUTCOME = {
+    "budget": 1000,
+    "queries_used": 1000,
+    "attack_answered": 1000,
+    "benign_answered": 250,
+    "clone_fidelity": 0.5,
+    "victim_accuracy": 0.95,
+    "served_accuracy": 0.93,
+    "served_agreement": 0.96,
+    "distortion_mean": 0.12,
+    "attack_macs_mean": 400.0,
+    "benign_macs_mean": 900.0,
+    "full_macs": FULL_MACS,
+    "attack_compute_share": 0.4,
+    "benign_compute_share": 0.9,
+    "attack_seconds_mean": 0.001,
+    "benign_seconds_mean": 0.002,
+    "harden_seconds": 12.5,
+}
+
+
+class MadeUp:
+    """Writes made-up episodes through the log's own writer."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+
+    def play(
+        self,
+        attacker="dfme",
+        defender="dnf",
+        seed=0,
+        *,
+        clone=0.5,
+        status="success",
+        error=None,
+        scenario="made-up",
+        text='name = "made-up"',
+        command="arena run made-up.toml",
+        curve=((250, 0.5), (500, 0.8), (1000, 1.0)),
+        exits=((600, 300, 100), (20, 30, 200)),
+        inferences=(),
+        events=(),
+        plan=None,
+        kind="play",
+        **outcome,
+    ):
+        """Write one episode; `curve` gives the share of the final accuracy at each checkpoint."""
+        plan = {"seed": seed, "threat": {"budget": 1000}, **(plan or {})}
+        named = json.dumps([scenario, attacker, defender, plan], sort_keys=True)
+        run = self.log.begin_run(
+            RunRecord(
+                command=command,
+                scenario_name=scenario,
+                scenario_text=text,
+                versions={"torch": "2.6"},
+                git_commit="a" * 40,
+                host="secret-host",
+            )
+        )
+        writer = self.log.begin_episode(
+            run,
+            EpisodeRecord(
+                scenario_name=scenario,
+                plan_hash=hashlib.sha256(named.encode()).hexdigest(),
+                plan=plan,
+                seed=seed,
+                attacker=attacker,
+                defender=defender,
+                victim="resnet10",
+                clone="resnet10",
+                data="digits",
+                kind=kind,
+                versions={"torch": "2.6"},
+                git_commit="a" * 40,
+                device="cpu",
+            ),
+        )
+        for index, (queries, share) in enumerate(curve):
+            writer.checkpoint(
+                CheckpointRow(
+                    index=index,
+                    queries_used=queries,
+                    wall_seconds=float(index),
+                    clone_accuracy=None if clone is None else clone * share,
+                )
+            )
+        if exits is not None:
+            attack, benign = exits
+            for bucket in range(2):  # two equal buckets, so that sums are taken
+                writer.round(
+                    RoundRow(
+                        bucket=bucket,
+                        first_round=bucket,
+                        rounds=1,
+                        attack_answered=sum(attack) // 2,
+                        benign_answered=sum(benign) // 2,
+                        queries_used=500 * (bucket + 1),
+                        attack_exits=tuple(count // 2 for count in attack),
+                        benign_exits=tuple(count // 2 for count in benign),
+                    )
+                )
+        for inference in inferences:
+            writer.inference(InferenceRow(**inference))
+        for event_kind, message, data in events:
+            writer.event(event_kind, message, queries_used=10, **data)
+        if status == "started":
+            writer.flush()
+        else:
+            row = OutcomeRow(**{**OUTCOME, "clone_accuracy": clone, **outcome})
+            writer.finish(status, row, error=error)
+        return writer.id
+
+
+@pytest.fixture
+def made_up(tmp_path: Path) -> Iterator[MadeUp]:
+    """An empty log that takes made-up episodes."""
+    with Log.open(tmp_path / "arena.db") as log:
+        yield MadeUp(log)
+
+
+@pytest.fixture(scope="module")
+def shared_made_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MadeUp]:
+    """An empty log that all tests of a file share."""
+    with Log.open(tmp_path_factory.mktemp("log") / "arena.db") as log:
+        yield MadeUp(log)

@@ -1,0 +1,75 @@
+"""Defences by name: in scenarios, inside a stack, and under the conformance suite."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from arena import catalog
+from arena.conformance.defences import check_defence
+from arena.scenario.reading import load
+from envs.errors import ScenarioError
+
+SCENARIOS = sorted((Path(__file__).parents[2] / "scenarios" / "defences").glob("*.toml"))
+BRIEF = {"surrogate_epochs": 1, "schedule_epochs": 2}
+DEFENCES = {
+    "randp": {},
+    "p-poison": {},
+    "grad": BRIEF,
+    "meco": {"epochs": 1},
+    "reverse-sigmoid": {},
+    "adaptive-misinformation": {"epochs": 1},
+    "truncation": {"top": 2},
+    "modelguard-w": {},
+    "modelguard-s": {},
+    "timing": {},
+    "stack": {"layers": [{"use": "randp", "params": {"epsilon": 0.2}}, "modelguard-w", "timing"]},
+}
+
+
+@pytest.mark.parametrize("use", DEFENCES)
+def test_a_defence_passes_the_suite_that_authors_run(use):
+    findings = check_defence(partial(catalog.create, "defence", use, DEFENCES[use]))
+    assert [found for found in findings if not found.passed] == []
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_the_scenario_of_a_defence_can_be_played(path):
+    scenario = load(path)
+    scenario.check()
+    names = {defender.name for defender in scenario.defenders}
+    assert "undefended" in names
+    assert {"noise", "dfme"} <= {attacker.use for attacker in scenario.attackers}
+
+
+def test_every_defence_that_perturbs_has_a_scenario():
+    used = set()
+    for path in SCENARIOS:
+        for plan in load(path).plans():
+            for defence in plan.defender.defence:
+                used.add(defence.use)
+                used.update(layer["use"] for layer in defence.params.get("layers", []))
+    assert used >= set(DEFENCES)
+
+
+def test_a_layer_bears_on_what_an_episode_is():
+    path = next(path for path in SCENARIOS if path.stem == "stack")
+    plans = [
+        load(path, [f"defenders.dnf-rounded-constant.params.layers={layers}"]).plans()[-1]
+        for layers in (
+            '["dnf", {use = "truncation", params = {decimals = 2}}]',
+            '["dnf", {use = "truncation", params = {decimals = 3}}]',
+            '["dnf", {use = "truncation", params = {decimals = 2, rest = "zero"}}]',
+        )
+    ]
+    assert plans[0].hash != plans[1].hash
+    assert plans[0].hash == plans[2].hash  # a default that is written out changes nothing
+
+
+def test_a_fault_inside_a_stack_is_told_with_its_place():
+    with pytest.raises(ScenarioError, match=r"layers\.1\.params\.epsilonn.*'epsilon'"):
+        catalog.create(
+            "defence", "stack", {"layers": ["timing", {"use": "randp", "params": {"epsilonn": 1}}]}
+        )
+    with pytest.raises(ScenarioError, match="at least one layer"):
+        catalog.create("defence", "stack", {"layers": []})

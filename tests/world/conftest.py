@@ -1,0 +1,81 @@
+"""A small victim of real digits, which defences are tried on."""
+
+import copy
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import pytest
+import torch
+
+from envs.clocks import make_clock
+from envs.data.images import Splits
+from envs.data.sources import load
+from envs.defences.base import Defence, HardenKit
+from envs.nets import registry
+from envs.nets.multi_exit import MultiExit
+from envs.nets.staged import Staged
+from envs.seeding import Streams
+from envs.training.loop import fit
+from envs.training.recipes import recipe_for
+from envs.victim import Victim
+
+
+@dataclass(frozen=True)
+class DigitsWorld:
+    """A victim trained on a few digits, and images to ask it: half digits, half noise."""
+
+    data: Splits
+    backbone: Staged
+
+    def victim(self) -> Victim:
+        return Victim(MultiExit(copy.deepcopy(self.backbone), ()))
+
+    def kit(self, seed=0, **changes) -> HardenKit:
+        kit = HardenKit(self.data, Streams(seed), torch.device("cpu"))
+        return replace(kit, **changes)
+
+    @cached_property
+    def images(self) -> torch.Tensor:
+        noise = torch.rand((32, 1, 8, 8), generator=torch.Generator().manual_seed(5))
+        return torch.cat((self.data.test.images(slice(0, 32)), noise))
+
+    def serve(
+        self, defence, victim, images=None, *, seed=0, strength=1.0, labels="soft", latency="none"
+    ):
+        """Answer by a hardened defence, the way the game does."""
+        with torch.no_grad():
+            return defence.answer(
+                victim,
+                self.images if images is None else images,
+                clock=make_clock(latency, Streams(seed)),
+                generator=Streams(seed).torch("defence"),
+                strength=strength,
+                labels=labels,
+            )
+
+    def clean(self, images=None) -> torch.Tensor:
+        """Return the undefended answers."""
+        return self.serve(Defence(), self.victim(), images).posteriors
+
+
+@pytest.fixture(scope="session")
+def digits_world() -> DigitsWorld:
+    full = load("digits")
+    data = replace(
+        full,
+        train=full.train.select(slice(0, 256)),
+        validation=full.validation.select(slice(0, 100)),
+        test=full.test.select(slice(0, 200)),
+    )
+    generator = torch.Generator().manual_seed(0)
+    backbone = registry.build(
+        "resnet10-half",
+        num_classes=10,
+        image_shape=data.image_shape,
+        generator=generator,
+        mean=data.mean,
+        std=data.std,
+    )
+    plan = recipe_for(data.image_shape).with_changes(epochs=8, batch=32)
+    fit(backbone, data.train.pixels, data.train.labels, plan, generator=generator)
+    return DigitsWorld(data, backbone.eval())
