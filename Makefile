@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 quickstart: $(STAMP)  ## set up, play the first game on real digits, show scoreboard and report
-	$(BIN)/arena run quickstart --log quickstart.db --out out/quickstart
+	$(BIN)/arena run quickstart --workers 2 --log quickstart.db --out out/quickstart
 
 test: $(STAMP)        ## set up and run the tests (under 8 minutes on 2 cores)
 	$(BIN)/python -m pytest
