@@ -24,17 +24,17 @@ quickstart: $(STAMP)  ## set up, play the first game on real digits, show scoreb
 	$(BIN)/arena run quickstart --workers 2 --log quickstart.db --out out/quickstart
 
 test: $(STAMP)        ## set up and run the tests (under 8 minutes on 2 cores)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 test-all: $(STAMP)    ## the tests that take long as well
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest -n 2 -m ""
 
 check: $(STAMP)       ## format, lint, types, layers, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 clean:           ## remove the environment and what it played
 	rm -rf $(VENV) out quickstart.db

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from arena.log.rows import RunRecord
@@ -82,24 +83,25 @@ def play_in_workers(
     pool = ProcessPoolExecutor(
         workers, mp_context=context, initializer=_start, initargs=(device, messages)
     )
+    crew = _Crew(watcher)
     played: list[Played] = []
     interrupted = False
     futures = {pool.submit(_play, task, run, record, log_url) for task in tasks}
     try:
         while futures:
             done, futures = wait(futures, timeout=POLL_SECONDS)
-            _pass_on(messages, watcher)
+            crew.hear(messages)
             played += [_result(future) for future in done]
     except KeyboardInterrupt:
-        # the terminal sent it to the workers too: each closes its episode as cancelled
         interrupted = True
         for future in futures:
             future.cancel()
+        crew.stop(messages)
         finished, _ = wait([future for future in futures if not future.cancelled()])
         played += [_result(future) for future in finished if future.exception() is None]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        _pass_on(messages, watcher)
+        crew.hear(messages)
     return played, interrupted or any(result.interrupted for result in played)
 
 
@@ -113,14 +115,31 @@ def _result(future: "Future[Played]") -> Played:
         ) from error
 
 
-def _pass_on(messages: Any, watcher: Watcher) -> None:
-    """Let the parent's watcher hear what the workers said."""
-    while True:
-        try:
-            name, arguments = messages.get_nowait()
-        except queue.Empty:
-            return
-        getattr(watcher, name)(*arguments)
+class _Crew:
+    """The workers as the parent knows them: their process numbers, and what they say."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self._processes: set[int] = set()
+
+    def hear(self, messages: Any) -> None:
+        """Let the parent's watcher hear what the workers said."""
+        while True:
+            try:
+                name, arguments = messages.get_nowait()
+            except queue.Empty:
+                return
+            if name == "ready":
+                self._processes.update(arguments)
+            else:
+                getattr(self._watcher, name)(*arguments)
+
+    def stop(self, messages: Any) -> None:
+        """Ask every worker to close its episode as cancelled."""
+        self.hear(messages)
+        for process in self._processes:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGTERM)
 
 
 def _start(device: str, messages: Any) -> None:
@@ -132,10 +151,18 @@ def _start(device: str, messages: Any) -> None:
     from arena.world import World
 
     torch.set_num_threads(1)
-    # the parent decides when to stop; a terminated worker closes its episode as if interrupted
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Ctrl-C in a terminal reaches workers too, but the parent alone decides when to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _stop)
+    messages.put(("ready", (os.getpid(),)))
     _messenger = _Messenger(messages)
     _world = World(torch.device(device), _messenger)
+
+
+def _stop(number: int, frame: object) -> None:
+    """Break the running episode off, once: closing it must not be broken off again."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _play(task: Task, run: str, record: RunRecord, log_url: str) -> Played:

@@ -79,7 +79,7 @@ def count_parameters(network: nn.Module) -> int:
     return sum(weights.numel() for weights in network.parameters())
 
 
-class _OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch has no types here
+class _OpCounter(TorchDispatchMode):
     """Counts operations that compute; views cost nothing."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ answer is checked.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, Protocol, final
+from typing import NamedTuple, Protocol, final
 
 import torch
 from torch import Tensor
@@ -108,7 +108,7 @@ class Defence:
     overhead_macs: int = 0
     """Multiply-accumulates a query costs beyond the victim's own, set by `harden`."""
 
-    simulated: ClassVar[bool] = False
+    simulated: bool = False
     """True where the defence reads what no real server knows (a control for tables)."""
 
     def harden(self, victim: Victim, kit: HardenKit) -> Victim:
@@ -161,7 +161,7 @@ class Defence:
         return Answer(posteriors, served.exits, latency, self._fault(posteriors, served.posteriors))
 
     def _fault(self, posteriors: Tensor, clean: Tensor) -> Tensor:
-        """Tell whether a row leaves the simplex or the L1 budget, without waiting for the device."""
+        """Tell, without waiting for the device, whether a row leaves the simplex or the budget."""
         if posteriors is clean:
             return ~torch.isfinite(posteriors).all()
         total = posteriors.sum(1, dtype=torch.float64)

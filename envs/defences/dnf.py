@@ -142,7 +142,7 @@ class DNF(Defence):
         self.seen_early: EarlyAnswers | None = None
         if variant == "oracle-ood":
             # one class is many variants, and one of them reads the simulator's hidden flag
-            self.simulated = True  # type: ignore[misc]
+            self.simulated = True
 
     def harden(self, victim: Victim, kit: HardenKit) -> Victim:
         """Train the exits, or recall them, and set the exit rule.

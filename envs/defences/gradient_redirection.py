@@ -8,6 +8,7 @@ Source:
     Mazeika, Li and Forsyth 2022, How to Steer Your Adversary, ICML, arXiv:2206.14157.
 """
 
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -32,6 +33,9 @@ Direction = Literal["ones", "random", "parameters"]
 
 Along = Mapping[str, Tensor] | Literal["ones"]
 """A direction of a network's parameters."""
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Levels of forward-mode differentiation, and hooks, are shared by the threads of a server."""
 
 
 class GradientRedirection(PosteriorDefence):
@@ -119,7 +123,7 @@ def log_slopes(network: Staged, images: Tensor, along: Along) -> Tensor:
     """
     _prepare_forward_mode()
     parameters = {name: weights.detach() for name, weights in network.named_parameters()}
-    with fwd.dual_level(), ExitStack() as stack:
+    with _ONE_AT_A_TIME, fwd.dual_level(), ExitStack() as stack:
         if along == "ones":
             summed = stack.enter_context(sums_for_weights(network))
             along = {
@@ -138,8 +142,8 @@ def sums_for_weights(network: nn.Module) -> Iterator[set[str]]:
     """Move all weights of convolutions and linear layers along the all-ones vector, cheaply.
 
     The change of such a layer's output is the same for all its outputs: the sum over what each
-    of them sees of the input. It takes one output channel instead of all. Value and tangent go
-    through the layer apart, because torch would multiply its input with a tangent of zeros.
+    of them sees of the input, without any product. Value and tangent go through the layer apart,
+    because torch would also apply a tangent of zeros, of the weights, to the input.
 
     Yields:
         Names of the parameters that are moved this way.
@@ -154,7 +158,8 @@ def sums_for_weights(network: nn.Module) -> Iterator[set[str]]:
     def join(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         change, tangent = _sums(layer, inputs[0]), tangents.pop(layer)
         change = change.expand_as(output) if tangent is None else _apply(layer, tangent) + change
-        return fwd.make_dual(output, change.contiguous())
+        joined: Tensor = fwd.make_dual(output, change.contiguous())
+        return joined
 
     hooks = [layer.register_forward_pre_hook(part) for layer in layers.values()]
     hooks += [layer.register_forward_hook(join) for layer in layers.values()]

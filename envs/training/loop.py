@@ -195,7 +195,7 @@ class _Trainer:
         self._optimiser.zero_grad(set_to_none=True)
         with self._autocast():
             value = self._loss(self._network, images, targets)
-        self._scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+        self._scaler.scale(value).backward()
         if self._recipe.clip_norm > 0:
             self._scaler.unscale_(self._optimiser)
             nn.utils.clip_grad_norm_(self._params, self._recipe.clip_norm)
