@@ -5,7 +5,7 @@ Write an attacker by subclassing `Attacker` and overriding `attack`; the smalles
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -96,12 +96,32 @@ class Attacker(ABC):
         """Spend the budget and train `self.clone`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something a defender noticed, for the log.
+
+    Attributes:
+        kind: in one word ("alarm").
+        message: one line.
+        answered: images answered to everybody when it was noticed.
+        data: numbers and texts that go with it.
+    """
+
+    kind: str
+    message: str
+    answered: int
+    data: Mapping[str, object] = field(default_factory=dict)
+
+
 class Defender(ABC):
     """A player who decides how each request is answered.
 
     The defences it brought are the game's posts, in the scenario's order. It sees requests of
     clients, never who is an attacker.
     """
+
+    learns_between_episodes: ClassVar[bool] = False
+    """Whether `lesson` of one episode goes to `recall` of the next, over the scenario's seeds."""
 
     def begin(self, posts: int, generator: torch.Generator) -> None:  # noqa: B027 - a hook most defenders leave alone
         """Take the seat: how many defences were brought, and the defender's random stream."""
@@ -112,6 +132,17 @@ class Defender(ABC):
 
     def learn(self, served: Served) -> None:  # noqa: B027 - a hook most defenders leave alone
         """Look at what was answered; called after every request."""
+
+    def notes(self) -> Sequence[Note]:
+        """Tell what was noticed; read once, when the episode is over. Keep it to a few hundred."""
+        return ()
+
+    def recall(self, lesson: Mapping[str, object]) -> None:  # noqa: B027 - a hook most defenders leave alone
+        """Take up what `lesson` told after the episode before, once seated; {} in the first."""
+
+    def lesson(self) -> Mapping[str, object]:
+        """Tell, in JSON values, what the next episode should know; read when this one is over."""
+        return {}
 
 
 def granted(attacker: Attacker, *, labels: str, latency_visible: bool, pool: bool) -> None:

@@ -82,5 +82,6 @@ def diversity(logits: Tensor) -> Tensor:
         L_div of Sanyal et al. 2022 (DFMS-HL), arXiv:2204.11022; also in DisGUIDE.
     """
     mean = logits.softmax(1).mean(0)
-    entropy: Tensor = -torch.special.xlogy(mean, mean).sum()
-    return -entropy
+    # a class of probability 0 has an infinite slope, and would leave NaN behind
+    negative_entropy: Tensor = (mean * mean.clamp_min(1e-12).log()).sum()
+    return negative_entropy

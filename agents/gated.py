@@ -23,9 +23,9 @@ class Gated(nn.Module):
     def __init__(self, backbone: Staged, exits: int, *, generator: torch.Generator) -> None:
         super().__init__()
         count = min(exits, len(backbone.stages) + 1)
-        # spread evenly over the stages: which stages the victim's heads sit on is not known
-        stages = [round((e + 1) * len(backbone.stages) / count) - 1 for e in range(count - 1)]
-        stages = sorted({max(0, stage) for stage in stages})
+        # spread evenly over the stages: where the victim's heads sit is not known
+        step = (len(backbone.stages) + 1) / count
+        stages = [int((e + 1) * step + 0.5) - 1 for e in range(count - 1)]
         self.network: MultiExit = with_heads(backbone, generator=generator, exits=stages)
         self.gates = nn.ModuleList(
             nn.Linear(backbone.widths[stage], 1, device="meta") for stage in stages

@@ -13,7 +13,7 @@ _SATURATED = 1 - 1e-6  # float32 posteriors nearer to 1 are told apart no more
 
 
 def first_jump(
-    confidences: Tensor, *, ratio: float = 2.0, sigmas: float = 4.5, below: float = 0.02
+    confidences: Tensor, *, ratio: float = 2.0, sigmas: float = 4.5, below: float = 0.05
 ) -> float | None:
     """Find the first upward jump of the density of confidences.
 
@@ -33,7 +33,7 @@ def first_jump(
     """
     values = confidences.detach().double().flatten().cpu()
     odds = torch.logit(values[values < _SATURATED].sort().values, eps=1e-12)
-    reach = max(20, len(odds) // 100)
+    reach = max(20, len(odds) // 50)
     first = max(reach, math.ceil(below * len(values)))
     if len(odds) < first + reach + 1:
         return None

@@ -132,10 +132,7 @@ class Catalog:
         found = self.find(use)
         parted = nested.part(found, params, self._base, prefix=prefix)
         players = {
-            name: [
-                self._built(one.use, one.params, prefix=(*prefix, name, number, "params"))
-                for number, one in enumerate(inner)
-            ]
+            name: [self._inside(one, (*prefix, name, number)) for number, one in enumerate(inner)]
             for name, inner in parted.inner.items()
         }
         arguments = validated(found, {**parted.values, **players}, prefix=prefix)
@@ -143,6 +140,13 @@ class Catalog:
             return found(**arguments)
         except (ArenaError, TypeError, ValueError) as error:
             raise ScenarioError(f"{dotted(prefix)}: {error}") from error
+
+    def _inside(self, one: nested.Inner, place: Path) -> object:
+        """Build a player inside another; an unknown name is told with its place."""
+        try:
+            return self._built(one.use, one.params, prefix=(*place, "params"))
+        except UnknownName as error:
+            raise ScenarioError(f"{dotted(place)}: {error}") from error
 
     def resolve(self, use: str, params: Mapping[str, object]) -> tuple[dict[str, object], str]:
         """Return the parameters with defaults filled in, and a digest of the player's code.
@@ -212,7 +216,12 @@ attackers = Catalog(
 defenders = Catalog(
     "defender",
     "agents.base:Defender",
-    {"static": "agents.defenders.static:Static"},
+    {
+        "static": "agents.defenders.static:Static",
+        "schedule": "agents.defenders.schedule:Schedule",
+        "detector": "agents.defenders.detector:Detector",
+        "bandit": "agents.defenders.bandit:Bandit",
+    },
 )
 
 defences = Catalog(
@@ -231,7 +240,7 @@ defences = Catalog(
         "modelguard-w": "envs.defences.modelguard:ModelGuardW",
         "modelguard-s": "envs.defences.modelguard:ModelGuardS",
         "timing": "envs.defences.timing:Timing",
-        "stack": "arena.stacking:NamedStack",
+        "stack": "envs.defences.stack:Stack",
     },
 )
 
@@ -325,3 +334,8 @@ def asks_foreign_images(plan: Made) -> bool:
     own kind of images says so with a class attribute `asks_foreign_images = False`.
     """
     return bool(getattr(attackers.find(plan.use), "asks_foreign_images", True))
+
+
+def learns_between_episodes(plan: Seated) -> bool:
+    """Tell whether a defender takes what it learnt from one episode to the next."""
+    return bool(getattr(defenders.find(plan.use), "learns_between_episodes", False))

@@ -1,18 +1,21 @@
 """Plays one episode: sets the table, lets the attacker play, and writes the outcome down."""
 
+import hashlib
 import traceback
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from agents.base import Attacker, Kit, granted
 from arena import catalog
 from arena.inference import score_inferences
+from arena.lessons import LESSON
 from arena.log.rows import Ending, EpisodeRecord, EpisodeRow, OutcomeRow, RunRecord
 from arena.log.store import Log
 from arena.log.writer import EpisodeWriter
 from arena.recorder import Recorder
 from arena.referee import CloneScore, Referee, ServiceScore
 from arena.scenario import EpisodePlan
+from arena.tape import Tape
 from arena.world import Fortress, World
 from envs.errors import ArenaError, BudgetExhausted, LogError, PlayerError
 from envs.game import ExtractionGame, GameOracle
@@ -20,20 +23,54 @@ from envs.seeding import Streams
 from envs.tally import Tally
 
 
+class StandIn(NamedTuple):
+    """Somebody who asks in the attacker's place: the recorded queries of another episode.
+
+    Attributes:
+        attacker: who asks.
+        origin: id of the episode whose queries these are.
+    """
+
+    attacker: Attacker
+    origin: str
+
+    def hash_for(self, plan: EpisodePlan) -> str:
+        """Name the what-if: 16 hexadecimal digits that no play has."""
+        return hashlib.sha256(f"what-if/{self.origin}/{plan.hash}".encode()).hexdigest()[:16]
+
+
 def play_one(
-    plan: EpisodePlan, world: World, log: Log, *, run: str, record: RunRecord
+    plan: EpisodePlan,
+    world: World,
+    log: Log,
+    *,
+    run: str,
+    record: RunRecord,
+    stand_in: StandIn | None = None,
 ) -> tuple[EpisodeRow, bool]:
     """Play one plan; returns its row and whether the user broke off.
 
     A fault of a player, or of the preparation, ends this episode alone and is in its row.
 
+    Args:
+        plan: what is played.
+        world: builds it.
+        log: where it is written down.
+        run: the run it belongs to.
+        record: under which circumstances that run plays.
+        stand_in: asks in the attacker's place; what comes of it is a what-if.
+
     Raises:
         LogError: the log cannot be written.
     """
-    writer = log.begin_episode(run, _episode_record(plan, record))
+    writer = log.begin_episode(run, _episode_record(plan, record, stand_in))
     interrupted = False
     try:
-        Episode(plan, world).play(writer)
+        if stand_in is not None:
+            writer.event("what-if", f"answers the recorded queries of episode {stand_in.origin}",
+                         origin=stand_in.origin)  # fmt: skip
+        tape = Tape(log.where, writer.id, queries=plan.record == "queries")
+        Episode(plan, world, stand_in).play(writer, tape)
     except KeyboardInterrupt:
         interrupted = True
         if not writer.finished:  # while the world was being prepared
@@ -51,12 +88,14 @@ class Episode:
     Args:
         plan: what is played.
         world: builds it.
+        stand_in: asks in the attacker's place.
     """
 
-    def __init__(self, plan: EpisodePlan, world: World) -> None:
-        self._plan, self._world = plan, world
+    def __init__(self, plan: EpisodePlan, world: World, stand_in: StandIn | None = None) -> None:
+        self._plan, self._world, self._stand_in = plan, world, stand_in
         self._streams = Streams(plan.seed)
         self._fortress: Fortress = world.fortress(plan)
+        self._fortress.seat.recall(plan.lesson)
         self._referee = Referee(world.splits(plan).test, self._fortress.reference)
         self._game = ExtractionGame(
             world.threat(plan),
@@ -67,8 +106,12 @@ class Episode:
             traffic=world.traffic(plan, self._streams),
         )
 
-    def play(self, writer: EpisodeWriter) -> None:
+    def play(self, writer: EpisodeWriter, tape: Tape) -> None:
         """Play to the end and finish the episode's row.
+
+        Args:
+            writer: of the episode's rows.
+            tape: keeps queries in files.
 
         Raises:
             KeyboardInterrupt: after the episode was closed as cancelled.
@@ -83,11 +126,12 @@ class Episode:
             checkpoints=self._plan.checkpoints,
             title=self._plan.title,
             watcher=self._world.watcher,
+            tape=tape,
         )
         status: Ending = "success"
         error: str | None = None
         try:
-            self._attack(attacker, recorder)
+            self._attack(attacker, recorder, tape)
         except KeyboardInterrupt:
             status, error = "cancelled", "interrupted by the user"
             raise
@@ -100,6 +144,8 @@ class Episode:
             self._finish(attacker, recorder, writer, status=status, error=error)
 
     def _attacker(self) -> Attacker:
+        if self._stand_in is not None:
+            return self._stand_in.attacker
         threat = self._game.threat
         spec = self._plan.attacker
         attacker = catalog.attackers.create(spec.use, spec.params)
@@ -112,7 +158,7 @@ class Episode:
         )
         return attacker
 
-    def _attack(self, attacker: Attacker, recorder: Recorder) -> None:
+    def _attack(self, attacker: Attacker, recorder: Recorder, tape: Tape) -> None:
         kit = Kit(
             device=self._world.device,
             generator=self._streams.torch("attacker", self._world.device),
@@ -121,7 +167,7 @@ class Episode:
             on_report=lambda values: recorder.hear(dict(values)),
         )
         try:
-            attacker.attack(GameOracle(self._game), kit)
+            attacker.attack(tape.listening_to(GameOracle(self._game)), kit)
         except BudgetExhausted:
             return
 
@@ -141,11 +187,25 @@ class Episode:
             tally = recorder.close(score)
             outcome = self._outcome(score, tally)
             score_inferences(attacker.inferred, self._fortress.posts, writer)
-        except ArenaError as fault:  # a NaN clone, an answer off the simplex
+            self._hear_defender(writer)
+        except Exception as fault:  # a NaN clone, an answer off the simplex, a broken plug-in
             outcome = OutcomeRow(budget=self._plan.threat.budget, queries_used=self._game.used)
             if status == "success":
                 status, error = "error", _one_line(fault)
+        recorder.keep_files()
         writer.finish(status, outcome, error=error)
+
+    def _hear_defender(self, writer: EpisodeWriter) -> None:
+        """Write down what the defender noticed, and what its next episode should know."""
+        seat = self._fortress.seat
+        try:
+            for note in seat.notes():
+                data = dict(note.data)
+                writer.event(note.kind, note.message, answered=note.answered, data=data)
+            if lesson := dict(seat.lesson()):
+                writer.event(LESSON, "what the defender takes to its next episode", lesson=lesson)
+        except Exception as fault:  # a plug-in's; what was measured must not be lost to it
+            writer.event("error", _one_line(fault), traceback=traceback.format_exc())
 
     def _final_score(self, attacker: Attacker) -> CloneScore | None:
         if attacker.clone is None:
@@ -161,6 +221,7 @@ class Episode:
             self._fortress.seat,
             streams=self._streams,
             labels=self._plan.threat.labels,
+            answered=tally.attack.answered + tally.benign.answered,
         )
         full = self._fortress.reference.profile.macs[-1]
         return OutcomeRow(
@@ -207,11 +268,15 @@ def _one_line(fault: Exception) -> str:
     return text if isinstance(fault, ArenaError) else f"{type(fault).__name__}: {text}"
 
 
-def _episode_record(plan: EpisodePlan, run: RunRecord) -> EpisodeRecord:
+def _episode_record(
+    plan: EpisodePlan, run: RunRecord, stand_in: StandIn | None = None
+) -> EpisodeRecord:
     settings: Mapping[str, object] = plan.model_dump(mode="json")
     return EpisodeRecord(
         scenario_name=run.scenario_name,
-        plan_hash=plan.hash,
+        # a what-if is no play of its plan, so that the plan does not count as played
+        plan_hash=plan.hash if stand_in is None else stand_in.hash_for(plan),
+        kind="play" if stand_in is None else "what-if",
         plan=settings,
         seed=plan.seed,
         attacker=plan.attacker.name,

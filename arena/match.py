@@ -7,14 +7,19 @@ from typing import NamedTuple
 import torch
 
 from arena.episode import play_one
+from arena.lessons import taught, waves
 from arena.log.rows import EpisodeFilter, EpisodeRow, RunRecord
 from arena.log.store import Log
 from arena.provenance import device_name, git_state, versions
 from arena.scenario import EpisodePlan, Scenario
+from arena.tasks import Task
 from arena.watch import Watcher
-from arena.workers import Task, play_in_workers
+from arena.workers import play_in_workers
 from arena.world import World
 from envs.errors import ArenaError
+
+THREADS = "torch-threads"
+"""Under this name a run's versions tell how many threads computed: float sums depend on it."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +82,15 @@ def play(
             watcher.skip(plan.title, known.id)
     interrupted = False
     if tasks:
-        record = _run_record(scenario, command, place)
+        record = _run_record(scenario, command, place, threads=1 if workers > 1 else None)
         run = log.begin_run(record)
         table = _Table(log, run, record, place, watcher)
         play_all = _play_here if workers == 1 else _play_apart
-        played, interrupted = play_all(tasks, table, min(workers, len(tasks)))
-        rows |= played
+        for wave in waves(tasks):
+            ready = taught(wave, log, watcher)
+            if ready and not interrupted:
+                played, interrupted = play_all(ready, table, min(workers, len(ready)))
+                rows |= played
     episodes = [rows[index] for index in sorted(rows)]
     return MatchResult(episodes, len(plans) - len(tasks), interrupted)
 
@@ -172,13 +180,15 @@ def _tell_of_earlier_attempt(log: Log, plan: EpisodePlan, watcher: Watcher) -> N
         )
 
 
-def _run_record(scenario: Scenario, command: str, device: torch.device) -> RunRecord:
+def _run_record(
+    scenario: Scenario, command: str, device: torch.device, *, threads: int | None
+) -> RunRecord:
     commit, dirty = git_state()
     return RunRecord(
         command=command,
         scenario_name=scenario.name,
         scenario_text=scenario.text,
-        versions=versions(),
+        versions=versions() | {THREADS: str(threads or torch.get_num_threads())},
         git_commit=commit,
         git_dirty=dirty,
         device=device_name(device),

@@ -7,8 +7,9 @@ from torch import nn
 
 from arena.log.rows import CheckpointRow, RoundRow
 from arena.referee import CloneScore, Referee
+from arena.tape import Tape
 from arena.watch import Progress, Watcher
-from envs.errors import PlayerError
+from envs.errors import LogError, PlayerError
 from envs.game import ExtractionGame
 from envs.tally import SideTally, Tally
 
@@ -37,6 +38,7 @@ class Recorder:
         checkpoints: measurements along the budget.
         title: of the episode, for the watcher.
         watcher: is told where the episode stands.
+        tape: keeps queries in files; sampled at every checkpoint.
     """
 
     def __init__(
@@ -49,8 +51,10 @@ class Recorder:
         checkpoints: int,
         title: str,
         watcher: Watcher,
+        tape: Tape,
     ) -> None:
         self._game, self._attacker, self._referee = game, attacker, referee
+        self._tape = tape
         self._writer, self._watcher, self._checkpoints = writer, watcher, checkpoints
         self._title = title
         self._began = time.monotonic()
@@ -122,7 +126,19 @@ class Recorder:
                 metrics={name: float(value) for name, value in self._reported.items()},
             )
         )
+        self._tape.sample(self._game.used)
+        for row in self._tape.finished():
+            self._writer.artifact(row)
         self._writer.flush()
+
+    def keep_files(self) -> None:
+        """Finish the files of queries, and add their rows; what fails is an event."""
+        try:
+            self._tape.close()
+        except LogError as error:
+            self._writer.event("files-incomplete", str(error), queries_used=self._game.used)
+        for row in self._tape.finished():
+            self._writer.artifact(row)
 
     def _try_score(self, clone: nn.Module | None) -> CloneScore | None:
         """Score the clone as it stands; a broken one is noted and the episode goes on."""

@@ -11,7 +11,7 @@ from envs.clocks import Untimed
 from envs.data.images import ImageSet
 from envs.defences.base import Post
 from envs.errors import PlayerError
-from envs.game import Seat, View
+from envs.game import Seat, Served, View
 from envs.seeding import Streams
 from envs.training.loop import predict
 from envs.types import Labels
@@ -92,12 +92,21 @@ class Referee:
         *,
         streams: Streams,
         labels: Labels,
+        answered: int = 0,
         batch: int = 256,
     ) -> ServiceScore:
         """Ask the whole test set along the defended way, as one more honest client.
 
         The defender is copied first, and clock and random stream are the referee's own, so that
-        the episode does not notice.
+        the episode does not notice. The copy goes on from where the episode stands.
+
+        Args:
+            posts: the defences.
+            defender: who decides.
+            streams: of the episode.
+            labels: what is served.
+            answered: images the defender has answered so far.
+            batch: images a request.
         """
         seat = copy.deepcopy(defender)
         generator = streams.torch("referee", self._posteriors.device)
@@ -105,7 +114,8 @@ class Referee:
         exits: list[Tensor] = []
         for start in range(0, len(self._test), batch):
             images = self._test.images(slice(start, start + batch))
-            decision = seat.act(View(images, REFEREE_CLIENT, start, 0))
+            view = View(images, REFEREE_CLIENT, answered + start, start // batch)
+            decision = seat.act(view)
             post = posts[decision.post]
             with torch.no_grad():
                 answer = post.defence.answer(
@@ -116,6 +126,7 @@ class Referee:
                     strength=decision.strength,
                     labels=labels,
                 )
+            seat.learn(Served(view, decision, answer.posteriors, answer.exits))
             served.append(answer.posteriors)
             exits.append(answer.exits)
         return self._summarise(torch.cat(served), torch.cat(exits), posts)

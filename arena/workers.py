@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from arena.log.rows import RunRecord
-from arena.scenario import EpisodePlan
+from arena.tasks import Task
 from arena.watch import Progress, Watcher
 from envs.errors import ArenaError
 
@@ -19,14 +19,6 @@ if TYPE_CHECKING:
     from arena.world import World
 
 POLL_SECONDS = 0.1
-
-
-class Task(NamedTuple):
-    """One episode to be played by whichever worker is free."""
-
-    number: int
-    total: int
-    plan: EpisodePlan
 
 
 class Played(NamedTuple):

@@ -1,6 +1,7 @@
 """The architecture probe: count the exits by the clock, and name the network behind them."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,8 +11,7 @@ from torch import Tensor
 from agents.base import ArchitectureGuess, Attacker, Kit
 from agents.timing import jitter, ladder
 from agents.timing.catalogue import candidates
-from agents.timing.kmeans import Floats
-from agents.timing.mixture import count_exits
+from agents.timing.mixture import ExitCount, count_exits
 from agents.timing.probes import ProbeImages
 from agents.timing.stopwatch import Sample, Stopwatch
 from agents.timing.verdict import Evidence, guess, ladder_of, read_answers
@@ -24,7 +24,7 @@ from envs.types import ThreatModel
 
 _CALIBRATION = 30  # repeats of the reference
 _LEAST_BUDGET = 60  # a tenth of it is the least calibration
-_FIRST = 160  # images of the first look, by which repeats are chosen
+_FIRST = 120  # images that are looked at repeatedly; a dozen per exit suffice
 
 
 class ExitTiming(Attacker):
@@ -97,8 +97,7 @@ class ExitTiming(Attacker):
         evidence = self._judge(oracle.threat, watch, samples[0])
         kit.report(exits=evidence.count.exits, repeats=samples[0].repeats)
         self.inferred = guess(evidence, least=self._least, absolute=self._hardware is not None)
-        labels = [evidence.count.assign(_times(watch, sample))[0] for sample in samples]
-        exits = torch.from_numpy(np.concatenate(labels)).to(kit.device)
+        exits = _exits(watch, samples, evidence.count).to(kit.device)
         images = torch.cat([sample.images for sample in samples])
         targets = torch.cat([sample.targets for sample in samples])
         _share(kit, evidence, watch.calibration)
@@ -111,9 +110,10 @@ class ExitTiming(Attacker):
     def _probe(self, watch: Stopwatch, probes: ProbeImages) -> list[Sample]:
         """Spend the budget.
 
-        Half of it, at most, goes to a first look at few images, in repeats, and a quarter of the
-        rest to new images. If so many show what the few did not, two exits close together or
-        peaks that are skewed, the first are repeated more; else all the rest is new images.
+        Half of it, at most, goes to a first look at few images, in repeats, and half of the rest
+        to new images. If so many show what the few did not, two exits close together or peaks
+        that are skewed, a few of each exit are repeated more. What is left buys new images, which
+        tell the clone something and no more of the exits.
 
         Returns:
             Samples of different images, the first of them the one to judge by.
@@ -121,14 +121,10 @@ class ExitTiming(Attacker):
         watch.calibrate(min(_CALIBRATION, watch.remaining // 10))
         first = min(_FIRST, self._most, watch.affordable(watch.remaining // 2))
         look = _repeat(watch, watch.time(probes.draw(first)), budget=watch.remaining // 2)
-        sample = self._extend(watch, look, probes, budget=watch.remaining // 4)
-        count = count_exits(_times(watch, sample))
-        if not count.identified and not watch.calibration.fresh_exits:
-            closer = _repeat(watch, look, budget=watch.remaining, finest=count.finest)
-            if _settled(watch, closer, finest=count.finest):
-                others = sample.after(first)
-                return [closer, self._extend(watch, others, probes, budget=watch.remaining)]
-        return [self._extend(watch, sample, probes, budget=watch.remaining)]
+        many = self._extend(watch, look, probes, budget=watch.remaining // 2)
+        samples = _looked_closer(watch, many)
+        more = min(watch.affordable(watch.remaining), self._most - len(many))
+        return samples if more < 1 else [*samples, watch.time(probes.draw(more))]
 
     def _extend(
         self, watch: Stopwatch, sample: Sample, probes: ProbeImages, *, budget: int
@@ -140,7 +136,7 @@ class ExitTiming(Attacker):
         return sample.and_images(watch.time(probes.draw(more), sample.repeats))
 
     def _judge(self, threat: ThreatModel, watch: Stopwatch, sample: Sample) -> Evidence:
-        times = _times(watch, sample)
+        times = watch.summary(sample)
         count = count_exits(times)
         soft = threat.labels == "soft"
         thresholds, widths = read_answers(count, times, sample.targets) if soft else (None, ())
@@ -162,9 +158,15 @@ class ExitTiming(Attacker):
         self.clone.eval()
 
 
-def _times(watch: Stopwatch, sample: Sample) -> Floats:
-    """Return the (n,) log-times of the images, free of drift and jitter as far as that goes."""
-    return jitter.summarise(watch.corrected(sample), watch.calibration.statistic)
+def _exits(watch: Stopwatch, samples: Sequence[Sample], count: ExitCount) -> Tensor:
+    """Assign every image to an exit.
+
+    Only the first sample's times are those that were counted; the others, with fewer repeats and
+    so more jitter, fall between boundaries instead of onto peaks.
+    """
+    first, _ = count.assign(watch.summary(samples[0]))
+    others = [np.searchsorted(count.boundaries(), watch.summary(rest)) for rest in samples[1:]]
+    return torch.from_numpy(np.concatenate([first, *others]))
 
 
 def _repeat(watch: Stopwatch, sample: Sample, *, budget: int, finest: float = math.inf) -> Sample:
@@ -182,8 +184,27 @@ def _settled(watch: Stopwatch, sample: Sample, *, finest: float) -> bool:
     """Tell whether repeats would bring nothing, or would mix up exits drawn afresh."""
     if watch.calibration.fresh_exits:
         return True
-    count = count_exits(_times(watch, sample))
+    count = count_exits(watch.summary(sample))
     return count.identified and count.resolved(finest)
+
+
+def _looked_closer(watch: Stopwatch, many: Sample) -> list[Sample]:
+    """Repeat a few images of each exit where the two criteria disagree about many.
+
+    Returns:
+        The few and the rest if that settled the matter, else all in one.
+    """
+    times = watch.summary(many)
+    count = count_exits(times)
+    if count.identified or watch.calibration.fresh_exits:
+        return [many]
+    labels, _ = count.assign(times)
+    each = -(-_FIRST // len(set(labels.tolist())))
+    few = np.concatenate([np.flatnonzero(labels == e)[:each] for e in set(labels.tolist())])
+    closer = _repeat(watch, many.pick(few), budget=watch.remaining, finest=count.finest)
+    if not _settled(watch, closer, finest=count.finest):
+        return [many]
+    return [closer, many.pick(np.setdiff1d(np.arange(len(many)), few))]
 
 
 def _share(kit: Kit, evidence: Evidence, calibration: jitter.Calibration) -> None:

@@ -10,7 +10,7 @@ Notes:
     falls back to one image per request where neighbours delay each other.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from agents.timing import jitter
 from agents.timing.jitter import Calibration
-from agents.timing.kmeans import Floats
+from agents.timing.kmeans import Floats, Ints
 from envs.oracle import Oracle
 
 _REQUEST = 512
@@ -70,10 +70,11 @@ class Sample:
             np.concatenate([self.positions, other.positions]),
         )
 
-    def after(self, count: int) -> "Sample":
-        """Leave the first images out."""
+    def pick(self, index: Ints) -> "Sample":
+        """Return some of the images, with all their repeats."""
+        where = torch.from_numpy(index).to(self.images.device)
         return Sample(
-            self.images[count:], self.targets[count:], self.logs[count:], self.positions[count:]
+            self.images[where], self.targets[where], self.logs[index], self.positions[index]
         )
 
 
@@ -120,6 +121,9 @@ class Stopwatch:
         )
         if self.calibration.batched:
             self._request = 1
+            return  # times of a full request say nothing of those to come
+        times = np.concatenate([*(times for _, times in alone), together])
+        self._references += enumerate(times.tolist())
 
     def cost(self, images: int) -> int:
         """Return the queries that timing so many images once takes."""
@@ -139,14 +143,22 @@ class Stopwatch:
             sample = sample.and_repeats(self._time_once(images))
         return sample
 
-    def corrected(self, sample: Sample) -> Floats:
-        """Return the (n, repeats) log-times without the drift that the references show."""
+    def summary(self, sample: Sample) -> Floats:
+        """Return (n,) log-times of the images, free of drift and jitter as far as that goes.
+
+        What all references so far show of drift and jitter decides how.
+        """
         if not self._references or self.calibration.fresh_exits:
-            return sample.logs
+            return jitter.summarise(sample.logs, "mean")
         positions, logs = np.asarray(self._references).T
         window = jitter.best_window(logs, positions)
-        drift = jitter.drift_at(sample.positions.ravel(), logs, positions, window=window)
-        return np.asarray(sample.logs - drift.reshape(sample.logs.shape))
+
+        def drift(at: Floats) -> Floats:
+            return jitter.drift_at(at, logs, positions, window=window)
+
+        kind = replace(self.calibration, skew=jitter.skewness(logs - drift(positions)))
+        times = sample.logs - drift(sample.positions.ravel()).reshape(sample.logs.shape)
+        return jitter.summarise(times, kind.statistic)
 
     def _time_once(self, images: Tensor) -> Sample:
         order = self._order(len(images))

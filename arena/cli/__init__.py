@@ -8,7 +8,21 @@ from typing import Annotated
 
 import typer
 
-from arena.cli import agents, check, doctor, episodes, new, run, scenarios, train
+from arena.cli import (
+    agents,
+    check,
+    compare,
+    doctor,
+    episodes,
+    export,
+    log,
+    new,
+    replay,
+    report,
+    run,
+    scenarios,
+    train,
+)
 from arena.cli.shell import ArenaGroup, out
 
 app = typer.Typer(
@@ -23,6 +37,11 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.add_typer(scenarios.app, name="scenarios")
 app.add_typer(episodes.app, name="episodes")
+app.add_typer(log.app, name="log")
+app.command("replay")(replay.replay)
+app.command("compare")(compare.compare)
+app.command("report")(report.report)
+app.command("export")(export.export)
 app.command("agents")(agents.agents)
 app.command("train")(train.train)
 app.command("check")(check.check)

@@ -10,7 +10,7 @@ from arena.log.engine import transaction
 from arena.log.faults import ANOTHER
 from envs.errors import LogError
 
-HEAD = "0001"
+HEAD = "0002"
 # Of our own name, so that a log may share a database with other tools that use Alembic.
 VERSION_TABLE = "log_version"
 # Any number will do, as long as all versions of this program take the same one.

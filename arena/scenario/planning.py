@@ -1,6 +1,7 @@
 """The plan of one episode: everything that bears on its result, and the hash that names it."""
 
 import hashlib
+import itertools
 import json
 from functools import cached_property
 from typing import Any
@@ -81,6 +82,10 @@ class EpisodePlan(_Part):
     defender: DefenderPlan
     checkpoints: int
     record: str = "digests"
+    after: str = ""
+    """Hash of the episode this one's defender learnt from; "" where it learns from none."""
+    lesson: Params = {}
+    """What it learnt there, once that is played. The hash leaves it out: `after` decides it."""
 
     @property
     def title(self) -> str:
@@ -97,6 +102,9 @@ class EpisodePlan(_Part):
         """16 hexadecimal digits that change if, and only if, the result may change."""
         plan = _canonical(self.model_dump(mode="json"))
         plan["victim"]["seed"] = self.victim_seed
+        del plan["lesson"]
+        if not self.after:
+            del plan["after"]
         text = json.dumps(plan, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -123,24 +131,38 @@ def plans_of(scenario: ScenarioFile) -> list[EpisodePlan]:
     """Resolve the episodes of a scenario: attackers x defenders x seeds, the seeds innermost."""
     attackers = [_attacker(spec) for spec in scenario.attackers]
     defenders = [_defender(spec) for spec in scenario.defenders]
-    return [
-        EpisodePlan(
-            seed=seed,
-            data=scenario.data,
-            victim=scenario.victim,
-            clone=scenario.clone,
-            threat=scenario.threat,
-            latency=scenario.latency,
-            traffic=scenario.traffic,
-            attacker=attacker,
-            defender=defender,
-            checkpoints=scenario.checkpoints,
-            record=scenario.record,
-        )
-        for attacker in attackers
-        for defender in defenders
-        for seed in scenario.seeds
-    ]
+    plans: list[EpisodePlan] = []
+    for attacker, defender in itertools.product(attackers, defenders):
+        series = [_plan(scenario, attacker, defender, seed=seed) for seed in scenario.seeds]
+        plans += _chained(series) if catalog.learns_between_episodes(defender) else series
+    return plans
+
+
+def _chained(series: list[EpisodePlan]) -> list[EpisodePlan]:
+    """Let each episode follow the one before: the seeds in their order are one life."""
+    chain: list[EpisodePlan] = []
+    for plan in series:
+        after = chain[-1].hash if chain else ""
+        chain.append(plan.model_copy(update={"after": after}))
+    return chain
+
+
+def _plan(
+    scenario: ScenarioFile, attacker: AttackerPlan, defender: DefenderPlan, *, seed: int
+) -> EpisodePlan:
+    return EpisodePlan(
+        seed=seed,
+        data=scenario.data,
+        victim=scenario.victim,
+        clone=scenario.clone,
+        threat=scenario.threat,
+        latency=scenario.latency,
+        traffic=scenario.traffic,
+        attacker=attacker,
+        defender=defender,
+        checkpoints=scenario.checkpoints,
+        record=scenario.record,
+    )
 
 
 def _attacker(spec: AttackerSpec) -> AttackerPlan:

@@ -23,8 +23,11 @@ _PLACE = re.compile(r"\(at line (\d+), column (\d+)\)")
 
 
 def shipped() -> dict[str, Path]:
-    """Return the scenarios that come with the arena, by name."""
-    return {path.stem: path for path in sorted(_SHIPPED.glob("*.toml"))}
+    """Return the scenarios that come with the arena, by name ("quickstart", "attackers/dfme")."""
+    return {
+        path.relative_to(_SHIPPED).with_suffix("").as_posix(): path
+        for path in sorted(_SHIPPED.rglob("*.toml"))
+    }
 
 
 def load(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Scenario:
@@ -65,10 +68,10 @@ def find(path_or_name: str | Path, *, beside: Path | None = None) -> Path:
         return path
     if text in shipped():
         return shipped()[text]
-    if path.suffix == ".toml" or "/" in text or path.is_dir():
+    if path.suffix == ".toml" or path.is_dir():
         what = "a folder" if path.is_dir() else "no such file"
         raise ScenarioError(
-            f"{text}: {what}; expected a TOML file or one of {', '.join(shipped())}"
+            f"{text}: {what}; expected a TOML file or a name that 'arena scenarios list' shows"
         )
     raise UnknownName("scenario", text, shipped())
 

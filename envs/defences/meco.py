@@ -6,55 +6,30 @@ Source:
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from envs.data.images import ImageSet
 from envs.defences.base import Defence, HardenKit
 from envs.defences.chance import Chance
 from envs.defences.random_filter import RandomFilter
+from envs.defences.robust_training import RobustTraining, train_robustly
 from envs.defences.surrogate import like_victim, remembered
 from envs.errors import ScenarioError
 from envs.exits import Seeding
 from envs.nets.multi_exit import MultiExit
 from envs.nets.staged import Staged
-from envs.training.loop import fit
-from envs.training.recipes import Recipe, recipe, recipe_for
+from envs.training.recipes import recipe, recipe_for
 from envs.victim import Victim
 
-LogitsOf = Callable[[Tensor], Tensor]
 Retrain = Literal["scratch", "fine-tune", "off"]
 
-_SCALES = tuple(round(0.02 * step, 2) for step in range(25, 0, -1))  # 0.5 down to 0.02
-_CALIBRATION_BATCH = 512
+_SCALES = tuple(round(0.02 * step, 2) for step in range(1, 26))  # 0.02 to 0.5
+_CALIBRATION_BATCH, _CALIBRATION_ANSWERS = 512, 5000
 _FINE_TUNING = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class RobustTraining:
-    """What one step of MeCo's training weighs.
-
-    Args:
-        scale: of the filter.
-        low: least amplitude of the filter, drawn once a batch.
-        high: greatest.
-        steps: gradient steps that move the images before they are filtered; 0 leaves them.
-        step_size: of such a step. At the published 1e-4 pixels move by about 1e-8.
-        penalty: gamma, on the squared distance they moved.
-        consistency: weight of the mean absolute change of the logits by the filter.
-    """
-
-    scale: float = 0.5
-    low: float = 0.3
-    high: float = 0.6
-    steps: int = 1
-    step_size: float = 1e-4
-    penalty: float = 0.2
-    consistency: float = 1e-3
 
 
 class MeCo(Defence):
@@ -67,7 +42,8 @@ class MeCo(Defence):
     Args:
         scale: of the filter; published 0.27 for CIFAR-10 and 0.2 for CIFAR-100. If not given, the
             largest of 0.02 to 0.5 that costs at most `utility_loss` on the validation images.
-        utility_loss: accuracy it may cost, as a share.
+        utility_loss: accuracy that scale may cost, as a share, against the better of the victim
+            as it was and as it was retrained.
         spread: Gaussian noise on the filter's weights when serving, relative to their deviation;
             published 1.5 squared for CIFAR-10 and 0.5 squared for CIFAR-100.
         retrain: "scratch" trains a new network, as published; "fine-tune" goes on from the
@@ -167,144 +143,47 @@ class MeCo(Defence):
         return Victim(MultiExit(trained, ()), execution=victim.execution, chunk=victim.chunk)
 
     def _calibrated(self, victim: Victim, hardened: Victim, kit: HardenKit) -> float:
-        """Find the largest scale that costs little enough on the validation images."""
+        """Find the largest scale that costs little enough on the validation images, by bisection.
+
+        Filters are drawn often enough for thousands of answers: the luck of a single draw on a
+        few hundred images chose scales that cost four points.
+        """
         images = kit.data.validation.to(victim.device)
-        wanted = _accuracy(victim, images.images(), images.labels) - self.utility_loss
-        for scale in _SCALES:
-            self._scale = scale
-            generator = kit.streams.torch("meco/calibration", victim.device)
-            seen = self.perturb_images(images.images(), strength=1.0, generator=generator)
-            if _accuracy(hardened, seen, images.labels) >= wanted:
-                kit.report(f"meco: scale {scale}")
-                return scale
+        unfiltered = max(_accuracy(one, images, images.images()) for one in (victim, hardened))
+        kept = 0  # scales that cost little enough
+        low, high = 0, len(_SCALES)
+        while low < high:
+            middle = (low + high) // 2
+            accuracy = self._filtered_accuracy(hardened, images, _SCALES[middle], kit)
+            if accuracy >= unfiltered - self.utility_loss:
+                kept = low = middle + 1
+            else:
+                high = middle
+        scale = _SCALES[max(kept - 1, 0)]
         kit.report(
-            f"meco: even the least scale, {_SCALES[-1]}, costs more than {self.utility_loss:.1%} "
-            f"of accuracy; it is served nevertheless"
+            f"meco: scale {scale}"
+            if kept
+            else f"meco: even the least scale, {scale}, costs more than {self.utility_loss:.1%} of "
+            f"accuracy; it is served nevertheless"
         )
-        return _SCALES[-1]
+        return scale
+
+    def _filtered_accuracy(
+        self, hardened: Victim, images: ImageSet, scale: float, kit: HardenKit
+    ) -> float:
+        """Measure accuracy under so many filters that some thousand answers count."""
+        self._scale = scale
+        generator = kit.streams.torch("meco/calibration", hardened.device)
+        draws = math.ceil(_CALIBRATION_ANSWERS / len(images))
+        total = 0.0
+        for _ in range(draws):
+            seen = self.perturb_images(images.images(), strength=1.0, generator=generator)
+            total += _accuracy(hardened, images, seen)
+        return total / draws
 
 
-def train_robustly(
-    network: Staged, victim: Victim, kit: HardenKit, plan: Recipe, *, robust: RobustTraining
-) -> None:
-    """Train a network to answer filtered images as it answers clean ones, in place."""
-    images = kit.data.train.to(victim.device)
-    loss = RobustLoss(
-        robust,
-        RandomFilter(victim.image_shape),
-        network.plan.mean,
-        std=network.plan.std,
-        generator=kit.streams.torch("meco/filters", victim.device),
-    )
-    generator = kit.streams.torch("meco/training", victim.device)
-    fit(network, images.pixels, images.labels, plan, generator=generator, loss=loss)
-
-
-class RobustLoss:
-    """Cross-entropy on images and on moved and filtered ones, and agreement under the filter.
-
-    Args:
-        robust: the weights of the terms.
-        random_filter: the family of filters.
-        mean: of the data by channel.
-        std: of the data by channel.
-        generator: draws filters and amplitudes, on the images' device.
-    """
-
-    def __init__(
-        self,
-        robust: RobustTraining,
-        random_filter: RandomFilter,
-        mean: tuple[float, ...],
-        *,
-        std: tuple[float, ...],
-        generator: torch.Generator,
-    ) -> None:
-        self._robust, self._filter, self._generator = robust, random_filter, generator
-        self._mean, self._std = (
-            torch.tensor(values, device=generator.device).view(-1, 1, 1) for values in (mean, std)
-        )
-
-    def __call__(self, network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of a batch of (n, c, h, w) images in [0, 1]."""
-        robust = self._robust
-        pixels = (images - self._mean) / self._std
-
-        def logits_of(normalised: Tensor) -> Tensor:
-            logits: Tensor = network(normalised * self._std + self._mean)
-            return logits
-
-        moved = pixels
-        for _ in range(robust.steps if robust.step_size > 0 else 0):
-            moved = svgd_step(logits_of, moved, pixels, labels=labels, robust=robust)
-        filtered = moved + robust.scale * self._filter(
-            moved, self._uniforms(len(images), self._filter.draws), self._amplitude()
-        )
-        noisy = logits_of(filtered)
-        change = (noisy - logits_of(moved)).abs().mean()
-        clean = F.cross_entropy(network(images), labels)
-        return clean + F.cross_entropy(noisy, labels) + robust.consistency * change
-
-    def _uniforms(self, *size: int) -> Tensor:
-        return torch.rand(size, generator=self._generator, device=self._generator.device)
-
-    def _amplitude(self) -> Tensor:
-        span = self._robust.high - self._robust.low
-        return self._robust.low + span * self._uniforms(1)
-
-
-def svgd_step(
-    logits_of: LogitsOf, moved: Tensor, start: Tensor, *, labels: Tensor, robust: RobustTraining
-) -> Tensor:
-    """Move images together towards a higher loss, by Stein variational gradient ascent.
-
-    The log-density is the cross-entropy minus penalty times the mean squared distance from the
-    start. With a kernel k over images, image i moves by
-    step_size / n * sum_j (k(z_j, z_i) grad_j + d/dz_j k(z_j, z_i)).
-
-    Args:
-        logits_of: the network.
-        moved: (n, c, h, w), z.
-        start: (n, c, h, w).
-        labels: (n,) int64.
-        robust: step size and penalty.
-
-    Returns:
-        (n, c, h, w), without gradient.
-
-    Source:
-        Liu and Wang 2016, arXiv:1608.04471, equation 8; its use here: MeCo's released code.
-    """
-    points = moved.detach().requires_grad_()
-    with torch.enable_grad():
-        distance = (points - start).square().flatten(1).mean(1).sum()
-        density = F.cross_entropy(logits_of(points), labels, reduction="sum")
-        (ascent,) = torch.autograd.grad(density - robust.penalty * distance, points)
-    rows = points.detach().flatten(1)
-    kernel, repulsion = rbf(rows)
-    step = (kernel @ ascent.flatten(1) + repulsion) / len(rows)
-    return (rows + robust.step_size * step).view_as(moved)
-
-
-def rbf(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute an RBF kernel and the force with which it drives points apart.
-
-    k(x, y) = exp(-|x - y|^2 / h), h = 0.05 median(|x - y|^2) / log(n + 1).
-
-    Args:
-        rows: (n, d).
-
-    Returns:
-        (n, n) kernel, and (n, d): for each i, sum_j d/dx_j k(x_j, x_i).
-    """
-    squares = torch.cdist(rows, rows).square()
-    width = (0.05 * squares.median() / math.log(len(rows) + 1)).clamp_min(1e-12)
-    kernel = (-squares / width).exp()
-    # d/dx_j k = -2 (x_j - x_i) k / h
-    repulsion = 2 * (rows * kernel.sum(1, keepdim=True) - kernel @ rows) / width
-    return kernel, repulsion
-
-
-def _accuracy(victim: Victim, images: Tensor, labels: Tensor) -> float:
-    parts = [victim.posteriors(part).argmax(1) for part in images.split(_CALIBRATION_BATCH)]
-    return (torch.cat(parts) == labels).double().mean().item()
+def _accuracy(victim: Victim, images: ImageSet, seen: Tensor) -> float:
+    """Measure accuracy on images of a set in the form in which the victim sees them."""
+    with torch.no_grad():
+        parts = [victim.posteriors(part).argmax(1) for part in seen.split(_CALIBRATION_BATCH)]
+    return (torch.cat(parts) == images.labels).double().mean().item()

@@ -41,7 +41,8 @@ def test_a_stack_is_built_from_names_and_tables():
     stack = catalog.create("defence", "stack", {"layers": layers})
     assert [type(layer).__name__ for layer in stack.layers] == ["Defence", "DNF"]
     params, _ = catalog.defences.resolve("stack", {"layers": layers})
-    assert params["layers"][1] == {"use": "dnf", "params": {"variant": "plain"}}
+    inner = params["layers"][1]
+    assert (inner["use"], inner["params"]["variant"], inner["code"]) == ("dnf", "plain", "")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_a_stack_is_built_from_names_and_tables():
 def test_a_fault_in_a_stack_is_named(layers, line):
     with pytest.raises(ScenarioError) as refusal:
         catalog.defences.check("stack", {"layers": layers}, ("stack", "params"))
-    assert str(refusal.value).startswith("stack.params: ")
+    assert str(refusal.value).startswith("stack.params")
     assert line in str(refusal.value)
 
 

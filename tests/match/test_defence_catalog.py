@@ -4,11 +4,16 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from arena import catalog
 from arena.conformance.defences import check_defence
-from arena.scenario.reading import load
+from arena.scenario import Scenario, load
+from arena.watch import Watcher
+from arena.world import World
+from envs.clocks import VirtualClock
 from envs.errors import ScenarioError
+from envs.latency import make_model
 
 SCENARIOS = sorted((Path(__file__).parents[2] / "scenarios" / "defences").glob("*.toml"))
 BRIEF = {"surrogate_epochs": 1, "schedule_epochs": 2}
@@ -73,3 +78,32 @@ def test_a_fault_inside_a_stack_is_told_with_its_place():
         )
     with pytest.raises(ScenarioError, match="at least one layer"):
         catalog.create("defence", "stack", {"layers": []})
+
+
+def test_constant_time_waits_for_the_server_of_the_scenario():
+    """Not for the default one: against a slower server a shorter deadline hides nothing."""
+    scenario = Scenario.parse(
+        {
+            "version": 1,
+            "name": "deadline",
+            "data": "digits",
+            "seeds": [0],
+            "victim": {"use": "mlp-small", "recipe": {"epochs": 1}},
+            "clone": "mlp-small",
+            "threat": {"budget": 10, "latency": "virtual"},
+            "latency": {"server": "cpu", "noise": 0.1},
+            "attackers": [{"use": "noise"}],
+            "defenders": [{"defence": "timing"}],
+        }
+    )
+    world = World(torch.device("cpu"), Watcher())
+    (post,) = world.fortress(scenario.plans()[0]).posts
+    model = make_model("cpu", noise=0.1)
+    answer = post.defence.answer(
+        post.victim,
+        torch.rand(50, 1, 8, 8),
+        clock=VirtualClock(model, 0),
+        generator=torch.Generator(),
+    )
+    deadline = model.expected(post.victim.profile, deviations=4)[-1]
+    assert (answer.latency == deadline).all()

@@ -44,6 +44,8 @@ CHECKPOINT = CheckpointRow(index=1, queries_used=4, wall_seconds=0.5, clone_accu
 @pytest.fixture(autouse=True)
 def _empty():
     with Log.open(URL) as log, log.engine.begin() as connection:
+        for view in ("exits", "curve", "scoreboard", "newest"):
+            connection.execute(text(f"DROP VIEW IF EXISTS {view}"))
         Base.metadata.drop_all(connection)
         connection.execute(text(f"DROP TABLE {schema.VERSION_TABLE}"))
 

@@ -1,6 +1,7 @@
 """Scenario files: what is refused and in which words, inheritance, overrides."""
 
 import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -111,7 +112,7 @@ def test_a_file_cut_short_is_refused_with_its_last_line(tmp_path):
 
 
 def test_a_missing_file_and_a_missing_name_say_what_there_is(tmp_path):
-    with pytest.raises(ScenarioError, match=r"nowhere\.toml: no such file; .*quickstart"):
+    with pytest.raises(ScenarioError, match=r"nowhere\.toml: no such file; .*arena scenarios list"):
         load(tmp_path / "nowhere.toml")
     with pytest.raises(UnknownName, match="did you mean 'quickstart'"):
         load("quikstart")
@@ -286,7 +287,7 @@ def test_the_shipped_scenarios_are_found_and_ask_a_question():
     assert {"quickstart", "dfme_cifar10"} <= set(shipped())
     for name in shipped():
         scenario = load(name)
-        assert scenario.name == name
+        assert scenario.name == Path(name).name
         assert scenario.description.endswith("?")
 
 

@@ -87,11 +87,11 @@ def test_the_generator_drives_the_clones_apart_and_asks_nothing(fake_oracle, kit
 @pytest.mark.parametrize("attack", [DisGUIDE, DualStudents])
 @pytest.mark.parametrize("labels", ["soft", "hard"])
 def test_both_learn_from_soft_and_from_hard_labels(game, kit, agrees, attack, labels):
-    match, oracle = game(4_000, labels)
+    match, oracle = game(2_000, labels)
     attacker = attack(batch=32, clone_rate=0.1)
     granted(attacker, labels=labels, latency_visible=False, pool=False)
     attacker.attack(oracle, kit())
-    assert agrees(match, attacker.clone) > 0.5
+    assert agrees(match, attacker.clone) > 0.45
     assert not attacker.clone.training
 
 

@@ -31,6 +31,12 @@ def test_the_diversity_loss_is_minus_log_k_when_even_and_0_for_one_class():
     assert float(one) == pytest.approx(0, abs=1e-6)
 
 
+def test_the_diversity_loss_has_a_slope_where_a_class_never_occurs():
+    logits = torch.tensor([[0.0, 1.0, -300.0]], requires_grad=True)
+    diversity(logits).backward()
+    assert torch.isfinite(logits.grad).all()
+
+
 def test_the_published_phases_cost_what_is_published():
     phases = Phases.of((3, 32, 32))
     assert phases.pool * phases.alternating_epochs == 7_500_000

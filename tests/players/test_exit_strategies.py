@@ -14,13 +14,13 @@ from envs.seeding import Streams
 from envs.types import Response
 
 SECONDS = torch.tensor([1e-3, 2.5e-3, 5e-3], dtype=torch.float64)
-THRESHOLDS = (0.7, 0.6)
+THRESHOLDS = (0.6, 0.7)
 
 
 def exits_of(images):
     """The exit of an image, by its brightness: what a network that averages can learn."""
     brightness = images.flatten(1).mean(1)
-    return (brightness > 0.48).long() + (brightness > 0.52).long()
+    return (brightness > 0.50).long() + (brightness > 0.52).long()
 
 
 def answers_of(images):
@@ -58,7 +58,8 @@ def test_exits_and_thresholds_are_stolen_by_the_clock(timed, kit):
     attacker = StrategyThief(batch=50, look=3_000)
     attacker.attack(timed(9_000), kit)
     assert attacker.inferred.exits_visited == 3
-    assert attacker.inferred.thresholds == pytest.approx(THRESHOLDS, abs=0.006)
+    # a hundredth of strays lifts a threshold by up to 0.004, and 1,000 answers err by 0.0013
+    assert attacker.inferred.thresholds == pytest.approx(THRESHOLDS, abs=0.008)
     assert kit.intel["thresholds"] == attacker.inferred.thresholds
     assert 2.5e-3 < kit.intel["deepest_latency"] < 5e-3
     assert isinstance(attacker.clone, Gated)
@@ -99,6 +100,7 @@ def test_a_gated_clone_answers_with_the_exit_its_gates_choose():
         mean=[0.5],
         std=[0.3],
     )
+    assert Gated(body, 9, generator=Streams(1).torch("gates")).num_exits == 3
     gated = Gated(body, 3, generator=Streams(1).torch("gates")).eval()
     images = torch.rand(6, 1, 8, 8, generator=Streams(2).torch("images"))
     with torch.no_grad():

@@ -20,8 +20,8 @@ def wandering(n, rng, *, deviation=0.3, memory=0.95):
 
 def test_symmetric_noise_is_averaged_and_one_sided_jitter_floored():
     rng = np.random.default_rng(0)
-    assert calibration(3e-3 * np.exp(0.02 * rng.normal(size=60))).statistic == "mean"
-    assert calibration(30e-3 + rng.exponential(1e-3, 60)).statistic == "minimum"
+    assert calibration(3e-3 * np.exp(0.02 * rng.normal(size=300))).statistic == "mean"
+    assert calibration(30e-3 + rng.exponential(1e-3, 300)).statistic == "minimum"
 
 
 def test_a_shared_server_gives_the_low_percentile_and_more_references():

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from envs.clocks import make_clock
 from envs.data.sources import load
 from envs.defences.base import Defence, HardenKit, Post
-from envs.defences.meco import MeCo, RobustLoss, RobustTraining, rbf, svgd_step
+from envs.defences.meco import MeCo
 from envs.defences.random_filter import RandomFilter, standardised
+from envs.defences.robust_training import RobustLoss, RobustTraining, rbf, svgd_step
 from envs.errors import ScenarioError
 from envs.exits import Thresholds
 from envs.game import Countermeasure, ExtractionGame, GameOracle

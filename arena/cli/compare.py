@@ -1,0 +1,144 @@
+"""`arena compare`: two players, scenarios or runs, paired by seed."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from arena.cli.selection import (
+    AttackerOption,
+    DefenderOption,
+    RunOption,
+    ScenarioOption,
+    SinceOption,
+    narrowed,
+)
+from arena.cli.shell import JsonOption, LogOption, out
+from arena.render import write_json, write_line, write_table
+from envs.errors import UnknownName
+
+if TYPE_CHECKING:
+    from arena.pairing import Contrast, Meeting, Pairing
+
+NEEDS_PAIRS = 6
+"""With fewer, no difference whatever can give a p of 0.05: 2 / 2**5 is 0.0625."""
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="An attacker, defender, scenario "
+                                                           "or run.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another of the same kind.")],
+    by: Annotated[
+        str | None,
+        typer.Option(help="What they are: attacker, defender, scenario or run; found out."),
+    ] = None,
+    scenario: ScenarioOption = None,
+    attacker: AttackerOption = None,
+    defender: DefenderOption = None,
+    run: RunOption = None,
+    since: SinceOption = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(help="clone_accuracy, served_accuracy, ...; repeatable."),
+    ] = None,
+    half_width: Annotated[
+        float | None,
+        typer.Option(min=1e-9, help="How well to know a difference, in its unit: 0.01 is a point."),
+    ] = None,
+    log: LogOption = None,
+    json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Compare A and B seed by seed, with intervals, a test, effect sizes and seeds still needed."""
+    from arena.log.store import Log
+    from arena.pairing import DEFAULT_MEASURES, SIDES, pair
+
+    if by is not None and by not in SIDES:
+        raise UnknownName("kind to compare by", by, SIDES)
+    which = narrowed(scenario=scenario, attacker=attacker, defender=defender, run=run, since=since)
+    with Log.open(log, create=False) as store:
+        pairing = pair(
+            store.episodes(which),
+            first,
+            second,
+            by=by,
+            measures=measure or DEFAULT_MEASURES,
+            half_width=half_width,
+        )
+    if json:
+        write_json(pairing.as_dict())
+    else:
+        _show(pairing)
+
+
+def _show(pairing: "Pairing") -> None:
+    console = out()
+    for meeting in pairing.meetings:
+        write_line(console, f"{pairing.first} minus {pairing.second}, {meeting.title}")
+        _show_meeting(pairing, meeting)
+    for line in pairing.left_out:
+        write_line(console, f"left out: {line}")
+    for line in _remarks(pairing):
+        write_line(console, line)
+
+
+def _show_meeting(pairing: "Pairing", meeting: "Meeting") -> None:
+    if meeting.settings:
+        hidden = len(meeting.settings) - 6
+        more = f"; and {hidden} more" if hidden > 0 else ""
+        write_line(console := out(), f"  settings differ: {'; '.join(meeting.settings[:6])}{more}")
+    else:
+        console = out()
+    columns = ("measure", pairing.first, pairing.second, "difference", "95 % bootstrap", "95 % t",
+               "p", "dz", "Cliff", "seeds", "more")  # fmt: skip
+    write_table(console, columns, [_line(c) for c in meeting.contrasts], right=columns[1:])
+
+
+def _line(contrast: "Contrast") -> tuple[str, ...]:
+    from arena.measures import MEASURES
+
+    measure = MEASURES[contrast.measure]
+    scale = 100 if measure.unit in ("share", "points") else 1
+    test, effect, t = contrast.paired.test, contrast.paired.effect, contrast.paired.difference
+
+    def text(value: float | None, *, signed: bool = False) -> str:
+        if value is None:
+            return "-"
+        plus = "+" if signed and value > 0 else ""
+        return plus + (f"{scale * value:.1f}" if scale == 100 else f"{value:.3g}")
+
+    def between(low: float | None, high: float | None) -> str:
+        return "-" if low is None else f"{text(low, signed=True)} to {text(high, signed=True)}"
+
+    return (
+        measure.label + (" %" if scale == 100 else ""),
+        text(contrast.first),
+        text(contrast.second),
+        text(contrast.bootstrap.mean, signed=True),
+        between(contrast.bootstrap.low, contrast.bootstrap.high),
+        between(t.low, t.high),
+        f"{test.p:.3g}",
+        "-" if effect.cohens_dz is None else f"{effect.cohens_dz:.2f}",
+        f"{effect.cliffs_delta:.2f}",
+        str(len(contrast.paired.seeds)),
+        "-" if contrast.more_seeds is None else str(contrast.more_seeds),
+    )
+
+
+def _remarks(pairing: "Pairing") -> list[str]:
+    """Say what has to be known to read the table."""
+    contrasts = [one for meeting in pairing.meetings for one in meeting.contrasts]
+    if not contrasts:
+        return ["none of these measures was taken on both sides"]
+    pairs = min(len(one.paired.seeds) for one in contrasts)
+    shares = sorted({f"{100 * one.half_width:g} points" if one.half_width < 1 else
+                     f"{one.half_width:.3g}" for one in contrasts})  # fmt: skip
+    lines = [f"more: seeds still needed until the t interval is expected within "
+             f"{' or '.join(shares)} to either side"]  # fmt: skip
+    if pairs < NEEDS_PAIRS:
+        lines.append(f"{pairs} pairs cannot give a p below {2 / 2**pairs:.3g}, however large the "
+                     f"difference; play at least {NEEDS_PAIRS} seeds")  # fmt: skip
+    if pairs < 10:
+        lines.append("with fewer than ten pairs the bootstrap interval is too narrow; "
+                     "read the t interval")  # fmt: skip
+    if pairing.tests > 1:
+        lines.append(f"the {pairing.tests} p values are not corrected for their number")
+    return lines

@@ -1,0 +1,202 @@
+"""`arena log`: check, merge, prune and migrate a log."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from arena.cli.selection import (
+    AttackerOption,
+    DefenderOption,
+    IdsArgument,
+    RunOption,
+    ScenarioOption,
+    SeedOption,
+    StatusOption,
+    narrowed,
+)
+from arena.cli.shell import FAILED, JsonOption, LogOption, out
+from arena.render import count_text, write_episodes, write_json, write_line
+from envs.errors import ScenarioError
+
+if TYPE_CHECKING:
+    from arena.log.rows import EpisodeFilter, EpisodeRow
+    from arena.log.store import Log
+
+app = typer.Typer(help="Check, merge, prune and migrate a log.", no_args_is_help=True)
+
+
+@app.command()
+def check(log: LogOption = None, json: JsonOption = False) -> None:
+    """Examine a log and its files, and change nothing; exit 1 if something is wrong."""
+    from arena.log.maintenance import check as examine
+    from arena.log.store import Log
+
+    with Log.open(log, read_only=True) as store:
+        findings = examine(store)
+        count = len(store.episodes(brief=True))
+    faults = [finding for finding in findings if finding.kind == "fault"]
+    if json:
+        write_json({"sound": not faults, "episodes": count, "findings": findings})
+    else:
+        console = out()
+        for finding in findings:
+            write_line(console, f"{finding.kind}: {finding.what}: {finding.message}")
+        verdict = f"{len(faults)} faults" if faults else "in order"
+        write_line(console, f"{store.where}: {verdict}, {count_text(count)} episodes")
+    if faults:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def merge(
+    other: Annotated[str, typer.Argument(metavar="OTHER", help="The log to take episodes from.")],
+    log: LogOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Copy the episodes of another log into this one; ids are kept, duplicates skipped."""
+    from arena.log.engine import resolve
+    from arena.log.maintenance import merge as copy
+    from arena.log.store import Log, default_url
+
+    places = [resolve(target) for target in (other, log or default_url())]
+    if places[0].url == places[1].url or len({p.path and p.path.resolve() for p in places}) == 1:
+        raise ScenarioError(f"expected another log than {other} to merge into it")
+    with Log.open(other, read_only=True) as source, Log.open(log) as store:
+        merged = copy(store, source)
+    if json:
+        write_json(asdict(merged))
+        return
+    write_line(out(), f"{store.where}: {merged.episodes} episodes of {merged.runs} new runs and "
+                      f"{merged.files} files came in; {merged.duplicates} were there already, "
+                      f"{merged.unfinished} are still being played")  # fmt: skip
+
+
+@app.command()
+def prune(
+    ids: IdsArgument = None,
+    scenario: ScenarioOption = None,
+    attacker: AttackerOption = None,
+    defender: DefenderOption = None,
+    status: StatusOption = None,
+    run: RunOption = None,
+    seed: SeedOption = None,
+    before: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only begun before: 2025-03-01, or 36h, 7d.")
+    ] = None,
+    superseded: Annotated[
+        bool, typer.Option("--superseded", help="Only what a newer success of its plan replaces.")
+    ] = False,
+    strays: Annotated[
+        bool, typer.Option("--strays", help="Files that belong to no episode, instead.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only show it.")] = False,
+    log: LogOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show which episodes would be removed with all that belongs to them; --yes removes them."""
+    from arena.log.store import Log
+
+    which = narrowed(
+        scenario=scenario,
+        attacker=attacker,
+        defender=defender,
+        status=status,
+        run=run,
+        seed=seed,
+    )
+    if not (ids or which or before or superseded or strays):
+        raise ScenarioError("say what to prune: ids, --superseded, --status error, --before 90d, "
+                            "--strays, ...; 'arena log prune --help' lists it")  # fmt: skip
+    with Log.open(log, create=False) as store:
+        if strays:
+            _prune_strays(store, yes=yes, json=json)
+            return
+        rows = _meant(store, ids or [], which, before=before, superseded=superseded)
+        if yes:
+            _prune(store, rows, json=json)
+        elif json:
+            write_json({"would_remove": [row.id for row in rows]})
+        elif rows:
+            write_episodes(out(), rows)
+            write_line(out(), f"{len(rows)} episodes would be removed; --yes removes them")
+        else:
+            write_line(out(), f"no such episode in {store.where}")
+
+
+def _meant(
+    log: "Log",
+    ids: list[str],
+    which: "EpisodeFilter | None",
+    *,
+    before: str | None,
+    superseded: bool,
+) -> "list[EpisodeRow]":
+    """Find the ended episodes that every given condition lets through."""
+    from arena.cli.episodes import parse_since
+    from arena.log.maintenance import superseded as replaced
+
+    rows = log.episodes(which)
+    if ids:
+        named = {log.episode(id).id for id in ids}
+        rows = [row for row in rows if row.id in named]
+    if before:
+        moment = parse_since(before)
+        rows = [row for row in rows if row.started < moment]
+    if superseded:
+        old = {row.id for row in replaced(log)}
+        rows = [row for row in rows if row.id in old]
+    return [row for row in rows if row.status != "started"]
+
+
+def _prune(log: "Log", rows: "list[EpisodeRow]", *, json: bool) -> None:
+    from arena.log.maintenance import compact, prune
+
+    pruned = prune(log, [row.id for row in rows])
+    compacted = compact(log)
+    if json:
+        write_json({**asdict(pruned), "compacted": compacted})
+        return
+    write_line(out(), f"{log.where}: removed {pruned.episodes} episodes, {pruned.runs} runs and "
+                      f"{pruned.files} files")  # fmt: skip
+    if not compacted and log.engine.dialect.name == "sqlite":
+        write_line(out(), "the file keeps its size: another process is at the log")
+
+
+def _prune_strays(log: "Log", *, yes: bool, json: bool) -> None:
+    from arena.log.maintenance import remove_files, strays
+
+    found = strays(log)
+    count = remove_files(log, found)[0] if yes else 0
+    if json:
+        write_json({"removed" if yes else "would_remove": found})
+        return
+    for path in found:
+        write_line(out(), str(path))
+    verb = "removed" if yes else "would be removed; --yes removes them"
+    write_line(out(), f"{count if yes else len(found)} files {verb}")
+
+
+@app.command()
+def migrate(log: LogOption = None) -> None:
+    """Bring an older log up to the schema of this version."""
+    from arena.log.engine import connect, resolve
+    from arena.log.schema import HEAD, version
+    from arena.log.store import BUSY_SECONDS, Log, default_url
+
+    address = resolve(log or default_url())
+    before = None
+    if address.path is None or address.path.is_file():
+        engine = connect(address, read_only=False, busy_seconds=BUSY_SECONDS)
+        try:
+            with engine.connect() as connection:
+                before = version(connection)
+        except Exception:
+            before = None  # opening it says what is wrong, in one line
+        finally:
+            engine.dispose()
+    with Log.open(log, create=False) as store:
+        if before == HEAD:
+            write_line(out(), f"{store.where} has schema {HEAD} already")
+        else:
+            write_line(out(), f"{store.where}: from schema {before} to {HEAD}")

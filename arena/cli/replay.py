@@ -1,0 +1,162 @@
+"""`arena replay`: an episode once more, from the log or really played again."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from arena.cli.shell import (
+    FAILED,
+    DeviceOption,
+    JsonOption,
+    LogOption,
+    QuietOption,
+    out,
+    pick_device,
+)
+from arena.render import count_text, percent, write_json, write_line, write_table
+from envs.errors import ScenarioError
+
+if TYPE_CHECKING:
+    from arena.replay import Verdict
+    from arena.whatif import WhatIf
+
+SHOWN = 12
+"""Differences that are told; `--json` tells them all."""
+
+
+def replay(
+    episode: Annotated[
+        str, typer.Argument(metavar="ID", help="The id, or a beginning no other shares.")
+    ],
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Play it again, and compare every bucket of rounds.")
+    ] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEFENDER",
+            help="Answer its recorded queries with another defender of the scenario, or a defence.",
+        ),
+    ] = None,
+    speed: Annotated[
+        float | None,
+        typer.Option("--speed", min=1e-3, help="So many times as fast as it was played."),
+    ] = None,
+    step: Annotated[
+        bool, typer.Option("--step", help="Wait for a key after every moment (in a terminal).")
+    ] = False,
+    device: DeviceOption = None,
+    log: LogOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Re-enact an episode from the log, play it again to compare, or against another defender.
+
+    --verify ends with exit code 1 if anything differs. In a terminal, blank pauses and goes on,
+    n shows the next moment, q leaves.
+    """
+    if verify and against is not None:
+        raise ScenarioError("--verify and --against exclude each other: the same, or another one?")
+    if against is not None:
+        _against(episode, against, log, device=device, json=json, quiet=quiet)
+    elif verify:
+        _verify(episode, log, device=device, json=json, quiet=quiet)
+    else:
+        _reenact(episode, log, speed=speed, step=step, json=json)
+
+
+def _reenact(episode: str, log: str | None, *, speed: float | None, step: bool, json: bool) -> None:
+    from arena.cli.stage import show
+    from arena.log.store import Log
+    from arena.reenact import moments
+
+    with Log.open(log, create=False) as store:
+        row = store.episode(episode)
+        timeline = moments(store, row)
+    if json:
+        write_json({"episode": row.id, "moments": timeline})
+    else:
+        show(row, timeline, speed=speed, step=step)
+
+
+def _verify(episode: str, log: str | None, *, device: str | None, json: bool, quiet: bool) -> None:
+    from arena.cli.live import watching
+    from arena.log.store import Log
+    from arena.replay import verify
+
+    with Log.open(log, create=False) as store, watching(quiet=quiet) as watcher:
+        verdict = verify(store, episode, device=device, watcher=watcher)
+    if json:
+        write_json({"same": verdict.same, **asdict(verdict)})
+    else:
+        _tell(verdict)
+    if not verdict.same:
+        raise typer.Exit(FAILED)
+
+
+def _tell(verdict: "Verdict") -> None:
+    """Write what a replay found: the counts, or where it departs and why that may be."""
+    console = out()
+    write_line(console, f"{verdict.title} ({verdict.episode}), played again on {verdict.device}")
+    compared = (
+        f"{count_text(verdict.buckets)} buckets of rounds, {verdict.checkpoints} checkpoints, "
+        f"{verdict.scores} scores"
+    )
+    if verdict.same:
+        write_line(console, f"the same: {compared}")
+    else:
+        write_line(console, f"differs first in {verdict.differences[0]}")
+        for difference in verdict.differences[1:SHOWN]:
+            write_line(console, f"  {difference}")
+        if len(verdict.differences) > SHOWN:
+            hidden = len(verdict.differences) - SHOWN
+            write_line(console, f"  and {hidden} more; --json tells them all")
+        write_line(console, f"compared: {compared}")
+    for cause in verdict.causes:
+        write_line(console, f"likely cause: {cause}")
+    for note in verdict.notes:
+        write_line(console, f"note: {note}")
+
+
+def _against(
+    episode: str, defender: str, log: str | None, *, device: str | None, json: bool, quiet: bool
+) -> None:
+    from arena.cli.live import watching
+    from arena.log.store import Log
+    from arena.whatif import FROZEN, answer_with
+
+    with Log.open(log, create=False) as store, watching(quiet=quiet) as watcher:
+        found = answer_with(store, episode, defender, device=pick_device(device), watcher=watcher)
+    if json:
+        write_json({"origin": found.origin, "episode": found.episode, "note": FROZEN,
+                    "agreement": found.agreement, "distance": found.distance})  # fmt: skip
+    else:
+        _tell_what_if(found)
+    if found.episode.status != "success":
+        raise typer.Exit(FAILED)
+
+
+def _tell_what_if(found: "WhatIf") -> None:
+    """Write what another defender made of the recorded queries, beside what was made of them."""
+    from arena.whatif import FROZEN
+
+    console, then, now = out(), found.origin, found.episode
+    write_line(console, f"the queries of {then.attacker} ({then.id}), answered by "
+                        f"{now.defender}: {now.status} ({now.id})")  # fmt: skip
+    if now.error:
+        write_line(console, now.error)
+        return
+    columns = ("", then.defender, now.defender)
+    measures = (
+        ("compute per attack query %", "attack_compute_share"),
+        ("compute per honest query %", "benign_compute_share"),
+        ("served accuracy %", "served_accuracy"),
+        ("served agreement %", "served_agreement"),
+    )
+    rows = [(name, percent(getattr(then, field)), percent(getattr(now, field)))
+            for name, field in measures]  # fmt: skip
+    write_table(console, columns, rows, right=columns[1:])
+    same = f"answers with the recorded label: {percent(found.agreement)} %"
+    write_line(console, f"{same}; mean L1 distance from the recorded ones: {found.distance:.3f}")
+    write_line(console, f"note: {FROZEN}")

@@ -1,0 +1,112 @@
+"""Re-enacts an episode from the log alone: nothing is played, every moment is what was logged."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from arena.log.reader import LogReader
+from arena.log.rows import CheckpointRow, EpisodeRow, EventRow, RoundRow
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Where an episode stood after a bucket of rounds.
+
+    Attributes:
+        used, budget: images asked and granted.
+        seconds: since the episode began, interpolated between checkpoints.
+        clone_accuracy: last measured until then, in [0, 1]; None before the first measurement.
+        measured: whether it was measured just now.
+        attack_exits, benign_exits: images by exit, in this bucket alone.
+        benign_correct, benign_answered: honest images answered rightly and answered, in it.
+        events: what happened in it.
+    """
+
+    used: int
+    budget: int
+    seconds: float
+    clone_accuracy: float | None
+    measured: bool
+    attack_exits: tuple[int, ...]
+    benign_exits: tuple[int, ...]
+    benign_correct: int
+    benign_answered: int
+    events: tuple[EventRow, ...]
+
+
+def moments(log: LogReader, row: EpisodeRow) -> list[Moment]:
+    """List the moments of an episode in order; empty where no rounds were logged.
+
+    An event without a place along the budget comes with the last moment.
+    """
+    rounds, points = log.rounds(row.id), log.checkpoints(row.id)
+    events = log.events(row.id)
+    budget = row.budget or _stated_budget(row) or max((b.queries_used for b in rounds), default=0)
+    found: list[Moment] = []
+    before = -1
+    for bucket in rounds:
+        last = bucket is rounds[-1]
+        found.append(_moment(bucket, points, events, budget=budget, before=before, last=last))
+        before = bucket.queries_used
+    return found
+
+
+def _moment(
+    bucket: RoundRow,
+    points: Sequence[CheckpointRow],
+    events: Sequence[EventRow],
+    *,
+    budget: int,
+    before: int,
+    last: bool,
+) -> Moment:
+    now = bucket.queries_used
+    so_far = [point for point in points if last or point.queries_used <= now]
+    fresh = [point for point in so_far if point.queries_used > before or last]
+    happened = tuple(
+        event
+        for event in events
+        if (last if event.queries_used is None else before < event.queries_used <= now)
+    )
+    return Moment(
+        used=now,
+        budget=budget,
+        seconds=_seconds(now, points),
+        clone_accuracy=so_far[-1].clone_accuracy if so_far else None,
+        measured=bool(fresh),
+        attack_exits=bucket.attack_exits or (),
+        benign_exits=bucket.benign_exits or (),
+        benign_correct=bucket.benign_correct,
+        benign_answered=bucket.benign_answered,
+        events=happened,
+    )
+
+
+def _seconds(used: int, points: Sequence[CheckpointRow]) -> float:
+    """Interpolate the time at which so many queries were used."""
+    earlier_queries, earlier = 0, 0.0
+    for point in points:
+        if point.queries_used >= used:
+            span = point.queries_used - earlier_queries
+            share = (used - earlier_queries) / span if span else 1.0
+            return earlier + share * (point.wall_seconds - earlier)
+        earlier_queries, earlier = point.queries_used, point.wall_seconds
+    return earlier
+
+
+def _stated_budget(row: EpisodeRow) -> int | None:
+    """Read the budget of an episode that never came to an outcome from its plan."""
+    threat = row.plan.get("threat")
+    budget = threat.get("budget") if isinstance(threat, dict) else None
+    return budget if isinstance(budget, int) else None
+
+
+def exits_text(counts: Sequence[int]) -> str:
+    """Write shares by exit in whole percent: "62/28/10"; "-" where nothing was answered."""
+    total = sum(counts)
+    return "/".join(f"{100 * count / total:.0f}" for count in counts) if total else "-"
+
+
+def added(one: Sequence[int], other: Sequence[int]) -> tuple[int, ...]:
+    """Add two histograms, of whatever lengths."""
+    return tuple(a + b for a, b in zip_longest(one, other, fillvalue=0))

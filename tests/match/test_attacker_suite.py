@@ -1,0 +1,33 @@
+"""Every attacker of ours keeps the rules, and every scenario that shows one can be played."""
+
+from pathlib import Path
+
+import pytest
+
+from arena import catalog
+from arena.conformance import assert_conforms
+from arena.scenario import load
+
+ROOT = Path(__file__).parents[2] / "scenarios"
+# these have conformance tests of their own
+ELSEWHERE = {"noise", "random-generator", "dfme"}
+
+
+@pytest.mark.parametrize("name", [n for n in catalog.attackers.builtin if n not in ELSEWHERE])
+def test_an_attacker_conforms(name):
+    assert_conforms(catalog.attackers.find(name))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "attackers").glob("*.toml")), ids=lambda p: p.stem)
+def test_a_scenario_of_one_attacker_names_what_exists(path):
+    load(path).check()
+
+
+@pytest.mark.parametrize("name", ["attack_suite", "recon_then_extract"])
+def test_a_scenario_of_many_attackers_names_what_exists(name):
+    load(name).check()
+
+
+def test_the_suite_plays_every_attacker():
+    played = {attacker.use for attacker in load("attack_suite").attackers}
+    assert played == set(catalog.attackers.builtin)

@@ -1,0 +1,292 @@
+"""Tapes: queries are kept as they were asked, and another defender can answer them."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from arena import tape as tapes
+from arena.cli import app
+from arena.log import artifacts
+from arena.log.maintenance import check, strays
+from arena.log.rows import EpisodeFilter
+from arena.log.store import Log
+from arena.match import play
+from arena.replay import verify
+from arena.scenario import Scenario
+from arena.tape import Tape, grid, rounds_on_tape
+from arena.whatif import answer_with
+from envs.errors import ArenaError, LogError, QueryError, UnknownName
+from envs.types import Response, ThreatModel
+
+TINY = {
+    "version": 1,
+    "name": "taped",
+    "data": "digits",
+    "seeds": [0],
+    "checkpoints": 4,
+    "record": "queries",
+    "victim": {"use": "conv-small", "recipe": {"epochs": 1}},
+    "clone": {"use": "mlp-small"},
+    "threat": {"budget": 500},
+    "traffic": {"benign": 0.25},
+    "attackers": [{"use": "noise"}],
+    "defenders": [
+        {"defence": "undefended"},
+        {"name": "rounded", "defence": "truncation", "params": {"decimals": 1}},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def taped(tmp_path_factory):
+    """A log with a taped episode against each defender; the log, and the first's row."""
+    path = tmp_path_factory.mktemp("taped") / "arena.db"
+    with Log.open(path) as log:
+        rows = play(Scenario.parse(TINY), log=log).episodes
+        assert [row.status for row in rows] == ["success", "success"], rows
+        yield log, rows[0]
+
+
+class Echo:
+    """An oracle that answers with what it can see of the first pixel."""
+
+    threat = ThreatModel(2, (1, 4, 4), 10**6)
+    remaining = 10**6
+
+    def query(self, images):
+        if images.max() > 1:
+            raise QueryError("too bright")
+        first = images[:, 0, 0, :1]
+        return Response(torch.cat([first, 1 - first], 1))
+
+
+def listening(tmp_path, **options):
+    tape = Tape(str(tmp_path / "arena.db"), "abc", **{"queries": True, **options})
+    return tape, tape.listening_to(Echo())
+
+
+def test_the_tape_of_a_game_is_every_query_and_answer_in_order(taped):
+    log, row = taped
+    rounds = list(rounds_on_tape(log, row.id))
+    assert sum(len(one.images) for one in rounds) == row.queries_used == 500
+    assert all(one.targets.shape == (len(one.images), 10) for one in rounds)
+    # the digests of the log, folded from the tape alone
+    from envs.tally import _PRIME, fold
+
+    digests = torch.zeros(2, dtype=torch.int64)
+    for one in rounds:
+        digests.mul_(_PRIME).add_(torch.stack((fold(one.images), fold(one.targets))))
+    query, answer = (f"{value & (2**64 - 1):016x}" for value in digests.tolist())
+    assert (query, answer) == (row.query_digest, row.answer_digest)
+
+
+def test_a_taped_game_is_the_game_that_was_played_without(taped, tmp_path):
+    plain = {**TINY, "record": "digests", "defenders": TINY["defenders"][:1]}
+    with Log.open(tmp_path / "plain.db") as log:
+        (row,) = play(Scenario.parse(plain), log=log).episodes
+        assert {one.kind for one in log.artifacts(row.id)} == {"sample-queries"}
+    assert (row.answer_digest, row.clone_accuracy) == (
+        taped[1].answer_digest, taped[1].clone_accuracy
+    )  # fmt: skip
+
+
+def test_a_sample_picture_has_a_row_for_each_checkpoint(taped):
+    log, row = taped
+    (sample,) = [one for one in log.artifacts(row.id) if one.kind == "sample-queries"]
+    points = [point.queries_used for point in log.checkpoints(row.id)]
+    assert sample.meta["queries_used"] == points
+    with Image.open(artifacts.locate(log.where, sample.path)) as picture:
+        # 16 digits of 8x8, four times as large, and a line between them
+        assert picture.size == (16 * 33 + 1, 4 * 33 + 1)
+    assert sample.bytes < 100_000
+
+
+def test_the_log_with_its_files_is_in_order(taped):
+    assert check(taped[0]) == []
+
+
+def test_a_replay_of_a_taped_episode_leaves_no_files(taped):
+    log, row = taped
+    assert verify(log, row.id).same
+    assert strays(log) == []
+
+
+def test_a_picture_shows_the_pixels_where_they_belong():
+    images = torch.zeros(2, 1, 32, 32)
+    images[1, 0, 0, 0] = 1
+    picture = grid([images])
+    assert picture.shape == (34, 16 * 33 + 1)
+    assert (picture[1, 1], picture[1, 34], picture[1, 35]) == (0, 255, 0)
+    colours = torch.zeros(1, 3, 8, 8)
+    colours[0, 2] = 1
+    assert grid([colours])[1, 1].tolist() == [0, 0, 255]
+    assert grid([colours]).shape == (34, 16 * 33 + 1, 3)
+
+
+def test_shards_are_cut_at_rounds_and_read_back_as_they_were(tmp_path, monkeypatch):
+    monkeypatch.setattr(tapes, "SHARD_BYTES", 1000)
+    tape, oracle = listening(tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    asked = [torch.rand(n, 1, 4, 4, generator=generator) for n in (7, 1, 12, 3, 9, 2)]
+    answers = [oracle.query(images).targets for images in asked]
+    tape.close()
+    rows = [row for row in tape.finished() if row.kind == "queries"]
+    # 72 bytes a query: 7+1+12 pass 1000 bytes, 3+9+2 do at the last
+    assert [row.meta["queries"] for row in rows] == [20, 14]
+    for row in rows:
+        assert artifacts.digest(tmp_path / row.path) == row.sha256
+    stored = [np.load(tmp_path / row.path) for row in rows]
+    assert torch.equal(torch.from_numpy(np.concatenate([one["images"] for one in stored])),
+                       torch.cat(asked))  # fmt: skip
+    assert torch.equal(torch.from_numpy(np.concatenate([one["targets"] for one in stored])),
+                       torch.cat(answers))  # fmt: skip
+    assert [one["rounds"].tolist() for one in stored] == [[7, 1, 12], [3, 9, 2]]
+
+
+def test_what_an_attacker_does_to_its_tensors_afterwards_is_not_on_the_tape(tmp_path):
+    tape, oracle = listening(tmp_path)
+    images = torch.full((4, 1, 4, 4), 0.25)
+    oracle.query(images)
+    images.fill_(0.75)
+    tape.close()
+    (row,) = [row for row in tape.finished() if row.kind == "queries"]
+    with np.load(tmp_path / row.path) as arrays:
+        assert (arrays["images"] == 0.25).all()
+
+
+def test_a_refused_query_is_not_on_the_tape(tmp_path):
+    tape, oracle = listening(tmp_path)
+    with pytest.raises(QueryError):
+        oracle.query(torch.full((4, 1, 4, 4), 2.0))
+    tape.close()
+    assert list(tape.finished()) == []
+    assert not (tmp_path / "arena.db.artifacts").exists()
+
+
+def test_the_game_waits_for_a_slow_disk_instead_of_filling_the_memory(tmp_path, monkeypatch):
+    gate = threading.Event()
+    monkeypatch.setattr(tapes, "SHARD_BYTES", 1)
+    write = np.savez_compressed
+    monkeypatch.setattr(
+        np, "savez_compressed", lambda file, **arrays: gate.wait(30) and write(file, **arrays)
+    )
+    tape, oracle = listening(tmp_path)
+    asked = []
+
+    def ask():
+        for _ in range(3 * tapes.WAITING):
+            oracle.query(torch.rand(1, 1, 4, 4))
+            asked.append(1)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join(1.0)
+    # those that wait, the one being written, and the one that cannot be put down
+    assert thread.is_alive()
+    assert tapes.WAITING <= len(asked) <= tapes.WAITING + 2
+    gate.set()
+    thread.join(30)
+    tape.close()
+    assert len([row for row in tape.finished() if row.kind == "queries"]) == 3 * tapes.WAITING
+
+
+def test_a_disk_that_refuses_is_told_and_leaves_no_half_a_file(tmp_path, monkeypatch):
+    def refuse(file, **arrays):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", refuse)
+    tape, oracle = listening(tmp_path)
+    oracle.query(torch.rand(1, 1, 4, 4))
+    with pytest.raises(LogError, match=r"cannot write queries to .*: No space left on device"):
+        tape.close()
+    assert list(tape.finished()) == []
+    assert list((tmp_path / "arena.db.artifacts" / "abc").iterdir()) == []
+
+
+def test_a_log_that_is_no_file_keeps_nothing():
+    tape = Tape("sqlite://", "abc", queries=True)
+    oracle = Echo()
+    assert tape.listening_to(oracle) is oracle
+    tape.sample(3)
+    tape.close()
+    assert list(tape.finished()) == []
+
+
+# What-ifs
+
+
+def test_the_same_defender_gives_the_same_answers_to_the_recorded_queries(taped):
+    log, row = taped
+    found = answer_with(log, row.id, "undefended")
+    assert (found.agreement, found.distance) == (1.0, 0.0)
+    assert found.episode.query_digest == row.query_digest
+    assert found.episode.answer_digest == row.answer_digest
+    assert found.episode.served_accuracy == row.served_accuracy
+
+
+def test_another_defender_answers_the_same_queries_otherwise(taped):
+    log, row = taped
+    found = answer_with(log, row.id[:8], "rounded")
+    assert found.episode.query_digest == row.query_digest
+    assert found.episode.answer_digest != row.answer_digest
+    assert 0 < found.distance < 2
+    assert (found.episode.kind, found.episode.defender) == ("what-if", "rounded")
+    assert found.episode.clone_accuracy is None
+    (event,) = [event for event in log.events(found.episode.id) if event.kind == "what-if"]
+    assert event.data["origin"] == row.id
+
+
+def test_a_what_if_does_not_count_as_a_play_of_its_plan(taped):
+    log, row = taped
+    answer_with(log, row.id, "reverse-sigmoid")
+    known = len(log.episodes(EpisodeFilter(kind="play")))
+    scenario = {**TINY, "defenders": [{"defence": "reverse-sigmoid"}]}
+    assert not any(log.finished(plan.hash) for plan in Scenario.parse(scenario).plans())
+    assert play(Scenario.parse(TINY), log=log).skipped == known == 2
+
+
+def test_a_what_if_needs_a_tape_that_is_whole_and_a_defender_that_exists(taped, made_up):
+    log, row = taped
+    with pytest.raises(UnknownName, match="did you mean 'rounded'"):
+        answer_with(log, row.id, "roundet")
+    (shard,) = [one for one in log.artifacts(row.id) if one.kind == "queries"]
+    path = artifacts.locate(log.where, shard.path)
+    content = path.read_bytes()
+    try:
+        path.write_bytes(content[:-1] + b"x")
+        found = answer_with(log, row.id, "rounded")
+        assert (found.episode.status, "was altered" in found.episode.error) == ("error", True)
+        path.unlink()
+        with pytest.raises(ArenaError, match="shard 0 of its queries is not there"):
+            answer_with(log, row.id, "rounded")
+    finally:
+        path.write_bytes(content)
+
+
+def test_without_a_tape_the_user_is_told_how_to_make_one(tmp_path):
+    plain = {**TINY, "record": "digests", "defenders": TINY["defenders"][:1]}
+    with Log.open(tmp_path / "plain.db") as log:
+        (row,) = play(Scenario.parse(plain), log=log).episodes
+        with pytest.raises(ArenaError, match="arena run FILE --set record=queries"):
+            answer_with(log, row.id, "undefended")
+
+
+def test_the_command_line_sets_both_side_by_side_and_says_what_is_frozen(taped):
+    log, row = taped
+    words = ["replay", row.id, "--against", "rounded", "--quiet", "--log", log.where]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert f"({row.id}), answered by rounded: success" in lines[0]
+    assert lines[1].split() == ["undefended", "rounded"]
+    assert lines[-1].startswith("note: the attacker's reactions are frozen")
+    told = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert told["episode"]["kind"] == "what-if"
+    done = CliRunner().invoke(app, [*words, "--verify"])
+    assert done.exit_code == 2
