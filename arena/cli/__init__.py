@@ -17,6 +17,7 @@ from arena.cli import (
     export,
     log,
     new,
+    payoff,
     replay,
     report,
     run,
@@ -41,6 +42,7 @@ app.add_typer(log.app, name="log")
 app.command("replay")(replay.replay)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.command("payoff")(payoff.payoff)
 app.command("export")(export.export)
 app.command("agents")(agents.agents)
 app.command("train")(train.train)
