@@ -22,6 +22,7 @@ from arena.cli import (
     report,
     run,
     scenarios,
+    serve,
     train,
 )
 from arena.cli.shell import ArenaGroup, out
@@ -46,6 +47,7 @@ app.command("payoff")(payoff.payoff)
 app.command("export")(export.export)
 app.command("agents")(agents.agents)
 app.command("train")(train.train)
+app.command("serve")(serve.serve)
 app.command("check")(check.check)
 app.add_typer(new.app, name="new")
 app.command("doctor")(doctor.doctor)
