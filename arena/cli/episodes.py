@@ -13,6 +13,7 @@ from arena.render import (
     seconds_text,
     write_episodes,
     write_json,
+    write_json_lines,
     write_line,
     write_table,
 )
@@ -65,10 +66,11 @@ def list_(
         limit=limit or None,
     )
     with Log.open(log, create=False) as store:
-        found = store.episodes(which)
-    if json:
-        write_json(found)
-    elif found:
+        if json:
+            write_json_lines(store.episodes_as_json(which))
+            return
+        found = store.episodes(which, brief=True)
+    if found:
         write_episodes(out(), found)
         if len(found) == limit:
             write_line(out(), f"the newest {limit}; --limit 0 lists all")
