@@ -17,6 +17,8 @@ from arena.replay import verify
 from arena.scenario import load, shipped
 
 SMALL = ("threat.budget=1500", "checkpoints=3", "victim.recipe.epochs=3")
+SHORT = {"epochs": 2, "surrogate_epochs": 2}
+"""Of the defences' own trainings, where they have such parameters."""
 ON_DIGITS = [name for name in shipped() if load(name).data.use == "digits"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -27,10 +29,33 @@ def meetings(scenario):
     longest = max(len(scenario.attackers), len(scenario.defenders))
     pairs = zip(cycle(scenario.attackers), cycle(scenario.defenders), strict=False)
     for attacker, defender in islice(pairs, longest):
-        alone = {"attackers": (attacker,), "defenders": (defender,), "seeds": scenario.seeds[:1]}
+        alone = {
+            "attackers": (attacker,),
+            "defenders": (shortened(defender),),
+            "seeds": scenario.seeds[:1],
+        }
         if catalog.learns_between_episodes(scenario.model_copy(update=alone).plans()[0].defender):
             alone["seeds"] = scenario.seeds[:2]  # the second plays what the first has taught
         yield scenario.model_copy(update=alone)
+
+
+def shortened(defender):
+    """Let the defences of a defender train for less long, those in a stack too."""
+
+    def short(use, params):
+        known = catalog.defences.resolve(use, params)[0]
+        told = {name: value for name, value in SHORT.items() if name in known} | params
+        if "layers" in told:
+            layers = [{"use": one} if isinstance(one, str) else one for one in told["layers"]]
+            told["layers"] = [
+                {"use": one["use"], "params": short(one["use"], one.get("params", {}))}
+                for one in layers
+            ]
+        return told
+
+    posts = [one.model_copy(update={"params": short(one.use, one.params)})
+             for one in defender.defence]  # fmt: skip
+    return defender.model_copy(update={"defence": tuple(posts)})
 
 
 def alter(log, id, bucket):

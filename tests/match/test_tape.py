@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from arena import tape as tapes
 from arena.cli import app
+from arena.cli.thumbnails import drawn, samples
 from arena.log import artifacts
 from arena.log.maintenance import check, strays
 from arena.log.rows import EpisodeFilter
@@ -104,6 +105,44 @@ def test_a_sample_picture_has_a_row_for_each_checkpoint(taped):
         # 16 digits of 8x8, four times as large, and a line between them
         assert picture.size == (16 * 33 + 1, 4 * 33 + 1)
     assert sample.bytes < 100_000
+
+
+def test_a_replay_shows_what_was_asked_at_the_latest_checkpoint_and_where_the_picture_is(taped):
+    log, row = taped
+    found = samples(log, row)
+    marks = [point.queries_used for point in log.checkpoints(row.id)]
+    assert [strip.used for strip in found.strips] == marks
+    assert found.until(marks[0] - 1) is None
+    assert found.until(marks[1]).used == found.until(marks[2] - 1).used == marks[1]
+    # digits are as large as a thumbnail, so that its pixels are those of the query
+    rounds = list(rounds_on_tape(log, row.id))
+    ends = np.cumsum([len(one.images) for one in rounds])
+    latest = rounds[int(np.searchsorted(ends, marks[1]))].images[1, 0]
+    shown = found.until(marks[1]).pixels[:, 9:17, 0]
+    assert np.array_equal(shown, (latest * 255).round().to(torch.uint8).numpy())
+    text = drawn(found.until(marks[1]))
+    assert [line.cell_len for line in text.split()] == [8 + 9 * 8] * 4
+    assert str(text.spans[0].style) == "#{0:02x}{0:02x}{0:02x} on #{1:02x}{1:02x}{1:02x}".format(
+        *found.until(marks[1]).pixels[:2, 0, 0]
+    )
+    told = CliRunner().invoke(app, ["replay", row.id, "--log", log.where]).stdout
+    (path,) = found.paths
+    assert told.endswith(f"what was asked, at each checkpoint: {path}\n")
+
+
+def test_a_replay_does_without_a_picture_that_is_gone_or_broken(taped, tmp_path):
+    log, row = taped
+    (path,) = samples(log, row).paths
+    content = path.read_bytes()
+    try:
+        for broken in (content[:200], b"no picture"):
+            path.write_bytes(broken)
+            assert samples(log, row).strips == []
+        path.unlink()
+        told = CliRunner().invoke(app, ["replay", row.id, "--log", log.where])
+        assert told.stdout.endswith("sample.png (it is not there any more)\n")
+    finally:
+        path.write_bytes(content)
 
 
 def test_the_log_with_its_files_is_in_order(taped):
