@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sqlalchemy import text
 from typer.testing import CliRunner
 
 from arena import tape as tapes
 from arena.cli import app
 from arena.cli.thumbnails import drawn, samples
 from arena.log import artifacts
-from arena.log.maintenance import check, strays
+from arena.log.maintenance import check, merge, strays
 from arena.log.rows import EpisodeFilter
 from arena.log.store import Log
 from arena.match import play
@@ -120,9 +121,9 @@ def test_a_replay_shows_what_was_asked_at_the_latest_checkpoint_and_where_the_pi
     latest = rounds[int(np.searchsorted(ends, marks[1]))].images[1, 0]
     shown = found.until(marks[1]).pixels[:, 9:17, 0]
     assert np.array_equal(shown, (latest * 255).round().to(torch.uint8).numpy())
-    text = drawn(found.until(marks[1]))
-    assert [line.cell_len for line in text.split()] == [8 + 9 * 8] * 4
-    assert str(text.spans[0].style) == "#{0:02x}{0:02x}{0:02x} on #{1:02x}{1:02x}{1:02x}".format(
+    picture = drawn(found.until(marks[1]))
+    assert [line.cell_len for line in picture.split()] == [8 + 9 * 8] * 4
+    assert str(picture.spans[0].style) == "#{0:02x}{0:02x}{0:02x} on #{1:02x}{1:02x}{1:02x}".format(
         *found.until(marks[1]).pixels[:2, 0, 0]
     )
     told = CliRunner().invoke(app, ["replay", row.id, "--log", log.where]).stdout
@@ -153,6 +154,59 @@ def test_a_replay_of_a_taped_episode_leaves_no_files(taped):
     log, row = taped
     assert verify(log, row.id).same
     assert strays(log) == []
+
+
+@pytest.fixture
+def copied(taped, tmp_path):
+    """A copy of the taped log and its files, to be damaged; the log, and the first's row."""
+    path = tmp_path / "copy.db"
+    with Log.open(path) as log:
+        merge(log, taped[0])
+        yield log, taped[1]
+
+
+def test_with_a_tape_the_very_round_that_differs_is_named(copied):
+    log, row = copied
+    (shard,) = [one for one in log.artifacts(row.id) if one.kind == "queries"]
+    path = artifacts.locate(log.where, shard.path)
+    with np.load(path) as arrays:
+        content = {name: arrays[name].copy() for name in arrays}
+    place = int(content["rounds"][:3].sum()) + 1  # the second answer of the fourth round
+    content["targets"][place] = content["targets"][place, ::-1]
+    np.savez_compressed(path, **content)
+    with log.engine.begin() as connection:  # as if it had been played like that
+        statement = "UPDATE round SET answer_digest = 'x' || bucket WHERE first_round >= 3"
+        connection.execute(text(statement))
+        connection.execute(text("UPDATE episode SET answer_digest = 'x'"))
+        statement = text("UPDATE artifact SET sha256 = :sha, bytes = :n WHERE path = :path")
+        facts = {"sha": artifacts.digest(path), "n": path.stat().st_size, "path": shard.path}
+        connection.execute(statement, facts)
+    first, second, *_ = verify(log, row.id).differences
+    queries = content["rounds"][:4].cumsum()
+    assert first.where == f"round 3 of the tape, queries {queries[2] + 1} to {queries[3]}"
+    assert first.what == "answers"
+    assert second.where.startswith("bucket")
+    assert second.what == "answer_digest"
+
+
+def test_a_tape_that_is_the_same_shows_that_the_log_was_altered(copied):
+    log, row = copied
+    with log.engine.begin() as connection:
+        connection.execute(text("UPDATE round SET answer_digest = 'x' WHERE bucket = 12"))
+    verdict = verify(log, row.id)
+    assert [one.what for one in verdict.differences] == ["answer_digest"]
+    assert verdict.causes == (
+        "every query and answer on the tape is the same: the log was altered",
+    )
+
+
+def test_without_its_tape_a_taped_episode_is_still_verified_by_its_digests(copied):
+    log, row = copied
+    for shard in log.artifacts(row.id):
+        artifacts.locate(log.where, shard.path).unlink()
+    verdict = verify(log, row.id)
+    assert verdict.same
+    assert "rounds could not be compared one by one" in "\n".join(verdict.notes)
 
 
 def test_a_picture_shows_the_pixels_where_they_belong():
