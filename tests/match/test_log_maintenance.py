@@ -309,3 +309,43 @@ def test_the_handbook_s_queries_run(made_up):
     assert len(statements) >= 3
     for statement in statements:
         query(made_up.log, statement)
+
+
+def test_the_handbook_s_commands_and_their_options_exist():
+    blocks = re.findall(r"```console\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert len(lines) >= 10
+    for line in lines:
+        arena, *words = line.split()
+        assert arena == "arena"
+        command = words[:2] if words[0] == "log" else words[:1]
+        told = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"})
+        assert told.exit_code == 0, line
+        for option in (word for word in words if word.startswith("--")):
+            assert option in told.stdout, line
+
+
+def test_a_log_and_its_files_can_be_moved_together(made_up, tmp_path):
+    kept = add_file(made_up.log, full(made_up))
+    made_up.log.close()
+    goal = tmp_path / "another place"
+    goal.mkdir()
+    for path in (Path(made_up.log.where), kept.parent.parent):
+        path.rename(goal / path.name)
+    with Log.open(goal / "arena.db") as log:
+        assert check(log) == []
+
+
+def test_a_relative_address_means_the_same_files_from_another_folder(
+    made_up, tmp_path, monkeypatch
+):
+    id = full(made_up)
+    monkeypatch.chdir(tmp_path)
+    with Log.open("arena.db") as log:
+        add_file(log, id)
+        assert [one.path for one in log.artifacts(id)] == [f"arena.db.artifacts/{id}/a.bin"]
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    with Log.open("../arena.db") as log:
+        assert check(log) == []
+        assert strays(log) == []

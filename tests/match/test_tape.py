@@ -1,7 +1,9 @@
 """Tapes: queries are kept as they were asked, and another defender can answer them."""
 
 import json
+import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -383,3 +385,11 @@ def test_the_command_line_sets_both_side_by_side_and_says_what_is_frozen(taped):
     assert told["episode"]["kind"] == "what-if"
     done = CliRunner().invoke(app, [*words, "--verify"])
     assert done.exit_code == 2
+
+
+def test_the_handbook_s_example_reads_a_tape(taped, capsys):
+    log, row = taped
+    told = (Path(__file__).parents[2] / "docs" / "log.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", told, flags=re.DOTALL)
+    exec(example.replace("arena.db", log.where).replace('"ID"', repr(row.id)), {})
+    assert capsys.readouterr().out.startswith("torch.Size([64, 1, 8, 8])")
