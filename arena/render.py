@@ -148,6 +148,11 @@ def write_scoreboard(console: "Console", rows: Sequence["ScoreRow"]) -> None:
         write_line(console, "mean ± half of the 95 % t interval over seeds")
 
 
+def fate(row: "EpisodeRow") -> str:
+    """Say how an episode ended, and of a what-if that it is one."""
+    return row.status if row.kind == "play" else f"{row.status} ({row.kind})"
+
+
 EPISODE_COLUMNS = (
     "id",
     "scenario",
@@ -174,7 +179,7 @@ def write_episodes(console: "Console", episodes: Sequence["EpisodeRow"]) -> None
             row.attacker,
             row.defender,
             str(row.seed),
-            row.status,
+            fate(row),
             count_text(row.queries_used),
             percent(row.clone_accuracy),
             percent(row.served_accuracy),

@@ -1,4 +1,4 @@
-"""Twenty random kills: whatever was flushed is there, nothing is wrong, and the set is completed.
+"""Kills and interrupts: what was flushed is there, nothing is wrong, and the set is completed.
 
 Everything is done as a user does it, by the command line and by reading the file while it is
 written, so that this holds whichever way a run goes on with what was interrupted.
@@ -136,3 +136,26 @@ def test_twenty_random_kills_lose_nothing_that_was_flushed_and_the_next_run_comp
     whole.call("run", whole.scenario, "--quiet", "--no-figure")
     assert outcomes(table) == outcomes(whole)
     assert len(outcomes(whole)) == SEEDS
+
+
+def test_an_interrupt_ends_in_one_line_keeps_what_was_measured_and_the_next_run_completes(tmp_path):
+    table = Table(tmp_path, "interrupted")
+    words = ("--seeds", "0,1")
+    process = table.run(*words)
+    deadline = time.monotonic() + 300
+    while len(table.flushed()) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    seen = table.flushed()
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "interrupted; what was measured is in the log" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    after = table.flushed()
+    assert {key: after.get(key) for key in seen} == seen
+    listed = json.loads(table.call("episodes", "--status", "cancelled", "--json"))
+    assert [row["error"] for row in listed] == ["interrupted by the user"]
+    assert sound(table)
+    table.call("run", table.scenario, "--quiet", "--no-figure", *words)
+    assert [row[0] for row in outcomes(table)] == [0, 1]
+    assert sound(table)

@@ -337,6 +337,17 @@ def test_another_defender_answers_the_same_queries_otherwise(taped):
     assert event.data["origin"] == row.id
 
 
+def test_the_listing_tells_a_what_if_from_a_play(taped):
+    log, row = taped
+    id = answer_with(log, row.id, "rounded").episode.id
+    listed = CliRunner().invoke(app, ["episodes", "--kind", "what-if", "--log", log.where]).stdout
+    (line,) = [line for line in listed.splitlines() if line.startswith(id)]
+    assert "success (what-if)" in line
+    assert not any(line.startswith(row.id) for line in listed.splitlines())
+    shown = CliRunner().invoke(app, ["episodes", "show", id, "--log", log.where]).stdout
+    assert "success (what-if)" in shown.splitlines()[0]
+
+
 def test_a_what_if_does_not_count_as_a_play_of_its_plan(taped):
     log, row = taped
     answer_with(log, row.id, "reverse-sigmoid")
