@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import threading
 from pathlib import Path
 
@@ -288,6 +289,30 @@ def test_the_game_waits_for_a_slow_disk_instead_of_filling_the_memory(tmp_path, 
     thread.join(30)
     tape.close()
     assert len([row for row in tape.finished() if row.kind == "queries"]) == 3 * tapes.WAITING
+
+
+def test_an_interrupt_at_any_moment_leaves_a_tape_that_can_be_closed(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    images, answer = torch.rand(1, 1, 4, 4), Response(torch.full((1, 2), 0.5))
+    try:
+        for trial in range(150):
+            tape = Tape(str(tmp_path / "arena.db"), str(trial), queries=True)
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.002 + 2e-5 * trial)
+                while True:
+                    tape.keep(images, answer)
+            except KeyboardInterrupt:
+                pass
+            closing = threading.Thread(target=tape.close, daemon=True)
+            closing.start()
+            closing.join(60)
+            assert not closing.is_alive(), trial
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_disk_that_refuses_is_told_and_leaves_no_half_a_file(tmp_path, monkeypatch):
