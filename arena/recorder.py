@@ -137,6 +137,7 @@ class Recorder:
             self._tape.close()
         except LogError as error:
             self._writer.event("files-incomplete", str(error), queries_used=self._game.used)
+            self._watcher.line(f"{self._title}: {error}")
         for row in self._tape.finished():
             self._writer.artifact(row)
 

@@ -5,7 +5,7 @@ as they need to be, without a control character. A machine gets JSON.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Row = Sequence[str]
 
+LONG = 500
+"""Rows of the longest table that is drawn with lines and colours."""
+
 SCORES: Mapping[str, str] = {
     "clone_accuracy": "clone acc. %",
     "clone_fidelity": "fidelity %",
@@ -33,18 +36,18 @@ SCORES: Mapping[str, str] = {
 def write_table(
     console: "Console", columns: Sequence[str], rows: Sequence[Row], *, right: Sequence[str] = ()
 ) -> None:
-    """Write a table; the columns named in `right` are aligned to the right."""
-    if console.is_terminal:
+    """Write a table; the columns named in `right` are aligned to the right.
+
+    One that is longer than `LONG` is written plainly to a terminal too: drawing it takes seconds.
+    """
+    if console.is_terminal and len(rows) <= LONG:
         _write_rich(console, columns, rows, right=right)
         return
-    lines = [tuple(columns), *(tuple(_plain(cell) for cell in row) for row in rows)]
-    widths = [max(len(line[k]) for line in lines) for k in range(len(columns))]
-    for line in lines:
-        cells = [
-            cell.rjust(width) if name in right else cell.ljust(width)
-            for cell, width, name in zip(line, widths, columns, strict=True)
-        ]
-        write_line(console, "  ".join(cells).rstrip())
+    lines = [tuple(columns), *(tuple(map(_plain, row)) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    sides = ["" if name in right else "-" for name in columns]
+    form = "  ".join(f"%{side}{width}s" for side, width in zip(sides, widths, strict=True))
+    console.file.write("".join((form % line).rstrip() + "\n" for line in lines))
 
 
 def _write_rich(
@@ -72,6 +75,12 @@ def write_json(value: object) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, default=_to_json))
 
 
+def write_json_lines(lines: Iterable[str]) -> None:
+    """Write values that are JSON already as one array, each on a line of its own."""
+    rows = ",\n".join(lines)
+    print(f"[\n{rows}\n]" if rows else "[]")
+
+
 def _to_json(value: object) -> object:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
@@ -84,6 +93,8 @@ def _to_json(value: object) -> object:
 
 def _plain(cell: str) -> str:
     """Keep a cell on its line; whatever a player wrote cannot steer a terminal."""
+    if cell.isprintable():
+        return cell
     return "".join(char if char.isprintable() else " " for char in cell)
 
 
@@ -137,6 +148,11 @@ def write_scoreboard(console: "Console", rows: Sequence["ScoreRow"]) -> None:
         write_line(console, "mean ± half of the 95 % t interval over seeds")
 
 
+def fate(row: "EpisodeRow") -> str:
+    """Say how an episode ended, and of a what-if that it is one."""
+    return row.status if row.kind == "play" else f"{row.status} ({row.kind})"
+
+
 EPISODE_COLUMNS = (
     "id",
     "scenario",
@@ -163,7 +179,7 @@ def write_episodes(console: "Console", episodes: Sequence["EpisodeRow"]) -> None
             row.attacker,
             row.defender,
             str(row.seed),
-            row.status,
+            fate(row),
             count_text(row.queries_used),
             percent(row.clone_accuracy),
             percent(row.served_accuracy),

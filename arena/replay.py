@@ -1,8 +1,8 @@
 """Plays a logged episode again, from its plan and its seed, and holds the two side by side.
 
 The log keeps running digests of queries and answers, bucket by bucket, so the first bucket that
-differs tells in which rounds a replay leaves its original. The replay is written into a log in
-memory and thrown away.
+differs tells in which rounds a replay leaves its original; where a tape was kept, the very round is
+named. The replay is written into a log that is thrown away.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +19,7 @@ from arena.log.store import Log
 from arena.match import THREADS, pick_device
 from arena.provenance import device_name, git_state, versions
 from arena.replay_causes import Then, conditions, contradictions
+from arena.replay_tapes import Parting, TapesCompared, compare_tapes, has_tape, scratch_log
 from arena.scenario import EpisodePlan
 from arena.watch import Watcher
 from arena.world import World
@@ -126,13 +127,19 @@ def verify(
     plan = logged_plan(row)
     logged = _account(log, row)
     place, notes = _place(row, device)
-    with Log.open("sqlite://") as nowhere, _threads(row.versions):
-        replayed = _play(plan, nowhere, place, watcher or Watcher())
+    taped = has_tape(log, row.id)
+    with scratch_log(taped=taped) as scratch, _threads(row.versions):
+        replayed = _play(plan, scratch, place, watcher or Watcher())
+        tapes = compare_tapes(log, row.id, scratch, replayed=replayed.row.id) if taped else None
     cut = row.status == "cancelled" or any(event.kind == "died" for event in log.events(row.id))
     if cut:
         notes.append("the original was cut short: what it logged until then was compared")
         logged, replayed = _until_the_cut(logged, replayed)
     differences = tuple(_differences(logged, replayed, scores=not cut))
+    if tapes is not None and tapes.fault:
+        notes.append(f"rounds could not be compared one by one: {tapes.fault}")
+    if tapes is not None and tapes.parting and not (cut and tapes.parting.what == "round"):
+        differences = (_parting(tapes.parting), *differences)
     if plan.threat.latency == "wall":
         notes.append(
             "latency was really measured, so that an attacker who looks at it asks other queries "
@@ -146,7 +153,7 @@ def verify(
         checkpoints=len(logged.checkpoints),
         scores=0 if cut else len(_SCORES),
         differences=differences,
-        causes=tuple(_causes(log, logged, replayed, plan)) if differences else (),
+        causes=tuple(_causes(log, logged, replayed, plan=plan, tapes=tapes)) if differences else (),
         notes=tuple(notes),
     )
 
@@ -298,8 +305,22 @@ def _rounds_text(bucket: RoundRow | None) -> str:
     return f"bucket {bucket.bucket} ({rounds}, queries {start} to {bucket.queries_used})"
 
 
-def _causes(log: Log, logged: _Account, replayed: _Account, plan: EpisodePlan) -> list[str]:
+def _parting(parting: Parting) -> Difference:
+    where = f"round {parting.round} of the tape, queries {parting.first} to {parting.last}"
+    return Difference(where, parting.what, parting.then, parting.now)
+
+
+def _causes(
+    log: Log,
+    logged: _Account,
+    replayed: _Account,
+    *,
+    plan: EpisodePlan,
+    tapes: TapesCompared | None,
+) -> list[str]:
     """Name what may be behind differences, the likeliest first."""
+    if tapes is not None and tapes.same:
+        return ["every query and answer on the tape is the same: the log was altered"]
     run = next((run for run in log.runs() if run.id == logged.row.run_id), None)
     then = Then(logged.row, run.git_dirty if run else None, plan)
     found = contradictions(then, logged.rounds, replayed.rounds) + conditions(then, replayed.row)

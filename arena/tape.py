@@ -8,6 +8,7 @@ it is bounded: where the disk cannot keep up, the game waits instead of filling 
 import os
 import queue
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +32,9 @@ SHARD_BYTES = 16 * 2**20
 
 WAITING = 32
 """Rounds that may wait for the disk."""
+
+FULL_SECONDS = 0.001
+"""How often the game looks whether there is room for its round."""
 
 SHOWN = 16
 """Queries in a row of the sample."""
@@ -159,7 +163,8 @@ class _Writer:
     ) -> None:
         assert folder is not None
         self._where, self._folder, self._rows = where, folder, rows
-        self._waiting: queue.Queue[Round | None] = queue.Queue(WAITING)
+        # not `Queue`: an interrupt inside its Python code can lose the call that wakes the thread
+        self._waiting: queue.SimpleQueue[Round | None] = queue.SimpleQueue()
         self._fault: Exception | None = None
         self._shards = 0
         # a daemon: a process that is told to end does not wait for it; `close` does
@@ -168,6 +173,8 @@ class _Writer:
 
     def put(self, round: Round) -> None:
         self._check()
+        while self._waiting.qsize() >= WAITING and self._thread.is_alive():
+            time.sleep(FULL_SECONDS)
         self._waiting.put(round)
 
     def close(self) -> None:

@@ -9,10 +9,12 @@ import typer
 from arena.cli.shell import JsonOption, LogOption, WithDefault, out
 from arena.render import (
     count_text,
+    fate,
     percent,
     seconds_text,
     write_episodes,
     write_json,
+    write_json_lines,
     write_line,
     write_table,
 )
@@ -41,6 +43,7 @@ def list_(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Only with this seed.")] = None,
     run: Annotated[Many, typer.Option(help="Only of this run; repeatable.")] = None,
+    kind: Annotated[Many, typer.Option(help="Only play or what-if; repeatable.")] = None,
     since: Annotated[
         str | None, typer.Option(metavar="TIME", help="Only begun since: 2025-03-01, or 36h, 7d.")
     ] = None,
@@ -60,15 +63,17 @@ def list_(
         defender=_choice(defender),
         status=_choice(status),
         run=_choice(run),
+        kind=_choice(kind),
         seed=seed,
         since=parse_since(since) if since else None,
         limit=limit or None,
     )
     with Log.open(log, create=False) as store:
-        found = store.episodes(which)
-    if json:
-        write_json(found)
-    elif found:
+        if json:
+            write_json_lines(store.episodes_as_json(which))
+            return
+        found = store.episodes(which, brief=True)
+    if found:
         write_episodes(out(), found)
         if len(found) == limit:
             write_line(out(), f"the newest {limit}; --limit 0 lists all")
@@ -131,7 +136,7 @@ def _details(log: "Log", row: "EpisodeRow") -> dict[str, Any]:
 
 
 def _show_outcome(console: "Console", row: "EpisodeRow") -> None:
-    title = f"{row.attacker} vs {row.defender}, seed {row.seed}: {row.status}"
+    title = f"{row.attacker} vs {row.defender}, seed {row.seed}: {fate(row)}"
     write_line(console, f"{title} ({row.id}, scenario {row.scenario_name})")
     if row.error:
         write_line(console, row.error)

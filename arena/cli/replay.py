@@ -68,16 +68,17 @@ def replay(
 
 def _reenact(episode: str, log: str | None, *, speed: float | None, step: bool, json: bool) -> None:
     from arena.cli.stage import show
+    from arena.cli.thumbnails import samples
     from arena.log.store import Log
     from arena.reenact import moments
 
     with Log.open(log, create=False) as store:
         row = store.episode(episode)
-        timeline = moments(store, row)
+        timeline, asked = moments(store, row), samples(store, row)
     if json:
-        write_json({"episode": row.id, "moments": timeline})
+        write_json({"episode": row.id, "moments": timeline, "samples": asked.paths})
     else:
-        show(row, timeline, speed=speed, step=step)
+        show(row, timeline, asked, speed=speed, step=step)
 
 
 def _verify(episode: str, log: str | None, *, device: str | None, json: bool, quiet: bool) -> None:

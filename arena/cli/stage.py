@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from arena.cli.keys import Keys, keyboard
 from arena.cli.shell import out
+from arena.cli.thumbnails import Samples, drawn
 from arena.reenact import Moment, added, exits_text
 from arena.render import count_text, percent, seconds_text, write_line, write_table
 
@@ -20,12 +21,20 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 _WIDTH = 40
 
 
-def show(row: "EpisodeRow", moments: Sequence[Moment], *, speed: float | None, step: bool) -> None:
+def show(
+    row: "EpisodeRow",
+    moments: Sequence[Moment],
+    asked: Samples,
+    *,
+    speed: float | None,
+    step: bool,
+) -> None:
     """Show an episode moment by moment.
 
     Args:
         row: the episode.
         moments: what to show.
+        asked: its sample queries, where they were kept.
         speed: times as fast as it was played; None: drawn within `LONGEST`, printed at once.
         step: wait for a key after every moment.
     """
@@ -37,7 +46,7 @@ def show(row: "EpisodeRow", moments: Sequence[Moment], *, speed: float | None, s
         return
     with keyboard() as keys:
         if console.is_terminal:
-            _draw(console, moments, keys, speed=speed, step=step)
+            _draw(console, moments, asked, keys=keys, speed=speed, step=step)
         else:
             _print(console, moments, speed=speed)
     for event in moments[-1].events:
@@ -48,6 +57,9 @@ def show(row: "EpisodeRow", moments: Sequence[Moment], *, speed: float | None, s
     write_line(console, f"clone {percent(row.clone_accuracy)} %, fidelity "
                         f"{percent(row.clone_fidelity)} %, honest users served "
                         f"{percent(row.served_accuracy)} %")  # fmt: skip
+    for path in asked.paths:
+        lost = "" if path.is_file() else " (it is not there any more)"
+        write_line(console, f"what was asked, at each checkpoint: {path}{lost}")
 
 
 def _print(console: "Console", moments: Sequence[Moment], *, speed: float | None) -> None:
@@ -80,12 +92,14 @@ def _cells(moment: Moment) -> tuple[str, ...]:
 def _draw(
     console: "Console",
     moments: Sequence[Moment],
-    keys: Keys,
+    asked: Samples,
     *,
+    keys: Keys,
     speed: float | None,
     step: bool,
 ) -> None:
     """Draw moment after moment in place; blank pauses, n goes on by one, q leaves."""
+    from rich.console import Group
     from rich.live import Live
 
     total = moments[-1].seconds
@@ -94,8 +108,9 @@ def _draw(
     before = 0.0
     with Live(console=console, auto_refresh=False) as live:
         for index, moment in enumerate(moments):
-            live.update(_scene(moments[: index + 1], paused=stepping, keys=keys.there),
-                        refresh=True)  # fmt: skip
+            scene = _scene(moments[: index + 1], paused=stepping, keys=keys.there)
+            strip = asked.until(moment.used) if console.color_system else None
+            live.update(Group(scene, drawn(strip)) if strip else scene, refresh=True)
             key = keys.wait(None if stepping else max(0.0, moment.seconds - before) / factor)
             before = moment.seconds
             if key == "q":

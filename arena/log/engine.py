@@ -54,6 +54,11 @@ def resolve(target: str | Path) -> Address:
     return Address(url, where, Path(url.database or ""))
 
 
+def may_write(path: Path) -> bool:
+    """Whether a log that is there may be written, and so its folder, where its WAL lies."""
+    return not path.exists() or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+
+
 def check_file(path: Path, where: str, *, create: bool, read_only: bool) -> None:
     """Refuse a path that no log can lie at, before SQLite says so in fewer words.
 

@@ -74,7 +74,8 @@ class Log(LogReader):
 
         Args:
             url_or_path: a file, or any SQLAlchemy URL; `default_url()` where None.
-            create: make the log where there is none.
+            create: make the log where there is none. Without it, a log that may not be written is
+                opened read-only: whoever only looks needs no more.
             read_only: neither make, migrate, mark nor write anything.
             busy_seconds: how long to wait for another writer (SQLite).
 
@@ -83,6 +84,7 @@ class Log(LogReader):
         """
         address = engines.resolve(url_or_path or default_url())
         if address.path is not None:
+            read_only = read_only or not (create or engines.may_write(address.path))
             engines.check_file(address.path, address.where, create=create, read_only=read_only)
         engine = engines.connect(address, read_only=read_only, busy_seconds=busy_seconds)
         log = cls(engine, address.where, read_only=read_only)
@@ -134,7 +136,7 @@ class Log(LogReader):
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         if self.read_only:
-            raise LogError(f"log {self.where} was opened read-only; nothing was written")
+            raise LogError(f"log {self.where} is open read-only; nothing was written")
         with explained(self.where), engines.transaction(self.engine) as connection:
             yield connection
 

@@ -16,7 +16,7 @@ from arena.log.store import Log
 from arena.log.tables import Episode
 from envs.errors import LogError
 
-PROCESSES, EPISODES, ROWS = 4, 60, 5
+PROCESSES, ROWS = 4, 5
 
 COMMON = """
 import sys
@@ -29,7 +29,7 @@ def record(name):
         defender="d", victim="v", clone="c", data="digits",
     )
 
-path, me = sys.argv[1:]
+path, me, episodes = sys.argv[1:]
 run = RunRecord(command="test", scenario_name=me)
 """
 
@@ -39,7 +39,7 @@ WRITE = (
 sys.stdin.readline()  # all begin at once
 with Log.open(path) as log:
     run_id = log.begin_run(run)
-    for number in range({EPISODES}):
+    for number in range(int(episodes)):
         writer = log.begin_episode(run_id, record(f"{{me}}/{{number}}"))
         for index in range({ROWS}):
             writer.checkpoint(CheckpointRow(index=index, queries_used=index, wall_seconds=0.0))
@@ -66,8 +66,8 @@ log.close()
 )
 
 
-def start(code: str, path: Path, me: str) -> subprocess.Popen:
-    command = [sys.executable, "-W", "error", "-c", code, str(path), me]
+def start(code: str, path: Path, me: str, *, episodes: int = 1) -> subprocess.Popen:
+    command = [sys.executable, "-W", "error", "-c", code, str(path), me, str(episodes)]
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -78,9 +78,12 @@ def kill(child: subprocess.Popen) -> None:
     child.communicate()
 
 
-def test_four_writers_and_a_reader_lose_nothing(tmp_path: Path):
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("episodes", [40, pytest.param(2500, marks=pytest.mark.slow)])
+def test_four_writers_and_a_reader_lose_nothing(tmp_path: Path, episodes: int):
     path = tmp_path / "arena.db"
-    children = [start(WRITE, path, f"w{number}") for number in range(PROCESSES)]
+    names = [f"w{number}" for number in range(PROCESSES)]
+    children = [start(WRITE, path, name, episodes=episodes) for name in names]
     for child in children:  # none of them finds a log: they make it together
         child.stdin.write("go\n")
         child.stdin.flush()
@@ -104,10 +107,11 @@ def test_four_writers_and_a_reader_lose_nothing(tmp_path: Path):
 
     with Log.open(path) as log:
         done = log.episodes(EpisodeFilter(status="success"))
-        assert len(done) == PROCESSES * EPISODES
-        names = {f"w{n}/{k}" for n in range(PROCESSES) for k in range(EPISODES)}
-        assert {row.plan["name"] for row in done} == names
-        assert sum(row.queries_used for row in done) == PROCESSES * sum(range(EPISODES))
+        assert len(done) == PROCESSES * episodes
+        assert {row.plan["name"] for row in done} == {
+            f"{name}/{number}" for name in names for number in range(episodes)
+        }
+        assert sum(row.queries_used for row in done) == PROCESSES * sum(range(episodes))
         assert all(len(log.checkpoints(row.id)) == ROWS for row in done)
         assert all(len(log.events(row.id)) == 1 for row in done)
         assert len(log.runs()) == PROCESSES

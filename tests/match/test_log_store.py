@@ -372,7 +372,7 @@ def test_read_only_reads_and_writes_nothing(tmp_path: Path):
     before = path.read_bytes()
     with Log.open(path, read_only=True) as log:
         assert log.rounds(writer.id) == [a_round(0)]
-        with pytest.raises(LogError, match="read-only; nothing was written"):
+        with pytest.raises(LogError, match="is open read-only; nothing was written"):
             log.begin_run(RUN)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.glob("*.db")] == [path.name]

@@ -1,18 +1,23 @@
 """Tapes: queries are kept as they were asked, and another defender can answer them."""
 
 import json
+import re
+import signal
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sqlalchemy import text
 from typer.testing import CliRunner
 
 from arena import tape as tapes
 from arena.cli import app
+from arena.cli.thumbnails import drawn, samples
 from arena.log import artifacts
-from arena.log.maintenance import check, strays
+from arena.log.maintenance import check, merge, strays
 from arena.log.rows import EpisodeFilter
 from arena.log.store import Log
 from arena.match import play
@@ -106,6 +111,44 @@ def test_a_sample_picture_has_a_row_for_each_checkpoint(taped):
     assert sample.bytes < 100_000
 
 
+def test_a_replay_shows_what_was_asked_at_the_latest_checkpoint_and_where_the_picture_is(taped):
+    log, row = taped
+    found = samples(log, row)
+    marks = [point.queries_used for point in log.checkpoints(row.id)]
+    assert [strip.used for strip in found.strips] == marks
+    assert found.until(marks[0] - 1) is None
+    assert found.until(marks[1]).used == found.until(marks[2] - 1).used == marks[1]
+    # digits are as large as a thumbnail, so that its pixels are those of the query
+    rounds = list(rounds_on_tape(log, row.id))
+    ends = np.cumsum([len(one.images) for one in rounds])
+    latest = rounds[int(np.searchsorted(ends, marks[1]))].images[1, 0]
+    shown = found.until(marks[1]).pixels[:, 9:17, 0]
+    assert np.array_equal(shown, (latest * 255).round().to(torch.uint8).numpy())
+    picture = drawn(found.until(marks[1]))
+    assert [line.cell_len for line in picture.split()] == [8 + 9 * 8] * 4
+    assert str(picture.spans[0].style) == "#{0:02x}{0:02x}{0:02x} on #{1:02x}{1:02x}{1:02x}".format(
+        *found.until(marks[1]).pixels[:2, 0, 0]
+    )
+    told = CliRunner().invoke(app, ["replay", row.id, "--log", log.where]).stdout
+    (path,) = found.paths
+    assert told.endswith(f"what was asked, at each checkpoint: {path}\n")
+
+
+def test_a_replay_does_without_a_picture_that_is_gone_or_broken(taped, tmp_path):
+    log, row = taped
+    (path,) = samples(log, row).paths
+    content = path.read_bytes()
+    try:
+        for broken in (content[:200], b"no picture"):
+            path.write_bytes(broken)
+            assert samples(log, row).strips == []
+        path.unlink()
+        told = CliRunner().invoke(app, ["replay", row.id, "--log", log.where])
+        assert told.stdout.endswith("sample.png (it is not there any more)\n")
+    finally:
+        path.write_bytes(content)
+
+
 def test_the_log_with_its_files_is_in_order(taped):
     assert check(taped[0]) == []
 
@@ -114,6 +157,59 @@ def test_a_replay_of_a_taped_episode_leaves_no_files(taped):
     log, row = taped
     assert verify(log, row.id).same
     assert strays(log) == []
+
+
+@pytest.fixture
+def copied(taped, tmp_path):
+    """A copy of the taped log and its files, to be damaged; the log, and the first's row."""
+    path = tmp_path / "copy.db"
+    with Log.open(path) as log:
+        merge(log, taped[0])
+        yield log, taped[1]
+
+
+def test_with_a_tape_the_very_round_that_differs_is_named(copied):
+    log, row = copied
+    (shard,) = [one for one in log.artifacts(row.id) if one.kind == "queries"]
+    path = artifacts.locate(log.where, shard.path)
+    with np.load(path) as arrays:
+        content = {name: arrays[name].copy() for name in arrays}
+    place = int(content["rounds"][:3].sum()) + 1  # the second answer of the fourth round
+    content["targets"][place] = content["targets"][place, ::-1]
+    np.savez_compressed(path, **content)
+    with log.engine.begin() as connection:  # as if it had been played like that
+        statement = "UPDATE round SET answer_digest = 'x' || bucket WHERE first_round >= 3"
+        connection.execute(text(statement))
+        connection.execute(text("UPDATE episode SET answer_digest = 'x'"))
+        statement = text("UPDATE artifact SET sha256 = :sha, bytes = :n WHERE path = :path")
+        facts = {"sha": artifacts.digest(path), "n": path.stat().st_size, "path": shard.path}
+        connection.execute(statement, facts)
+    first, second, *_ = verify(log, row.id).differences
+    queries = content["rounds"][:4].cumsum()
+    assert first.where == f"round 3 of the tape, queries {queries[2] + 1} to {queries[3]}"
+    assert first.what == "answers"
+    assert second.where.startswith("bucket")
+    assert second.what == "answer_digest"
+
+
+def test_a_tape_that_is_the_same_shows_that_the_log_was_altered(copied):
+    log, row = copied
+    with log.engine.begin() as connection:
+        connection.execute(text("UPDATE round SET answer_digest = 'x' WHERE bucket = 12"))
+    verdict = verify(log, row.id)
+    assert [one.what for one in verdict.differences] == ["answer_digest"]
+    assert verdict.causes == (
+        "every query and answer on the tape is the same: the log was altered",
+    )
+
+
+def test_without_its_tape_a_taped_episode_is_still_verified_by_its_digests(copied):
+    log, row = copied
+    for shard in log.artifacts(row.id):
+        artifacts.locate(log.where, shard.path).unlink()
+    verdict = verify(log, row.id)
+    assert verdict.same
+    assert "rounds could not be compared one by one" in "\n".join(verdict.notes)
 
 
 def test_a_picture_shows_the_pixels_where_they_belong():
@@ -195,6 +291,30 @@ def test_the_game_waits_for_a_slow_disk_instead_of_filling_the_memory(tmp_path, 
     assert len([row for row in tape.finished() if row.kind == "queries"]) == 3 * tapes.WAITING
 
 
+def test_an_interrupt_at_any_moment_leaves_a_tape_that_can_be_closed(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    images, answer = torch.rand(1, 1, 4, 4), Response(torch.full((1, 2), 0.5))
+    try:
+        for trial in range(150):
+            tape = Tape(str(tmp_path / "arena.db"), str(trial), queries=True)
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.002 + 2e-5 * trial)
+                while True:
+                    tape.keep(images, answer)
+            except KeyboardInterrupt:
+                pass
+            closing = threading.Thread(target=tape.close, daemon=True)
+            closing.start()
+            closing.join(60)
+            assert not closing.is_alive(), trial
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_a_disk_that_refuses_is_told_and_leaves_no_half_a_file(tmp_path, monkeypatch):
     def refuse(file, **arrays):
         file.write(b"half")
@@ -240,6 +360,17 @@ def test_another_defender_answers_the_same_queries_otherwise(taped):
     assert found.episode.clone_accuracy is None
     (event,) = [event for event in log.events(found.episode.id) if event.kind == "what-if"]
     assert event.data["origin"] == row.id
+
+
+def test_the_listing_tells_a_what_if_from_a_play(taped):
+    log, row = taped
+    id = answer_with(log, row.id, "rounded").episode.id
+    listed = CliRunner().invoke(app, ["episodes", "--kind", "what-if", "--log", log.where]).stdout
+    (line,) = [line for line in listed.splitlines() if line.startswith(id)]
+    assert "success (what-if)" in line
+    assert not any(line.startswith(row.id) for line in listed.splitlines())
+    shown = CliRunner().invoke(app, ["episodes", "show", id, "--log", log.where]).stdout
+    assert "success (what-if)" in shown.splitlines()[0]
 
 
 def test_a_what_if_does_not_count_as_a_play_of_its_plan(taped):
@@ -290,3 +421,11 @@ def test_the_command_line_sets_both_side_by_side_and_says_what_is_frozen(taped):
     assert told["episode"]["kind"] == "what-if"
     done = CliRunner().invoke(app, [*words, "--verify"])
     assert done.exit_code == 2
+
+
+def test_the_handbook_s_example_reads_a_tape(taped, capsys):
+    log, row = taped
+    told = (Path(__file__).parents[2] / "docs" / "log.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", told, flags=re.DOTALL)
+    exec(example.replace("arena.db", log.where).replace('"ID"', repr(row.id)), {})
+    assert capsys.readouterr().out.startswith("torch.Size([64, 1, 8, 8])")
