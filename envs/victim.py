@@ -8,10 +8,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from envs.execution import TimedAnswer, run_compacted, run_each, run_masked
+from envs.chunks import chunks_for
+from envs.execution import Chunk, TimedAnswer, run_compacted, run_each, run_masked
 from envs.exits import ExitRule, FinalOnly
 from envs.nets.multi_exit import MultiExit
 from envs.profile import ExitProfile, profile
+from envs.serving import ServingCopy
 
 Execution = Literal["compacted", "masked"]
 
@@ -36,8 +38,8 @@ class Victim:
         rule: who leaves where; nobody leaves early by default.
         execution: "compacted" stops computing who left, "masked" runs everything and selects.
             Answers are the same; "masked" never waits for an accelerator.
-        chunk: images run together, which bounds memory and keeps a CPU's cache warm; all of a
-            request if absent.
+        chunk: images run together. If absent, as many in each segment as a processor's cache
+            holds, and all of a request on an accelerator.
 
     Raises:
         ValueError: the rule does not fit the network's exits.
@@ -58,6 +60,8 @@ class Victim:
         self.rule.check(network.num_exits)
         self.execution, self.chunk = execution, chunk
         self._profile: ExitProfile | None = None
+        self._serving = ServingCopy(network)
+        self._chunks: tuple[int, ...] | None = None
 
     @property
     def num_exits(self) -> int:
@@ -98,7 +102,13 @@ class Victim:
         """
         run = run_masked if self.execution == "masked" else run_compacted
         answer = run(
-            self.network, images, self.rule, generator=generator, foreign=foreign, chunk=self.chunk
+            self._serving.current(),
+            images,
+            self.rule,
+            generator=generator,
+            foreign=foreign,
+            chunk=self._chunk_on(images.device),
+            original=self.network,
         )
         return VictimAnswer(to_posteriors(answer.logits), answer.exits)
 
@@ -107,7 +117,12 @@ class Victim:
     ) -> tuple[VictimAnswer, Tensor]:
         """Answer images one by one; also the (n,) float64 seconds of wall time each took."""
         timed: TimedAnswer = run_each(
-            self.network, images, self.rule, generator=generator, foreign=foreign
+            self._serving.current(),
+            images,
+            self.rule,
+            generator=generator,
+            foreign=foreign,
+            original=self.network,
         )
         return VictimAnswer(to_posteriors(timed.logits), timed.exits), timed.seconds
 
@@ -115,20 +130,33 @@ class Victim:
         """Return the (n, K) float32 posteriors of the whole network: the undefended answer."""
         unused = torch.Generator(device=images.device)
         answer = run_compacted(
-            self.network, images, FinalOnly(), generator=unused, chunk=self.chunk
+            self._serving.current(),
+            images,
+            FinalOnly(),
+            generator=unused,
+            chunk=self._chunk_on(images.device),
         )
         return to_posteriors(answer.logits)
 
     def with_rule(self, rule: ExitRule) -> "Victim":
         """Return a victim with the same network, execution and profile, and another rule."""
         other = Victim(self.network, rule=rule, execution=self.execution, chunk=self.chunk)
-        other._profile = self._profile
+        other._profile, other._chunks = self._profile, self._chunks
+        other._serving = self._serving
         return other
 
     def to(self, device: torch.device | str) -> "Victim":
         """Move the network to a device, in place as torch does; returns the victim itself."""
         self.network.to(device)
         return self
+
+    def _chunk_on(self, device: torch.device) -> Chunk:
+        """Say how many images run together; the measurements behind it are in `envs.chunks`."""
+        if self.chunk is not None or device.type != "cpu":
+            return self.chunk
+        if self._chunks is None:
+            self._chunks = chunks_for(self.network)
+        return self._chunks
 
 
 def to_posteriors(logits: Tensor) -> Tensor:
