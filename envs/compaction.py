@@ -122,7 +122,7 @@ class Compaction:
         return leaves, count
 
     def _leave(self, index: int, logits: Tensor, rows: Tensor) -> None:
-        self._exits[rows] = index
+        self._exits.index_fill_(0, rows, index)  # an assignment would copy a number over
         self._logits.append(logits)
         self._owners.append(rows)
 

@@ -11,6 +11,7 @@ import gc
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -19,8 +20,9 @@ from torch import Tensor
 from envs.compaction import Compaction
 from envs.exits import ExitRule
 from envs.nets.multi_exit import MultiExit
-from envs.serving import evaluating, lay_out
+from envs.serving import evaluating
 from envs.ties import Arbiter
+from envs.whole import Outputs, outputs_of
 
 
 class ExitAnswer(NamedTuple):
@@ -100,12 +102,24 @@ def run_masked(
     foreign: bool = False,
     chunk: Chunk = None,
     original: MultiExit | None = None,
+    outputs_by: Outputs | None = None,
 ) -> ExitAnswer:
-    """Run every stage on every image, then select; arguments and answers of `run_compacted`."""
+    """Run every stage on every image, then select; arguments and answers of `run_compacted`.
+
+    `outputs_by` runs the whole network in a way of its own; eagerly if absent.
+    """
     sizes = _sizes(chunk, network.num_exits, len(images))
     with _serving(network, rule, original) as arbiter:
         state = rule.begin(images, generator=generator, foreign=foreign)
-        answer = _masked(network, images, rule=rule, state=state, arbiter=arbiter, sizes=sizes)
+        answer = _masked(
+            network,
+            images,
+            rule=rule,
+            state=state,
+            arbiter=arbiter,
+            sizes=sizes,
+            outputs_by=outputs_by,
+        )
     return ExitAnswer(answer.logits.clone(), answer.exits.clone())
 
 
@@ -169,9 +183,11 @@ def _masked(
     state: Tensor,
     arbiter: Arbiter,
     sizes: Sequence[int],
+    outputs_by: Outputs | None = None,
 ) -> ExitAnswer:
     """Run everything, chunk by chunk, and select; waits for the device only to look for ties."""
-    outputs = [_outputs(network, part) for part in torch.split(images, min(sizes))]
+    run = outputs_by if outputs_by is not None else partial(outputs_of, network)
+    outputs = [run(part) for part in torch.split(images, min(sizes))]
     logits = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)  # (N, n, K)
     exits = rule.choose(logits, state)
     unsure = rule.unsure(logits, state, tolerance=arbiter.tolerance(images.device))
@@ -186,15 +202,6 @@ def _masked(
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts))
-
-
-def _outputs(network: MultiExit, images: Tensor) -> Tensor:
-    """Return the logits of every exit, (N, n, K)."""
-    features, outputs = lay_out(images, network), []
-    for index in range(network.num_exits):
-        features = network.run_segment(index, features)
-        outputs.append(network.logits(index, features))
-    return torch.stack(outputs)
 
 
 def _sizes(chunk: Chunk, num_exits: int, count: int) -> Sequence[int]:

@@ -362,7 +362,9 @@ class ByHistogram(ExitRule):
         drawn = _uniforms(images, 1, self.seeding, key=self.key, fresh=generator)
         steps = torch.tensor(self.shares, dtype=torch.float64).cumsum(0)
         last = max(index for index, share in enumerate(self.shares) if share > 0)
-        steps = steps[:last].to(images.device)  # rounding never reaches an exit without weight
+        steps = steps[:last].to(
+            images.device, non_blocking=True
+        )  # rounding never reaches an exit without weight
         return (steps <= drawn).sum(1, keepdim=True).double()
 
     def asks(self, exit_index: int) -> bool:

@@ -148,11 +148,18 @@ def blank_image(network: Staged) -> Tensor:
 
 
 def without_data(network: N) -> N:
-    """Copy a network's structure in eval mode; its tensors become shapes, no weight is copied."""
+    """Copy a network's structure in eval mode; its tensors become shapes, no weight is copied.
+
+    Whoever listens to the original by hooks hears nothing of the copy.
+    """
     tensors: list[Tensor] = [*network.parameters(), *network.buffers()]
     # deepcopy takes what the memo holds for an object instead of copying the object
     memo: dict[int, object] = {id(tensor): _shape_of(tensor) for tensor in tensors}
-    return copy.deepcopy(network, memo).eval()
+    bare = copy.deepcopy(network, memo).eval()
+    for module in bare.modules():
+        module._forward_pre_hooks.clear()
+        module._forward_hooks.clear()
+    return bare
 
 
 def _shape_of(tensor: Tensor) -> Tensor:

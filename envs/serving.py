@@ -87,7 +87,7 @@ def serving_copy(network: MultiExit) -> MultiExit:
         _fold(module)
         if isinstance(module, nn.ReLU | nn.ReLU6):
             module.inplace = True
-    other.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    other.to(memory_format=torch.channels_last)
     return other if _agree(network, other) else network
 
 

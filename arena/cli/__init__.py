@@ -10,6 +10,7 @@ import typer
 
 from arena.cli import (
     agents,
+    bench,
     check,
     compare,
     doctor,
@@ -47,6 +48,7 @@ app.command("train")(train.train)
 app.command("check")(check.check)
 app.add_typer(new.app, name="new")
 app.command("doctor")(doctor.doctor)
+app.command("bench")(bench.bench)
 
 
 def _version(wanted: bool) -> None:
