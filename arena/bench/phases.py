@@ -102,7 +102,7 @@ def clone_steps(
             given = asked
             if layout == "channels-last":
                 given = asked.contiguous(memory_format=torch.channels_last)
-                trainer.clone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                trainer.clone.to(memory_format=torch.channels_last)
             runs[f"{layout}, {precision}"] = _step(trainer, given, targets, precision)
     samples = in_turn(runs, device, rounds=rounds, warm_up=2)
     return {name: summed_up(taken, batch) for name, taken in samples.items()}
