@@ -45,6 +45,10 @@ class ScenarioError(ArenaError):
     """A scenario cannot be played as it is written."""
 
 
+_SHOWN = 24
+"""Known names that a message lists at most."""
+
+
 class UnknownName(ArenaError):  # noqa: N818 - reads as the fault it is
     """Nothing is registered under this name.
 
@@ -57,7 +61,10 @@ class UnknownName(ArenaError):  # noqa: N818 - reads as the fault it is
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
         close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names)}"
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        hint = f"known: {', '.join(names[:_SHOWN])}{more}"
+        if close:
+            hint = f"did you mean '{close[0]}'?"
         super().__init__(f"no {kind} named '{name}'; {hint}")
         self.kind, self.name = kind, name
 

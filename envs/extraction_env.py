@@ -7,21 +7,17 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from envs.clocks import make_clock
-from envs.data.sources import load
-from envs.defences.base import Defence, HardenKit, Post
+from envs.defences.base import Defence
 from envs.errors import QueryError
 from envs.game import Countermeasure, ExtractionGame, Served, View
-from envs.nets.multi_exit import MultiExit
+from envs.game_table import GameTable, TableSpec
 from envs.seeding import Streams
-from envs.traffic import BenignTraffic
 from envs.training.loop import evaluate
-from envs.training.recipes import Recipe, recipe_for
-from envs.training.victims import VictimSpec, train_victim
+from envs.training.recipes import Recipe
 from envs.types import Labels, LatencyMode, Response, ThreatModel
-from envs.victim import Victim
 
 Observation = dict[str, Any]
 """NumPy arrays, or torch tensors on the device: hence Any."""
@@ -104,45 +100,27 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
         render_mode: str | None = None,
     ) -> None:
         self.render_mode = render_mode
-        self._device = torch.device(device)
-        self._splits = load(data, device=device, **dict(data_options or {}))
-        spec = VictimSpec(
-            network=victim,
-            params=dict(victim_params or {}),
-            recipe=recipe or recipe_for(self._splits.image_shape),
-            seed=victim_seed,
-        )
-        self._post = self._harden(defence or Defence(), spec)
-        self._threat = ThreatModel(
-            num_classes=self._splits.test.num_classes,
-            image_shape=self._splits.test.image_shape,
+        spec = TableSpec(
+            data=data,
+            data_options=data_options,
+            victim=victim,
+            victim_params=victim_params,
+            recipe=recipe,
+            victim_seed=victim_seed,
             budget=budget,
             labels=labels,
-            latency_visible=latency != "none",
+            latency=latency,
+            benign=benign,
+            device=device,
         )
-        self._latency, self._benign, self._tensors = latency, benign, tensors
+        self._table = GameTable(spec, [defence or Defence()])
+        self._tensors = tensors
         self._batch, self._measure_every = batch, measure_every
         self._clone: nn.Module | None = None
         self._game: ExtractionGame | None = None
         self._steps, self._accuracy = 0, 0.0
-        self.action_space = spaces.Box(0.0, 1.0, (batch, *self._threat.image_shape), np.float32)
-        self.observation_space = spaces.Dict(
-            {
-                "targets": spaces.Box(0.0, 1.0, (batch, self._threat.num_classes), np.float32),
-                "latency": spaces.Box(0.0, LONGEST, (batch,), np.float64),
-                "remaining": spaces.Box(0, budget, (1,), np.int64),
-            }
-        )
-
-    def _harden(self, defence: Defence, spec: VictimSpec) -> Post:
-        network = train_victim(self._splits, spec, device=self._device)
-        kit = HardenKit(
-            data=self._splits,
-            streams=Streams(spec.seed).child("harden"),
-            device=self._device,
-            victim_key=spec.key(self._splits),
-        )
-        return Post("defence", defence, defence.harden(Victim(MultiExit(network, ())), kit))
+        self.action_space = query_space(self._table.threat, batch)
+        self.observation_space = answer_space(self._table.threat, batch)
 
     def submit(self, clone: nn.Module) -> None:
         """Hand in the clone that is measured: a module from (n, c, h, w) in [0, 1] to logits."""
@@ -156,14 +134,7 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
         streams = Streams(seed if seed is not None else int(self.np_random.integers(2**31)))
         if options and "clone" in options:
             self.submit(options["clone"])
-        self._game = ExtractionGame(
-            self._threat,
-            [self._post],
-            _AlwaysFirst(),
-            clock=make_clock(self._latency, streams),
-            streams=streams,
-            traffic=self._traffic(streams),
-        )
+        self._game = self._table.deal(_AlwaysFirst(), streams)
         self._steps, self._accuracy = 0, 0.0
         return self._observe(None, 0), self._info(0)
 
@@ -184,39 +155,17 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
         info = self._info(answered)
         return self._observe(response, answered), reward, self._game.over, False, info
 
-    def _traffic(self, streams: Streams) -> BenignTraffic | None:
-        if self._benign == 0:
-            return None
-        return BenignTraffic(
-            self._splits.test, share=self._benign, generator=streams.torch("traffic")
-        )
-
     def _reward(self) -> float:
         before = self._accuracy
         if self._clone is not None:
-            test = self._splits.test
+            test = self._table.splits.test
             self._accuracy = evaluate(self._clone, test.pixels, test.labels)
         return self._accuracy - before
 
     def _observe(self, response: Response | None, answered: int) -> Observation:
-        threat, game = self._threat, cast(ExtractionGame, self._game)
-        targets = torch.zeros(self._batch, threat.num_classes, device=self._device)
-        latency = torch.zeros(self._batch, dtype=torch.float64, device=self._device)
-        if response is not None:
-            if answered == self._batch:
-                targets = response.targets
-            else:
-                targets[:answered] = response.targets
-            if threat.latency_visible:
-                latency[:answered] = response.latency
-        if self._tensors:
-            remaining: Any = torch.tensor([game.remaining], dtype=torch.int64)
-            return {"targets": targets, "latency": latency, "remaining": remaining}
-        return {
-            "targets": targets.cpu().numpy(),
-            "latency": latency.cpu().numpy(),
-            "remaining": np.array([game.remaining], dtype=np.int64),
-        }
+        game = cast(ExtractionGame, self._game)
+        seen = padded(game, response, self._batch)
+        return seen if self._tensors else arrays(seen)
 
     def _info(self, answered: int) -> dict[str, Any]:
         game = cast(ExtractionGame, self._game)
@@ -229,6 +178,49 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
             "exits": exits if self._tensors else exits.cpu().numpy(),
             "clone_accuracy": self._accuracy,
         }
+
+
+def query_space(threat: ThreatModel, batch: int) -> spaces.Box:
+    """Give the space of an attacker's action: a batch of images."""
+    return spaces.Box(0.0, 1.0, (batch, *threat.image_shape), np.float32)
+
+
+def answer_space(threat: ThreatModel, batch: int) -> spaces.Dict:
+    """Give the space of what an attacker sees of a batch."""
+    return spaces.Dict(
+        {
+            "targets": spaces.Box(0.0, 1.0, (batch, threat.num_classes), np.float32),
+            "latency": spaces.Box(0.0, LONGEST, (batch,), np.float64),
+            "remaining": spaces.Box(0, threat.budget, (1,), np.int64),
+        }
+    )
+
+
+def padded(game: ExtractionGame, response: Response | None, batch: int) -> dict[str, Tensor]:
+    """Lay an answer out as an observation of fixed shape; rows without an answer are zeros.
+
+    Args:
+        game: tells device, threat model and remaining budget.
+        response: what was answered; None before the first query.
+        batch: rows of the observation.
+    """
+    answered = 0 if response is None else len(response.targets)
+    targets = torch.zeros(batch, game.threat.num_classes, device=game.device)
+    latency = torch.zeros(batch, dtype=torch.float64, device=game.device)
+    if response is not None:
+        if answered == batch:
+            targets = response.targets
+        else:
+            targets[:answered] = response.targets
+        if game.threat.latency_visible:
+            latency[:answered] = response.latency
+    remaining = torch.tensor([game.remaining], dtype=torch.int64)
+    return {"targets": targets, "latency": latency, "remaining": remaining}
+
+
+def arrays(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+    """Copy tensors to NumPy arrays of their own dtypes (hence `Any`)."""
+    return {name: value.cpu().numpy() for name, value in tensors.items()}
 
 
 def as_images(action: object) -> Tensor:

@@ -18,10 +18,12 @@ from arena.cli import (
     export,
     log,
     new,
+    payoff,
     replay,
     report,
     run,
     scenarios,
+    serve,
     train,
 )
 from arena.cli.shell import ArenaGroup, out
@@ -42,9 +44,11 @@ app.add_typer(log.app, name="log")
 app.command("replay")(replay.replay)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.command("payoff")(payoff.payoff)
 app.command("export")(export.export)
 app.command("agents")(agents.agents)
 app.command("train")(train.train)
+app.command("serve")(serve.serve)
 app.command("check")(check.check)
 app.add_typer(new.app, name="new")
 app.command("doctor")(doctor.doctor)

@@ -1,0 +1,108 @@
+"""`arena payoff`: every attacker against every defender, and what either side should bring."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from arena.cli.selection import (
+    AttackerOption,
+    DefenderOption,
+    RunOption,
+    ScenarioOption,
+    SinceOption,
+    narrowed,
+)
+from arena.cli.shell import JsonOption, LogOption, out
+from arena.render import percent, percent_interval, write_json, write_line, write_table
+
+if TYPE_CHECKING:
+    from arena.payoff import PayoffMatrix, Prices, Solution
+    from arena.statistics import Interval
+
+FEW_SEEDS = 10
+
+
+def payoff(
+    scenario: ScenarioOption = None,
+    attacker: AttackerOption = None,
+    defender: DefenderOption = None,
+    run: RunOption = None,
+    since: SinceOption = None,
+    utility_price: Annotated[
+        float, typer.Option(min=0, help="Points of clone that a point lost to honest users is.")
+    ] = 0.0,
+    compute_price: Annotated[
+        float, typer.Option(min=0, help="Likewise, a percent of compute per honest query.")
+    ] = 0.0,
+    log: LogOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Solve the game of who brings which player: payoff matrix, equilibrium, exploitability."""
+    from arena.log.store import Log
+    from arena.payoff import Prices, payoff_matrix, solved
+    from arena.scoreboard import scoreboard
+
+    which = narrowed(scenario=scenario, attacker=attacker, defender=defender, run=run, since=since)
+    prices = Prices(utility_price, compute_price)
+    with Log.open(log, create=False) as store:
+        matrix = payoff_matrix(scoreboard(store.episodes(which)), prices)
+    solution = solved(matrix)
+    if json:
+        write_json(_as_dict(matrix, solution, prices))
+    else:
+        _show(matrix, solution, prices)
+
+
+def _show(matrix: "PayoffMatrix", solution: "Solution", prices: "Prices") -> None:
+    console = out()
+    priced = prices.utility or prices.compute
+    write_line(console, "what the defender loses, in percent" if priced else "clone accuracy, %")
+    columns = ("", *matrix.defenders, "attacker brings %")
+    rows = [
+        (name, *(percent_interval(matrix.cell(a, d)) for d in range(len(matrix.defenders))),
+         percent(float(solution.equilibrium.attacker[a])))
+        for a, name in enumerate(matrix.attackers)
+    ]  # fmt: skip
+    for name, values in (
+        ("defender brings %", solution.equilibrium.defender),
+        ("to its best attacker", solution.worst),
+        ("exploitability", solution.exploitability),
+    ):
+        rows.append((name, *(percent(float(value)) for value in values), ""))
+    write_table(console, columns, rows, right=columns[1:])
+    value = solution.value
+    ends = "" if value.low is None else f" ({percent(value.low)} to {percent(value.high)})"
+    write_line(console, f"value of the game: {percent(value.mean)} %{ends}, "
+                        f"{len(matrix.seeds)} seed{'s'[: len(matrix.seeds) > 1]}")  # fmt: skip
+    if len(matrix.seeds) < FEW_SEEDS:
+        write_line(console, f"with fewer than {FEW_SEEDS} seeds the interval of the value, a "
+                            f"bootstrap over seeds, is too narrow")  # fmt: skip
+
+
+def _as_dict(matrix: "PayoffMatrix", solution: "Solution", prices: "Prices") -> dict[str, object]:
+    value = solution.value
+    cells = [
+        {"attacker": a, "defender": d, **_interval(matrix.cell(i, j))}
+        for i, a in enumerate(matrix.attackers)
+        for j, d in enumerate(matrix.defenders)
+    ]
+    return {
+        "seeds": list(matrix.seeds),
+        "prices": prices,
+        "cells": cells,
+        "value": {"mean": value.mean, "low": value.low, "high": value.high},
+        "attacker": dict(
+            zip(matrix.attackers, solution.equilibrium.attacker.tolist(), strict=True)
+        ),
+        "defender": dict(
+            zip(matrix.defenders, solution.equilibrium.defender.tolist(), strict=True)
+        ),
+        "worst": dict(zip(matrix.defenders, solution.worst.tolist(), strict=True)),
+        "exploitability": dict(
+            zip(matrix.defenders, solution.exploitability.tolist(), strict=True)
+        ),
+    }
+
+
+def _interval(score: "Interval") -> dict[str, object]:
+    return {"mean": score.mean, "low": score.low, "high": score.high}

@@ -1,0 +1,122 @@
+"""`arena serve`: a defended victim behind HTTP, for attackers in other processes."""
+
+import secrets
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from arena.cli.live import watching
+from arena.cli.loading import load_one
+from arena.cli.shell import DeviceOption, FileArgument, QuietOption, SetOption, out, pick_device
+from arena.render import count_text, write_line
+from envs.errors import ArenaError, ScenarioError, UnknownName
+
+if TYPE_CHECKING:
+    from arena.http.server import Account
+    from arena.scenario import EpisodePlan, Scenario
+    from arena.watch import Watcher
+
+
+def serve(
+    file: FileArgument,
+    defender: Annotated[
+        str | None, typer.Option(help="Which of the scenario's defenders; its first.")
+    ] = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=BUDGET]", help="Make an API key for somebody; repeatable. One is made."
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8151,
+    set_: SetOption = None,
+    device: DeviceOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Serve a scenario's defended victim by the Open Inference Protocol, until Ctrl-C."""
+    try:
+        from arena.http.server import create_app
+    except ModuleNotFoundError as error:
+        raise ArenaError(
+            "arena serve needs the extra 'serve': pip install 'fortress-arena[serve]'"
+        ) from error
+    scenario = load_one(file, set_)
+    plan = _plan(scenario, defender)
+    budgets = [_budget(one, plan.threat.budget) for one in key or ["attacker"]]
+    with watching(quiet=quiet) as watcher:
+        accounts = _open(plan, budgets, device=pick_device(device), watcher=watcher)
+    listening = _listen(host, port)
+    address = f"http://{host}:{listening.getsockname()[1]}"
+    write_line(out(), f"{plan.defender.name} of {scenario.name}, seed {plan.seed}, at {address}")
+    for secret, account in accounts.items():
+        left = count_text(account.game.remaining)
+        write_line(out(), f"key of {account.name}: {secret} ({left} queries)")
+    _run(create_app(accounts), listening)
+    for account in accounts.values():
+        used = count_text(account.game.used)
+        write_line(out(), f"{account.name} asked {used} of {account.game.threat.budget}")
+
+
+def _plan(scenario: "Scenario", defender: str | None) -> "EpisodePlan":
+    names = [spec.name for spec in scenario.defenders]
+    if defender is not None and defender not in names:
+        raise UnknownName("defender of this scenario", defender, names)
+    wanted = defender or names[0]
+    return next(plan for plan in scenario.plans() if plan.defender.name == wanted)
+
+
+def _budget(text: str, default: int) -> tuple[str, int]:
+    """Read NAME or NAME=BUDGET."""
+    name, given, number = text.partition("=")
+    digits = number.replace("_", "")
+    if not name or (given and not (digits.isdecimal() and int(digits) > 0)):
+        raise ScenarioError(f"--key {text}: expected NAME or NAME=BUDGET, a whole number above 0")
+    return name, int(digits) if given else default
+
+
+def _open(
+    plan: "EpisodePlan", budgets: list[tuple[str, int]], *, device: str, watcher: "Watcher"
+) -> "dict[str, Account]":
+    """Prepare the victim, and a game for each key; each key has streams of its own."""
+    from arena.http.server import Account
+    from arena.match import pick_device as place
+    from arena.world import World
+    from envs.game import ExtractionGame
+    from envs.seeding import Streams
+
+    world = World(place(device), watcher)
+    accounts = {}
+    for name, budget in budgets:
+        own = plan.model_copy(update={"threat": plan.threat.model_copy(update={"budget": budget})})
+        fortress = world.fortress(own)
+        streams = Streams(plan.seed).child(f"key/{name}")
+        game = ExtractionGame(
+            world.threat(own),
+            fortress.posts,
+            fortress.seat,
+            clock=world.clock(own, streams),
+            streams=streams,
+            traffic=world.traffic(own, streams),
+        )
+        accounts[secrets.token_urlsafe(24)] = Account(name, game)
+    return accounts
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), backlog=64)
+    except OSError as error:
+        raise ArenaError(
+            f"cannot listen at {host}:{port}: {error.strerror}; use another --port"
+        ) from error
+
+
+def _run(app: object, listening: socket.socket) -> None:
+    import uvicorn
+
+    config = uvicorn.Config(app, log_level="warning", lifespan="off")  # type: ignore[arg-type]
+    with listening, suppress(KeyboardInterrupt):  # which uvicorn raises again once it has stopped
+        uvicorn.Server(config).run(sockets=[listening])

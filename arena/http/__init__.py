@@ -1,0 +1,1 @@
+"""The victim behind HTTP, and the oracle that asks it."""

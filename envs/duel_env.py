@@ -1,0 +1,284 @@
+"""Both chairs of the game as a PettingZoo environment, whose players move at once."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from pettingzoo import ParallelEnv
+from torch import Tensor, nn
+
+from envs.defences.base import Defence
+from envs.errors import PlayerError, QueryError
+from envs.extraction_env import answer_space, arrays, as_images, padded, query_space
+from envs.game import Countermeasure, ExtractionGame, Served, View
+from envs.game_table import GameTable, TableSpec
+from envs.seeding import Streams
+from envs.tally import Tally
+from envs.training.loop import evaluate
+from envs.types import Response, ThreatModel
+
+ATTACKER, DEFENDER = "attacker", "defender"
+
+# `Any` in this file: observations and actions are NumPy arrays of whatever dtype their space has.
+Observation = dict[str, Any]
+
+
+class _Chair:
+    """The defender's chair: it answers a round by the move that was made, and remembers."""
+
+    def __init__(self) -> None:
+        self.move = Countermeasure()
+        self.served: list[Served] = []
+
+    def act(self, view: View) -> Countermeasure:
+        return self.move
+
+    def learn(self, served: Served) -> None:
+        self.served.append(served)
+
+
+class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it has no types
+    """Copy a classifier, or keep it from being copied.
+
+    The attacker sends a batch of images; the defender says by which of its defences, and how
+    strongly, this round's requests are answered, the attacker's and honest users' alike. Neither
+    sees the other's move before its own.
+
+    ## Action Spaces
+    `attacker`: `Box(0, 1, (batch, channels, height, width), float32)`. `defender`:
+    `Dict(post=Discrete(defences), strength=Box(0, 1, (1,)))`.
+
+    ## Observation Spaces
+    `attacker`: as in `envs.extraction_env.ExtractionEnv`. `defender`: what its server saw of the
+    last round, in an order that tells nothing: `Dict(images=Box(0, 1, (window, ...)),
+    posteriors=Box(0, 1, (window, classes)), exits=Box(-1, exits - 1, (window,)),
+    clients=Box(-1, 255, (window,)), answered=Box(0, inf, (1,)))`. Rows behind the last request are
+    zeros, and -1 for exits and clients. A client's number is drawn anew for every episode.
+
+    ## Rewards
+    `attacker`: the increase of the submitted clone's test accuracy since it was last measured,
+    every `measure_every` rounds and at the end. `defender`: the same with the sign turned round,
+    minus `utility_price` for each share of this round's honest users answered wrongly, minus
+    `compute_price` for the share of the whole network that this round's answers cost.
+
+    ## Starting State
+    An unspent budget; `reset(seed=...)` fixes every random stream.
+
+    ## Episode End
+    Both are `terminated` when the budget is spent, and gone from `agents`.
+
+    ## Arguments
+    `spec`: what is played with. `defences`: what the defender brings. `batch`, `measure_every`,
+    `utility_price`, `compute_price`. Hand the attacker's clone in with `submit(clone)`.
+
+    ## Version History
+    v0: first version.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"name": "arena/Duel-v0", "render_modes": []}
+
+    def __init__(
+        self,
+        spec: TableSpec | None = None,
+        *,
+        defences: Sequence[Defence] = (),
+        batch: int = 64,
+        measure_every: int = 10,
+        utility_price: float = 0.0,
+        compute_price: float = 0.0,
+    ) -> None:
+        spec = spec or TableSpec()
+        self._table = GameTable(spec, defences or [Defence()])
+        self._batch, self._measure_every = batch, measure_every
+        self._prices = utility_price, compute_price
+        honest = 0 if spec.benign == 0 else int(batch * spec.benign / (1 - spec.benign)) + 1
+        self._window = batch + honest
+        self._clone: nn.Module | None = None
+        self._seed = Streams(0)
+        self.render_mode = None
+        self.possible_agents = [ATTACKER, DEFENDER]
+        self.agents: list[str] = []
+        self.observation_spaces = {
+            ATTACKER: answer_space(self._table.threat, batch),
+            DEFENDER: _server_space(self._table, self._window),
+        }
+        self.action_spaces = {
+            ATTACKER: query_space(self._table.threat, batch),
+            DEFENDER: spaces.Dict(
+                {
+                    "post": spaces.Discrete(len(self._table.posts)),
+                    "strength": spaces.Box(0.0, 1.0, (1,), np.float32),
+                }
+            ),
+        }
+
+    def observation_space(self, agent: str) -> spaces.Space[Any]:
+        """Give what a player sees."""
+        return self.observation_spaces[agent]
+
+    def action_space(self, agent: str) -> spaces.Space[Any]:
+        """Give what a player may do."""
+        return self.action_spaces[agent]
+
+    @property
+    def threat(self) -> ThreatModel:
+        """What the attacker may ask, and what an answer shows."""
+        return self._table.threat
+
+    def submit(self, clone: nn.Module) -> None:
+        """Hand in the clone that is measured: a module from (n, c, h, w) in [0, 1] to logits."""
+        self._clone = clone
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Observation], dict[str, dict[str, Any]]]:
+        """Start an episode; without a seed, one that follows from the last."""
+        streams = Streams(seed) if seed is not None else Streams(self._seed.integer("next"))
+        self._seed = streams
+        if options and "clone" in options:
+            self.submit(options["clone"])
+        self._chair = _Chair()
+        self._game = self._table.deal(self._chair, streams)
+        self._order = streams.torch("duel")
+        self._numbers = torch.randperm(_CLIENTS, generator=self._order)
+        self._rounds, self._accuracy = 0, 0.0
+        self._before = self._game.tally()
+        self.agents = list(self.possible_agents)
+        return self._observe(None), {agent: self._info() for agent in self.agents}
+
+    def step(
+        self, actions: Mapping[str, Any]
+    ) -> tuple[
+        dict[str, Observation],
+        dict[str, float],
+        dict[str, bool],
+        dict[str, bool],
+        dict[str, dict[str, Any]],
+    ]:
+        """Play one round.
+
+        Raises:
+            QueryError, PlayerError: a move that is none; nothing was charged or changed.
+        """
+        if not self.agents:
+            raise gymnasium.error.ResetNeeded("the budget is spent; call reset() first")
+        images = as_images(actions[ATTACKER])
+        if images.ndim == 4:
+            if len(images) > self._batch:
+                raise QueryError(f"expected at most {self._batch} images, got {len(images)}")
+            images = images[: self._game.remaining]
+        self._chair.move = self._move(actions[DEFENDER])
+        self._chair.served = []
+        response = self._game.play(images)
+        self._rounds += 1
+        rewards = self._rewards()
+        observations, over = self._observe(response), self._game.over
+        ended = dict.fromkeys(self.agents, over)
+        infos = {agent: self._info() for agent in self.agents}
+        truncated = dict.fromkeys(self.agents, False)
+        if over:
+            self.agents = []
+        return observations, rewards, ended, truncated, infos
+
+    def _move(self, action: Mapping[str, Any]) -> Countermeasure:
+        post, strength = int(action["post"]), float(np.asarray(action["strength"]).reshape(-1)[0])
+        if not 0 <= post < len(self._table.posts) or not 0 <= strength <= 1:
+            raise PlayerError(
+                f"expected a post from 0 to {len(self._table.posts) - 1} and a strength in [0, 1], "
+                f"got {post} and {strength}"
+            )
+        return Countermeasure(post, strength)
+
+    def _rewards(self) -> dict[str, float]:
+        gained = 0.0
+        if self._game.over or self._rounds % self._measure_every == 0:
+            before, test = self._accuracy, self._table.splits.test
+            if self._clone is not None:
+                self._accuracy = evaluate(self._clone, test.pixels, test.labels)
+            gained = self._accuracy - before
+        now = self._game.tally()
+        utility, compute = self._prices
+        paid = utility * _wrong_share(self._before, now)
+        paid += compute * _compute_share(self._before, now, self._table.whole_macs)
+        self._before = now
+        return {ATTACKER: gained, DEFENDER: -gained - paid}
+
+    def _observe(self, response: Response | None) -> dict[str, Observation]:
+        attacker = arrays(padded(self._game, response, self._batch))
+        return {ATTACKER: attacker, DEFENDER: arrays(self._seen_by_server())}
+
+    def _seen_by_server(self) -> dict[str, Tensor]:
+        """Lay out the last round's requests, in an order that does not tell who asked first."""
+        shape, window = self.threat.image_shape, self._window
+        seen = {
+            "images": torch.zeros(window, *shape),
+            "posteriors": torch.zeros(window, self.threat.num_classes),
+            "exits": torch.full((window,), -1, dtype=torch.int64),
+            "clients": torch.full((window,), -1, dtype=torch.int64),
+            "answered": torch.tensor([float(self._answered())], dtype=torch.float32),
+        }
+        served = self._chair.served
+        if not served:
+            return seen
+        clients = [torch.full((len(s.exits),), int(self._numbers[s.view.client % _CLIENTS]))
+                   for s in served]  # fmt: skip
+        columns = {
+            "images": torch.cat([s.view.images for s in served]).cpu(),
+            "posteriors": torch.cat([s.posteriors for s in served]).cpu(),
+            "exits": torch.cat([s.exits for s in served]).cpu(),
+            "clients": torch.cat(clients),
+        }
+        order = torch.randperm(len(columns["exits"]), generator=self._order)
+        for name, values in columns.items():
+            seen[name][: len(order)] = values[order]
+        return seen
+
+    def _answered(self) -> int:
+        tally = self._before
+        return tally.attack.answered + tally.benign.answered
+
+    def _info(self) -> dict[str, Any]:
+        game: ExtractionGame = self._game
+        return {
+            "queries_used": game.used,
+            "queries_left": game.remaining,
+            "clone_accuracy": self._accuracy,
+        }
+
+
+_CLIENTS = 256
+"""Client numbers are drawn out of so many."""
+
+
+def _server_space(table: GameTable, window: int) -> spaces.Dict:
+    exits = max(post.victim.num_exits for post in table.posts)
+    threat = table.threat
+    return spaces.Dict(
+        {
+            "images": spaces.Box(0.0, 1.0, (window, *threat.image_shape), np.float32),
+            "posteriors": spaces.Box(0.0, 1.0, (window, threat.num_classes), np.float32),
+            "exits": spaces.Box(-1, exits - 1, (window,), np.int64),
+            "clients": spaces.Box(-1, _CLIENTS - 1, (window,), np.int64),
+            "answered": spaces.Box(0.0, np.inf, (1,), np.float32),
+        }
+    )
+
+
+def _wrong_share(before: Tally, now: Tally) -> float:
+    """Give the share of honest queries since `before` that were answered wrongly; 0 of none."""
+    asked = now.benign_labelled - before.benign_labelled
+    right = now.benign_correct - before.benign_correct
+    return 1 - right / asked if asked else 0.0
+
+
+def _compute_share(before: Tally, now: Tally, whole: int) -> float:
+    """Give what the answers since `before` cost on average, as a share of the whole network."""
+    macs = sum(
+        b.macs - a.macs for a, b in ((before.attack, now.attack), (before.benign, now.benign))
+    )
+    count = now.attack.answered + now.benign.answered
+    count -= before.attack.answered + before.benign.answered
+    return macs / (count * whole) if count else 0.0
