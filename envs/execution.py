@@ -4,22 +4,25 @@
 stage and selects afterwards, `run_each` serves the images one by one and measures each. All
 three give the same answers.
 
-Measured on ResNet-34 with 8 exits, batch 256, one CPU thread: compaction serves uniformly spread
-exits 1.61 times and 90 % at the first exit 3.94 times as fast as running to the end; chunks of 64
-gain further on small networks, because a chunk's activations stay in the cache; chunks of 8 lose.
+`arena bench` measures how near they come to what the multiply-accumulates saved would allow.
 """
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from envs.compaction import Compaction
 from envs.exits import ExitRule
 from envs.nets.multi_exit import MultiExit
+from envs.serving import evaluating
+from envs.ties import Arbiter
+from envs.whole import Outputs, outputs_of
 
 
 class ExitAnswer(NamedTuple):
@@ -48,7 +51,11 @@ class TimedAnswer(NamedTuple):
     seconds: Tensor
 
 
-_Runner = Callable[[MultiExit, Tensor, ExitRule, Tensor], ExitAnswer]
+Chunk = int | Sequence[int] | None
+"""Images run together: in every segment, in each segment, or all of a request."""
+
+_BLOCK = 16
+"""First chunks whose survivors wait for each other; bounds the memory of a large request."""
 
 
 def run_compacted(
@@ -58,7 +65,8 @@ def run_compacted(
     *,
     generator: torch.Generator,
     foreign: bool = False,
-    chunk: int | None = None,
+    chunk: Chunk = None,
+    original: MultiExit | None = None,
 ) -> ExitAnswer:
     """Run the network and stop computing an image at the exit where it leaves.
 
@@ -71,11 +79,16 @@ def run_compacted(
         generator: the stream of the rule's chance, on the images' device.
         foreign: the simulator's hidden flag, for rules that are controls.
         chunk: images run together; the whole batch if absent. Chance does not depend on it.
+        original: the network that decides ties, where `network` is its serving copy.
+
+    Raises:
+        ValueError: the rule or the chunk does not fit the network.
     """
-    runner = _masked if rule.needs_all_exits else _compacted
-    with _serving(network, rule):
+    sizes = _sizes(chunk, network.num_exits, len(images))
+    run = _masked if rule.needs_all_exits else _compacted
+    with _serving(network, rule, original) as arbiter:
         state = rule.begin(images, generator=generator, foreign=foreign)
-        answer = _in_chunks(runner, network, images, rule=rule, state=state, chunk=chunk)
+        answer = run(network, images, rule=rule, state=state, arbiter=arbiter, sizes=sizes)
     # copies made outside inference mode, so that a player may train on the answer
     return ExitAnswer(answer.logits.clone(), answer.exits.clone())
 
@@ -87,12 +100,26 @@ def run_masked(
     *,
     generator: torch.Generator,
     foreign: bool = False,
-    chunk: int | None = None,
+    chunk: Chunk = None,
+    original: MultiExit | None = None,
+    outputs_by: Outputs | None = None,
 ) -> ExitAnswer:
-    """Run every stage on every image, then select; arguments and answers of `run_compacted`."""
-    with _serving(network, rule):
+    """Run every stage on every image, then select; arguments and answers of `run_compacted`.
+
+    `outputs_by` runs the whole network in a way of its own; eagerly if absent.
+    """
+    sizes = _sizes(chunk, network.num_exits, len(images))
+    with _serving(network, rule, original) as arbiter:
         state = rule.begin(images, generator=generator, foreign=foreign)
-        answer = _in_chunks(_masked, network, images, rule=rule, state=state, chunk=chunk)
+        answer = _masked(
+            network,
+            images,
+            rule=rule,
+            state=state,
+            arbiter=arbiter,
+            sizes=sizes,
+            outputs_by=outputs_by,
+        )
     return ExitAnswer(answer.logits.clone(), answer.exits.clone())
 
 
@@ -103,20 +130,22 @@ def run_each(
     *,
     generator: torch.Generator,
     foreign: bool = False,
+    original: MultiExit | None = None,
 ) -> TimedAnswer:
     """Serve the images one by one and measure the wall time of each.
 
     The clock starts before an image enters the network and stops when its answer is ready; on
     CUDA the device is waited for on both sides. The garbage collector rests meanwhile.
     """
-    runner = _masked if rule.needs_all_exits else _compacted
+    run = _masked if rule.needs_all_exits else _compacted
+    sizes = (1,) * network.num_exits
     answers, seconds = [], []
-    with _serving(network, rule), _without_collector():
+    with _serving(network, rule, original) as arbiter, _without_collector():
         state = rule.begin(images, generator=generator, foreign=foreign)
         for image, row in zip(torch.split(images, 1), torch.split(state, 1), strict=True):
             _wait(images.device)
             began = time.perf_counter_ns()
-            answer = runner(network, image, rule, row)
+            answer = run(network, image, rule=rule, state=row, arbiter=arbiter, sizes=sizes)
             _wait(images.device)
             seconds.append((time.perf_counter_ns() - began) / 1e9)
             answers.append(answer)
@@ -126,104 +155,75 @@ def run_each(
     return TimedAnswer(logits, exits, taken)
 
 
-def _compacted(network: MultiExit, images: Tensor, rule: ExitRule, state: Tensor) -> ExitAnswer:
-    """Run one chunk, and each stage only on those who are still inside."""
-    last = network.num_exits - 1
-    exits = torch.full((len(images),), last, dtype=torch.int64, device=images.device)
-    inside = torch.arange(len(images), device=images.device)
-    features, parts, owners = images, [], []
-    for index in range(last):
-        features = network.run_segment(index, features)
-        if not rule.asks(index):
-            continue
-        logits = network.logits(index, features)
-        leaves = rule.leaves(index, logits, state)
-        count = int(leaves.sum())  # the one wait for the device that early exit needs
-        if count == 0:
-            continue
-        if count == len(leaves):
-            exits[inside] = index
-            parts.append(logits)
-            owners.append(inside)
-            break
-        order = leaves.to(torch.uint8).argsort(stable=True)  # who stays, then who leaves
-        stays, gone = order[:-count], order[-count:]
-        exits[inside[gone]] = index
-        parts.append(logits[gone])
-        owners.append(inside[gone])
-        inside, state, features = inside[stays], state[stays], _take(features, stays)
-    else:
-        parts.append(network.logits(last, network.run_segment(last, features)))
-        owners.append(inside)
-    return ExitAnswer(_reorder(parts, owners), exits)
-
-
-def _masked(network: MultiExit, images: Tensor, rule: ExitRule, state: Tensor) -> ExitAnswer:
-    """Run one chunk to the end and select; never waits for the device."""
-    features, outputs = images, []
-    for index in range(network.num_exits):
-        features = network.run_segment(index, features)
-        outputs.append(network.logits(index, features))
-    logits = torch.stack(outputs)  # (N, n, K)
-    exits = rule.choose(logits, state)
-    rows = torch.arange(len(images), device=images.device)
-    return ExitAnswer(logits[exits, rows], exits)
-
-
-def _in_chunks(
-    runner: _Runner,
+def _compacted(
     network: MultiExit,
     images: Tensor,
     *,
     rule: ExitRule,
     state: Tensor,
-    chunk: int | None,
+    arbiter: Arbiter,
+    sizes: Sequence[int],
 ) -> ExitAnswer:
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"expected a chunk of at least 1 image, got {chunk}")
-    if chunk is None or len(images) <= chunk:
-        return runner(network, images, rule, state)
-    pairs = zip(torch.split(images, chunk), torch.split(state, chunk), strict=True)
-    answers = [runner(network, part, rule, rows) for part, rows in pairs]
-    return ExitAnswer(
-        torch.cat([answer.logits for answer in answers]),
-        torch.cat([answer.exits for answer in answers]),
-    )
+    """Run each stage only on those who are still inside."""
+    block = _BLOCK * sizes[0]
+    pairs = zip(torch.split(images, block), torch.split(state, block), strict=True)
+    ways = [
+        Compaction(network, part, rule=rule, state=rows, arbiter=arbiter, chunks=sizes).run()
+        for part, rows in pairs
+    ]
+    logits, exits = zip(*ways, strict=True)
+    return ExitAnswer(_joined(logits), _joined(exits))
 
 
-def _take(features: Tensor, index: Tensor) -> Tensor:
-    """Select rows and keep the memory layout; `index_select` alone would lose channels-last."""
-    if features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last):
-        return features.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
-    return features.index_select(0, index)
+def _masked(
+    network: MultiExit,
+    images: Tensor,
+    *,
+    rule: ExitRule,
+    state: Tensor,
+    arbiter: Arbiter,
+    sizes: Sequence[int],
+    outputs_by: Outputs | None = None,
+) -> ExitAnswer:
+    """Run everything, chunk by chunk, and select; waits for the device only to look for ties."""
+    run = outputs_by if outputs_by is not None else partial(outputs_of, network)
+    outputs = [run(part) for part in torch.split(images, min(sizes))]
+    logits = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)  # (N, n, K)
+    exits = rule.choose(logits, state)
+    unsure = rule.unsure(logits, state, tolerance=arbiter.tolerance(images.device))
+    if unsure is not None:
+        places = unsure.nonzero().squeeze(1)
+        if len(places):
+            tied = arbiter.choose(images[places], rule=rule, state=state[places])
+            exits = exits.index_copy(0, places, tied)
+    rows = torch.arange(len(images), device=images.device)
+    return ExitAnswer(logits[exits, rows], exits)
 
 
-def _reorder(parts: list[Tensor], owners: list[Tensor]) -> Tensor:
-    """Put the logits of each exit back to the places of their images."""
-    logits = torch.cat(parts)
-    if len(parts) == 1:
-        return logits
-    return torch.empty_like(logits).index_copy_(0, torch.cat(owners), logits)
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def _sizes(chunk: Chunk, num_exits: int, count: int) -> Sequence[int]:
+    """Say how many images run together in each segment."""
+    if chunk is None:
+        return (count,) * num_exits
+    sizes = (chunk,) * num_exits if isinstance(chunk, int) else chunk
+    if len(sizes) != num_exits or min(sizes) < 1:
+        raise ValueError(
+            f"expected a chunk of at least 1 image, or one for each of {num_exits} segments, "
+            f"got {chunk}"
+        )
+    return sizes
 
 
 @contextmanager
-def _serving(network: MultiExit, rule: ExitRule) -> Iterator[None]:
-    """Run without gradients and in evaluation mode, and restore the modes afterwards.
-
-    The backbone is looked at as well: another set of heads that trains on it may have switched it.
-    """
+def _serving(network: MultiExit, rule: ExitRule, original: MultiExit | None) -> Iterator[Arbiter]:
+    """Run without gradients and in evaluation mode; lends who decides ties."""
     rule.check(network.num_exits)
-    training, backbone_training = network.training, network.backbone.training
-    if training or backbone_training:
-        network.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        if training:
-            network.train()
-        if backbone_training:
-            network.backbone.train()
+    original = network if original is None else original
+    with evaluating(network), evaluating(original), torch.inference_mode():
+        yield Arbiter(original)
 
 
 @contextmanager

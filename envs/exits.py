@@ -7,7 +7,7 @@ Confidences are compared as log-odds in float64, because a float32 softmax satur
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,6 +36,19 @@ def log_odds(logits: Tensor) -> Tensor:
     return top.squeeze(1) - others.logsumexp(1)
 
 
+def rounding(logits: Tensor, tolerance: float) -> Tensor:
+    """Bound how far rounding moves a confidence; it grows with the size of the logits.
+
+    Args:
+        logits: (..., n, K).
+        tolerance: in nats, for logits within 16 nats; in proportion beyond.
+
+    Returns:
+        (..., n) float64 in nats.
+    """
+    return tolerance * (logits.abs().amax(-1).double() / 16).clamp_min(1)
+
+
 def to_log_odds(confidence: float) -> float:
     """Turn a threshold of confidence into log-odds: at 0 all pass, at 1 and above none."""
     if math.isnan(confidence):
@@ -51,6 +64,18 @@ def from_log_odds(value: float) -> float:
         odds = math.exp(value)
         return odds / (1 + odds)
     return 1 / (1 + math.exp(-value))
+
+
+class Verdict(NamedTuple):
+    """What a rule decides at an exit, and how firmly.
+
+    Attributes:
+        leaves: (n,) bool.
+        close: (n,) bool, decisions that rounding could turn; None where nothing hangs on it.
+    """
+
+    leaves: Tensor
+    close: Tensor | None
 
 
 class ExitRule(ABC):
@@ -86,6 +111,27 @@ class ExitRule(ABC):
             logits: (n, K) of that exit, for the images still inside.
             state: their (n, d) rows from `begin`.
         """
+
+    def judge(self, exit_index: int, logits: Tensor, state: Tensor, *, tolerance: float) -> Verdict:
+        """Decide as `leaves` does, and tell who is so close that rounding could decide otherwise.
+
+        Args:
+            exit_index: 0 .. N-2.
+            logits: (n, K) of that exit, for the images still inside.
+            state: their (n, d) rows from `begin`.
+            tolerance: see `rounding`.
+        """
+        return Verdict(self.leaves(exit_index, logits, state), None)
+
+    def unsure(self, logits: Tensor, state: Tensor, *, tolerance: float) -> Tensor | None:
+        """Tell whose choice from the (N, n, K) logits rounding could turn; None: nobody's."""
+        unsure: Tensor | None = None
+        for index in range(len(logits) - 1):
+            if self.asks(index):
+                close = self.judge(index, logits[index], state, tolerance=tolerance).close
+                if close is not None:
+                    unsure = close if unsure is None else unsure | close
+        return unsure
 
     def choose(self, logits: Tensor, state: Tensor) -> Tensor:
         """Choose an exit for each image from the (N, n, K) logits of all exits; (n,) int64."""
@@ -152,6 +198,14 @@ class Thresholds(ExitRule):
     def leaves(self, exit_index: int, logits: Tensor, state: Tensor) -> Tensor:
         """Whoever is more confident than the threshold."""
         return log_odds(logits) > self.log_odds[exit_index]
+
+    def judge(self, exit_index: int, logits: Tensor, state: Tensor, *, tolerance: float) -> Verdict:
+        """Compare the confidences once, with the threshold and with its surroundings."""
+        scores, threshold = log_odds(logits), self.log_odds[exit_index]
+        # a subclass decides by its own `leaves`
+        own = type(self).leaves is not Thresholds.leaves
+        leaves = self.leaves(exit_index, logits, state) if own else scores > threshold
+        return Verdict(leaves, (scores - threshold).abs() <= rounding(logits, tolerance))
 
     def check(self, num_exits: int) -> None:
         """Expect one threshold per early exit."""
@@ -243,6 +297,15 @@ class PassingAtRandom(Thresholds):
         """Draw (n, 1) uniform numbers."""
         return _uniforms(images, 1, self.seeding, key=self.key, fresh=generator)
 
+    def unsure(self, logits: Tensor, state: Tensor, *, tolerance: float) -> Tensor | None:
+        """Tell who is close to a threshold, or whose draw is close to a step."""
+        unsure = super().unsure(logits, state, tolerance=tolerance)
+        weights = self._log_weights(logits)
+        steps = weights.softmax(1).cumsum(1)[:, :-1]
+        width = rounding(logits, max(1.0, self.sharpness) * tolerance).amax(0)
+        drawn = ((steps - state).abs() <= width[:, None]).any(1)
+        return drawn if unsure is None else unsure | drawn
+
     def choose(self, logits: Tensor, state: Tensor) -> Tensor:
         """Draw by inversion of the cumulative weights, in log space."""
         weights = self._log_weights(logits)  # (n, N)
@@ -299,7 +362,9 @@ class ByHistogram(ExitRule):
         drawn = _uniforms(images, 1, self.seeding, key=self.key, fresh=generator)
         steps = torch.tensor(self.shares, dtype=torch.float64).cumsum(0)
         last = max(index for index, share in enumerate(self.shares) if share > 0)
-        steps = steps[:last].to(images.device)  # rounding never reaches an exit without weight
+        steps = steps[:last].to(
+            images.device, non_blocking=True
+        )  # rounding never reaches an exit without weight
         return (steps <= drawn).sum(1, keepdim=True).double()
 
     def asks(self, exit_index: int) -> bool:

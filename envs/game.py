@@ -148,14 +148,14 @@ class ExtractionGame:
             BudgetExhausted, QueryError: refused; nothing was charged or changed.
         """
         images = check_images(images, self.threat.image_shape).to(self.device)
-        if len(images) > self.remaining:
+        count = images.shape[0]
+        if count > self.remaining:
             raise BudgetExhausted(
-                f"asked for {len(images)} answers with {self.remaining} of "
-                f"{self.threat.budget} left"
+                f"asked for {count} answers with {self.remaining} of {self.threat.budget} left"
             )
         self._check_values(images)
-        self.used += len(images)
-        self._serve_benign(len(images))
+        self.used += count
+        self._serve_benign(count)
         answer = self._serve(images, client=ATTACKER_CLIENT, foreign=self._foreign)
         self.rounds += 1
         targets = answer.posteriors
@@ -193,12 +193,12 @@ class ExtractionGame:
 
     def _check_values(self, images: Tensor) -> None:
         """Refuse bad values at once on a CPU; on an accelerator note them without waiting."""
-        fault = faulty_values(images)
         if images.device.type == "cpu":
-            if bool(fault):
+            low, high = images.aminmax()  # NaN if any value is
+            if not (float(low) >= 0 and float(high) <= 1):
                 raise QueryError(VALUE_FAULT)
         else:
-            self._query_fault |= fault
+            self._query_fault |= faulty_values(images)
 
     def _serve_benign(self, attack_count: int) -> None:
         if self._traffic is None:

@@ -56,7 +56,7 @@ def profile(network: MultiExit) -> ExitProfile:
     """
     key = _structure(network)
     if key not in _PROFILES:
-        _PROFILES[key] = _count(_without_data(network))
+        _PROFILES[key] = _count(without_data(network))
     return _PROFILES[key]
 
 
@@ -65,8 +65,8 @@ def backbone_macs(network: Staged) -> tuple[int, ...]:
 
     No head is counted, so that architectures can be compared. Not cached.
     """
-    bare = _without_data(network)
-    features, macs = _image(bare), []
+    bare = without_data(network)
+    features, macs = blank_image(bare), []
     for stage in bare.stages:
         features, cost = _run(stage, features)
         macs.append(cost[0])
@@ -101,7 +101,7 @@ _FREE = {torch.ops.aten._unsafe_view.default, torch.ops.aten.detach.default}
 
 
 def _count(network: MultiExit) -> ExitProfile:
-    features, rows, trunk = _image(network.backbone), [], (0, 0, 0)
+    features, rows, trunk = blank_image(network.backbone), [], (0, 0, 0)
     answers = (0, 0, 0)
     for e in range(network.num_exits):
         features, cost = _run(partial(network.run_segment, e), features)
@@ -142,16 +142,24 @@ def _bytes(module: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in tensors)
 
 
-def _image(network: Staged) -> Tensor:
+def blank_image(network: Staged) -> Tensor:
+    """Return one image without data, (1, c, h, w), on the meta device."""
     return torch.empty(1, *network.image_shape, device="meta")
 
 
-def _without_data(network: N) -> N:
-    """Copy a network's structure in eval mode; its tensors become shapes, no weight is copied."""
+def without_data(network: N) -> N:
+    """Copy a network's structure in eval mode; its tensors become shapes, no weight is copied.
+
+    Whoever listens to the original by hooks hears nothing of the copy.
+    """
     tensors: list[Tensor] = [*network.parameters(), *network.buffers()]
     # deepcopy takes what the memo holds for an object instead of copying the object
     memo: dict[int, object] = {id(tensor): _shape_of(tensor) for tensor in tensors}
-    return copy.deepcopy(network, memo).eval()
+    bare = copy.deepcopy(network, memo).eval()
+    for module in bare.modules():
+        module._forward_pre_hooks.clear()
+        module._forward_hooks.clear()
+    return bare
 
 
 def _shape_of(tensor: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ def image_uniforms(images: Tensor, key: int, count: int = 1) -> Tensor:
     rng = np.random.default_rng(key)
     weights = torch.from_numpy(rng.integers(1, 2**62, size=pixels.shape[1], dtype=np.int64))
     # int64 arithmetic wraps, which is what a multiply-add hash wants
-    hashed = (pixels * weights.to(pixels.device)).sum(1, keepdim=True)
+    hashed = (pixels * weights.to(pixels.device, non_blocking=True)).sum(1, keepdim=True)
     offsets = torch.arange(1, count + 1, device=pixels.device) * -7046029254386353131
     return _mix(hashed + offsets).to(torch.float64) / float(1 << 53)
 

@@ -1,11 +1,13 @@
 """Counters of an episode that live on the device and are read at checkpoints."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from envs.defences.base import Post
@@ -57,25 +59,28 @@ class Stopwatch:
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
-        self._seconds = 0.0
+        self._seconds = self._began = 0.0
+        self._start: torch.cuda.Event
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Add the time spent inside the block."""
+    def __enter__(self) -> None:
+        """Begin to measure; a watch runs once at a time."""
         if self._cuda:
-            start = torch.cuda.Event(enable_timing=True)
-            stop = torch.cuda.Event(enable_timing=True)
-            start.record()
-            yield
-            stop.record()
-            self._events.append((start, stop))
-            if len(self._events) >= 4096:  # bounds memory; the oldest have long finished
-                self.read()
+            self._start = torch.cuda.Event(enable_timing=True)
+            self._start.record()
         else:
-            began = time.perf_counter()
-            yield
-            self._seconds += time.perf_counter() - began
+            self._began = time.perf_counter()
+
+    def __exit__(self, *exception: object) -> None:
+        """Add the time since the start."""
+        if not self._cuda:
+            self._seconds += time.perf_counter() - self._began
+            return
+        stop = torch.cuda.Event(enable_timing=True)
+        stop.record()
+        self._events.append((self._start, stop))
+        if len(self._events) >= 4096:  # bounds memory; the oldest have long finished
+            self.read()
 
     def read(self) -> float:
         """Return the seconds so far; waits for the device."""
@@ -125,17 +130,15 @@ class TallyMeter:
         """Images answered so far, to everybody."""
         return self._attack.answered + self._benign.answered
 
-    @contextmanager
-    def timed(self, benign: bool) -> Iterator[None]:
-        """Add the time spent inside the block to one side."""
-        with (self._benign if benign else self._attack).watch.running():
-            yield
+    def timed(self, benign: bool) -> Stopwatch:
+        """Return the watch of one side, a context whose time it adds."""
+        return (self._benign if benign else self._attack).watch
 
     def count(self, post: int, exits: Tensor, *, benign: bool) -> None:
         """Count the answers of a request by the (n,) exits they left from."""
         side = self._benign if benign else self._attack
-        side.answered += len(exits)
-        side.exits[post].scatter_add_(0, exits, torch.ones_like(exits))
+        side.answered += exits.shape[0]
+        side.exits[post].scatter_add_(0, exits, _ones(exits.shape[0], exits.device))
 
     def attack_counters(self) -> tuple[Tensor, Tensor]:
         """Return copies of the attacker's exits, summed over posts, and of its MACs; no sync."""
@@ -151,8 +154,12 @@ class TallyMeter:
 
     def digest(self, images: Tensor, targets: Tensor) -> None:
         """Fold a round into the running digests of queries and answers, on the device."""
-        folded = torch.stack((fold(images), fold(targets)))
-        self._digests.mul_(_PRIME).add_(folded)
+        if self._digests.device.type == "cpu":
+            digests = self._digests.numpy()  # the same memory; small sums cost numpy a third
+            digests *= _PRIME
+            digests += (_fold_here(images), _fold_here(targets))
+            return
+        self._digests.mul_(_PRIME).add_(torch.stack((fold(images), fold(targets))))
 
     def read(self, *, rounds: int, used: int) -> Tally:
         """Read every counter; waits for the device."""
@@ -171,6 +178,31 @@ class TallyMeter:
 
 def fold(values: Tensor) -> Tensor:
     """Fold float32 values into one int64 that depends on every bit and on the order; no sync."""
-    words = values.contiguous().view(torch.int32).flatten().to(torch.int64)
-    weights = torch.arange(len(words), device=words.device) * 2 + 1
-    return (words * weights * _PRIME).sum()
+    words = values.contiguous().view(torch.int32).view(-1).to(torch.int64)
+    return (words * _weights(words.shape[0], words.device)).sum()
+
+
+def _fold_here(values: Tensor) -> np.int64:
+    """Fold values on the CPU, into what `fold` gives."""
+    words = values.contiguous().numpy().view(np.int32).ravel().astype(np.int64)
+    folded: np.int64 = np.dot(words, _weights_here(words.shape[0]))
+    return folded
+
+
+@lru_cache(maxsize=4)
+def _weights_here(count: int) -> NDArray[np.int64]:
+    return _weights(count, torch.device("cpu")).numpy()
+
+
+@lru_cache(maxsize=8)
+def _ones(count: int, device: torch.device) -> Tensor:
+    """Return (count,) int64 ones."""
+    with torch.inference_mode(False):
+        return torch.ones(count, dtype=torch.int64, device=device)
+
+
+@lru_cache(maxsize=4)
+def _weights(count: int, device: torch.device) -> Tensor:
+    """Return (count,) int64 odd weights, one for each place; requests come in few sizes."""
+    with torch.inference_mode(False):
+        return (torch.arange(count, device=device) * 2 + 1) * _PRIME

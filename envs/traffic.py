@@ -102,7 +102,7 @@ class BenignTraffic:
 
     def _request(self, ranks: Positions, client: int, foreign: bool) -> BenignRequest:
         chosen, order = self._sets[foreign], self._orders[foreign]
-        index = order[torch.from_numpy(ranks % len(chosen)).to(order.device)]
+        index = order[torch.from_numpy(ranks % len(chosen)).to(order.device, non_blocking=True)]
         labels = chosen.labels[index]
         if foreign:
             labels = torch.full_like(labels, -1)

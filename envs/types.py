@@ -71,19 +71,20 @@ def check_images(images: object, shape: tuple[int, int, int]) -> Tensor:
     """
     if not isinstance(images, Tensor):
         raise QueryError(f"expected a torch.Tensor of images, got {type(images).__name__}")
-    if images.ndim != 4 or tuple(images.shape[1:]) != shape:
+    if images.ndim != 4 or images.shape[1:] != shape:
         raise QueryError(f"expected images of shape (n, {shape[0]}, {shape[1]}, {shape[2]}), "
                          f"got {tuple(images.shape)}")  # fmt: skip
     if images.dtype != torch.float32:
         raise QueryError(f"expected float32 images in [0, 1], got {images.dtype}")
-    if len(images) == 0:
+    if images.shape[0] == 0:
         raise QueryError("expected at least one image, got an empty batch")
     return images.detach()
 
 
 def faulty_values(images: Tensor) -> Tensor:
     """Tell whether a value is outside [0, 1] or NaN, as a 0-d bool tensor on their device."""
-    return ~((images >= 0) & (images <= 1)).all()
+    low, high = images.aminmax()  # NaN if any value is
+    return ~((low >= 0) & (high <= 1))
 
 
 VALUE_FAULT = "expected image values in [0, 1], got a value outside it, NaN or infinity"

@@ -10,6 +10,7 @@ import typer
 
 from arena.cli import (
     agents,
+    bench,
     check,
     compare,
     doctor,
@@ -51,6 +52,7 @@ app.command("serve")(serve.serve)
 app.command("check")(check.check)
 app.add_typer(new.app, name="new")
 app.command("doctor")(doctor.doctor)
+app.command("bench")(bench.bench)
 
 
 def _version(wanted: bool) -> None:

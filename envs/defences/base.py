@@ -163,7 +163,7 @@ class Defence:
     def _fault(self, posteriors: Tensor, clean: Tensor) -> Tensor:
         """Tell, without waiting for the device, whether a row leaves the simplex or the budget."""
         if posteriors is clean:
-            return ~torch.isfinite(posteriors).all()
+            return (posteriors - posteriors).any()  # NaN, which counts as true, where not finite
         total = posteriors.sum(1, dtype=torch.float64)
         on_simplex = (posteriors >= 0).all() & ((total - 1).abs() <= SIMPLEX_TOLERANCE).all()
         distance = (posteriors.double() - clean.double()).abs().sum(1)

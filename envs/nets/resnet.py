@@ -35,9 +35,11 @@ class BasicBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (n, before, h, w) to (n, after, h/stride, w/stride)."""
-        branch = F.relu(self.norm1(self.conv1(features)))
+        # in place on what was just made: a new map costs more than the arithmetic on it
+        branch = F.relu(self.norm1(self.conv1(features)), inplace=True)
         branch = self.norm2(self.conv2(branch))
-        return F.relu(branch + self.shortcut(features))
+        branch += self.shortcut(features)
+        return F.relu(branch, inplace=True)
 
 
 def resnet18_8x(plan: Plan, *, width: float = 1.0, exit_every: int = 0) -> Staged:
