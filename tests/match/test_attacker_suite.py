@@ -11,6 +11,7 @@ from arena.scenario import load
 ROOT = Path(__file__).parents[2] / "scenarios"
 # these have conformance tests of their own
 ELSEWHERE = {"noise", "random-generator", "dfme"}
+OURS_ALONE = {"noise"}
 
 
 @pytest.mark.parametrize("name", [n for n in catalog.attackers.builtin if n not in ELSEWHERE])
@@ -23,7 +24,19 @@ def test_a_scenario_of_one_attacker_names_what_exists(path):
     load(path).check()
 
 
-@pytest.mark.parametrize("name", ["attack_suite", "recon_then_extract"])
+def test_every_attacker_has_a_scenario_of_its_own_on_digits():
+    for use in catalog.attackers.builtin:
+        scenario = load(ROOT / "attackers" / f"{use.replace('-', '_')}.toml")
+        assert scenario.data.use == "digits"
+        assert use in {attacker.use for attacker in scenario.attackers}
+
+
+@pytest.mark.parametrize("use", [n for n in catalog.attackers.builtin if n not in OURS_ALONE])
+def test_an_attacker_names_what_it_is_taken_from(use):
+    assert "Source:" in (catalog.attackers.find(use).__doc__ or "")
+
+
+@pytest.mark.parametrize("name", ["attack_suite", "recon_then_extract", "exit_timing"])
 def test_a_scenario_of_many_attackers_names_what_exists(name):
     load(name).check()
 
