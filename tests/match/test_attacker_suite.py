@@ -1,9 +1,14 @@
 """Every attacker of ours keeps the rules, and every scenario that shows one can be played."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from agents.attackers.campaign import Campaign
+from agents.attackers.exit_timing import ExitTiming
+from agents.attackers.knockoff import Knockoff
+from agents.attackers.latency_filter import LatencyFilter
 from arena import catalog
 from arena.conformance import assert_conforms
 from arena.scenario import load
@@ -17,6 +22,20 @@ OURS_ALONE = {"noise"}
 @pytest.mark.parametrize("name", [n for n in catalog.attackers.builtin if n not in ELSEWHERE])
 def test_an_attacker_conforms(name):
     assert_conforms(catalog.attackers.find(name))
+
+
+def reconnaissance() -> Campaign:
+    return Campaign(phases=[ExitTiming(), LatencyFilter()], shares=[0.4, 0.6])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [reconnaissance, partial(Knockoff, policy="adaptive", epochs=2)],
+    ids=["campaign", "bandit"],
+)
+def test_what_an_attacker_can_also_be_told_to_do_conforms(make):
+    """Every image the victim saw was charged, in a campaign of several attackers too."""
+    assert_conforms(make)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "attackers").glob("*.toml")), ids=lambda p: p.stem)
