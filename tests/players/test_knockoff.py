@@ -72,12 +72,6 @@ def test_the_ledger_is_the_budget(fake_oracle, with_pool, policy, budget):
     assert len(oracle.requests) == -(-budget // 32)
 
 
-def test_the_adaptive_policy_sends_batches(fake_oracle, with_pool):
-    oracle = fake_oracle(150)
-    Knockoff(policy="adaptive", request=64, epochs=1).attack(oracle, with_pool())
-    assert oracle.requests == [64, 64, 22]
-
-
 def test_soft_training_on_one_hot_answers_is_hard_training_bit_for_bit(fake_oracle, with_pool):
     def clone(answer, labels, **options):
         attacker = Knockoff(epochs=3, **options)
