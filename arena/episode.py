@@ -186,7 +186,9 @@ class Episode:
             score = self._final_score(attacker)
             tally = recorder.close(score)
             outcome = self._outcome(score, tally)
-            score_inferences(attacker.inferred, self._fortress.posts, writer)
+            score_inferences(
+                attacker.inferred, self._fortress.posts, writer, answers=tally.attack.exits[0]
+            )
             self._hear_defender(writer)
         except Exception as fault:  # a NaN clone, an answer off the simplex, a broken plug-in
             outcome = OutcomeRow(budget=self._plan.threat.budget, queries_used=self._game.used)

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from agents.base import ArchitectureGuess
+from agents.timing.catalogue import SAME_COST
+from agents.timing.mixture import LEAST_WEIGHT
 from arena.log.rows import InferenceRow
 from arena.log.writer import EpisodeWriter
 from envs.defences.base import Post
@@ -15,31 +17,85 @@ COST_TOLERANCE = 0.1
 THRESHOLD_TOLERANCE = 0.01
 
 
-def truth_of(victim: Victim) -> dict[str, object]:
-    """Tell how a victim is really built, by the attributes of `ArchitectureGuess`."""
+def visited_exits(victim: Victim, answers: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """Group the exits that answered the attacker by what they cost.
+
+    Exits whose costs differ by less than half a percent of the whole network cannot be told
+    apart by any clock, so that they count as one; an exit with less than 0.4 % of the answers
+    counts as not visited.
+
+    Args:
+        victim: who answered.
+        answers: to the attacker, by exit.
+
+    Returns:
+        The visited exits, the cheapest group first; empty where nothing was answered.
+    """
+    shares, total = victim.profile.shares, sum(answers)
+    groups: list[tuple[int, ...]] = []
+    for exit_index, count in enumerate(answers[: victim.num_exits]):
+        if not total or count < LEAST_WEIGHT * total:
+            continue
+        if groups and shares[exit_index] - shares[groups[-1][-1]] < SAME_COST:
+            groups[-1] = (*groups[-1], exit_index)
+        else:
+            groups.append((exit_index,))
+    return tuple(groups)
+
+
+def truth_of(victim: Victim, answers: Sequence[int]) -> dict[str, object]:
+    """Tell how a victim is really built, by the attributes of `ArchitectureGuess`.
+
+    Costs and thresholds are those of the exits that answered the attacker, because nothing else
+    could be measured; how many exist is told apart from that.
+
+    Args:
+        victim: who answered.
+        answers: to the attacker, by exit.
+    """
     backbone, macs = victim.network.backbone, victim.profile.macs
-    distinct = sorted(set(macs))
+    visited = visited_exits(victim, answers)
+    deepest = macs[visited[-1][-1]] if visited else macs[-1]
     return {
         "family": backbone.family,
         "architecture": backbone.architecture,
         "depth": backbone.depth,
         "width": backbone.width,
+        "exits_visited": len(visited) or None,
         "exits": victim.num_exits,
-        "exit_costs": tuple(cost / distinct[-1] for cost in distinct),
-        "thresholds": victim.rule.describe().get("thresholds"),
+        "exit_costs": tuple(macs[group[-1]] / deepest for group in visited) or None,
+        "thresholds": _thresholds(victim, visited),
     }
 
 
+def _thresholds(victim: Victim, visited: Sequence[Sequence[int]]) -> tuple[float, ...] | None:
+    """Return the threshold of every visited group but the deepest, where the rule has any."""
+    all_of_them = victim.rule.describe().get("thresholds")
+    if not isinstance(all_of_them, Sequence) or len(visited) < 2:
+        return None
+    return tuple(min(float(all_of_them[e]) for e in group) for group in visited[:-1])
+
+
 def score_inferences(
-    guess: ArchitectureGuess | None, posts: Sequence[Post], writer: EpisodeWriter
+    guess: ArchitectureGuess | None,
+    posts: Sequence[Post],
+    writer: EpisodeWriter,
+    *,
+    answers: Sequence[int],
 ) -> None:
     """Write each attribute the attacker spoke of beside the truth; "unknown" is written too.
 
     A defender with several posts is judged by its first.
+
+    Args:
+        guess: what is believed; nothing is written where the attacker infers nothing.
+        posts: of the defender.
+        writer: of the episode.
+        answers: the first post's to the attacker, by exit.
     """
     if guess is None:
         return
-    truth = truth_of(posts[0].victim)
+    truth = truth_of(posts[0].victim, answers)
     for field in fields(guess):
         if field.name == "confidence":
             continue

@@ -24,6 +24,9 @@ class Argmax(DFME):
     Notes:
         A label does not change over a finite difference, so that the generator follows the
         clone's part of the cross-entropy: it looks for images of which the clone is unsure.
+
+    Source:
+        The top-1 attack of Tang et al. 2024, ModelGuard, USENIX Security, and its released code.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset()

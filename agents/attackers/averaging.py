@@ -25,6 +25,10 @@ class Averaging(DFME):
         duplicates: "exact"; against noise that is a function of the image "jitter" (values moved
             by up to 1/255) or "shift" (by up to a pixel).
         batch, generator_steps, clone_steps, generator_rate, clone_rate, loss: as for `DFME`.
+
+    Source:
+        The smoothing attack of Tang et al. 2024, ModelGuard, USENIX Security; that noise which
+        is a function of the image does not average out is Li et al. 2022, arXiv:2208.11180.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset()

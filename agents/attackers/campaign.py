@@ -1,7 +1,7 @@
 """An attack in phases: look around first, then use what was found."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 
 from torch import nn
@@ -10,10 +10,14 @@ from agents.attackers.confidence_filter import ConfidenceFilter
 from agents.attackers.noise import Noise
 from agents.base import ArchitectureGuess, Attacker, Kit
 from agents.oracles import Allowance
+from agents.timing.catalogue import candidates
 from envs.errors import BudgetExhausted, ScenarioError
 from envs.nets import registry
 from envs.nets.staged import Staged
 from envs.oracle import Oracle
+from envs.types import ThreatModel
+
+_ABOUT_AS_LIKELY = 0.5  # of the likeliest network's probability
 
 
 class Campaign(Attacker):
@@ -28,11 +32,19 @@ class Campaign(Attacker):
             absent. A scenario writes a list of tables with `use`, `params` and `share`.
         shares: of the budget, one per phase, in any unit; equal if absent.
         adopt: once a phase has inferred the victim's architecture, build later clones as that
-            network, where it is a known one that fits the images. Otherwise they are built as
-            the scenario says.
+            network, where it is a known one that fits the images. Where family and depth alone
+            are known, it is the likeliest network of that family and depth: costs of exits do
+            not tell the width, so of those about as likely the widest, which can copy them all.
+            Otherwise clones are built as the scenario says.
 
     Notes:
-        A clone of an adopted architecture has the input normalisation of the lent ones.
+        A clone of an adopted architecture has the input normalisation of the lent ones. The name
+        of the network is left in `kit.intel` as "adopted".
+
+    Source:
+        Reconnaissance before exfiltration is how MITRE ATLAS chains techniques, AML.T0014 before
+        AML.T0024.002. What a clone's architecture is worth is measured in Orekondy et al. 2019,
+        arXiv:1812.02766.
     """
 
     def __init__(
@@ -77,10 +89,41 @@ class Campaign(Attacker):
             kit.intel["inferred"] = self.inferred
 
     def _kit(self, oracle: Oracle, kit: Kit) -> Kit:
-        if not self._adopt or self.inferred is None or self.inferred.architecture is None:
+        if not self._adopt or self.inferred is None:
             return kit
-        name = self.inferred.architecture
+        name = self.inferred.architecture or likeliest(self.inferred, kit.intel, oracle.threat)
+        if name is None:
+            return kit
+        kit.intel["adopted"] = name
         return replace(kit, new_clone=_adopting(name, oracle, kit))
+
+
+def likeliest(
+    guess: ArchitectureGuess, intel: Mapping[str, object], threat: ThreatModel
+) -> str | None:
+    """Choose a network of the inferred family and depth.
+
+    Args:
+        guess: what was inferred so far.
+        intel: "architectures" holds probabilities by name.
+        threat: says what networks are built for.
+
+    Returns:
+        The widest of those at least half as likely as the likeliest; None where family, depth
+        or probabilities are unknown.
+    """
+    found = intel.get("architectures")
+    if guess.family is None or guess.depth is None or not isinstance(found, Mapping):
+        return None
+    fitting = {
+        candidate.architecture: candidate.width
+        for candidate in candidates(threat.image_shape, threat.num_classes)
+        if (candidate.family, candidate.depth) == (guess.family, guess.depth)
+        and candidate.architecture in found
+    }
+    best = max((found[name] for name in fitting), default=0.0)
+    likely = [name for name in fitting if found[name] >= _ABOUT_AS_LIKELY * best]
+    return max(likely, key=lambda name: (fitting[name], name), default=None)
 
 
 def merged(before: ArchitectureGuess | None, after: ArchitectureGuess) -> ArchitectureGuess:

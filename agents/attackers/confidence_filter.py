@@ -40,6 +40,10 @@ class ConfidenceFilter(Sieve):
         If no jump is found, nothing is discarded. If the victim sends all of
         the attacker's images out early, nothing is left to learn from: take `images = "pool"`
         with images nearer to the victim's own, or `constant`.
+
+    Source:
+        The exit rule of Luan et al. 2025, Dynamic Neural Fortresses, ICLR, of which the filter is
+        a consequence; nobody has published it.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"soft-labels"})

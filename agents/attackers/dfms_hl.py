@@ -27,6 +27,7 @@ from envs.data.sources import load_pool
 from envs.errors import ScenarioError
 from envs.oracle import Oracle
 from envs.training.recipes import Recipe
+from envs.types import harden_labels
 
 _WARM_UP = 10  # epochs
 _LEAST_POOL, _LEAST_EPOCHS = 16, 5
@@ -276,9 +277,9 @@ class DFMSHL(Attacker):
         images = drawn.detach()
         if self._augment:
             images = autoaugment(images, self._kit.generator)
-        labels = oracle.query(images).targets.to(images.device).argmax(1)
-        one_hot = torch.nn.functional.one_hot(labels, oracle.threat.num_classes).float()
-        return trainer.step(images, one_hot)
+        # nothing but the most likely label of each answer is read
+        labels = harden_labels(oracle.query(images).targets.to(images.device))
+        return trainer.step(images, labels.float())
 
     def _endless(self) -> Iterator[Tensor]:
         """Yield batches of the pool for ever, every image once before any is seen again."""

@@ -58,6 +58,11 @@ class Inversion(DFME):
     Notes:
         A defence that answers honest images well and foreign ones wrongly shows nothing here:
         labelled images are honest ones.
+
+    Source:
+        No published attack. Answers whose order is wrong are those of Orekondy et al. 2020,
+        Prediction poisoning, arXiv:1906.10908, and of Kariyappa and Qureshi 2020, Adaptive
+        misinformation, arXiv:1911.07100; the assignment is Kuhn's of 1955.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"soft-labels", "pool"})

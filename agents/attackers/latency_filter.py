@@ -31,6 +31,11 @@ class LatencyFilter(Sieve):
         Groups are sought among the logarithms of latencies, because noise multiplies. Where the
         answers of a request are sent together, or padded to one time, there is one group and
         nothing is discarded.
+
+    Source:
+        Exits from run time: Li et al. 2022, arXiv:2208.11180. That the last exit's answers are
+        the undefended ones follows from the exits of Luan et al. 2025, Dynamic Neural Fortresses,
+        ICLR; nobody has published the filter.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"soft-labels", "latency"})

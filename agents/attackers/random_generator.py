@@ -20,6 +20,9 @@ class RandomGenerator(DFME):
         milestones, decay: the rate is multiplied by `decay` at these fractions of the epochs.
         epoch_length: iterations per epoch.
         loss: "auto", "l1", "kl", "cross-entropy" or "argmax".
+
+    Source:
+        The networks and the clone's training of Truong et al. 2021 (DFME), arXiv:2011.14779.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset()

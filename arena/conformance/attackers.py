@@ -13,6 +13,7 @@ from envs.errors import PlayerError
 BUDGET = 600
 """Enough for a whole iteration of the attackers of data-free extraction at 8x8."""
 ODD_BUDGETS = (1, 7, 100, 333)
+REFUSED_FROM = 250
 
 
 def check_attacker(
@@ -24,7 +25,7 @@ def check_attacker(
     """Check an attacker in a tiny world.
 
     The claims: `requires`, `ends`, `odd-budgets`, `ledger`, `legal-queries`, `clone`, `repeats`,
-    `seeded`, `global-state`, `labels`, `changing-exits` and, where there is one, `cuda`.
+    `seeded`, `global-state`, `labels`, `changing-exits`, `refused` and, where there is one, `cuda`.
 
     Args:
         make: gives a fresh attacker; a class will do, or a `partial` with its parameters.
@@ -41,7 +42,8 @@ def check_attacker(
     other = play(make, world, Terms(BUDGET, seed=1))
     odd = [play(make, world, Terms(budget)) for budget in ODD_BUDGETS]
     exits = play(make, world, Terms(BUDGET, changing_exits=True))
-    plays = [main, again, other, *odd, exits]
+    closed = play(make, world, Terms(BUDGET, refused_from=REFUSED_FROM))
+    plays = [main, again, other, *odd, exits, closed]
     needs = ", ".join(sorted(requires)) or "nothing"
     labels, hard = _check_labels(make, world)
     plays += hard
@@ -57,6 +59,7 @@ def check_attacker(
         finding("global-state", _moved(plays), "random streams and settings are as they were"),
         labels,
         finding("changing-exits", _endings([exits]), "plays on where exits change"),
+        finding("refused", _endings([closed]), "a request refused before its time ends the attack"),
         *_check_cuda(make, image_shape, num_classes),
     ]
 

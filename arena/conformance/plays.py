@@ -35,16 +35,20 @@ class Terms:
         labels: what is served.
         seed: of the attacker's stream alone; victim and clones are always the same.
         changing_exits: whether the victim draws the exit of each answer afresh.
+        refused_from: images after which every request is refused, though the ledger says that
+            there is more, as a server does that closes an account; None refuses none.
     """
 
     budget: int
     labels: Labels = "soft"
     seed: int = 0
     changing_exits: bool = False
+    refused_from: int | None = None
 
     def __str__(self) -> str:
         exits = ", changing exits" if self.changing_exits else ""
-        return f"budget {self.budget}, {self.labels} labels{exits}"
+        closed = "" if self.refused_from is None else f", refused from {self.refused_from} on"
+        return f"budget {self.budget}, {self.labels} labels{exits}{closed}"
 
 
 @dataclass(eq=False, slots=True)
@@ -82,12 +86,15 @@ class Stuck(BaseException):
 class WatchedOracle(GameOracle):
     """The oracle of the game, with somebody beside it who takes notes."""
 
-    __slots__ = ("_looks", "_refusals")
+    __slots__ = ("_looks", "_open", "_refusals")
 
-    def __init__(self, game: ExtractionGame, refusals: list[str]) -> None:
+    def __init__(
+        self, game: ExtractionGame, refusals: list[str], *, refused_from: int | None = None
+    ) -> None:
         super().__init__(game)
         self._looks = 0
         self._refusals = refusals
+        self._open = game.threat.budget if refused_from is None else refused_from
 
     @property
     def remaining(self) -> int:
@@ -98,6 +105,8 @@ class WatchedOracle(GameOracle):
     def query(self, images: Tensor) -> Response:
         """Ask for answers."""
         self._look()
+        if self.threat.budget - super().remaining + len(images) > self._open:
+            raise BudgetExhausted(f"this account was closed after {self._open} answers")
         try:
             # on an accelerator the game notes bad values without waiting, and tells later
             if isinstance(images, Tensor) and images.is_cuda and bool(faulty_values(images)):
@@ -126,7 +135,7 @@ def play(make: Callable[[], Attacker], world: TinyWorld, terms: Terms) -> Play:
     kit = _kit(world, terms)
     before = ProcessState.capture()
     try:
-        attacker.attack(WatchedOracle(game, record.refusals), kit)
+        attacker.attack(WatchedOracle(game, record.refusals, refused_from=terms.refused_from), kit)
     except BudgetExhausted:
         pass
     except (Exception, Stuck) as error:

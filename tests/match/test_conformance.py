@@ -23,7 +23,7 @@ from arena.conformance import (
 )
 from arena.conformance.plays import PATIENCE
 from envs.defences.base import Defence
-from envs.errors import QueryError
+from envs.errors import BudgetExhausted, QueryError
 from envs.game import Countermeasure
 
 
@@ -319,6 +319,19 @@ def test_an_attacker_that_takes_the_exits_for_fixed_is_found():
     findings = check_attacker(Trusting)
     assert broken(findings) == {"changing-exits"}
     assert "AssertionError: answers changed" in detail(findings, "changing-exits")
+
+
+def test_an_attacker_that_insists_after_a_refusal_is_found():
+    class Insisting(Quick):
+        def ask(self, oracle, kit):
+            try:
+                return super().ask(oracle, kit)
+            except BudgetExhausted:
+                return None
+
+    findings = check_attacker(Insisting)
+    assert broken(findings) == {"refused"}
+    assert "refused from 250 on" in detail(findings, "refused")
 
 
 # defences -------------------------------------------------------------------------------------

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from agents.attackers.campaign import Campaign, merged
+from agents.attackers.campaign import Campaign, likeliest, merged
 from agents.attackers.noise import Noise
 from agents.base import ArchitectureGuess, Attacker, granted
 from envs.errors import PlayerError, ScenarioError
+from envs.types import ThreatModel
 
 
 class Phase(Attacker):
@@ -97,6 +98,33 @@ def test_clones_are_built_as_the_victim_was_found_to_be(fake_oracle, kit, archit
     told = [Phase(guess=guess), Phase()]
     Campaign(phases=told, adopt=False).attack(fake_oracle(10), kit())
     assert told[1].clone.architecture == "mlp-small"
+
+
+@pytest.mark.parametrize(
+    ("guess", "found", "expected"),
+    [
+        # the ladder does not tell a width: of two about as likely, the wider
+        ({"family": "resnet", "depth": 10}, {"resnet10-half": 0.6, "resnet10": 0.4}, "resnet10"),
+        ({"family": "resnet", "depth": 10}, {"resnet10-half": 0.9, "resnet10": 0.1},
+         "resnet10-half"),
+        ({"family": "resnet", "depth": 10}, {"mlp-small": 1.0}, None),
+        ({"family": "resnet", "depth": 18}, {"resnet10": 1.0}, None),
+        ({"family": "resnet"}, {"resnet10": 1.0}, None),
+        ({"family": "resnet", "depth": 10}, None, None),
+    ],
+)  # fmt: skip
+def test_family_and_depth_choose_the_likeliest_network(guess, found, expected):
+    threat = ThreatModel(10, (1, 8, 8), 100)
+    intel = {} if found is None else {"architectures": found}
+    assert likeliest(ArchitectureGuess(**guess), intel, threat) == expected
+
+
+def test_a_phase_that_knows_family_and_depth_decides_the_clones_after_it(fake_oracle, kit):
+    guess = ArchitectureGuess(family="resnet", depth=10)
+    phases = [Phase(guess=guess, leave={"architectures": {"resnet10-half": 0.9}}), Phase()]
+    Campaign(phases=phases).attack(fake_oracle(10), kit())
+    assert phases[1].clone.architecture == "resnet10-half"
+    assert phases[1].seen["adopted"] == "resnet10-half"
 
 
 def test_a_later_guess_fills_in_and_overrules():
