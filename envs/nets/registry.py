@@ -19,7 +19,7 @@ from envs.errors import ScenarioError, UnknownName
 if TYPE_CHECKING:
     import torch
 
-    from envs.nets.staged import Plan, Staged
+    from envs.nets.staged import Plan, Staged, Start
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,14 +192,31 @@ def outline(
 
     Args and Raises as for `build`.
     """
+    entry = _entry(name)
+    plan = _plan(name, num_classes, image_shape, mean=mean, std=std, params=params)
+    return _lay_out(entry, plan, params)
+
+
+def _lay_out(entry: Entry, plan: "Plan", params: Mapping[str, object]) -> "Staged":
     import torch
 
-    entry = _entry(name)
-    _check_params(name, entry, params)
-    plan = _plan(name, num_classes, image_shape, mean=mean, std=std, params=params)
+    _check_params(plan.architecture, entry, params)
     builder = entry.load()
     with torch.device("meta"):
         return builder(plan, **entry.fixed, **params)
+
+
+def start_of(name: str, params: Mapping[str, object]) -> "Start | None":
+    """Return the weights a network would start from instead of drawn ones, or None.
+
+    Raises:
+        UnknownName, ScenarioError: as for `build`.
+    """
+    if not params.get("weights"):
+        return None
+    # any classes and images do: only the name of the file is asked for
+    plan = _plan(name, 2, (3, 384, 384), mean=None, std=None, params=params)
+    return _lay_out(_entry(name), plan, params).start
 
 
 def _entry(name: str) -> Entry:

@@ -7,6 +7,7 @@ have left. Images come in [0, 1]: mean and standard deviation live inside the fi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, Self
 
 import torch
@@ -31,7 +32,11 @@ class HeadStyle:
 
 
 class Start(Protocol):
-    """Weights a network begins with that are not drawn."""
+    """Weights a network begins with that are not drawn but read from a file."""
+
+    def path(self) -> Path:
+        """Find the file; DataMissing where it is not there."""
+        ...
 
     def fill(self, network: nn.Module) -> None:
         """Overwrite the drawn weights of a network that has its memory."""

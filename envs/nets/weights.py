@@ -10,6 +10,7 @@ import pickle
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -164,7 +165,13 @@ def _unwrapped(loaded: object, path: Path) -> State:
 
 
 def file_digest(path: Path) -> str:
-    """Digest a file, SHA-256 in hexadecimal."""
+    """Digest a file, SHA-256 in hexadecimal; one that did not change is not read again."""
+    state = path.stat()
+    return _digest(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=16)
+def _digest(path: Path, changed: int, size: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -196,13 +203,21 @@ class FileStart:
     names: Mapping[str, str]
     convert: Convert = _as_they_are
 
+    def path(self) -> Path:
+        """Find the file.
+
+        Raises:
+            DataMissing: it is nowhere; the message says what to put where.
+        """
+        return find(self.model, self.weights)
+
     def fill(self, network: nn.Module) -> None:
         """Overwrite the drawn weights; a classifier of other classes stays as it was drawn.
 
         Raises:
             DataMissing: the file is not there, is damaged, or belongs to another network.
         """
-        path = find(self.model, self.weights)
+        path = self.path()
         state = self.convert(read(path))
         own = network.state_dict()
         found: dict[str, Tensor] = {}
