@@ -17,6 +17,10 @@ from envs.data.images import ImageSet, Splits, make_splits
 from envs.data.splitting import divide, hold_out
 from envs.errors import ArenaError, DataMissing
 
+TINY_FOLDER = "tiny-imagenet-200"
+TINY_LAYOUT = f"the folder {TINY_FOLDER} (train, val)"
+TINY_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 _VALIDATION_NAMES = ("validation", "val", "valid")
 _MARGIN = 256 / 224  # of the frame that an image covers before its middle is cut out
@@ -93,7 +97,7 @@ def tiny_imagenet_splits(
     Raises:
         DataMissing: the folder is not there or an image cannot be read.
     """
-    folder = root / "tiny-imagenet-200"
+    folder = root / TINY_FOLDER
     name = "tiny-imagenet"
     train = read_folder(folder / "train", name, size=size)
     listed = folder / "val" / "val_annotations.txt"
