@@ -150,22 +150,54 @@ def _write_things(root: Path) -> None:
             Image.fromarray(pixels).save(folder / f"{i:04d}.png")
 
 
+def _write_tiny(root: Path) -> None:
+    """Write pictures of two classes in the layout of Tiny-ImageNet."""
+    chance = np.random.default_rng(2)
+    for part, count in (("train", 20), ("val", 6)):
+        for number, name in enumerate(("n01443537", "n01629819")):
+            folder = root / "tiny-imagenet-200" / part / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                level = chance.integers(0, 100, (64, 64, 3)) + 100 * number
+                Image.fromarray(level.astype(np.uint8)).save(folder / f"{i}.png")
+
+
+BIRDS = (
+    "table2_cub200_soft_resnet50",
+    [
+        "data.params.size=64", "data.params.validation=10", "threat.pool.params.size=64",
+        "threat.budget=200", "clone.use=resnet34", "victim.recipe.epochs=1",
+    ],
+)  # fmt: skip
+TOKENS = (
+    "table2_imagenet200_hard_deit",
+    [
+        "data.params.size=32", "data.params.validation=10", "threat.pool.params.size=32",
+        "threat.budget=60", "victim.use=swin-tiny", "victim.params.enlarge=64",
+        "clone.use=deit-tiny", "clone.params.enlarge=64", "victim.recipe.epochs=2",
+    ],
+)  # fmt: skip
+
+
 @pytest.mark.slow
-def test_a_column_of_table_two_plays_to_its_end_on_made_up_photographs(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("name", "smaller"), [BIRDS, TOKENS], ids=["birds", "tokens"])
+def test_a_column_of_table_two_plays_to_its_end_on_made_up_photographs(
+    name, smaller, tmp_path, monkeypatch
+):
     """Every defence, from a folder in the official layout to a scored clone."""
     from arena.log.store import Log
     from arena.match import play
 
-    _write_birds(tmp_path)
-    _write_things(tmp_path)
+    if "swin" in str(smaller):
+        pytest.importorskip("timm", reason="the transformers need timm, extra 'vision'")
+    for write in (_write_birds, _write_things, _write_tiny):
+        write(tmp_path)
     monkeypatch.setenv("ARENA_DATA", str(tmp_path))
     monkeypatch.setenv("ARENA_CACHE", str(tmp_path / "cache"))
     scenario = load(
-        FOLDER / "table2_cub200_soft_resnet50.toml",
+        FOLDER / f"{name}.toml",
         [
-            "seeds=[0]", "data.params.size=64", "data.params.validation=10",
-            "threat.pool.params.size=64", "threat.budget=200", 'victim.params.weights=""',
-            'clone.params.weights=""', "victim.recipe.epochs=1", "clone.use=resnet34",
+            *smaller, "seeds=[0]", 'victim.params.weights=""', 'clone.params.weights=""',
             "attackers.knockoff.params.epochs=1", "defenders.meco.params.epochs=1",
             "defenders.grad.params.surrogate_epochs=1", "defenders.dnf.params.epochs=2",
         ],
@@ -174,9 +206,9 @@ def test_a_column_of_table_two_plays_to_its_end_on_made_up_photographs(tmp_path,
     with Log.open(tmp_path / "arena.db") as log:
         result = play(scenario, log=log)
     assert [(row.defender, row.status, row.error) for row in result.episodes] == [
-        (name, "success", None) for name in DEFENDERS
+        (defender, "success", None) for defender in DEFENDERS
     ]
     for row in result.episodes:
-        assert row.queries_used == 200
+        assert row.queries_used == scenario.threat.budget
         assert 0 <= row.clone_accuracy <= 1
         assert row.served_accuracy is not None
