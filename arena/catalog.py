@@ -32,7 +32,7 @@ class Entry:
     Attributes:
         name: what scenarios write after `use`.
         summary: first line of its docstring.
-        origin: "built in", or the distribution it comes from.
+        origin: "built in", the distribution it comes from, or the files it needs.
         parameters: what it can be told.
         fault: why it cannot be imported; "" where it can.
     """

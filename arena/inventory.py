@@ -1,10 +1,13 @@
 """Everything a scenario can name, in one form for listings."""
 
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from arena import catalog
 from arena.catalog import Entry
 from arena.parameters import Parameter
+
+if TYPE_CHECKING:
+    from envs.data.sources import SourceInfo
 
 Kind = Literal["attackers", "defenders", "defences", "networks", "data"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -28,7 +31,12 @@ def _networks() -> list[Entry]:
     from envs.nets import registry
 
     return [
-        Entry(name, registry.describe(name), "built in", _parameters(registry.parameters(name)))
+        Entry(
+            name,
+            registry.describe(name),
+            registry.origin(name),
+            _parameters(registry.parameters(name)),
+        )
         for name in registry.names()
     ]
 
@@ -40,8 +48,16 @@ def _data() -> list[Entry]:
     for name in sources.names():
         info = sources.describe(name)
         options = info.options if info.playable else info.pool_options
-        entries.append(Entry(name, info.summary, "built in", _parameters(options)))
+        entries.append(Entry(name, info.summary, _whence(info), _parameters(options)))
     return entries
+
+
+def _whence(info: "SourceInfo") -> str:
+    """Say what has to be in the data root, and whether it can be fetched."""
+    if not info.needs:
+        return "built in"
+    way = "; or download = true" if info.downloads else ""
+    return f"the data root: {info.needs}{way}"
 
 
 def _parameters(defaults: object) -> tuple[Parameter, ...]:

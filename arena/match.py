@@ -10,6 +10,7 @@ from arena.episode import play_one
 from arena.lessons import taught, waves
 from arena.log.rows import EpisodeFilter, EpisodeRow, RunRecord
 from arena.log.store import Log
+from arena.preparation import require_files
 from arena.provenance import device_name, git_state, versions
 from arena.scenario import EpisodePlan, Scenario
 from arena.tasks import Task
@@ -64,6 +65,7 @@ def play(
         command: how the user would do this again.
 
     Raises:
+        DataMissing: a file the scenario names is not there, so that nothing was played.
         ArenaError: nothing could be prepared, or the log cannot be written. A fault inside an
             episode ends that episode alone and is in its row.
     """
@@ -82,6 +84,7 @@ def play(
             watcher.skip(plan.title, known.id)
     interrupted = False
     if tasks:
+        require_files(scenario)
         record = _run_record(scenario, command, place, threads=1 if workers > 1 else None)
         run = log.begin_run(record)
         table = _Table(log, run, record, place, watcher)

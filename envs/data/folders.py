@@ -5,7 +5,8 @@ Source:
     classes, 64x64 pixels.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,13 @@ from envs.data.images import ImageSet, Splits, make_splits
 from envs.data.splitting import divide, hold_out
 from envs.errors import ArenaError, DataMissing
 
+TINY_FOLDER = "tiny-imagenet-200"
+TINY_LAYOUT = f"the folder {TINY_FOLDER} (train, val)"
+TINY_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 _VALIDATION_NAMES = ("validation", "val", "valid")
+_MARGIN = 256 / 224  # of the frame that an image covers before its middle is cut out
 _HELD_OUT = 0.1  # share of the images, where the folder has no part of its own
 
 Size = int | Sequence[int]
@@ -91,7 +97,7 @@ def tiny_imagenet_splits(
     Raises:
         DataMissing: the folder is not there or an image cannot be read.
     """
-    folder = root / "tiny-imagenet-200"
+    folder = root / TINY_FOLDER
     name = "tiny-imagenet"
     train = read_folder(folder / "train", name, size=size)
     listed = folder / "val" / "val_annotations.txt"
@@ -126,13 +132,14 @@ def read_folder(
             "there, or say where they are with 'root' or ARENA_DATA"
         )
     found = tuple(sorted(p.name for p in folder.iterdir() if p.is_dir()))
-    files = [(file, label) for label in found for file in _images_below(folder / label)]
+    files = [(file, label) for label in found for file in images_below(folder / label)]
     if not files:
         raise DataMissing(f"no images in {folder}; expected CLASS/FILE.png or .jpg below it")
-    return _read(files, classes if classes is not None else found, name, size=size, grey=grey)
+    return read_files(files, classes if classes is not None else found, name, size=size, grey=grey)
 
 
-def _images_below(folder: Path) -> list[Path]:
+def images_below(folder: Path) -> list[Path]:
+    """List the image files below a folder, in name order."""
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
 
 
@@ -142,35 +149,50 @@ def _annotated(folder: Path, listed: Path, *, size: Size, classes: tuple[str, ..
     if any(len(row) < 2 for row in rows):
         raise DataMissing(f"{listed} is damaged: expected lines of FILE, tab, CLASS")
     files = [(folder / "images" / row[0], row[1]) for row in rows]
-    return _read(files, classes, "tiny-imagenet", size=size, grey=False)
+    return read_files(files, classes, "tiny-imagenet", size=size, grey=False)
 
 
-def _read(
+def read_files(
     files: Sequence[tuple[Path, str]],
     classes: tuple[str, ...],
     name: str,
     *,
     size: Size | None,
-    grey: bool,
+    grey: bool = False,
+    cover: bool = False,
 ) -> ImageSet:
-    """Read files with their class names into one set."""
+    """Read files with their class names into one set.
+
+    Args:
+        files: each with the name of its class.
+        classes: the names, in the order of the labels.
+        name: what the set is called.
+        size: pixels a side, or (height, width); the files' own where nothing is given.
+        grey: read the images as grey ones.
+        cover: keep the aspect: resize until a frame of 256/224 of `size` is covered, and cut the
+            middle out, as the ImageNet networks are tested. Otherwise the whole image is resized.
+
+    Raises:
+        DataMissing: an image cannot be read.
+        ArenaError: a class name is not among `classes`, or images differ in size.
+    """
     strange = {label for _, label in files} - set(classes)
     if strange:
         raise ArenaError(
             f"'{name}' has test images of class '{min(strange)}', which has no training images"
         )
     number = {label: k for k, label in enumerate(classes)}
-    pixels = _stacked((file for file, _ in files), len(files), size=size, grey=grey)
+    decode = partial(_decoded, size=_height_width(size), grey=grey, cover=cover)
+    pixels = _stacked((file for file, _ in files), len(files), decode)
     labels = torch.tensor([number[label] for _, label in files], dtype=torch.int64)
     return ImageSet(pixels, labels, len(classes), name, classes)
 
 
-def _stacked(files: Iterable[Path], count: int, *, size: Size | None, grey: bool) -> Tensor:
+def _stacked(files: Iterable[Path], count: int, decode: Callable[[Path], Tensor]) -> Tensor:
     """Read images into one (count, c, h, w) uint8 tensor, each decoded straight into its place."""
-    wanted = _height_width(size) if size is not None else None
     pixels = torch.empty(0, dtype=torch.uint8)
     for k, file in enumerate(files):
-        image = _decoded(file, wanted, grey=grey)
+        image = decode(file)
         if k == 0:
             pixels = torch.empty((count, *image.shape), dtype=torch.uint8)
         if image.shape != pixels.shape[1:]:
@@ -182,7 +204,7 @@ def _stacked(files: Iterable[Path], count: int, *, size: Size | None, grey: bool
     return pixels
 
 
-def _decoded(file: Path, size: tuple[int, int] | None, *, grey: bool) -> Tensor:
+def _decoded(file: Path, *, size: tuple[int, int] | None, grey: bool, cover: bool) -> Tensor:
     """Read one image, (c, h, w) uint8, resized with an antialiasing filter where it must be."""
     from PIL import Image
 
@@ -192,12 +214,24 @@ def _decoded(file: Path, size: tuple[int, int] | None, *, grey: bool) -> Tensor:
     except (OSError, ValueError, SyntaxError) as error:
         raise DataMissing(f"cannot read the image {file}: {error}") from error
     if size is not None and image.size != (size[1], size[0]):
-        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        frame = _middle(image.size, size) if cover else None
+        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=frame)
     array = np.array(image, dtype=np.uint8)
     return torch.from_numpy(array if array.ndim == 3 else array[:, :, None]).permute(2, 0, 1)
 
 
-def _height_width(size: Size) -> tuple[int, int]:
+def _middle(image: tuple[int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Find the frame in the middle of a (width, height) image that becomes the (height, width)."""
+    width, height = image
+    scale = _MARGIN * max(size[0] / height, size[1] / width)
+    across, down = min(size[1] / scale, width), min(size[0] / scale, height)
+    left, top = (width - across) / 2, (height - down) / 2
+    return left, top, left + across, top + down
+
+
+def _height_width(size: Size | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
     sides = (size, size) if isinstance(size, int) else tuple(size)
     if len(sides) != 2 or min(sides) < 1:
         raise ArenaError(f"expected a size in pixels or (height, width), got {size}")

@@ -10,39 +10,16 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from envs.data.digits import digits_splits
+from envs.data.catalog import SOURCES, Source
 from envs.data.fitting import fit_to
-from envs.data.folders import folder_splits, tiny_imagenet_splits
 from envs.data.images import ImageSet, Splits
-from envs.data.official import cifar100_test_splits, official_reader, svhn_test_splits
-from envs.data.shapes import shapes_pool, shapes_splits
-from envs.data.strokes import noise_pool, strokes_pool
-from envs.errors import ArenaError, UnknownName
+from envs.errors import ArenaError, DataMissing, UnknownName
 
-Part = Literal["train", "validation", "test", "all"]
 _POOL_OPTIONS = ("split", "classes")  # of every pool that is cut out of a labelled set
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One name of the catalog.
-
-    Args:
-        summary: one line for listings.
-        splits: reads a labelled set, or None where the images mean nothing.
-        draw: draws a pool of unlabelled images, or None where the pool is cut out of `splits`.
-        pool_part: the part of `splits` a pool is taken from unless another is asked for.
-    """
-
-    summary: str
-    splits: Callable[..., Splits] | None = None
-    draw: Callable[..., Tensor] | None = None
-    pool_part: Part = "train"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +31,7 @@ class SourceInfo:
         summary: one line.
         playable: whether a victim can be trained on it.
         downloads: whether `download` can fetch it.
+        needs: what has to lie in the data root; "" for nothing.
         options: parameters of `load` with their defaults.
         pool_options: parameters of `load_pool` with their defaults.
     """
@@ -62,46 +40,14 @@ class SourceInfo:
     summary: str
     playable: bool
     downloads: bool
+    needs: str = ""
     options: Mapping[str, object] = field(default_factory=dict)
     pool_options: Mapping[str, object] = field(default_factory=dict)
 
 
-_SOURCES: dict[str, Source] = {
-    "digits": Source("1,797 real handwritten digits, 8x8 grey, no download", digits_splits),
-    "cifar10": Source(
-        "CIFAR-10: 60,000 photographs, 32x32, 10 classes", official_reader("cifar10")
-    ),
-    "cifar100": Source(
-        "CIFAR-100: 60,000 photographs, 32x32, 100 classes", official_reader("cifar100")
-    ),
-    "cifar100-test": Source(
-        "the 10,000 test images of CIFAR-100 alone", cifar100_test_splits, pool_part="all"
-    ),
-    "svhn": Source("SVHN: 99,289 house numbers, 32x32, 10 classes", official_reader("svhn")),
-    "svhn-test": Source(
-        "the first 10,000 test images of SVHN alone", svhn_test_splits, pool_part="all"
-    ),
-    "mnist": Source("MNIST: 70,000 digits, 28x28 grey", official_reader("mnist")),
-    "fashion-mnist": Source(
-        "Fashion-MNIST: 70,000 pieces of clothing, 28x28 grey", official_reader("fashion-mnist")
-    ),
-    "tiny-imagenet": Source(
-        "Tiny-ImageNet or a part of it: 200 classes, 64x64", tiny_imagenet_splits
-    ),
-    "folder": Source("any folder of images, CLASS/*.png or .jpg", folder_splits),
-    "shapes": Source(
-        "synthetic shapes: a toy task, and the data-free surrogate pool",
-        shapes_splits,
-        shapes_pool,
-    ),
-    "strokes": Source("synthetic pen strokes that look like digits, a pool", draw=strokes_pool),
-    "noise": Source("uniform noise, a pool", draw=noise_pool),
-}
-
-
 def names() -> list[str]:
     """List the names of all sources, in the order of the catalog."""
-    return list(_SOURCES)
+    return list(SOURCES)
 
 
 def describe(name: str) -> SourceInfo:
@@ -117,12 +63,42 @@ def describe(name: str) -> SourceInfo:
     else:
         pool = {**options, "split": source.pool_part, "classes": None}
     downloads = source.splits is not None and _takes(source.splits, "download")
-    return SourceInfo(name, source.summary, source.splits is not None, downloads, options, pool)
+    playable = source.splits is not None
+    return SourceInfo(name, source.summary, playable, downloads, source.needs, options, pool)
 
 
 def data_root(root: Path | None = None) -> Path:
     """Return where data sets are looked for: `root`, else ARENA_DATA, else ./data."""
     return root if root is not None else Path(os.environ.get("ARENA_DATA") or "data")
+
+
+def require(
+    name: str, *, root: Path | None = None, download: bool = False, path: object = None
+) -> None:
+    """Check that the files of a source are there, without reading them.
+
+    Args:
+        name: one of `names()`.
+        root: the data root; see `data_root`.
+        download: what is missing may be fetched, so that nothing has to be there.
+        path: of "folder", the folder below the root.
+
+    Raises:
+        UnknownName: no such source.
+        DataMissing: nothing is where it should be; the line says what to put where.
+    """
+    source, place = _source(name), data_root(root)
+    found = (str(path or "."),) if name == "folder" else source.found
+    if not found or any((place / one).exists() for one in found):
+        return
+    fetches = source.splits is not None and _takes(source.splits, "download")
+    if fetches and download:
+        return
+    way = ", or set 'download' to fetch it" if fetches else ""
+    raise DataMissing(
+        f"no '{name}' in {place / found[0] if name == 'folder' else place}: expected "
+        f"{source.needs}; put it there, or say where it is with 'root' or ARENA_DATA{way}"
+    )
 
 
 def load(
@@ -203,9 +179,9 @@ def load_pool(
 
 
 def _source(name: str) -> Source:
-    if name not in _SOURCES:
-        raise UnknownName("data set", name, _SOURCES)
-    return _SOURCES[name]
+    if name not in SOURCES:
+        raise UnknownName("data set", name, SOURCES)
+    return SOURCES[name]
 
 
 def _options(function: Callable[..., object]) -> dict[str, object]:

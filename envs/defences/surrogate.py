@@ -87,9 +87,10 @@ class Surrogate:
 
 def make_surrogate(victim: Victim, kit: HardenKit, plan: SurrogatePlan) -> Surrogate:
     """Build a model of the attacker's network by plan, or recall it."""
-    network = like_victim(victim, kit.streams.torch("surrogate/weights", victim.device))
+    generator = kit.streams.torch("surrogate/weights", victim.device)
     if plan.origin == "untrained":
-        return Surrogate(network)
+        return Surrogate(like_victim(victim, generator, drawn=True))
+    network = like_victim(victim, generator)
     pixels = query_images(plan.data, kit, victim.device)
     recipe = recipe_for(victim.image_shape).with_changes(epochs=plan.schedule)
     spec: dict[str, JSON] = {
@@ -106,9 +107,16 @@ def make_surrogate(victim: Victim, kit: HardenKit, plan: SurrogatePlan) -> Surro
     return Surrogate(remembered("surrogate", spec, network, train, victim=victim, kit=kit))
 
 
-def like_victim(victim: Victim, generator: torch.Generator) -> Staged:
-    """Build a network like the victim with fresh weights, on the generator's device."""
+def like_victim(victim: Victim, generator: torch.Generator, *, drawn: bool = False) -> Staged:
+    """Build a network like the victim with fresh weights, on the generator's device.
+
+    Args:
+        victim: where it starts from published weights, the network does so too.
+        generator: where the other weights come from.
+        drawn: draw all weights, whatever the victim started from.
+    """
     plan = victim.network.backbone.plan
+    params = {name: value for name, value in plan.params.items() if name != "weights" or not drawn}
     return registry.build(
         plan.architecture,
         num_classes=plan.num_classes,
@@ -116,7 +124,7 @@ def like_victim(victim: Victim, generator: torch.Generator) -> Staged:
         generator=generator,
         mean=plan.mean,
         std=plan.std,
-        **plan.params,
+        **params,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from envs.nets.staged import InputNorm
+from envs.nets.staged import InputNorm, Staged
 
 Scheme = Literal["classifier", "default", "dcgan"]
 M = TypeVar("M", bound=nn.Module)
@@ -64,7 +64,10 @@ def initialise(
     Source:
         He et al. 2015, arXiv:1502.01852; Radford et al. 2016, arXiv:1511.06434.
     """
+    own_rule = network.fill_layer if isinstance(network, Staged) else _no_rule
     for layer in network.modules():
+        if own_rule(layer, generator):
+            continue
         if isinstance(layer, InputNorm):
             layer.reset()
         elif isinstance(layer, _NORMS):
@@ -75,6 +78,10 @@ def initialise(
             True for _ in layer.buffers(recurse=False)
         ):
             raise TypeError(f"no rule to initialise the weights of a {type(layer).__name__}")
+
+
+def _no_rule(layer: nn.Module, generator: torch.Generator) -> bool:
+    return False
 
 
 def _fill_norm(layer: nn.Module, generator: torch.Generator, spread: float) -> None:

@@ -136,8 +136,8 @@ def with_heads(
     exits: Sequence[int] | None = None,
     hidden: int | None = None,
     stochastic: bool = False,
-    relu: bool = True,
-    layer_norm: bool = False,
+    relu: bool | None = None,
+    layer_norm: bool | None = None,
 ) -> MultiExit:
     """Put new heads on a backbone, one after every stage or after those in `exits`.
 
@@ -148,14 +148,15 @@ def with_heads(
         exits: 0-based stages, rising.
         hidden: as for `ExitHead`.
         stochastic: as for `ExitHead`.
-        relu: as for `ExitHead`.
-        layer_norm: as for `ExitHead`.
+        relu: as for `ExitHead`; as the backbone's kind of network has it if not given.
+        layer_norm: as for `ExitHead`; as the backbone's kind of network has it if not given.
 
     Raises:
         ValueError: the exits are not rising stages of the backbone.
     """
     stages = tuple(range(len(backbone.stages)) if exits is None else exits)
     _check_stages(backbone, stages)
+    style = backbone.head_style
     heads = [
         ExitHead(
             backbone.widths[stage],
@@ -163,8 +164,8 @@ def with_heads(
             generator=generator,
             hidden=hidden,
             stochastic=stochastic,
-            relu=relu,
-            layer_norm=layer_norm,
+            relu=style.relu if relu is None else relu,
+            layer_norm=style.layer_norm if layer_norm is None else layer_norm,
         )
         for stage in stages
     ]

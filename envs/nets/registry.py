@@ -19,7 +19,7 @@ from envs.errors import ScenarioError, UnknownName
 if TYPE_CHECKING:
     import torch
 
-    from envs.nets.staged import Plan, Staged
+    from envs.nets.staged import Plan, Staged, Start
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,49 @@ _NETWORKS: dict[str, Entry] = {
     "resnet50": Entry("envs.nets.vision:resnet50", "ResNet-50 of ImageNet size"),
     "resnet34": Entry("envs.nets.vision:resnet34", "ResNet-34 of ImageNet size"),
     "vgg19": Entry("envs.nets.vision:vgg19", "VGG-19 of ImageNet size, batch-normalised or not"),
+    "swin-large": Entry(
+        "envs.nets.transformers:swin",
+        "Swin-L, windows of 12, meant for 384 pixels",
+        {"model": "swin_large_patch4_window12_384"},
+    ),
+    "swin-tiny": Entry(
+        "envs.nets.transformers:swin",
+        "Swin-T, windows of 7, meant for 224 pixels",
+        {"model": "swin_tiny_patch4_window7_224"},
+    ),
+    "vit-large": Entry(
+        "envs.nets.transformers:vit",
+        "ViT-L, patches of 16, meant for 384 pixels",
+        {"model": "vit_large_patch16_384"},
+    ),
+    "cait-s36": Entry(
+        "envs.nets.transformers:cait",
+        "CaiT-S36, meant for 384 pixels",
+        {"model": "cait_s36_384", "layer_scale": 1e-06},
+    ),
+    "cait-xxs24": Entry(
+        "envs.nets.transformers:cait",
+        "CaiT-XXS24, meant for 224 pixels",
+        {"model": "cait_xxs24_224", "layer_scale": 1e-05},
+    ),
+    "deit-base-distilled": Entry(
+        "envs.nets.transformers:vit",
+        "DeiT-B with two heads, meant for 384 pixels",
+        {"model": "deit_base_distilled_patch16_384"},
+    ),
+    "deit-small": Entry(
+        "envs.nets.transformers:vit",
+        "DeiT-S, meant for 224 pixels",
+        {"model": "deit_small_patch16_224"},
+    ),
+    "deit-tiny": Entry(
+        "envs.nets.transformers:vit",
+        "DeiT-Ti, meant for 224 pixels",
+        {"model": "deit_tiny_patch16_224"},
+    ),
 }
+
+_LIBRARIES = {"envs.nets.vision": "torchvision", "envs.nets.transformers": "timm, extra 'vision'"}
 
 
 def names() -> tuple[str, ...]:
@@ -79,6 +121,15 @@ def describe(name: str) -> str:
         UnknownName: nothing is registered under `name`.
     """
     return _entry(name).summary
+
+
+def origin(name: str) -> str:
+    """Return which library lays a network out; "built in" for our own.
+
+    Raises:
+        UnknownName: nothing is registered under `name`.
+    """
+    return _LIBRARIES.get(_entry(name).target.partition(":")[0], "built in")
 
 
 def parameters(name: str) -> dict[str, object]:
@@ -113,14 +164,19 @@ def build(
 
     Raises:
         UnknownName: nothing is registered under `name`.
-        ScenarioError: a parameter is unknown or of the wrong type, or the images do not fit.
+        ScenarioError: a parameter is unknown or of the wrong type, the images do not fit, or the
+            library that knows the network is not installed.
+        DataMissing: published weights are asked for and not there.
     """
     from envs.nets.init import materialise
 
     network = outline(
         name, num_classes=num_classes, image_shape=image_shape, mean=mean, std=std, **params
     )
-    return materialise(network, generator=generator)
+    materialise(network, generator=generator)
+    if network.start is not None:
+        network.start.fill(network)
+    return network
 
 
 def outline(
@@ -136,14 +192,31 @@ def outline(
 
     Args and Raises as for `build`.
     """
+    entry = _entry(name)
+    plan = _plan(name, num_classes, image_shape, mean=mean, std=std, params=params)
+    return _lay_out(entry, plan, params)
+
+
+def _lay_out(entry: Entry, plan: "Plan", params: Mapping[str, object]) -> "Staged":
     import torch
 
-    entry = _entry(name)
-    _check_params(name, entry, params)
-    plan = _plan(name, num_classes, image_shape, mean=mean, std=std, params=params)
+    _check_params(plan.architecture, entry, params)
     builder = entry.load()
     with torch.device("meta"):
         return builder(plan, **entry.fixed, **params)
+
+
+def start_of(name: str, params: Mapping[str, object]) -> "Start | None":
+    """Return the weights a network would start from instead of drawn ones, or None.
+
+    Raises:
+        UnknownName, ScenarioError: as for `build`.
+    """
+    if not params.get("weights"):
+        return None
+    # any classes and images do: only the name of the file is asked for
+    plan = _plan(name, 2, (3, 384, 384), mean=None, std=None, params=params)
+    return _lay_out(_entry(name), plan, params).start
 
 
 def _entry(name: str) -> Entry:

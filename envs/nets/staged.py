@@ -7,6 +7,8 @@ have left. Images come in [0, 1]: mean and standard deviation live inside the fi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,31 @@ from torch import Tensor, nn
 from envs.errors import ScenarioError
 
 _TINY = 20
+
+
+@dataclass(frozen=True, slots=True)
+class HeadStyle:
+    """How exit heads on a network are made where nobody says otherwise.
+
+    Args:
+        relu: put a ReLU between the two layers.
+        layer_norm: normalise every place over its channels before pooling.
+    """
+
+    relu: bool = True
+    layer_norm: bool = False
+
+
+class Start(Protocol):
+    """Weights a network begins with that are not drawn but read from a file."""
+
+    def path(self) -> Path:
+        """Find the file; DataMissing where it is not there."""
+        ...
+
+    def fill(self, network: nn.Module) -> None:
+        """Overwrite the drawn weights of a network that has its memory."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +131,14 @@ class Staged(nn.Module):
         depth: weighted layers as the field counts them: convolutions and linear layers on the
             longest path, shortcut projections not counted (18 in a ResNet-18).
         width: the family's base width: channels of the first convolution, growth of a DenseNet,
-            hidden units of a perceptron.
+            hidden units of a perceptron, numbers in a transformer's token.
+        head_style: of exit heads.
 
     Attributes:
         stages: `nn.ModuleList`; the first begins with the input normalisation.
         widths: channels after each stage, which is the width of its pooled features.
+        start: weights to begin with instead of drawn ones, or None.
+        body_frozen: whether stages and neck stay as they are, so that only the classifier learns.
     """
 
     def __init__(
@@ -122,6 +152,7 @@ class Staged(nn.Module):
         family: str,
         depth: int,
         width: int,
+        head_style: HeadStyle = HeadStyle(),
     ) -> None:
         super().__init__()
         first = nn.Sequential(InputNorm(plan.mean, plan.std), stages[0])
@@ -132,6 +163,36 @@ class Staged(nn.Module):
         self.num_classes, self.image_shape = plan.num_classes, plan.image_shape
         self.architecture, self.params = plan.architecture, dict(plan.params)
         self.family, self.depth, self.width = family, depth, width
+        self.head_style = head_style
+        self.start: Start | None = None
+        self.body_frozen = False
+
+    def freeze_body(self) -> None:
+        """Let nothing but the classifier learn: a linear probe of what the body knows.
+
+        The body also stays in eval mode whatever `train` is told, so that batch statistics and
+        dropout stand still.
+        """
+        self.stages.requires_grad_(False)
+        self.neck.requires_grad_(False)
+        self.body_frozen = True
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; a frozen body stays in eval mode."""
+        super().train(mode)
+        if self.body_frozen:
+            self.stages.eval()
+            self.neck.eval()
+        return self
+
+    def fill_layer(self, layer: nn.Module, generator: torch.Generator) -> bool:
+        """Draw a layer's own starting weights by a rule of this network.
+
+        Returns:
+            Whether there is such a rule; the usual ones hold otherwise.
+        """
+        return False
 
     def pool(self, features: Tensor) -> Tensor:
         """Average what a stage left over all places: (n, width)."""

@@ -1,7 +1,7 @@
 """The ImageNet networks of torchvision, cut into stages.
 
-torchvision is imported when one of them is built. Only its layout is used: the weights come from
-the passed generator, as everywhere.
+torchvision is imported when one of them is built. Weights are drawn from the passed generator as
+everywhere, or read from a file; see `envs.nets.body.Body` for the options they share.
 
 Source:
     He et al. 2016, arXiv:1512.03385; Simonyan and Zisserman 2015, arXiv:1409.1556.
@@ -11,31 +11,61 @@ import itertools
 
 from torch import nn
 
-from envs.nets.staged import Plan, Staged
+from envs.nets.body import Body
+from envs.nets.staged import HeadStyle, Plan, Staged
 
 _TOO_SMALL = "use 'resnet18-8x', or enlarge the images"
 
 
-def resnet50(plan: Plan) -> Staged:
-    """Lay out ResNet-50; for RGB images of at least 64x64, meant for 224."""
-    return _resnet(plan, "resnet50", depth=50, widths=(256, 512, 1024, 2048))
+def resnet50(plan: Plan, *, weights: str = "", frozen: bool = False, enlarge: int = 0) -> Staged:
+    """Lay out ResNet-50; for RGB images of at least 64x64, meant for 224.
+
+    Exit heads on it have no ReLU, as in the released fortress for CUB200.
+    """
+    return _resnet(
+        plan,
+        "resnet50",
+        Body(weights, frozen, enlarge),
+        depth=50,
+        widths=(256, 512, 1024, 2048),
+        head_style=HeadStyle(relu=False),
+    )
 
 
-def resnet34(plan: Plan) -> Staged:
+def resnet34(plan: Plan, *, weights: str = "", frozen: bool = False, enlarge: int = 0) -> Staged:
     """Lay out ResNet-34 in its ImageNet form; for images of at least 64x64, meant for 224."""
-    return _resnet(plan, "resnet34", depth=34, widths=(64, 128, 256, 512))
+    return _resnet(
+        plan,
+        "resnet34",
+        Body(weights, frozen, enlarge),
+        depth=34,
+        widths=(64, 128, 256, 512),
+        head_style=HeadStyle(),
+    )
 
 
-def vgg19(plan: Plan, *, batch_norm: bool = True) -> Staged:
+def vgg19(
+    plan: Plan,
+    *,
+    batch_norm: bool = True,
+    weights: str = "",
+    frozen: bool = False,
+    enlarge: int = 0,
+) -> Staged:
     """Lay out VGG-19; its stages end after the second to fifth pooling.
 
     Args:
         plan: for images of at least 64x64, meant for 224.
         batch_norm: normalise after every convolution.
+        weights: see `envs.nets.body.Body`.
+        frozen: see there.
+        enlarge: see there.
     """
     from torchvision import models
 
-    plan.require_size(64, _TOO_SMALL)
+    body, model = Body(weights, frozen, enlarge), "vgg19_bn" if batch_norm else "vgg19"
+    plan = body.plan(plan, model)
+    body.seen(plan).require_size(64, _TOO_SMALL)
     build = models.vgg19_bn if batch_norm else models.vgg19
     whole = build(weights=None, init_weights=False, num_classes=plan.num_classes)
     layers = list(whole.features)
@@ -43,7 +73,7 @@ def vgg19(plan: Plan, *, batch_norm: bool = True) -> Staged:
     pools = [i for i, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
     cuts = [0, *(i + 1 for i in pools[1:])]
     stages = [nn.Sequential(*layers[a:b]) for a, b in itertools.pairwise(cuts)]
-    return Staged(
+    network = Staged(
         plan,
         stages,
         widths=(128, 256, 512, 512),
@@ -53,16 +83,26 @@ def vgg19(plan: Plan, *, batch_norm: bool = True) -> Staged:
         depth=19,
         width=64,
     )
+    return body.dress(network, whole, model=model)
 
 
-def _resnet(plan: Plan, name: str, *, depth: int, widths: tuple[int, ...]) -> Staged:
+def _resnet(
+    plan: Plan,
+    model: str,
+    body: Body,
+    *,
+    depth: int,
+    widths: tuple[int, ...],
+    head_style: HeadStyle,
+) -> Staged:
     from torchvision import models
 
-    plan.require_size(64, _TOO_SMALL)
-    whole = models.get_model(name, weights=None, num_classes=plan.num_classes)
+    plan = body.plan(plan, model)
+    body.seen(plan).require_size(64, _TOO_SMALL)
+    whole = models.get_model(model, weights=None, num_classes=plan.num_classes)
     stem = [whole.conv1, whole.bn1, whole.relu, whole.maxpool]
     _take_channels(stem, plan.channels)
-    return Staged(
+    network = Staged(
         plan,
         [nn.Sequential(*stem, *whole.layer1), whole.layer2, whole.layer3, whole.layer4],
         widths=widths,
@@ -71,7 +111,9 @@ def _resnet(plan: Plan, name: str, *, depth: int, widths: tuple[int, ...]) -> St
         family="resnet",
         depth=depth,
         width=64,
+        head_style=head_style,
     )
+    return body.dress(network, whole, model=model)
 
 
 def _take_channels(layers: list[nn.Module], channels: int) -> None:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from envs.data.augment import augmentation
 from envs.data.images import to_unit
 from envs.errors import ArenaError
+from envs.training.linear_probe import images_at_once, without_body
 from envs.training.recipes import Recipe
 
 __all__ = [
@@ -135,7 +136,8 @@ def fit(
 
     Order, augmentation and dropout are drawn from `generator` alone, and the global random state
     is left as it was. The host waits for the device once an epoch. On CUDA the network's weights
-    are laid out channels-last.
+    are laid out channels-last. Of a network with a frozen body the classifier alone is trained, on
+    what the body makes of the images, which is computed once where nothing augments them.
 
     Args:
         network: maps (m, c, h, w) float32 in [0, 1] to (m, K) logits, on the images' device.
@@ -157,6 +159,8 @@ def fit(
     """
     _check_inputs(images, targets, generator)
     started = time.perf_counter()
+    if loss is None and not frozen:
+        network, images = without_body(network, images, recipe.augment)
     cuts = _cuts(len(images), recipe.batch)
     losses: list[float] = []
     if images.device.type == "cuda":
@@ -321,7 +325,7 @@ def predict(network: nn.Module, images: Tensor, batch: int = 512) -> Tensor:
     Args:
         network: maps float32 images in [0, 1] to logits, on the images' device.
         images: (n, c, h, w) uint8, or float32 in [0, 1]; n at least 1.
-        batch: images per forward pass.
+        batch: images per forward pass; fewer of images above 64 pixels a side.
 
     Returns:
         (n, K) logits on the device; all training flags are as they were.
@@ -330,7 +334,8 @@ def predict(network: nn.Module, images: Tensor, batch: int = 512) -> Tensor:
         raise ValueError("expected at least one image to predict")
     with _flags_restored(network), torch.no_grad():
         network.eval()
-        return torch.cat([network(to_unit(part)) for part in torch.split(images, batch)])
+        parts = torch.split(images, images_at_once(images, batch))
+        return torch.cat([network(to_unit(part)) for part in parts])
 
 
 def evaluate(network: nn.Module, images: Tensor, targets: Tensor, *, batch: int = 512) -> float:

@@ -8,6 +8,7 @@ import torch
 from envs.data.images import Splits
 from envs.nets import registry
 from envs.nets.staged import Staged
+from envs.nets.weights import file_digest
 from envs.seeding import Streams
 from envs.training.checkpoints import JSON, Stored, remember
 from envs.training.loop import evaluate, fit
@@ -33,8 +34,14 @@ class VictimSpec:
     seed: int = 0
 
     def key(self, splits: Splits) -> dict[str, JSON]:
-        """Return everything that bears on the trained weights, as JSON."""
+        """Return everything that bears on the trained weights, as JSON.
+
+        Raises:
+            DataMissing: the weights it starts from are not there.
+        """
+        start = registry.start_of(self.network, self.params)
         return {
+            **({"start": file_digest(start.path())} if start is not None else {}),
             "data": splits.fingerprint,
             "network": self.network,
             "params": dict(self.params),

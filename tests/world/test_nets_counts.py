@@ -105,7 +105,9 @@ def test_macs_and_exit_positions_are_the_published_ones(
         assert 100 * counted[stage] / counted[-1] == pytest.approx(share, abs=0.2)
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize(
+    "name", [n for n in registry.names() if "transformers" not in registry._NETWORKS[n].target]
+)
 def test_depth_counts_the_layers_that_are_there(name):
     shape = (3, 224, 224) if "vision" in registry._NETWORKS[name].target else (3, 32, 32)
     network = registry.outline(name, num_classes=10, image_shape=shape)

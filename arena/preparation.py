@@ -1,0 +1,47 @@
+"""Looks for the files a scenario needs before its first episode begins."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from arena.scenario.schema import DataSpec, NetSpec, ScenarioFile
+from envs.errors import DataMissing
+
+
+def require_files(scenario: ScenarioFile) -> None:
+    """Check that data sets, pools and published weights are where a scenario looks for them.
+
+    Nothing is read, so that damaged files are found later.
+
+    Raises:
+        DataMissing: one line for each that is not there: what to put where.
+    """
+    faults = []
+    for look in _looks(scenario):
+        try:
+            look()
+        except DataMissing as fault:
+            faults.append(str(fault))
+    if faults:
+        raise DataMissing("\n".join(dict.fromkeys(faults)))
+
+
+def _looks(scenario: ScenarioFile) -> Iterator[Callable[[], None]]:
+    for data in (scenario.data, scenario.threat.pool, scenario.traffic.ood):
+        if data is not None:
+            yield partial(_look_for_data, data)
+    for net in (scenario.victim, scenario.clone):
+        yield partial(_look_for_weights, net)
+
+
+def _look_for_data(data: DataSpec) -> None:
+    from envs.data import sources
+
+    sources.require(data.use, root=data.root, download=data.download, path=data.params.get("path"))
+
+
+def _look_for_weights(net: NetSpec) -> None:
+    from envs.nets import registry
+
+    start = registry.start_of(net.use, net.params)
+    if start is not None:
+        start.path()

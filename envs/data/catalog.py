@@ -1,0 +1,119 @@
+"""The table of data sets and surrogate pools: what each is, how it is read, what it needs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from envs.data.digits import digits_splits
+from envs.data.folders import (
+    TINY_FOLDER,
+    TINY_LAYOUT,
+    TINY_URL,
+    folder_splits,
+    tiny_imagenet_splits,
+)
+from envs.data.images import Splits
+from envs.data.official import OFFICIAL, cifar100_test_splits, official_reader, svhn_test_splits
+from envs.data.photographs import (
+    CALTECH_FOLDERS,
+    CALTECH_LAYOUT,
+    CALTECH_URL,
+    CUB_FOLDER,
+    CUB_LAYOUT,
+    CUB_URL,
+    caltech256_splits,
+    cub200_splits,
+)
+from envs.data.shapes import shapes_pool, shapes_splits
+from envs.data.strokes import noise_pool, strokes_pool
+
+Part = Literal["train", "validation", "test", "all"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One name of the catalog.
+
+    Args:
+        summary: one line for listings.
+        splits: reads a labelled set, or None where the images mean nothing.
+        draw: draws a pool of unlabelled images, or None where the pool is cut out of `splits`.
+        pool_part: the part of `splits` a pool is taken from unless another is asked for.
+        needs: what has to lie in the data root, and where to get it; "" for nothing.
+        found: paths below the root one of which tells that it is there.
+    """
+
+    summary: str
+    splits: Callable[..., Splits] | None = None
+    draw: Callable[..., Tensor] | None = None
+    pool_part: Part = "train"
+    needs: str = ""
+    found: tuple[str, ...] = ()
+
+
+def _official(name: str, summary: str, found: str) -> Source:
+    """List a data set that torchvision reads and can fetch."""
+    layout = OFFICIAL[name].layout
+    return Source(summary, official_reader(name), needs=layout, found=(found,))
+
+
+SOURCES: dict[str, Source] = {
+    "digits": Source("1,797 real handwritten digits, 8x8 grey, no download", digits_splits),
+    "cifar10": _official(
+        "cifar10", "CIFAR-10: 60,000 photographs, 32x32, 10 classes", "cifar-10-batches-py"
+    ),
+    "cifar100": _official(
+        "cifar100", "CIFAR-100: 60,000 photographs, 32x32, 100 classes", "cifar-100-python/train"
+    ),
+    "cifar100-test": Source(
+        "the 10,000 test images of CIFAR-100 alone",
+        cifar100_test_splits,
+        pool_part="all",
+        needs="cifar-100-python/test",
+        found=("cifar-100-python/test",),
+    ),
+    "svhn": _official("svhn", "SVHN: 99,289 house numbers, 32x32, 10 classes", "train_32x32.mat"),
+    "svhn-test": Source(
+        "the first 10,000 test images of SVHN alone",
+        svhn_test_splits,
+        pool_part="all",
+        needs="svhn_test_first10k.npz with X (n, 32, 32, 3) uint8 and y (n,)",
+        found=("svhn_test_first10k.npz",),
+    ),
+    "mnist": _official("mnist", "MNIST: 70,000 digits, 28x28 grey", "MNIST/raw"),
+    "fashion-mnist": _official(
+        "fashion-mnist", "Fashion-MNIST: 70,000 pieces of clothing, 28x28 grey", "FashionMNIST/raw"
+    ),
+    "tiny-imagenet": Source(
+        'Tiny-ImageNet ("ImageNet200") or a part of it: 200 classes, 64x64',
+        tiny_imagenet_splits,
+        needs=f"{TINY_LAYOUT}, from {TINY_URL}",
+        found=(f"{TINY_FOLDER}/train",),
+    ),
+    "cub200": Source(
+        "CUB-200-2011: 11,788 photographs of 200 birds, 224x224",
+        cub200_splits,
+        needs=f"{CUB_LAYOUT}, from {CUB_URL}",
+        found=(CUB_FOLDER,),
+    ),
+    "caltech256": Source(
+        "Caltech-256: 29,780 photographs of 256 things, 224x224",
+        caltech256_splits,
+        needs=f"{CALTECH_LAYOUT}, from {CALTECH_URL}",
+        found=CALTECH_FOLDERS,
+    ),
+    "folder": Source(
+        "any folder of images, CLASS/*.png or .jpg",
+        folder_splits,
+        needs="images as CLASS/FILE.png or .jpg, below 'path' or the root itself",
+    ),
+    "shapes": Source(
+        "synthetic shapes: a toy task, and the data-free surrogate pool",
+        shapes_splits,
+        shapes_pool,
+    ),
+    "strokes": Source("synthetic pen strokes that look like digits, a pool", draw=strokes_pool),
+    "noise": Source("uniform noise, a pool", draw=noise_pool),
+}
