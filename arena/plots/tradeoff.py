@@ -10,6 +10,7 @@ from matplotlib.ticker import PercentFormatter
 from arena.dossier import Dossier
 from arena.plots.style import (
     Drawing,
+    Pen,
     legend_below,
     pen,
     percent,
@@ -20,6 +21,17 @@ from arena.plots.style import (
 )
 from arena.scoreboard import ScoreRow, best, by_defender, over_attackers
 from arena.statistics import Interval
+
+PLAIN_SIZE = 8.0
+"""Points across a marker whose size says nothing."""
+
+
+class Look(NamedTuple):
+    """How a defender is drawn: its pen, filled on the front, so many points across."""
+
+    pen: Pen
+    front: bool
+    size: float
 
 
 class Standing(NamedTuple):
@@ -102,7 +114,9 @@ def draw_tradeoff(dossier: Dossier) -> Drawing | None:
             for index, place in enumerate(places):
                 height = read(place)
                 if height is not None:
-                    _draw_point(ax, place.clone, height, index=index, front=front[index])
+                    size = _size(place) if ax is axes[0] else PLAIN_SIZE
+                    look = Look(pen(index), front[index], size)
+                    _draw_point(ax, place.clone, height, look)
             ax.set_title(hint, color="#595959", fontsize=8)
             ax.set_xlabel("clone accuracy, best attack")
             ax.set_ylabel(label)
@@ -123,7 +137,8 @@ def draw_tradeoff(dossier: Dossier) -> Drawing | None:
         "What a defence buys and what it pays",
         "Each defender against the attack that copied it best. Filled: on the Pareto front of "
         "clone accuracy, served accuracy and compute (no other defender is at least as good in "
-        "all three). Whiskers are 95% intervals where there are several seeds.",
+        "all three). In the first panel the area of a marker is the compute, so that it shows all "
+        "three. Whiskers are 95% intervals where there are several seeds.",
         "Scatter chart. " + " ".join(map(_sentence, places)),
         figure,
     )
@@ -138,22 +153,29 @@ def _sentence(place: Standing) -> str:
     return text + "."
 
 
-def _draw_point(ax: Axes, across: Interval, up: Interval, *, index: int, front: bool) -> None:
-    look = pen(index)
+def _size(place: Standing) -> float:
+    """Give the diameter of a marker whose area goes with the compute; never too small to see."""
+    if place.compute is None:
+        return PLAIN_SIZE
+    return 14 * max(0.15, min(place.compute.mean, 1.5)) ** 0.5
+
+
+def _draw_point(ax: Axes, across: Interval, up: Interval, look: Look) -> None:
     ax.errorbar(
         across.mean,
         up.mean,
         xerr=whiskers([across]),
         yerr=whiskers([up]),
-        fmt=look.marker,
-        color=look.colour,
-        markersize=8,
-        markerfacecolor=look.colour if front else "white",
-        markeredgecolor=look.colour,
+        fmt=look.pen.marker,
+        color=look.pen.colour,
+        markersize=look.size,
+        markerfacecolor=look.pen.colour if look.front else "none",
+        markeredgecolor=look.pen.colour,
         markeredgewidth=1.6,
+        alpha=0.85,
         elinewidth=0.9,
         capsize=2,
-        zorder=4,
+        zorder=4 - look.size / 100,  # small ones lie on large ones
     )
 
 
