@@ -22,6 +22,7 @@ from arena.cli import (
     run,
     scenarios,
     train,
+    view,
 )
 from arena.cli.shell import ArenaGroup, out
 
@@ -41,6 +42,7 @@ app.add_typer(log.app, name="log")
 app.command("replay")(replay.replay)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.command("view")(view.view)
 app.command("export")(export.export)
 app.command("agents")(agents.agents)
 app.command("train")(train.train)

@@ -53,7 +53,7 @@ def draw_asked(dossier: Dossier) -> Drawing | None:
     pictures = [_laid_out(one.sample, columns) for one in sheets]
     across = min(len(sheets), PER_ROW)
     tallest = max(len(picture) / picture.shape[1] for picture in pictures)
-    height = tallest * (WIDTH / across - 0.45) + 0.5
+    height = tallest * min(WIDTH / across - 0.45, 2.8) + 0.5
     with settings():
         figure, axes = sheet(len(sheets), per_row=PER_ROW, height=height)
         for ax, one, picture in zip(axes, sheets, pictures, strict=True):

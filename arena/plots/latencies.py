@@ -5,11 +5,21 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from agents.timing.record import LATENCIES
 from arena.dossier import Dossier
-from arena.plots.style import COLOURS, GREY, Drawing, legend_below, named_in, settings, sheet, short
+from arena.plots.style import (
+    COLOURS,
+    GREY,
+    PERCENT,
+    Drawing,
+    legend_below,
+    named_in,
+    settings,
+    sheet,
+    short,
+)
 from arena.scoreboard import ScoreRow
 
 PANELS = 16
@@ -133,11 +143,15 @@ def _draw_panel(ax: Axes, timed: Timed) -> None:
         ax.axvline(seconds, color=COLOURS[1], linestyle=(0, (4, 2)), linewidth=1.2, label=name)
     ax.set_xscale("log")
     ax.set_xlim(clock.edges[0], clock.edges[-1])
-    ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 1.5, 2, 3, 5, 7), numticks=8))
+    wide = clock.edges[-1] > 2 * clock.edges[0]
+    ax.xaxis.set_major_locator(
+        LogLocator(base=10, subs=(1, 2, 3, 5), numticks=8) if wide else MaxNLocator(4)
+    )
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.xaxis.set_major_formatter(EngFormatter(unit="s"))
     ax.set_ylim(bottom=0)
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.yaxis.set_major_locator(MaxNLocator(4))
+    ax.yaxis.set_major_formatter(PERCENT)
     ax.set_ylabel("share of images")
     ax.set_xlabel("latency")
     ax.set_title(f"{short(timed.row.title, 46)}\n{verdict(timed)}", fontsize=8, color=GREY)

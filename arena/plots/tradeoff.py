@@ -1,14 +1,15 @@
 """Draws what each defence buys and what it pays: copying against utility and compute."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
 
 from arena.dossier import Dossier
 from arena.plots.style import (
+    PERCENT,
     Drawing,
     Pen,
     legend_below,
@@ -97,7 +98,7 @@ def draw_tradeoff(dossier: Dossier) -> Drawing | None:
     """Draw clone accuracy against utility and against compute; None without either."""
     places = standings(dossier.board)
     sides: list[tuple[str, Callable[[Standing], Interval | None], str]] = [
-        ("accuracy served to honest users", lambda place: place.utility, "better: up and left"),
+        ("accuracy served to honest users", _utility, "better: up and left"),
         (
             "compute, share of the whole network",
             lambda place: place.compute,
@@ -120,10 +121,10 @@ def draw_tradeoff(dossier: Dossier) -> Drawing | None:
             ax.set_title(hint, color="#595959", fontsize=8)
             ax.set_xlabel("clone accuracy, best attack")
             ax.set_ylabel(label)
-            ax.xaxis.set_major_formatter(PercentFormatter(1))
-            ax.yaxis.set_major_formatter(PercentFormatter(1))
+            ax.xaxis.set_major_formatter(PERCENT)
+            ax.yaxis.set_major_formatter(PERCENT)
             ax.margins(0.15)
-            _widen(ax)
+            _widen(ax, accuracy=read is _utility)
         names = shortened((place.defender for place in places), 27)
         legend_below(
             figure,
@@ -157,7 +158,7 @@ def _size(place: Standing) -> float:
     """Give the diameter of a marker whose area goes with the compute; never too small to see."""
     if place.compute is None:
         return PLAIN_SIZE
-    return 14 * max(0.15, min(place.compute.mean, 1.5)) ** 0.5
+    return 14 * math.sqrt(max(0.15, min(place.compute.mean, 1.5)))
 
 
 def _draw_point(ax: Axes, across: Interval, up: Interval, look: Look) -> None:
@@ -179,11 +180,22 @@ def _draw_point(ax: Axes, across: Interval, up: Interval, look: Look) -> None:
     )
 
 
-def _widen(ax: Axes) -> None:
-    """Show at least four points of each axis, so that small differences look small."""
-    for limits, set_limits in ((ax.get_xlim(), ax.set_xlim), (ax.get_ylim(), ax.set_ylim)):
+def _widen(ax: Axes, *, accuracy: bool) -> None:
+    """Show at least four points of each axis, so that small differences look small.
+
+    Nothing above the whole is shown where an axis is an accuracy; compute may exceed it.
+    """
+    for limits, set_limits, capped in (
+        (ax.get_xlim(), ax.set_xlim, True),
+        (ax.get_ylim(), ax.set_ylim, accuracy),
+    ):
         middle, half = sum(limits) / 2, (limits[1] - limits[0]) / 2
-        set_limits(middle - max(half, 0.02), middle + max(half, 0.02))
+        low, high = middle - max(half, 0.02), middle + max(half, 0.02)
+        set_limits(max(low, -0.02), min(high, 1.02) if capped else high)
+
+
+def _utility(place: Standing) -> Interval | None:
+    return place.utility
 
 
 def _handle(index: int, front: bool) -> Line2D:

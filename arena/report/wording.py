@@ -10,6 +10,7 @@ from arena.statistics import Interval
 
 MINUS = "\N{MINUS SIGN}"
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+UNKNOWN = "unknown"
 
 
 class Cell(NamedTuple):
@@ -85,7 +86,7 @@ def listed(words: Sequence[str]) -> str:
 def plain(value: object) -> str:
     """Write any JSON value for a table cell."""
     if value is None:
-        return "unknown"
+        return UNKNOWN
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
