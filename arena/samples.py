@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from arena.log import artifacts
 from arena.log.reader import LogReader
 from arena.log.rows import ArtifactRow
-from arena.tape import SAMPLE
 
 Pixels = NDArray[np.uint8]
+
+SAMPLE = "sample-queries"
+"""Kind of these artifacts, as `arena.tape` names it; that module would bring torch along."""
 
 GROUND = 128
 """The grey between and behind the images of a sample."""

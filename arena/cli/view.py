@@ -1,5 +1,6 @@
 """`arena view`: the report of a log in a browser, while episodes are played."""
 
+import contextlib
 from typing import Annotated
 
 import typer
@@ -17,6 +18,9 @@ from arena.cli.selection import (
 from arena.cli.shell import LogOption, out
 from arena.render import write_line
 
+PATIENCE = 2.0
+"""Seconds to wait for a locked log, at the start and for each answer."""
+
 
 def view(
     port: Annotated[
@@ -33,7 +37,7 @@ def view(
     log: LogOption = None,
 ) -> None:
     """Serve the report live on this machine; it follows the log and only reads it."""
-    from arena.report.serving import LivePage, LiveServer, open_log
+    from arena.log.store import Log
 
     which = narrowed(
         scenario=scenario,
@@ -44,9 +48,10 @@ def view(
         seed=seed,
         since=since,
     )
-    with open_log(log) as store, LiveServer(LivePage(store, which, title=title), port) as server:
-        write_line(out(), f"{server.url} shows {store.where}; Ctrl-C ends it")
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:  # how it is ended
-            write_line(out(), "")
+    with Log.open(log, create=False, read_only=True, busy_seconds=PATIENCE) as store:
+        from arena.report.serving import LivePage, LiveServer
+
+        with LiveServer(LivePage(store, which, title=title), port) as server:
+            write_line(out(), f"{server.url} shows {store.where}; Ctrl-C ends it")
+            with contextlib.suppress(KeyboardInterrupt):  # how it is ended
+                server.serve_forever()

@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from agents.timing.record import LATENCIES
 from arena.dossier import Dossier
 from arena.plots.style import (
     COLOURS,
@@ -21,6 +20,9 @@ from arena.plots.style import (
     short,
 )
 from arena.scoreboard import ScoreRow
+
+LATENCIES = "latencies"
+"""Kind of the events, as `agents.timing.record` names it; that module would bring torch along."""
 
 PANELS = 16
 """Meetings that are drawn; a table in the report has them all."""

@@ -187,12 +187,3 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if with_text:
             self.wfile.write(content)
-
-
-def open_log(where: str | None) -> Log:
-    """Open a log to be looked at, without a right to change it.
-
-    Raises:
-        LogError: there is none, it is locked, or it is no log.
-    """
-    return Log.open(where, create=False, read_only=True, busy_seconds=5.0)

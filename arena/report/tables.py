@@ -109,7 +109,7 @@ def score_lines(board: Sequence[ScoreRow]) -> list[ScoreLine]:
 
 def inference_lines(dossier: Dossier) -> list[InferenceLine]:
     """Put what attackers inferred beside the truth, over the seeds of each meeting."""
-    lines = []
+    lines: list[InferenceLine] = []
     for row in dossier.board:
         said = [
             inference
