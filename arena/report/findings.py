@@ -13,12 +13,16 @@ from arena.dossier import Dossier
 from arena.log.rows import EpisodeRow
 from arena.report.wording import counted, listed, number, reach, with_interval
 from arena.scoreboard import ScoreRow, best, by_defender, compare, over_attackers
-from arena.statistics import Interval, seeds_needed
+from arena.statistics import Interval, paired_permutation_test, seeds_needed
 
 CLONE = "clone_accuracy"
 
 ENOUGH = 0.02
 """Half an interval that we would call narrow: two points of accuracy."""
+
+
+NEEDS_PAIRS = 6
+"""With fewer seeds, no difference whatever gives a paired p below 0.05: 2 / 2**5 is 0.0625."""
 
 
 class Answer(NamedTuple):
@@ -208,7 +212,18 @@ def _spread(board: Sequence[ScoreRow]) -> list[str]:
     text = f"Each number is a mean over {seeds}, and its interval is Student's t at 95%."
     if min(counts) == 1:
         text += " Numbers from one seed have no interval."
-    return [text, *_narrower(measured)]
+    return [text, *_too_few(max(counts)), *_narrower(measured)]
+
+
+def _too_few(seeds: int) -> list[str]:
+    """Say what no test can show on so few seeds."""
+    if seeds >= NEEDS_PAIRS:
+        return []
+    least = paired_permutation_test([1.0] * seeds, [0.0] * seeds).smallest_p
+    return [
+        f"On {seeds} seeds no paired test gives a p below {least:.2g}, however far apart two "
+        f"players are; it takes {NEEDS_PAIRS} to get below 0.05."
+    ]
 
 
 def _narrower(measured: Sequence[ScoreRow]) -> list[str]:

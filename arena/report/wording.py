@@ -69,6 +69,8 @@ def reach(score: Interval, unit: str = "share") -> str:
     """Write how far a mean may be off: "95% interval 41.2% to 48.9%, 3 seeds"."""
     if score.low is None or score.high is None:
         return "one seed, no interval"
+    if score.high - score.low < 1e-12:
+        return f"alike on {score.n} seeds"
     low, high = number(score.low, unit), number(score.high, unit)
     return f"{100 * score.confidence:g}% interval {low} to {high}, {score.n} seeds"
 

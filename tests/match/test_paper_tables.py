@@ -1,0 +1,125 @@
+"""What was measured of the paper's tables stands in its own cell, beside what was published."""
+
+import pytest
+
+from arena.dossier import gather
+from arena.report import report as page
+from arena.report import write_report
+from arena.report.paper import beside_published, published_tables
+
+TEXT = 'name = "{name}"\ntags = ["suite", "{tag}"]\n'
+SOFT = {"threat": {"budget": 1000, "labels": "soft"}}
+HARD = {"threat": {"budget": 1000, "labels": "hard"}}
+
+
+def played(made_up, defender, *, tag, named, scores=(0.5,), name="row", plan=SOFT):
+    for seed, clone in enumerate(scores):
+        made_up.play("dfme", defender, seed, clone=clone, scenario=name, plan=plan,
+                     text=TEXT.format(name=name, tag=tag), named=named)  # fmt: skip
+
+
+def tables_of(made_up):
+    ids = [row.id for row in reversed(made_up.log.episodes())]
+    return beside_published(gather(made_up.log, ids))
+
+
+def cell(table, defender, column):
+    (row,) = [row for row in table.rows if row.defender == defender]
+    return row.cells[table.headings.index(column)]
+
+
+def test_all_tables_are_whole_and_their_defenders_are_the_paper_s():
+    tables = published_tables()
+    assert [table.tag[-2:] for table in tables] == ["1a", "1b", "2a", "2b"]
+    for table in tables:
+        assert list(table.cells) == ["undefended", "randp", "p-poison", "grad", "meco", "dnf"]
+        assert {len(cells) for cells in table.cells.values()} == {len(table.columns)}
+
+
+def test_the_published_cells_say_how_sure_their_place_is():
+    counts = {
+        table.tag: [
+            sum(cell.standing == standing for cells in table.cells.values() for cell in cells)
+            for standing in ("certain", "row inferred", "unpublished")
+        ]
+        for table in published_tables()
+    }
+    assert counts == {
+        "paper:table1a": [12, 11, 13],
+        "paper:table1b": [0, 9, 27],
+        "paper:table2a": [42, 0, 0],
+        "paper:table2b": [42, 0, 0],
+    }
+
+
+def test_a_measured_cell_has_its_interval_and_seeds_and_the_published_one(made_up):
+    played(made_up, "dnf", tag="paper:table1a", scores=(0.40, 0.44),
+           named={"data": "cifar10", "clone": "densenet121"})  # fmt: skip
+    (table,) = tables_of(made_up)
+    found = cell(table, "dnf", "cifar10, densenet121")
+    # t(0.975, 1) = 12.706; the deviation of 0.40 and 0.44 is 0.02 sqrt(2): 0.42 ± 0.254
+    assert found == ("42.00", "16.6 to 67.4, 2 seeds", "47.21 ± 2.15", "certain")
+    assert cell(table, "meco", "cifar10, densenet121").measured == ""
+    assert cell(table, "meco", "cifar10, resnet18-8x")[2:] == ("51.68 ± 1.96", "row inferred")
+    assert cell(table, "dnf", "cifar10, mobilenetv2")[2:] == ("unpublished", "unpublished")
+    assert "1 of 36 cells were played here, with 1,000 queries." in table.remark
+
+
+def test_scenarios_of_one_table_fill_it_together(made_up):
+    for name, clone in (("one", "resnet50"), ("two", "vgg19_bn")):
+        played(made_up, "randp", tag="paper:table2a", name=name,
+               named={"data": "cub200-2011", "clone": clone})  # fmt: skip
+    (table,) = tables_of(made_up)
+    assert cell(table, "randp", "cub200, resnet50").measured == "50.00"
+    assert cell(table, "randp", "cub200, vgg19").measured == "50.00"
+    assert cell(table, "randp", "cub200, resnet34").measured == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "clone", "heading"),
+    [
+        ("tiny-imagenet", "vit_large_patch16_384", "imagenet200, vit-large"),
+        ("imagenet200", "cait_s36_384", "imagenet200, cait"),
+        ("imagenet200", "deit_base_distilled_patch16_384", "imagenet200, deit"),
+        ("imagenet200", "swin-large", "imagenet200, swin-large"),
+    ],
+)
+def test_networks_and_data_are_known_by_their_full_names(made_up, data, clone, heading):
+    played(made_up, "dnf", tag="paper:table2b", named={"data": data, "clone": clone}, plan=HARD)
+    (table,) = tables_of(made_up)
+    assert cell(table, "dnf", heading).measured == "50.00"
+
+
+def test_soft_answers_are_in_no_cell_of_a_hard_table(made_up):
+    named = {"data": "cifar10", "clone": "resnet18-8x"}
+    played(made_up, "dnf", tag="paper:table1b", named=named, plan=SOFT)
+    (table,) = tables_of(made_up)
+    assert cell(table, "dnf", "cifar10, resnet18-8x").measured == ""
+
+
+def test_of_several_settings_the_strongest_clone_counts_and_it_says_so(made_up):
+    named = {"data": "cifar10", "clone": "resnet18-8x"}
+    for budget, clone in ((1000, 0.3), (2000, 0.6)):
+        played(made_up, "grad", tag="paper:table1a", named=named, scores=(clone,),
+               plan={"threat": {"budget": budget, "labels": "soft"}})  # fmt: skip
+    (table,) = tables_of(made_up)
+    assert cell(table, "grad", "cifar10, resnet18-8x").note == "1 seed, best of 2 settings"
+
+
+def test_other_scenarios_have_no_such_table(made_up):
+    made_up.play(text='tags = ["paper:nothing"]')
+    made_up.play("b", text="this is no TOML [")
+    made_up.play("c", text="tags = 3")
+    assert tables_of(made_up) == []
+
+
+def test_the_report_marks_inferred_and_unpublished_cells(made_up, tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "FIGURES", {})
+    played(made_up, "meco", tag="paper:table1a",
+           named={"data": "cifar10", "clone": "resnet18-8x"})  # fmt: skip
+    ids = [row.id for row in made_up.log.episodes()]
+    text = write_report(made_up.log, ids, tmp_path / "r.html").read_text("utf-8")
+    assert 'href="#paper-table1a"' in text
+    assert "paper: 51.68 ± 1.96 *</span>" in text
+    assert "paper: unpublished</span>" in text
+    assert "not played" in text
