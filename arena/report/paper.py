@@ -1,21 +1,23 @@
 """Lays what was measured beside the source paper's tables, where a scenario says it plays them.
 
-A scenario says so by a tag such as "paper:table1a"; the published cells are in published.toml.
+A scenario says so by a tag such as "paper:table1a", and which column it is by another such as
+"column:C10 DenseNet121"; the published cells are in published.toml.
 """
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Literal, NamedTuple, TypedDict, cast
 
 from arena.dossier import Dossier
+from arena.log.rows import EpisodeRow
 from arena.report.wording import counted, listed
 from arena.scoreboard import ScoreRow
 
-TAG = "paper:"
+COLUMN = "column:"
 Standing = Literal["certain", "row inferred", "unpublished"]
 
 
@@ -41,8 +43,9 @@ class Published(NamedTuple):
 
 
 class Column(NamedTuple):
-    """Data and clone of a table's column, as the paper has them."""
+    """A table's column: its heading, and data and clone as the paper has them."""
 
+    heading: str
     data: str
     clone: str
 
@@ -92,7 +95,7 @@ def beside_published(dossier: Dossier) -> list[Beside]:
     for table in published_tables():
         board = [row for row in dossier.board if table.tag in tags.get(row.scenario, ())]
         if board:
-            found.append(_beside(table, board))
+            found.append(_beside(table, board, tags))
     return found
 
 
@@ -138,12 +141,15 @@ def _tags(dossier: Dossier) -> dict[str, set[str]]:
     return tags
 
 
-def _beside(table: PaperTable, board: Sequence[ScoreRow]) -> Beside:
+def _beside(table: PaperTable, board: Sequence[ScoreRow], tags: Mapping[str, set[str]]) -> Beside:
+    places = [(_column(row, table, tags.get(row.scenario, set())), row) for row in board]
     rows = [
         PaperRow(
             name,
             [
-                _cell(cell, _meeting(board, name, column, table.labels))
+                _cell(
+                    cell, [r for at, r in places if at == column and _plays(r, name, table)], column
+                )
                 for column, cell in zip(table.columns, cells, strict=True)
             ],
         )
@@ -152,34 +158,42 @@ def _beside(table: PaperTable, board: Sequence[ScoreRow]) -> Beside:
     return Beside(
         anchor=re.sub(r"\W+", "-", table.tag),
         title=table.title,
-        headings=[f"{column.data}, {column.clone}" for column in table.columns],
+        headings=[column.heading for column in table.columns],
         rows=rows,
         remark=_remark(rows, board),
     )
 
 
-def _meeting(
-    board: Iterable[ScoreRow], defender: str, column: Column, labels: str
-) -> list[ScoreRow]:
-    """Find the rows of a cell; several where it was played with several settings."""
-    return [
-        row
-        for row in board
-        if _plain(row.defender) == _plain(defender)
-        and _is_in(row, column)
-        and _labels(row) in (labels, None)
-        and "clone_accuracy" in row.scores
-    ]
+def _column(row: ScoreRow, table: PaperTable, tags: set[str]) -> Column | None:
+    """Find the column of a row: the one its scenario names, or that of its networks."""
+    named = {tag.removeprefix(COLUMN) for tag in tags if tag.startswith(COLUMN)}
+    for column in table.columns:
+        if column.heading in named or (not named and _has_networks_of(row, column)):
+            return column
+    return None
 
 
-def _is_in(row: ScoreRow, column: Column) -> bool:
-    episode = next(iter(row.episodes.values()))
-    data = _file()["data_names"].get(episode.data, episode.data)
-    return data == column.data and _plain(episode.clone).startswith(_plain(column.clone))
+def _has_networks_of(row: ScoreRow, column: Column) -> bool:
+    data = _episode(row).data
+    return _file()["data_names"].get(data, data) == column.data and _is_clone_of(row, column)
+
+
+def _is_clone_of(row: ScoreRow, column: Column) -> bool:
+    return _plain(_episode(row).clone).startswith(_plain(column.clone))
+
+
+def _plays(row: ScoreRow, defender: str, table: PaperTable) -> bool:
+    """Tell whether a row has a number for a defence of the table, on the table's labels."""
+    same = _plain(row.defender) == _plain(defender) and _labels(row) in (table.labels, None)
+    return same and "clone_accuracy" in row.scores
+
+
+def _episode(row: ScoreRow) -> EpisodeRow:
+    return next(iter(row.episodes.values()))
 
 
 def _labels(row: ScoreRow) -> object:
-    threat = next(iter(row.episodes.values())).plan.get("threat")
+    threat = _episode(row).plan.get("threat")
     return threat.get("labels") if isinstance(threat, Mapping) else None
 
 
@@ -187,8 +201,11 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _cell(cell: Published, rows: Sequence[ScoreRow]) -> PaperCell:
-    """Write a cell; of several settings the one in which the clone came out best."""
+def _cell(cell: Published, rows: Sequence[ScoreRow], column: Column) -> PaperCell:
+    """Write a cell; of several settings the one in which the clone came out best.
+
+    A clone other than the column's, as in a run that was scaled down, is named.
+    """
     published = "unpublished"
     if cell.mean is not None:
         published = f"{cell.mean:.2f} ± {cell.deviation:.2f}"
@@ -199,6 +216,8 @@ def _cell(cell: Published, rows: Sequence[ScoreRow]) -> PaperCell:
     note = counted(score.n, "seed")
     if score.low is not None and score.high is not None:
         note = f"{100 * score.low:.1f} to {100 * score.high:.1f}, {note}"
+    if not _is_clone_of(row, column):
+        note += f", clone {_episode(row).clone}"
     if len(rows) > 1:
         note += f", best of {len(rows)} settings"
     return PaperCell(f"{100 * score.mean:.2f}", note, published, cell.standing)
@@ -211,9 +230,11 @@ def _remark(rows: Sequence[PaperRow], board: Sequence[ScoreRow]) -> str:
     budgets = sorted(
         {episode.budget for row in board for episode in row.episodes.values() if episode.budget}
     )
+    victims = listed(sorted({_episode(row).victim for row in board}))
     asked = listed([f"{budget:,}" for budget in budgets]) or "an unknown number of"
     return (
-        f"{played} of {len(cells)} cells were played here, with {asked} queries. Measured: the "
+        f"{played} of {len(cells)} cells were played here, with {asked} queries "
+        f"against {victims}. Measured: the "
         "clone at the end of the budget, mean over seeds and 95% interval. Published: the best "
         "test accuracy over the clone's epochs, mean ± deviation, at the paper's own budgets."
     )
