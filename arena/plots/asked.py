@@ -45,7 +45,7 @@ class Sheet(NamedTuple):
 def draw_asked(dossier: Dossier) -> Drawing | None:
     """Draw rows of queries for each meeting, early ones on top; None where no sample was kept."""
     sheets = asked_sheets(dossier)
-    left_out = len(sheets) - PANELS
+    every = len(sheets)
     sheets = _chosen(sheets)
     if not sheets:
         return None
@@ -58,7 +58,7 @@ def draw_asked(dossier: Dossier) -> Drawing | None:
         figure, axes = sheet(len(sheets), per_row=PER_ROW, height=height)
         for ax, one, picture in zip(axes, sheets, pictures, strict=True):
             _draw_sheet(ax, one, picture)
-    spared = "" if left_out <= 0 else f" {left_out} more are not drawn."
+    spared = "" if every == len(sheets) else f" {every - len(sheets)} more are not drawn."
     return Drawing(
         "asked",
         "What the attackers asked",
