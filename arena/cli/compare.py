@@ -19,9 +19,6 @@ from envs.errors import UnknownName
 if TYPE_CHECKING:
     from arena.pairing import Contrast, Meeting, Pairing
 
-NEEDS_PAIRS = 6
-"""With fewer, no difference whatever can give a p of 0.05: 2 / 2**5 is 0.0625."""
-
 
 def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="An attacker, defender, scenario "
@@ -125,6 +122,8 @@ def _line(contrast: "Contrast") -> tuple[str, ...]:
 
 def _remarks(pairing: "Pairing") -> list[str]:
     """Say what has to be known to read the table."""
+    from arena.statistics import NEEDS_PAIRS
+
     contrasts = [one for meeting in pairing.meetings for one in meeting.contrasts]
     if not contrasts:
         return ["none of these measures was taken on both sides"]

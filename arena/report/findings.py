@@ -13,16 +13,12 @@ from arena.dossier import Dossier
 from arena.log.rows import EpisodeRow
 from arena.report.wording import counted, listed, number, reach, with_interval
 from arena.scoreboard import ScoreRow, best, by_defender, compare, over_attackers
-from arena.statistics import Interval, paired_permutation_test, seeds_needed
+from arena.statistics import NEEDS_PAIRS, Interval, paired_permutation_test, seeds_needed
 
 CLONE = "clone_accuracy"
 
 ENOUGH = 0.02
 """Half an interval that we would call narrow: two points of accuracy."""
-
-
-NEEDS_PAIRS = 6
-"""With fewer seeds, no difference whatever gives a paired p below 0.05: 2 / 2**5 is 0.0625."""
 
 
 class Answer(NamedTuple):

@@ -99,7 +99,13 @@ def test_the_histogram_has_the_shares_and_the_probe_s_exits(made_up):
 
 @pytest.mark.parametrize(
     "garbled",
-    [{"edges": [1, 2]}, {"counts": "x"}, {"counts": [0] * 10}, {"repeats": "x"}, {"certainty": None}],
+    [
+        {"edges": [1, 2]},
+        {"counts": "x"},
+        {"counts": [0] * 10},
+        {"repeats": "x"},
+        {"certainty": None},
+    ],
 )
 def test_a_garbled_note_is_as_good_as_none(made_up, garbled):
     made_up.play(events=clock(**garbled))
