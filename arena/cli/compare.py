@@ -128,7 +128,7 @@ def _remarks(pairing: "Pairing") -> list[str]:
     if not contrasts:
         return ["none of these measures was taken on both sides"]
     pairs = min(len(one.paired.seeds) for one in contrasts)
-    shares = sorted({f"{100 * one.half_width:g} points" if one.half_width < 1 else
+    shares = sorted({_points(100 * one.half_width) if one.half_width < 1 else
                      f"{one.half_width:.3g}" for one in contrasts})  # fmt: skip
     lines = [f"more: seeds still needed until the t interval is expected within "
              f"{' or '.join(shares)} to either side"]  # fmt: skip
@@ -141,3 +141,7 @@ def _remarks(pairing: "Pairing") -> list[str]:
     if pairing.tests > 1:
         lines.append(f"the {pairing.tests} p values are not corrected for their number")
     return lines
+
+
+def _points(count: float) -> str:
+    return "1 point" if count == 1 else f"{count:g} points"

@@ -49,9 +49,21 @@ def headline(dossier: Dossier) -> str:
     if len(worst) == 1:
         return f"Against {strongest.versus}, {_reached(strongest)}.{_victim(strongest)}"
     return (
-        f"{strongest.versus} held out best: against it, {_reached(strongest)}. "
+        f"{_standing(weakest, strongest)}: against it, {_reached(strongest)}. "
         f"Against {weakest.versus}, which held out least, {_reached(weakest)}. "
         f"{_between(weakest, strongest)}{_victim(weakest)}"
+    )
+
+
+def _standing(weakest: ScoreRow, strongest: ScoreRow) -> str:
+    """Say who held out best, no more surely than the seeds allow."""
+    found = compare(weakest, strongest)
+    if found is not None and found.difference.low is not None and found.difference.low > 0:
+        return f"{strongest.versus} held out best"
+    if found is not None and found.test.n == 1:
+        return f"On the one seed that was played, {strongest.versus} held out best"
+    return (
+        f"No defender was shown to hold out better than another; {strongest.versus} came out best"
     )
 
 
@@ -80,7 +92,7 @@ def _between(weakest: ScoreRow, strongest: ScoreRow) -> str:
     low = found.difference.low
     if low is None:
         return f"{gap} on the one seed they share, which may be chance."
-    beyond = "more than chance explains" if low > 0 else "which may be chance"
+    beyond = "clear of zero" if low > 0 else "which may be chance"
     return f"{gap} ({reach(found.difference, 'points')}), {beyond}."
 
 
