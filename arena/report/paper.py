@@ -23,6 +23,7 @@ Standing = Literal["certain", "row inferred", "unpublished"]
 
 class _Table(TypedDict):
     tag: str
+    attacker: str
     title: str
     labels: str
     columns: list[list[str]]
@@ -55,6 +56,7 @@ class PaperTable:
     """A table as it was published: `cells` by defender, one for each column."""
 
     tag: str
+    attacker: str
     title: str
     labels: str
     columns: tuple[Column, ...]
@@ -105,6 +107,7 @@ def published_tables() -> tuple[PaperTable, ...]:
     return tuple(
         PaperTable(
             tag=table["tag"],
+            attacker=table["attacker"],
             title=table["title"],
             labels=table["labels"],
             columns=tuple(Column(*column) for column in table["columns"]),
@@ -144,16 +147,8 @@ def _tags(dossier: Dossier) -> dict[str, set[str]]:
 def _beside(table: PaperTable, board: Sequence[ScoreRow], tags: Mapping[str, set[str]]) -> Beside:
     places = [(_column(row, table, tags.get(row.scenario, set())), row) for row in board]
     rows = [
-        PaperRow(
-            name,
-            [
-                _cell(
-                    cell, [r for at, r in places if at == column and _plays(r, name, table)], column
-                )
-                for column, cell in zip(table.columns, cells, strict=True)
-            ],
-        )
-        for name, cells in table.cells.items()
+        PaperRow(name, [_cell_of(table, name, k, places) for k in range(len(table.columns))])
+        for name in table.cells
     ]
     return Beside(
         anchor=re.sub(r"\W+", "-", table.tag),
@@ -162,6 +157,15 @@ def _beside(table: PaperTable, board: Sequence[ScoreRow], tags: Mapping[str, set
         rows=rows,
         remark=_remark(rows, board),
     )
+
+
+def _cell_of(
+    table: PaperTable, defender: str, number: int, places: Sequence[tuple[Column | None, ScoreRow]]
+) -> PaperCell:
+    """Write the cell of a defence in the column with this number."""
+    column, cell = table.columns[number], table.cells[defender][number]
+    rows = [row for at, row in places if at == column and _plays(row, defender, table)]
+    return _cell(cell, rows, column, attacker=table.attacker)
 
 
 def _column(row: ScoreRow, table: PaperTable, tags: set[str]) -> Column | None:
@@ -174,8 +178,13 @@ def _column(row: ScoreRow, table: PaperTable, tags: set[str]) -> Column | None:
 
 
 def _has_networks_of(row: ScoreRow, column: Column) -> bool:
+    return _paper_data(row) == column.data and _is_clone_of(row, column)
+
+
+def _paper_data(row: ScoreRow) -> str:
+    """Name a row's data as the paper does, where it has them."""
     data = _episode(row).data
-    return _file()["data_names"].get(data, data) == column.data and _is_clone_of(row, column)
+    return _file()["data_names"].get(data, data)
 
 
 def _is_clone_of(row: ScoreRow, column: Column) -> bool:
@@ -201,10 +210,10 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _cell(cell: Published, rows: Sequence[ScoreRow], column: Column) -> PaperCell:
+def _cell(cell: Published, rows: Sequence[ScoreRow], column: Column, *, attacker: str) -> PaperCell:
     """Write a cell; of several settings the one in which the clone came out best.
 
-    A clone other than the column's, as in a run that was scaled down, is named.
+    What is not the column's, as in a run that was scaled down, is named.
     """
     published = "unpublished"
     if cell.mean is not None:
@@ -216,10 +225,13 @@ def _cell(cell: Published, rows: Sequence[ScoreRow], column: Column) -> PaperCel
     note = counted(score.n, "seed")
     if score.low is not None and score.high is not None:
         note = f"{100 * score.low:.1f} to {100 * score.high:.1f}, {note}"
-    if not _is_clone_of(row, column):
-        note += f", clone {_episode(row).clone}"
-    if len(rows) > 1:
-        note += f", best of {len(rows)} settings"
+    others = [
+        f"data {_episode(row).data}" * (_paper_data(row) != column.data),
+        f"clone {_episode(row).clone}" * (not _is_clone_of(row, column)),
+        f"by {row.attacker}" * (_plain(row.attacker) != _plain(attacker)),
+        f"best of {len(rows)} settings" * (len(rows) > 1),
+    ]
+    note = ", ".join(filter(None, (note, *others)))
     return PaperCell(f"{100 * score.mean:.2f}", note, published, cell.standing)
 
 
@@ -234,7 +246,7 @@ def _remark(rows: Sequence[PaperRow], board: Sequence[ScoreRow]) -> str:
     asked = listed([f"{budget:,}" for budget in budgets]) or "an unknown number of"
     return (
         f"{played} of {len(cells)} cells were played here, with {asked} queries "
-        f"against {victims}. Measured: the "
+        f"against {victims}. Percent of test images that the clone gets right. Measured: the "
         "clone at the end of the budget, mean over seeds and 95% interval. Published: the best "
         "test accuracy over the clone's epochs, mean ± deviation, at the paper's own budgets."
     )

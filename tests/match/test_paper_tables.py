@@ -100,7 +100,7 @@ def test_a_scenario_that_was_scaled_down_is_in_the_column_it_names(made_up):
                  named={"data": "digits", "clone": "mlp-small"})  # fmt: skip
     (table,) = tables_of(made_up)
     found = cell(table, "meco", "C100 MobileNetV2")
-    assert (found.measured, found.note) == ("50.00", "1 seed, clone mlp-small")
+    assert (found.measured, found.note) == ("50.00", "1 seed, data digits, clone mlp-small")
     assert found.published == "12.18 ± 1.05"
 
 
@@ -130,6 +130,14 @@ def test_of_several_settings_the_strongest_clone_counts_and_it_says_so(made_up):
                plan={"threat": {"budget": budget, "labels": "soft"}})  # fmt: skip
     (table,) = tables_of(made_up)
     assert cell(table, "grad", "C10 ResNet18-8x").note == "1 seed, best of 2 settings"
+
+
+def test_another_attack_than_the_table_s_is_named(made_up):
+    text = TEXT.format(name="row", tag="paper:table1a")
+    named = {"data": "cifar10", "clone": "mobilenetv2"}
+    made_up.play("noise", "meco", scenario="row", plan=SOFT, text=text, named=named)
+    (table,) = tables_of(made_up)
+    assert cell(table, "meco", "C10 MobileNetV2").note == "1 seed, by noise"
 
 
 def test_other_scenarios_have_no_such_table(made_up):
