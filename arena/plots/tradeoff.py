@@ -191,7 +191,7 @@ def _widen(ax: Axes, *, accuracy: bool) -> None:
     ):
         middle, half = sum(limits) / 2, (limits[1] - limits[0]) / 2
         low, high = middle - max(half, 0.02), middle + max(half, 0.02)
-        set_limits(max(low, -0.02), min(high, 1.02) if capped else high)
+        set_limits(max(low, -0.02), min(high, 1.005) if capped else high)
 
 
 def _utility(place: Standing) -> Interval | None:
