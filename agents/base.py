@@ -65,6 +65,7 @@ class Kit:
     intel: dict[str, object] = field(default_factory=dict)
     surrogate_pool: ImageSet | None = None
     on_report: Callable[[Mapping[str, float]], None] = lambda values: None
+    on_note: Callable[[str, str, Mapping[str, object]], None] = lambda kind, message, data: None
 
     @property
     def pool(self) -> ImageSet:
@@ -76,6 +77,10 @@ class Kit:
     def report(self, **values: float) -> None:
         """Show progress (losses, shares); call it every so often, numbers only."""
         self.on_report(values)
+
+    def note(self, kind: str, message: str, **data: object) -> None:
+        """Write down in the log what was found out: a few times per attack, data in JSON values."""
+        self.on_note(kind, message, data)
 
 
 class Attacker(ABC):

@@ -15,6 +15,7 @@ from arena.log.rows import (
     RunRow,
 )
 from arena.log.store import Log
+from arena.samples import Asked, asked_in
 from arena.scoreboard import ScoreRow, scoreboard
 
 CLASSES: Mapping[str, int] = {
@@ -46,6 +47,7 @@ class Dossier:
         episodes: in the order they were named.
         board: their meetings, averaged over seeds.
         checkpoints, exits, inferences, events: of each episode, by its id.
+        asked: samples of what the attacker asked, of each episode that kept one.
         runs: the runs they belong to, oldest first.
     """
 
@@ -55,6 +57,7 @@ class Dossier:
     exits: Mapping[str, ExitCounts]
     inferences: Mapping[str, Sequence[InferenceRow]]
     events: Mapping[str, Sequence[EventRow]]
+    asked: Mapping[str, Sequence[Asked]]
     runs: tuple[RunRow, ...]
 
     def scenarios(self) -> dict[str, "Dossier"]:
@@ -72,6 +75,7 @@ class Dossier:
             exits=self.exits,
             inferences=self.inferences,
             events=self.events,
+            asked=self.asked,
             runs=tuple(run for run in self.runs if run.id in wanted),
         )
 
@@ -93,6 +97,7 @@ def gather(log: Log, ids: Iterable[str]) -> Dossier:
         exits={row.id: exit_counts(log.rounds(row.id)) for row in episodes},
         inferences={row.id: log.inferences(row.id) for row in episodes},
         events={row.id: log.events(row.id) for row in episodes},
+        asked={row.id: found for row in episodes if (found := asked_in(log, row.id))},
         runs=tuple(runs),
     )
 

@@ -131,7 +131,7 @@ class Episode:
         status: Ending = "success"
         error: str | None = None
         try:
-            self._attack(attacker, recorder, tape)
+            self._attack(attacker, recorder, writer, tape)
         except KeyboardInterrupt:
             status, error = "cancelled", "interrupted by the user"
             raise
@@ -158,13 +158,18 @@ class Episode:
         )
         return attacker
 
-    def _attack(self, attacker: Attacker, recorder: Recorder, tape: Tape) -> None:
+    def _attack(
+        self, attacker: Attacker, recorder: Recorder, writer: EpisodeWriter, tape: Tape
+    ) -> None:
         kit = Kit(
             device=self._world.device,
             generator=self._streams.torch("attacker", self._world.device),
             new_clone=self._world.clones(self._plan, self._streams),
             surrogate_pool=self._world.pool(self._plan),
             on_report=lambda values: recorder.hear(dict(values)),
+            on_note=lambda kind, message, data: writer.event(
+                kind, message, queries_used=self._game.used, data=dict(data)
+            ),
         )
         try:
             attacker.attack(tape.listening_to(GameOracle(self._game)), kit)

@@ -18,6 +18,9 @@ EXACT_PAIRS = 12
 RESAMPLES = 9_999
 """Draws of the bootstrap, and of the permutation test above `EXACT_PAIRS`."""
 
+NEEDS_PAIRS = 6
+"""With fewer pairs, no difference whatever can give a p below 0.05: 2 / 2**5 is 0.0625."""
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:

@@ -13,6 +13,7 @@ from agents.timing import jitter, ladder
 from agents.timing.catalogue import candidates
 from agents.timing.mixture import ExitCount, count_exits
 from agents.timing.probes import ProbeImages
+from agents.timing.record import LATENCIES, histogram, in_words
 from agents.timing.stopwatch import Sample, Stopwatch
 from agents.timing.verdict import Evidence, guess, ladder_of, read_answers
 from agents.transfer_set import TransferSet, branch, recipe_for
@@ -96,6 +97,8 @@ class ExitTiming(Attacker):
         samples = self._probe(watch, probes)
         evidence = self._judge(oracle.threat, watch, samples[0])
         kit.report(exits=evidence.count.exits, repeats=samples[0].repeats)
+        seen = histogram(watch.summary(samples[0]), evidence, repeats=samples[0].repeats)
+        kit.note(LATENCIES, in_words(evidence, repeats=samples[0].repeats), **seen)
         self.inferred = guess(evidence, least=self._least, absolute=self._hardware is not None)
         exits = _exits(watch, samples, evidence.count).to(kit.device)
         images = torch.cat([sample.images for sample in samples])

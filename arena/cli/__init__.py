@@ -25,6 +25,7 @@ from arena.cli import (
     scenarios,
     serve,
     train,
+    view,
 )
 from arena.cli.shell import ArenaGroup, out
 
@@ -45,6 +46,7 @@ app.command("replay")(replay.replay)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("payoff")(payoff.payoff)
+app.command("view")(view.view)
 app.command("export")(export.export)
 app.command("agents")(agents.agents)
 app.command("train")(train.train)

@@ -19,9 +19,6 @@ from envs.errors import UnknownName
 if TYPE_CHECKING:
     from arena.pairing import Contrast, Meeting, Pairing
 
-NEEDS_PAIRS = 6
-"""With fewer, no difference whatever can give a p of 0.05: 2 / 2**5 is 0.0625."""
-
 
 def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="An attacker, defender, scenario "
@@ -125,11 +122,13 @@ def _line(contrast: "Contrast") -> tuple[str, ...]:
 
 def _remarks(pairing: "Pairing") -> list[str]:
     """Say what has to be known to read the table."""
+    from arena.statistics import NEEDS_PAIRS
+
     contrasts = [one for meeting in pairing.meetings for one in meeting.contrasts]
     if not contrasts:
         return ["none of these measures was taken on both sides"]
     pairs = min(len(one.paired.seeds) for one in contrasts)
-    shares = sorted({f"{100 * one.half_width:g} points" if one.half_width < 1 else
+    shares = sorted({_points(100 * one.half_width) if one.half_width < 1 else
                      f"{one.half_width:.3g}" for one in contrasts})  # fmt: skip
     lines = [f"more: seeds still needed until the t interval is expected within "
              f"{' or '.join(shares)} to either side"]  # fmt: skip
@@ -142,3 +141,7 @@ def _remarks(pairing: "Pairing") -> list[str]:
     if pairing.tests > 1:
         lines.append(f"the {pairing.tests} p values are not corrected for their number")
     return lines
+
+
+def _points(count: float) -> str:
+    return "1 point" if count == 1 else f"{count:g} points"

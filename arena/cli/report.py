@@ -8,8 +8,8 @@ import typer
 from arena.cli.selection import (
     AttackerOption,
     DefenderOption,
-    IdsArgument,
     RunOption,
+    RunsArgument,
     ScenarioOption,
     SeedOption,
     SinceOption,
@@ -22,7 +22,7 @@ from arena.render import write_line
 
 
 def report(
-    ids: IdsArgument = None,
+    ids: RunsArgument = None,
     out_file: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The page.")] = Path(
         "report.html"
     ),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from envs.errors import ArenaError
+from envs.errors import ArenaError, UnknownName
 
 if TYPE_CHECKING:
     from arena.log.rows import EpisodeFilter, EpisodeRow
@@ -26,6 +26,12 @@ SinceOption = Annotated[
 ]
 IdsArgument = Annotated[
     Many, typer.Argument(metavar="[ID]...", help="Episodes, by id or a beginning no other shares.")
+]
+RunsArgument = Annotated[
+    Many,
+    typer.Argument(
+        metavar="[RUN|ID]...", help="Runs or episodes, by id or a beginning no other shares."
+    ),
 ]
 
 
@@ -65,11 +71,25 @@ def chosen_ids(log: "Log", ids: Sequence[str], which: "EpisodeFilter | None") ->
     if ids and which is not None:
         raise ArenaError("expected ids or options that choose episodes, got both")
     if ids:
-        return [log.episode(id).id for id in ids]
+        return list(dict.fromkeys(id for word in ids for id in _named(log, word)))
     found: list[EpisodeRow] = log.episodes(which, brief=True)
     if not found:
         raise ArenaError(f"no such episode in {log.where}; 'arena episodes' lists them")
     return [row.id for row in reversed(found)]
+
+
+def _named(log: "Log", word: str) -> list[str]:
+    """Give the episode that an id names, or all of a run, in the order they were played."""
+    from arena.log.rows import EpisodeFilter
+
+    try:
+        return [log.episode(word).id]
+    except UnknownName:
+        runs = [run.id for run in log.runs() if word and run.id.startswith(word.lower())]
+        if len(runs) != 1:
+            raise
+        of_run = EpisodeFilter(run=runs[0], newest_first=False)
+        return [row.id for row in log.episodes(of_run, brief=True)]
 
 
 def _choice(names: Many) -> tuple[str, ...] | None:

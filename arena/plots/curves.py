@@ -29,6 +29,9 @@ from arena.statistics import Interval, mean_interval
 LINES = 6
 """More lines than this in one panel are taken apart by attacker."""
 
+FEW = 6
+"""Panels that stand two in a row; more stand three in a row, and lower."""
+
 
 class Curve(NamedTuple):
     """A measure along the budget, averaged over seeds: queries asked, and an interval at each."""
@@ -79,14 +82,15 @@ def draw_curves(dossier: Dossier) -> Drawing | None:
     versus = list(dict.fromkeys(row.versus for row, _ in rows))
     labels = shortened((row.versus if apart else row.title for row, _ in rows), 34)
     with settings():
-        figure, axes = sheet(len(panels), per_row=2, height=2.9, sharex=True, sharey=True)
+        per_row, height = (2, 2.9) if len(panels) <= FEW else (3, 1.9)
+        figure, axes = sheet(len(panels), per_row=per_row, height=height, sharex=True, sharey=True)
         for index, (row, line) in enumerate(rows):
             number = versus.index(row.versus) if apart else index
             ax = axes[panels.index(row.attacker)] if apart else axes[0]
             _draw_line(ax, line, pen(number), labels[row.versus if apart else row.title])
         for ax, panel in zip(axes, panels, strict=True):
-            _finish(ax, dossier, title=short(panel, 40))
-        outer_labels(axes, per_row=2)
+            _finish(ax, dossier, title=short(panel, 40 if per_row == 2 else 28))
+        outer_labels(axes, per_row=per_row)
         legend_below(figure, named_in(axes))
     ends = "; ".join(f"{row.title} ends at {percent(line.scores[-1].mean)}" for row, line in rows)
     return Drawing(

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from arena.dossier import Dossier, gather
 from arena.log.store import Log
+from arena.plots.asked import draw_asked
 from arena.plots.curves import draw_curves
 from arena.plots.exits import draw_exits
+from arena.plots.latencies import draw_latencies
 from arena.plots.matrix import draw_matrix
 from arena.plots.style import Drawing, save
 from arena.plots.tradeoff import draw_tradeoff
@@ -17,9 +19,11 @@ Draw = Callable[[Dossier], Drawing | None]
 
 FIGURES: Mapping[str, tuple[Draw, str]] = {
     "clone-accuracy": (draw_curves, "no clone was measured along the budget"),
-    "exits": (draw_exits, "no rounds were logged, so that the exits of queries are unknown"),
     "tradeoff": (draw_tradeoff, "neither utility nor compute was measured beside a clone"),
     "matrix": (draw_matrix, "no clone was measured at the end"),
+    "exits": (draw_exits, "no rounds were logged, so that the exits of queries are unknown"),
+    "latencies": (draw_latencies, "no attacker wrote down what it read from the clock"),
+    "asked": (draw_asked, "no sample of the queries lies beside the log"),
 }
 """Every figure: what draws it, and why it cannot be drawn where it returns None."""
 

@@ -98,7 +98,8 @@ def _slanted(names: list[str]) -> bool:
 def _height(attackers: list[str], defenders: list[str]) -> float:
     """Give the inches of a panel: rows, axis label and title, and names at a slant."""
     slant = 0.04 * max(map(len, shortened(defenders).values())) if _slanted(defenders) else 0
-    return 0.5 * len(attackers) + 1.1 + slant
+    row = 0.5 if len(attackers) <= 8 else 0.36
+    return row * len(attackers) + 1.1 + slant
 
 
 def _readable_on(colour: tuple[float, float, float, float]) -> str:

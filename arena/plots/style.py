@@ -12,6 +12,7 @@ import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from arena.statistics import Interval
 
@@ -162,6 +163,10 @@ def shortened(names: Iterable[str], length: int = 26) -> dict[str, str]:
             label, number = f"{short(name, length)} #{number}", number + 1
         cut[name] = label
     return cut
+
+
+PERCENT = FuncFormatter(lambda share, place: f"{100 * share:.4g}%")
+"""Writes shares at the ticks of an axis, with as many digits as they need."""
 
 
 def percent(share: float, digits: int = 1) -> str:

@@ -1,15 +1,17 @@
 """Draws what each defence buys and what it pays: copying against utility and compute."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
 
 from arena.dossier import Dossier
 from arena.plots.style import (
+    PERCENT,
     Drawing,
+    Pen,
     legend_below,
     pen,
     percent,
@@ -20,6 +22,17 @@ from arena.plots.style import (
 )
 from arena.scoreboard import ScoreRow, best, by_defender, over_attackers
 from arena.statistics import Interval
+
+PLAIN_SIZE = 8.0
+"""Points across a marker whose size says nothing."""
+
+
+class Look(NamedTuple):
+    """How a defender is drawn: its pen, filled on the front, so many points across."""
+
+    pen: Pen
+    front: bool
+    size: float
 
 
 class Standing(NamedTuple):
@@ -85,7 +98,7 @@ def draw_tradeoff(dossier: Dossier) -> Drawing | None:
     """Draw clone accuracy against utility and against compute; None without either."""
     places = standings(dossier.board)
     sides: list[tuple[str, Callable[[Standing], Interval | None], str]] = [
-        ("accuracy served to honest users", lambda place: place.utility, "better: up and left"),
+        ("accuracy served to honest users", _utility, "better: up and left"),
         (
             "compute, share of the whole network",
             lambda place: place.compute,
@@ -102,14 +115,16 @@ def draw_tradeoff(dossier: Dossier) -> Drawing | None:
             for index, place in enumerate(places):
                 height = read(place)
                 if height is not None:
-                    _draw_point(ax, place.clone, height, index=index, front=front[index])
+                    size = _size(place) if ax is axes[0] else PLAIN_SIZE
+                    look = Look(pen(index), front[index], size)
+                    _draw_point(ax, place.clone, height, look)
             ax.set_title(hint, color="#595959", fontsize=8)
             ax.set_xlabel("clone accuracy, best attack")
             ax.set_ylabel(label)
-            ax.xaxis.set_major_formatter(PercentFormatter(1))
-            ax.yaxis.set_major_formatter(PercentFormatter(1))
+            ax.xaxis.set_major_formatter(PERCENT)
+            ax.yaxis.set_major_formatter(PERCENT)
             ax.margins(0.15)
-            _widen(ax)
+            _widen(ax, accuracy=read is _utility)
         names = shortened((place.defender for place in places), 27)
         legend_below(
             figure,
@@ -123,7 +138,8 @@ def draw_tradeoff(dossier: Dossier) -> Drawing | None:
         "What a defence buys and what it pays",
         "Each defender against the attack that copied it best. Filled: on the Pareto front of "
         "clone accuracy, served accuracy and compute (no other defender is at least as good in "
-        "all three). Whiskers are 95% intervals where there are several seeds.",
+        "all three). In the first panel the area of a marker is the compute, so that it shows all "
+        "three. Whiskers are 95% intervals where there are several seeds.",
         "Scatter chart. " + " ".join(map(_sentence, places)),
         figure,
     )
@@ -138,30 +154,48 @@ def _sentence(place: Standing) -> str:
     return text + "."
 
 
-def _draw_point(ax: Axes, across: Interval, up: Interval, *, index: int, front: bool) -> None:
-    look = pen(index)
+def _size(place: Standing) -> float:
+    """Give the diameter of a marker whose area goes with the compute; never too small to see."""
+    if place.compute is None:
+        return PLAIN_SIZE
+    return 14 * math.sqrt(max(0.15, min(place.compute.mean, 1.5)))
+
+
+def _draw_point(ax: Axes, across: Interval, up: Interval, look: Look) -> None:
     ax.errorbar(
         across.mean,
         up.mean,
         xerr=whiskers([across]),
         yerr=whiskers([up]),
-        fmt=look.marker,
-        color=look.colour,
-        markersize=8,
-        markerfacecolor=look.colour if front else "white",
-        markeredgecolor=look.colour,
+        fmt=look.pen.marker,
+        color=look.pen.colour,
+        markersize=look.size,
+        markerfacecolor=look.pen.colour if look.front else "none",
+        markeredgecolor=look.pen.colour,
         markeredgewidth=1.6,
+        alpha=0.85,
         elinewidth=0.9,
         capsize=2,
-        zorder=4,
+        zorder=4 - look.size / 100,  # small ones lie on large ones
     )
 
 
-def _widen(ax: Axes) -> None:
-    """Show at least four points of each axis, so that small differences look small."""
-    for limits, set_limits in ((ax.get_xlim(), ax.set_xlim), (ax.get_ylim(), ax.set_ylim)):
+def _widen(ax: Axes, *, accuracy: bool) -> None:
+    """Show at least four points of each axis, so that small differences look small.
+
+    Nothing above the whole is shown where an axis is an accuracy; compute may exceed it.
+    """
+    for limits, set_limits, capped in (
+        (ax.get_xlim(), ax.set_xlim, True),
+        (ax.get_ylim(), ax.set_ylim, accuracy),
+    ):
         middle, half = sum(limits) / 2, (limits[1] - limits[0]) / 2
-        set_limits(middle - max(half, 0.02), middle + max(half, 0.02))
+        low, high = middle - max(half, 0.02), middle + max(half, 0.02)
+        set_limits(max(low, -0.02), min(high, 1.005) if capped else high)
+
+
+def _utility(place: Standing) -> Interval | None:
+    return place.utility
 
 
 def _handle(index: int, front: bool) -> Line2D:

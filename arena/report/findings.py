@@ -13,7 +13,7 @@ from arena.dossier import Dossier
 from arena.log.rows import EpisodeRow
 from arena.report.wording import counted, listed, number, reach, with_interval
 from arena.scoreboard import ScoreRow, best, by_defender, compare, over_attackers
-from arena.statistics import Interval, seeds_needed
+from arena.statistics import NEEDS_PAIRS, Interval, paired_permutation_test, seeds_needed
 
 CLONE = "clone_accuracy"
 
@@ -49,9 +49,21 @@ def headline(dossier: Dossier) -> str:
     if len(worst) == 1:
         return f"Against {strongest.versus}, {_reached(strongest)}.{_victim(strongest)}"
     return (
-        f"{strongest.versus} held out best: against it, {_reached(strongest)}. "
-        f"Against {weakest.versus}, which held out least, {_reached(weakest)}."
-        f"{_victim(weakest)}"
+        f"{_standing(weakest, strongest)}: against it, {_reached(strongest)}. "
+        f"Against {weakest.versus}, which held out least, {_reached(weakest)}. "
+        f"{_between(weakest, strongest)}{_victim(weakest)}"
+    )
+
+
+def _standing(weakest: ScoreRow, strongest: ScoreRow) -> str:
+    """Say who held out best, no more surely than the seeds allow."""
+    found = compare(weakest, strongest)
+    if found is not None and found.difference.low is not None and found.difference.low > 0:
+        return f"{strongest.versus} held out best"
+    if found is not None and found.test.n == 1:
+        return f"On the one seed that was played, {strongest.versus} held out best"
+    return (
+        f"No defender was shown to hold out better than another; {strongest.versus} came out best"
     )
 
 
@@ -69,6 +81,19 @@ def findings(dossier: Dossier) -> list[Finding]:
 def _reached(row: ScoreRow) -> str:
     score = with_interval(row.scores[CLONE])
     return f"the best attack, {row.attacker}, reached a clone accuracy of {score}"
+
+
+def _between(weakest: ScoreRow, strongest: ScoreRow) -> str:
+    """Say what lies between the two ends of the field, and whether that may be chance."""
+    found = compare(weakest, strongest)
+    if found is None:
+        return "They were played on different seeds, so that the two cannot be paired."
+    gap = f"Between the two lie {number(found.difference.mean, 'points')} points"
+    low = found.difference.low
+    if low is None:
+        return f"{gap} on the one seed they share, which may be chance."
+    beyond = "clear of zero" if low > 0 else "which may be chance"
+    return f"{gap} ({reach(found.difference, 'points')}), {beyond}."
 
 
 def _victim(row: ScoreRow) -> str:
@@ -112,7 +137,8 @@ def _costs(defenders: Iterable[tuple[str, Sequence[ScoreRow]]]) -> tuple[Answer,
     answers = []
     for name, rows in defenders:
         parts = [
-            f"{what} took {number(score.mean, 'share')} of the whole network's compute"
+            f"{what} took {number(score.mean, 'share')} of the whole network's compute "
+            f"({reach(score)})"
             for what, measure in (
                 ("an attack query", "attack_compute_share"),
                 ("an honest query", "benign_compute_share"),
@@ -121,10 +147,18 @@ def _costs(defenders: Iterable[tuple[str, Sequence[ScoreRow]]]) -> tuple[Answer,
         ]
         distortion = over_attackers(rows, "distortion_mean")
         if distortion is not None:
-            moved = f"moved by {number(distortion.mean, 'l1')} (L1 distance, 0 to 2)"
-            parts.append(f"served posteriors were {moved if distortion.mean else 'not touched'}")
+            parts.append(f"served posteriors were {_moved(distortion)}")
         answers.append(Answer(name, f"{'; '.join(parts) or 'not measured'}."))
     return tuple(answers)
+
+
+def _moved(distortion: Interval) -> str:
+    if not distortion.mean:
+        return "not touched"
+    if distortion.mean < 5e-4:
+        return "moved by less than 0.001 (L1 distance, 0 to 2)"
+    said = number(distortion.mean, "l1")
+    return f"moved by {said} (L1 distance, 0 to 2; {reach(distortion, 'l1')})"
 
 
 def _losses(defenders: Iterable[tuple[str, Sequence[ScoreRow]]]) -> tuple[Answer, ...]:
@@ -135,7 +169,7 @@ def _losses(defenders: Iterable[tuple[str, Sequence[ScoreRow]]]) -> tuple[Answer
         if loss is None or served is None:
             text = "the accuracy served to honest users was not measured."
         else:
-            text = f"{_lost(loss)}: served answers are right in {number(served.mean, 'share')}."
+            text = f"{_lost(loss)}: served answers are right in {with_interval(served)}."
         answers.append(Answer(name, text))
     return tuple(answers)
 
@@ -186,7 +220,18 @@ def _spread(board: Sequence[ScoreRow]) -> list[str]:
     text = f"Each number is a mean over {seeds}, and its interval is Student's t at 95%."
     if min(counts) == 1:
         text += " Numbers from one seed have no interval."
-    return [text, *_narrower(measured)]
+    return [text, *_too_few(max(counts)), *_narrower(measured)]
+
+
+def _too_few(seeds: int) -> list[str]:
+    """Say what no test can show on so few seeds."""
+    if seeds >= NEEDS_PAIRS:
+        return []
+    least = paired_permutation_test([1.0] * seeds, [0.0] * seeds).smallest_p
+    return [
+        f"On {seeds} seeds no paired test gives a p below {least:.2g}, however far apart two "
+        f"players are; it takes {NEEDS_PAIRS} to get below 0.05."
+    ]
 
 
 def _narrower(measured: Sequence[ScoreRow]) -> list[str]:

@@ -15,6 +15,7 @@ from arena.log.store import Log
 from arena.plots.figures import FIGURES, file_stems
 from arena.plots.style import inline_svg
 from arena.report.findings import Finding, findings, headline
+from arena.report.paper import Beside, beside_published
 from arena.report.tables import (
     EpisodeDetails,
     InferenceLine,
@@ -62,6 +63,15 @@ class Section:
     seeds: str
 
 
+@dataclass(frozen=True)
+class Body:
+    """What the page shows: a section for each scenario, and the published tables beside ours."""
+
+    sections: list[Section]
+    beside: list[Beside]
+    total: str
+
+
 def write_report(
     log: Log, episode_ids: Iterable[str], out: Path, *, title: str | None = None
 ) -> Path:
@@ -82,10 +92,10 @@ def write_report(
         UnknownName, LogError: an id that no episode, or more than one, has.
         ArenaError: no episode was named, or the file cannot be written.
     """
-    page = render(gather(log, episode_ids), title=title)
+    text = render(gather(log, episode_ids), title=title)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page, encoding="utf-8")
+        out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ArenaError(f"cannot write the report to {out}: {error.strerror}") from error
     return out
@@ -93,21 +103,49 @@ def write_report(
 
 def render(dossier: Dossier, *, title: str | None = None) -> str:
     """Give the page as text."""
+    return page(body_of(dossier), title=title)
+
+
+def body_of(dossier: Dossier) -> Body:
+    """Work out everything that the page shows; the figures take seconds."""
     scenarios = dossier.scenarios()
     sections = [
         _section(name, part, anchor=anchor)
         for (name, part), anchor in zip(scenarios.items(), file_stems(scenarios), strict=True)
     ]
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(_packaged("page.html.j2"))
+    return Body(sections, beside_published(dossier), counted(len(dossier.episodes), "episode"))
+
+
+def page(
+    body: Body, *, title: str | None = None, live: Markup | None = None, state: str = ""
+) -> str:
+    """Put the page together.
+
+    Args:
+        body: what it shows.
+        title: of the page; the scenarios' names if absent.
+        live: what is being played, on a page that is served; such a page loads the script
+            /live.js, every other page loads nothing.
+        state: names what a served page shows, so that its script can tell when that is old.
+    """
+    names = [section.name for section in body.sections]
+    template = environment().from_string(packaged("page.html.j2"))
     return template.render(
-        title=title or f"Model extraction: {listed(list(scenarios))}",
-        style=Markup(_packaged("page.css")),  # ours, and CSS has other rules than HTML
-        sections=sections,
-        total=counted(len(dossier.episodes), "episode"),
+        title=title or (f"Model extraction: {listed(names)}" if names else "Model extraction"),
+        style=Markup(packaged("page.css")),  # ours, and CSS has other rules than HTML
+        sections=body.sections,
+        beside=body.beside,
+        total=body.total,
         version=_version(),
+        live=live,
+        state=state,
+    )
+
+
+def environment() -> Environment:
+    """Give the settings that every template of the report is filled in with."""
+    return Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
 
 
@@ -153,7 +191,8 @@ def _pictures(dossier: Dossier, anchor: str) -> list[Picture]:
     return pictures
 
 
-def _packaged(name: str) -> str:
+def packaged(name: str) -> str:
+    """Read a file that lies beside this one."""
     return resources.files("arena.report").joinpath(name).read_text(encoding="utf-8")
 
 

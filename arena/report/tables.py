@@ -10,7 +10,15 @@ from typing import NamedTuple
 from arena.dossier import Dossier
 from arena.log.rows import CheckpointRow, EpisodeRow, EventRow, InferenceRow, JsonMap, RunRow
 from arena.measures import MEASURES
-from arena.report.wording import Cell, cell, number, plain, without_machine_paths
+from arena.report.wording import (
+    UNKNOWN,
+    Cell,
+    cell,
+    listed,
+    number,
+    plain,
+    without_machine_paths,
+)
 from arena.scoreboard import ScoreRow, best, by_defender
 
 COLUMNS: tuple[tuple[str, str], ...] = (
@@ -101,7 +109,7 @@ def score_lines(board: Sequence[ScoreRow]) -> list[ScoreLine]:
 
 def inference_lines(dossier: Dossier) -> list[InferenceLine]:
     """Put what attackers inferred beside the truth, over the seeds of each meeting."""
-    lines = []
+    lines: list[InferenceLine] = []
     for row in dossier.board:
         said = [
             inference
@@ -110,9 +118,25 @@ def inference_lines(dossier: Dossier) -> list[InferenceLine]:
         ]
         order = {name: index for index, name in enumerate(dict.fromkeys(i.attribute for i in said))}
         said.sort(key=lambda inference: order[inference.attribute])
+        silent: list[InferenceLine] = []
         for attribute, group in groupby(said, key=lambda inference: inference.attribute):
-            lines.append(_inference_line(row, attribute, list(group)))
+            of_seeds = list(group)
+            line = _inference_line(row, attribute, of_seeds)
+            spoke = any(inference.inferred is not None for inference in of_seeds)
+            (lines if spoke else silent).append(line)
+        if silent:
+            lines.append(_in_one(silent))
     return lines
+
+
+def _in_one(silent: Sequence[InferenceLine]) -> InferenceLine:
+    """Put what an attacker left unsaid into one line."""
+    if len(silent) == 1:
+        return silent[0]
+    truths = "; ".join(f"{line.attribute} {line.truth}" for line in silent if line.truth != UNKNOWN)
+    return silent[0]._replace(
+        attribute=listed([line.attribute for line in silent]), truth=truths or UNKNOWN
+    )
 
 
 def _inference_line(row: ScoreRow, attribute: str, said: list[InferenceRow]) -> InferenceLine:

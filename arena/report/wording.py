@@ -10,6 +10,7 @@ from arena.statistics import Interval
 
 MINUS = "\N{MINUS SIGN}"
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+UNKNOWN = "unknown"
 
 
 class Cell(NamedTuple):
@@ -68,6 +69,8 @@ def reach(score: Interval, unit: str = "share") -> str:
     """Write how far a mean may be off: "95% interval 41.2% to 48.9%, 3 seeds"."""
     if score.low is None or score.high is None:
         return "one seed, no interval"
+    if score.high - score.low < 1e-12:
+        return f"alike on {score.n} seeds"
     low, high = number(score.low, unit), number(score.high, unit)
     return f"{100 * score.confidence:g}% interval {low} to {high}, {score.n} seeds"
 
@@ -85,7 +88,7 @@ def listed(words: Sequence[str]) -> str:
 def plain(value: object) -> str:
     """Write any JSON value for a table cell."""
     if value is None:
-        return "unknown"
+        return UNKNOWN
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

@@ -16,6 +16,7 @@ from arena.log.rows import (
     RunRecord,
 )
 from arena.log.store import Log
+from arena.tape import Tape
 
 FULL_MACS = 1000
 
@@ -62,13 +63,21 @@ class MadeUp:
         exits=((600, 300, 100), (20, 30, 200)),
         inferences=(),
         events=(),
+        asked=(),
         plan=None,
         kind="play",
+        named=None,
         **outcome,
     ):
-        """Write one episode; `curve` gives the share of the final accuracy at each checkpoint."""
+        """Write one episode.
+
+        `curve` gives the share of the final accuracy at each checkpoint; `asked` the queries of
+        which a sample is kept, as pairs of a ledger and (n, c, h, w) images; `named` other names
+        of victim, clone and data.
+        """
+        names = {"victim": "resnet10", "clone": "resnet10", "data": "digits", **(named or {})}
         plan = {"seed": seed, "threat": {"budget": 1000}, **(plan or {})}
-        named = json.dumps([scenario, attacker, defender, plan], sort_keys=True)
+        key = json.dumps([scenario, attacker, defender, plan, names], sort_keys=True)
         run = self.log.begin_run(
             RunRecord(
                 command=command,
@@ -83,14 +92,12 @@ class MadeUp:
             run,
             EpisodeRecord(
                 scenario_name=scenario,
-                plan_hash=hashlib.sha256(named.encode()).hexdigest(),
+                plan_hash=hashlib.sha256(key.encode()).hexdigest(),
                 plan=plan,
                 seed=seed,
                 attacker=attacker,
                 defender=defender,
-                victim="resnet10",
-                clone="resnet10",
-                data="digits",
+                **names,
                 kind=kind,
                 versions={"torch": "2.6"},
                 git_commit="a" * 40,
@@ -125,6 +132,14 @@ class MadeUp:
             writer.inference(InferenceRow(**inference))
         for event_kind, message, data in events:
             writer.event(event_kind, message, queries_used=10, **data)
+        if asked:
+            tape = Tape(self.log.where, writer.id, queries=False)
+            for used, images in asked:
+                tape.ask(images)
+                tape.sample(used)
+            tape.close()
+            for row in tape.finished():
+                writer.artifact(row)
         if status == "started":
             writer.flush()
         else:

@@ -217,3 +217,20 @@ def test_a_report_takes_ids_or_options_but_not_both(two_attackers, cli, tmp_path
     told = cli("report", id, "--seed", "1", "--out", page, code=1)
     assert "expected ids or options that choose episodes, got both" in told.stderr
     assert "no such episode" in cli("report", "--seed", "99", "--out", page, code=1).stderr
+
+
+def test_a_report_takes_a_run_and_is_about_all_its_episodes(made_up, cli, tmp_path, monkeypatch):
+    from arena.report import report as writing
+
+    monkeypatch.setattr(writing, "FIGURES", {})
+    first, second = made_up.play("dfme", seed=0), made_up.play("noise", seed=0)
+    run = made_up.log.episode(first).run_id
+    page = tmp_path / "r.html"
+    cli("report", run[:9], "--out", page)
+    text = page.read_text("utf-8")
+    assert f"<code>{first}</code>" in text
+    assert second not in text
+    cli("report", run, second, first, "--out", page)
+    text = page.read_text("utf-8")
+    assert text.count(f"<code>{first}</code>") == text.count(f"<code>{second}</code>") == 1
+    assert "no episode named 'zzz'" in cli("report", "zzz", "--out", page, code=2).stderr
