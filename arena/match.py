@@ -1,25 +1,26 @@
 """Plays a scenario: its episodes one after the other, skipping what was played before."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
 
-from arena.episode import play_one
 from arena.lessons import taught, waves
-from arena.log.rows import EpisodeFilter, EpisodeRow, RunRecord
+from arena.log.rows import EpisodeRow, RunRecord
 from arena.log.store import Log
+from arena.playing import play_one
 from arena.provenance import device_name, git_state, versions
-from arena.scenario import EpisodePlan, Scenario
+from arena.saving.resuming import outlook
+from arena.saving.saver import USUAL, Saving
+from arena.saving.shelf import Shelf
+from arena.scenario import Scenario
 from arena.tasks import Task
+from arena.threads import THREADS
 from arena.watch import Watcher
 from arena.workers import play_in_workers
 from arena.world import World
 from envs.errors import ArenaError
-
-THREADS = "torch-threads"
-"""Under this name a run's versions tell how many threads computed: float sums depend on it."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ def play(
     fresh: bool = False,
     workers: int = 1,
     command: str = "arena.match.play",
+    saving: Saving = USUAL,
 ) -> MatchResult:
     """Play every episode of a scenario that the log does not hold yet.
 
@@ -59,9 +61,10 @@ def play(
         log: where it is written, and what was played before.
         watcher: looks on.
         device: "cpu", "cuda", "cuda:1".
-        fresh: play again what was played before.
+        fresh: play again what was played before, and what was broken off from its beginning.
         workers: processes that play at once, each with one thread.
         command: how the user would do this again.
+        saving: how episodes are saved, and whether broken-off ones are gone on with.
 
     Raises:
         ArenaError: nothing could be prepared, or the log cannot be written. A fault inside an
@@ -76,15 +79,17 @@ def play(
         known = None if fresh else log.finished(plan.hash)
         if known is None:
             tasks.append(Task(index, len(plans), plan))
-            _tell_of_earlier_attempt(log, plan, watcher)
         else:
             rows[index] = known
             watcher.skip(plan.title, known.id)
     interrupted = False
     if tasks:
         record = _run_record(scenario, command, place, threads=1 if workers > 1 else None)
+        saving = replace(saving, resume=saving.resume and not fresh)
+        if saving.resume:
+            _tell_of_earlier_attempts(tasks, log, record, watcher)
         run = log.begin_run(record)
-        table = _Table(log, run, record, place, watcher)
+        table = _Table(log, run, record, place, watcher, saving)
         play_all = _play_here if workers == 1 else _play_apart
         for wave in waves(tasks):
             ready = taught(wave, log, watcher)
@@ -103,6 +108,7 @@ class _Table(NamedTuple):
     record: RunRecord
     device: torch.device
     watcher: Watcher
+    saving: Saving
 
 
 def _play_here(
@@ -113,7 +119,9 @@ def _play_here(
     rows: dict[int, EpisodeRow] = {}
     for number, total, plan in tasks:
         table.watcher.begin(plan.title, number, total)
-        row, interrupted = play_one(plan, world, table.log, run=table.run, record=table.record)
+        row, interrupted = play_one(
+            plan, world, table.log, run=table.run, record=table.record, saving=table.saving
+        )
         rows[number] = row
         table.watcher.end(plan.title, row.id, row.status, row.error)
         if interrupted:
@@ -133,6 +141,7 @@ def _play_apart(
         log_url=table.log.engine.url.render_as_string(hide_password=False),
         device=str(table.device),
         watcher=table.watcher,
+        saving=table.saving,
     )
     return {done.number: table.log.episode(done.episode_id) for done in played}, interrupted
 
@@ -170,14 +179,14 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _tell_of_earlier_attempt(log: Log, plan: EpisodePlan, watcher: Watcher) -> None:
-    for earlier in log.episodes(EpisodeFilter(plan_hash=plan.hash, limit=1)):
-        if earlier.status == "success":
-            return
-        watcher.line(
-            f"{plan.title}: an earlier attempt ({earlier.id}) ended as {earlier.status}; "
-            f"starting afresh"
-        )
+def _tell_of_earlier_attempts(
+    tasks: Sequence[Task], log: Log, record: RunRecord, watcher: Watcher
+) -> None:
+    """Say of each episode that was played in part whether it resumes or starts afresh."""
+    shelf = Shelf(log.where)
+    for task in tasks:
+        if line := outlook(task.plan, log, record, shelf).line:
+            watcher.line(line)
 
 
 def _run_record(

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from arena.log.rows import RunRecord
+from arena.saving.saver import Saving
 from arena.tasks import Task
 from arena.watch import Progress, Watcher
 from envs.errors import ArenaError
@@ -61,6 +62,7 @@ def play_in_workers(
     log_url: str,
     device: str,
     watcher: Watcher,
+    saving: Saving,
 ) -> tuple[list[Played], bool]:
     """Play every task; returns what was played, and whether the user broke off.
 
@@ -78,7 +80,7 @@ def play_in_workers(
     crew = _Crew(watcher)
     played: list[Played] = []
     interrupted = False
-    futures = {pool.submit(_play, task, run, record, log_url) for task in tasks}
+    futures = {pool.submit(_play, task, run, record, log_url, saving) for task in tasks}
     try:
         while futures:
             done, futures = wait(futures, timeout=POLL_SECONDS)
@@ -157,15 +159,15 @@ def _stop(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _play(task: Task, run: str, record: RunRecord, log_url: str) -> Played:
+def _play(task: Task, run: str, record: RunRecord, log_url: str, saving: Saving) -> Played:
     """Play one task in a worker."""
-    from arena.episode import play_one
     from arena.log.store import Log
+    from arena.playing import play_one
 
     assert _world is not None
     assert _messenger is not None
     _messenger.begin(task.plan.title, task.number, task.total)
     with Log.open(log_url) as log:
-        row, interrupted = play_one(task.plan, _world, log, run=run, record=record)
+        row, interrupted = play_one(task.plan, _world, log, run=run, record=record, saving=saving)
     _messenger.end(task.plan.title, row.id, row.status, row.error)
     return Played(task.number, row.id, interrupted)

@@ -167,8 +167,14 @@ class World:
         options: dict[str, Any] = {k: v for k, v in plan.latency.items() if k != "network"}
         return partial(make_model(**options).expected, deviations=4)
 
-    def clones(self, plan: EpisodePlan, streams: Streams) -> Callable[[], nn.Module]:
-        """Return a builder of freshly initialised clones; each call draws other weights."""
+    def clones(
+        self, plan: EpisodePlan, streams: Streams
+    ) -> tuple[Callable[[], nn.Module], torch.Generator]:
+        """Return a builder of freshly initialised clones; each call draws other weights.
+
+        Returns:
+            The builder, and the generator it draws from.
+        """
         threat, splits = self.threat(plan), self.splits(plan)
         generator = streams.torch("clone")
 
@@ -183,7 +189,7 @@ class World:
                 **plan.clone.params,
             ).to(self.device)
 
-        return new_clone
+        return new_clone, generator
 
     def _pool_loader(self, plan: EpisodePlan) -> Callable[..., ImageSet]:
         shape = self.splits(plan).test.image_shape

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -85,6 +86,11 @@ class Stopwatch:
         self._events.clear()
         return self._seconds
 
+    def set(self, seconds: float) -> None:
+        """Go on from so many seconds."""
+        self._seconds = seconds
+        self._events.clear()
+
 
 class _Side:
     """Device counters of one kind of traffic."""
@@ -102,6 +108,13 @@ class _Side:
         )
         spent = float((exits.double() * macs).sum())
         return SideTally(self.answered, rows, spent, self.watch.read())
+
+    def state(self) -> tuple[int, Tensor, float]:
+        return self.answered, self.exits, self.watch.read()
+
+    def restore(self, state: tuple[int, Tensor, float]) -> None:
+        self.answered, self.exits, seconds = state
+        self.watch.set(seconds)
 
 
 class TallyMeter:
@@ -153,6 +166,17 @@ class TallyMeter:
         """Fold a round into the running digests of queries and answers, on the device."""
         folded = torch.stack((fold(images), fold(targets)))
         self._digests.mul_(_PRIME).add_(folded)
+
+    def state(self) -> tuple[object, ...]:
+        """Return every counter; see `restore`."""
+        sides = self._attack.state(), self._benign.state()
+        return (*sides, self._labelled, self._correct, self._digests)
+
+    def restore(self, state: tuple[Any, ...]) -> None:  # Any: as `state` returns it
+        """Go on from the counters of another meter with the same posts."""
+        attack, benign, self._labelled, self._correct, self._digests = state
+        self._attack.restore(attack)
+        self._benign.restore(benign)
 
     def read(self, *, rounds: int, used: int) -> Tally:
         """Read every counter; waits for the device."""
