@@ -1,7 +1,5 @@
 """A broken-off episode goes on from its save and ends as if nothing had happened."""
 
-import json
-import time
 from dataclasses import asdict, replace
 
 import pytest
@@ -117,6 +115,13 @@ def resumed_and_straight(tmp_path, wanted, break_off, *points, saving=ALWAYS):
         return account(log, row), straight
 
 
+PHASES = """shares = [1.0, 1.0, 2.0]
+phases = [
+    { use = "exit-timing", params = { hardware = "cpu" } },
+    { use = "noise" },
+    { use = "dfme", params = { batch = 16 } },
+]
+"""
 CASES = {
     "noise": "",
     "random-generator": "batch = 32",
@@ -131,6 +136,9 @@ CASES = {
     "latency-filter": "batch = 16\nlook = 60",
     "strategy-thief": "batch = 16\nlook = 300",
     "slowdown": "batch = 16\nsteps = 2",
+    "knockoff": "budgets = [200, 600]\nepochs = 2\nrequest = 50\npolicy = 'adaptive'",
+    "dfms-hl": "gan_epochs = 3\nclone_epochs = 2\ndiversity_epochs = 2",
+    "campaign": PHASES,
 }
 
 
@@ -138,9 +146,10 @@ CASES = {
 def test_an_episode_broken_off_thrice_ends_bit_for_bit_as_one_played_through(
     tmp_path, scenario, break_off, attacker
 ):
-    text = TINY.replace('use = "noise"', f'use = "{attacker}"\n[attackers.params]\n{CASES[attacker]}')
+    use = f'use = "{attacker}"\n[attackers.params]\n{CASES[attacker]}'
+    text = TINY.replace('use = "noise"', use)
     extra = {"threat.latency": "'virtual'"}
-    if attacker == "inversion":
+    if attacker in ("inversion", "knockoff"):
         extra["threat.pool"] = "{ use = 'digits', params = { split = 'validation' } }"
     resumed, straight = resumed_and_straight(
         tmp_path, scenario(text, **extra), break_off, 300, 500, 890
