@@ -7,6 +7,7 @@ from typing import IO, Any, NamedTuple
 
 from agents.base import Attacker, Kit, granted
 from arena import catalog
+from arena.faults import UNLUCKY, one_line
 from arena.inference import score_inferences
 from arena.lessons import LESSON
 from arena.log.rows import Ending, OutcomeRow
@@ -21,7 +22,7 @@ from arena.saving.shelf import Shelf
 from arena.scenario import EpisodePlan
 from arena.tape import Tape
 from arena.world import Fortress, World
-from envs.errors import ArenaError, BudgetExhausted, PlayerError, SaveError
+from envs.errors import BudgetExhausted, PlayerError, SaveError
 from envs.game import ExtractionGame, GameOracle
 from envs.oracle import Oracle
 from envs.seeding import Streams
@@ -59,6 +60,9 @@ class Episode:
         world: builds it.
         stand_in: asks in the attacker's place.
         saves: where it is saved; nowhere if absent.
+
+    Attributes:
+        unlucky: it ended for want of room or memory; another time it may go on from its save.
     """
 
     def __init__(
@@ -70,6 +74,17 @@ class Episode:
         saves: Saves | None = None,
     ) -> None:
         self._plan, self._world, self._stand_in = plan, world, stand_in
+        with world.lock:
+            self._set_the_table(plan, world)
+        self.unlucky = False
+        self._saves = saves
+        self._saved: dict[str, Any] | None = None  # Any: what `_state` returned
+        self._attacker: Attacker | None = None
+        self._recorder: Recorder | None = None
+        self._saver: Saver | None = None
+
+    def _set_the_table(self, plan: EpisodePlan, world: World) -> None:
+        """Prepare everything but the attacker."""
         self._streams = Streams(plan.seed)
         self._fortress: Fortress = world.fortress(plan)
         self._fortress.seat.recall(plan.lesson)
@@ -83,11 +98,6 @@ class Episode:
             streams=self._streams,
             traffic=world.traffic(plan, self._streams),
         )
-        self._saves = saves
-        self._saved: dict[str, Any] | None = None  # Any: what `_state` returned
-        self._attacker: Attacker | None = None
-        self._recorder: Recorder | None = None
-        self._saver: Saver | None = None
 
     @property
     def seconds(self) -> float:
@@ -117,7 +127,7 @@ class Episode:
             self._game.restore(state["game"], state["seat"])
             tape.restore(state["tape"])
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as fault:
-            raise SaveError(_one_line(fault)) from fault
+            raise SaveError(one_line(fault)) from fault
         self._saved = state
 
     def play(self, writer: EpisodeWriter, tape: Tape) -> None:
@@ -156,7 +166,8 @@ class Episode:
             status, error = "cancelled", "interrupted by the user"
             raise
         except Exception as fault:
-            status, error = "error", _one_line(fault)
+            status, error = "error", one_line(fault)
+            self.unlucky = isinstance(fault, UNLUCKY)
             writer.event(
                 "error", error, queries_used=self._game.used, traceback=traceback.format_exc()
             )
@@ -168,12 +179,14 @@ class Episode:
         self._attacker = self._admitted()
         self._tape = tape
         self._oracle: Oracle = tape.listening_to(GameOracle(self._game))
-        new_clone, self._clones = self._world.clones(self._plan, self._streams)
+        with self._world.lock:
+            new_clone, self._clones = self._world.clones(self._plan, self._streams)
+            pool = self._world.pool(self._plan)
         self._kit = Kit(
             device=self._world.device,
             generator=self._streams.torch("attacker", self._world.device),
             new_clone=new_clone,
-            surrogate_pool=self._world.pool(self._plan),
+            surrogate_pool=pool,
             on_report=self._hear,
             on_safe_point=self._safe_point,
         )
@@ -282,7 +295,7 @@ class Episode:
         except Exception as fault:  # a NaN clone, an answer off the simplex, a broken plug-in
             outcome = OutcomeRow(budget=self._plan.threat.budget, queries_used=self._game.used)
             if status == "success":
-                status, error = "error", _one_line(fault)
+                status, error = "error", one_line(fault)
         recorder.keep_files()
         writer.finish(status, outcome, error=error)
 
@@ -296,7 +309,7 @@ class Episode:
             if lesson := dict(seat.lesson()):
                 writer.event(LESSON, "what the defender takes to its next episode", lesson=lesson)
         except Exception as fault:  # a plug-in's; what was measured must not be lost to it
-            writer.event("error", _one_line(fault), traceback=traceback.format_exc())
+            writer.event("error", one_line(fault), traceback=traceback.format_exc())
 
     def _final_score(self, attacker: Attacker) -> CloneScore | None:
         if attacker.clone is None:
@@ -305,9 +318,3 @@ class Episode:
             return self._referee.score(attacker.clone)
         except PlayerError as error:
             raise PlayerError(f"{self._plan.attacker.name}: {error}") from error
-
-
-def _one_line(fault: Exception) -> str:
-    """Tell a fault in one line: our own as they are, others with their type."""
-    text = " ".join(str(fault).split()) or "no message"
-    return text if isinstance(fault, ArenaError) else f"{type(fault).__name__}: {text}"

@@ -48,8 +48,8 @@ def play_one(
             resumed = _resume(plan, world, log, run=run, seen=seen, shelf=shelf, saving=saving)
             if resumed is not None:
                 return resumed
-    writer = log.begin_episode(run, _episode_record(plan, record, stand_in))
-    interrupted = False
+    writer = log.begin_episode(run, episode_record(plan, record, stand_in))
+    interrupted = unlucky = False
     try:
         if stand_in is not None:
             writer.event("what-if", f"answers the recorded queries of episode {stand_in.origin}",
@@ -57,6 +57,7 @@ def play_one(
         tape = Tape(log.where, writer.id, queries=plan.record == "queries")
         episode = Episode(plan, world, stand_in, saves=Saves(log, shelf, saving or Saving()))
         episode.play(writer, tape)
+        unlucky = episode.unlucky
     except KeyboardInterrupt:
         interrupted = True
         if not writer.finished:  # while the world was being prepared
@@ -65,7 +66,7 @@ def play_one(
         raise
     except ArenaError as fault:  # the world could not be prepared, the player was not admitted
         writer.finish("error", None, error=str(fault))
-    return _closed(plan, log, writer.id, shelf), interrupted
+    return _closed(plan, log, writer.id, None if unlucky else shelf), interrupted
 
 
 def _resume(
@@ -106,7 +107,7 @@ def _resume(
             episode.play(writer, tape)
         except KeyboardInterrupt:
             return log.episode(writer.id), True
-    return _closed(plan, log, writer.id, shelf), False
+    return _closed(plan, log, writer.id, None if episode.unlucky else shelf), False
 
 
 def _closed(plan: EpisodePlan, log: Log, id: str, shelf: Shelf | None) -> EpisodeRow:
@@ -119,9 +120,10 @@ def _closed(plan: EpisodePlan, log: Log, id: str, shelf: Shelf | None) -> Episod
     return row
 
 
-def _episode_record(
+def episode_record(
     plan: EpisodePlan, run: RunRecord, stand_in: StandIn | None = None
 ) -> EpisodeRecord:
+    """Say what an episode is about to play, for the log."""
     settings: Mapping[str, object] = plan.model_dump(mode="json")
     return EpisodeRecord(
         scenario_name=run.scenario_name,

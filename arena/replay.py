@@ -12,9 +12,9 @@ from typing import TypeVar
 import torch
 from pydantic import ValidationError
 
+from arena.devices import pick_device
 from arena.log.rows import CheckpointRow, EpisodeRow, InferenceRow, RoundRow, RunRecord
 from arena.log.store import Log
-from arena.match import pick_device
 from arena.playing import play_one
 from arena.provenance import device_name, git_state, versions
 from arena.replay_causes import Then, conditions, contradictions
