@@ -234,7 +234,8 @@ class Episode:
             "on_report": kit.on_report,
             "on_safe_point": kit.on_safe_point,
             "pool": kit.surrogate_pool,
-        }
+            "reference": self._fortress.reference,
+        } | {f"victim{n}": post.victim for n, post in enumerate(self._fortress.posts)}
 
     def _make_saver(self, writer: EpisodeWriter, tape: Tape) -> Saver | None:
         saves, attacker = self._saves, self._attacker

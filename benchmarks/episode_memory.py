@@ -2,8 +2,8 @@
 
     python benchmarks/episode_memory.py --budget 20_000_000
 
-Everything but the victim's arithmetic is real: scenario, world, game, benign traffic, detector,
-referee, recorder, saves and log. The attacker asks uniform noise and learns nothing, because what
+Everything but the victim's arithmetic is real: scenario, world, game, benign traffic, referee,
+recorder, saves and log. The attacker asks uniform noise and learns nothing, because what
 an attacker keeps is its own affair. Memory is that of the whole process (resident set), read every
 hundredth of the budget; its growth is counted from a tenth of the budget on, when caches are warm.
 """
@@ -37,7 +37,7 @@ victim = { use = "conv-small", recipe = { epochs = 1 } }
 clone = { use = "mlp-small" }
 threat = { budget = 1000 }
 traffic = { benign = 0.1 }
-defenders = [{ name = "detector", use = "detector", defence = ["undefended", "undefended"] }]
+defenders = [{ name = "undefended" }]
 """
 MEGABYTE = 2**20
 

@@ -19,10 +19,11 @@ def measured(budget):
     return json.loads(done.stdout)
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("budget", [1_000_000, pytest.param(20_000_000, marks=pytest.mark.slow)])
 def test_neither_memory_nor_log_grow_with_the_budget(budget):
     found = measured(budget)
-    # an allocator's noise: what 1 M images and answers take is 300 MB, and 20 M twenty times that
-    assert found["memory_growth_mb"] < 30
+    # to keep every image and answer would take 300 MB for a million
+    assert found["memory_growth_mb"] < 60
     assert found["log_mb"] + found["files_mb"] < 1
     assert found["log_rows"] <= 120

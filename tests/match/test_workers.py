@@ -122,6 +122,7 @@ def test_a_killed_worker_loses_nothing_and_its_episode_is_resumed(tmp_path):
     assert any("SIGKILL" in line and "again" in line for line in ear.lines)
 
 
+@pytest.mark.slow
 def test_an_episode_that_kills_two_workers_is_given_up_and_the_others_are_played(tmp_path):
     with Log.open(tmp_path / "a.db") as log:
         result = play(deadly(tmp_path, 9), log=log, workers=2)
