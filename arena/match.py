@@ -157,19 +157,26 @@ def _play_apart(
     shift = play_in_workers(tasks, staff.crew(len(tasks), orders), table.watcher)
     rows = {done.number: table.log.episode(done.episode_id) for done in shift.played}
     for lost in shift.lost:
-        row = _row_of(lost, table)
+        row = _row_of(lost, table, interrupted=shift.interrupted)
+        if row is None:
+            continue
         rows[lost.task.number] = row
         table.watcher.end(lost.task.plan.title, row.id, row.status, row.error)
     return rows, shift.interrupted
 
 
-def _row_of(lost: Lost, table: _Table) -> EpisodeRow:
-    """Read what the log has of an episode whose worker died; where it has nothing, write that."""
+def _row_of(lost: Lost, table: _Table, *, interrupted: bool) -> EpisodeRow | None:
+    """Read what the log has of an episode whose worker died; where it has nothing, write that.
+
+    Where the user broke off before it began, there is no row and none is written.
+    """
     Log.open(table.log.engine.url.render_as_string(hide_password=False)).close()  # marks the dead
     plan = lost.task.plan
     for row in table.log.episodes(EpisodeFilter(plan_hash=plan.hash, limit=1)):
         if row.status != "success":  # an older one, with `fresh`
             return row
+    if interrupted:
+        return None
     writer = table.log.begin_episode(table.run, episode_record(plan, table.record))
     writer.finish("error", None, error=f"its worker: {lost.reason}")
     return table.log.episode(writer.id)

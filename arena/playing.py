@@ -41,7 +41,8 @@ def play_one(
     Raises:
         LogError: the log cannot be written.
     """
-    shelf = None if saving is None or stand_in is not None else Shelf(log.where)
+    lasting = log.engine.url.database not in (None, "", ":memory:")
+    shelf = Shelf(log.where) if saving is not None and stand_in is None and lasting else None
     if shelf is not None and saving is not None and saving.resume:
         seen = outlook(plan, log, record, shelf)
         if seen.save is not None:

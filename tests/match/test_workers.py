@@ -167,9 +167,10 @@ def test_a_ray_cluster_plays_what_one_process_plays(tmp_path, path):
     assert [status for _, status, *_ in outcomes[0]] == ["success"] * 2
 
 
-def test_an_interrupt_stops_the_workers_and_their_episodes_end_as_cancelled(tmp_path, path):
+@pytest.mark.parametrize("how", ["--workers", pytest.param("--parallel", marks=pytest.mark.slow)])
+def test_an_interrupt_stops_all_who_play_and_their_episodes_end_as_cancelled(tmp_path, path, how):
     log_path = tmp_path / "a.db"
-    command = [sys.executable, "-m", "arena.cli", "run", str(path), "--workers", "2"]
+    command = [sys.executable, "-m", "arena.cli", "run", str(path), how, "2"]
     options = ["--log", str(log_path), "--set", "threat.budget=5_000_000", "--no-figure"]
     with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as process:
         try:
