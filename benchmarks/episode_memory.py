@@ -5,7 +5,8 @@
 Everything but the victim's arithmetic is real: scenario, world, game, benign traffic, referee,
 recorder, saves and log. The attacker asks uniform noise and learns nothing, because what
 an attacker keeps is its own affair. Memory is that of the whole process (resident set), read every
-hundredth of the budget; its growth is counted from a tenth of the budget on, when caches are warm.
+hundredth of the budget. Its growth is that from the median over 10 to 30 % of the budget to the one
+over the last fifth; for a moment it is higher, when a checkpoint is scored or a save is written.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 import psutil
 import torch
@@ -107,14 +109,16 @@ def measure(budget: int, *, batch: int) -> dict[str, float]:
         size = sum(path.stat().st_size for path in Path(folder).glob("arena.db*") if path.is_file())
         beside = Path(folder, "arena.db.artifacts")
         files = sum(path.stat().st_size for path in beside.rglob("*") if path.is_file())
-    warm = [megabytes for share, megabytes in meter.readings if share >= 0.1]
+    early = median(megabytes for share, megabytes in meter.readings if 0.1 <= share < 0.3)
+    late = median(megabytes for share, megabytes in meter.readings if share >= 0.8)
     return {
         "queries": float(budget),
         "seconds": round(seconds, 2),
         "queries_per_second": round(budget / seconds),
-        "memory_at_a_tenth_mb": round(warm[0], 1),
-        "memory_at_most_mb": round(max(warm), 1),
-        "memory_growth_mb": round(max(warm) - warm[0], 1),
+        "memory_early_mb": round(early, 1),
+        "memory_late_mb": round(late, 1),
+        "memory_growth_mb": round(late - early, 1),
+        "memory_peak_mb": round(max(megabytes for _, megabytes in meter.readings), 1),
         "log_mb": round(size / MEGABYTE, 3),
         "log_rows": float(rows),
         "files_mb": round(files / MEGABYTE, 3),
