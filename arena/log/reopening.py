@@ -14,6 +14,9 @@ from arena.log.tables import Artifact, Checkpoint, Episode, Event, Inference, Ro
 BROKEN_OFF = ("cancelled", "error")
 """An episode that is `started` may still be played by somebody."""
 
+RESUMED = "resumed"
+"""Kind of the event that tells of a break."""
+
 _COUNTED = {
     "round": Round.table().c.bucket,
     "checkpoint": Checkpoint.table().c.index,
@@ -65,5 +68,8 @@ def reopen(
         return None
     for name, key in _COUNTED.items():
         table: Table = key.table
-        connection.execute(delete(table).where(table.c.episode_id == id, key > mark[name]))
+        later = (table.c.episode_id == id) & (key > mark[name])
+        if name == "event":  # every break is told, however often the same save was gone on from
+            later &= table.c.kind != RESUMED
+        connection.execute(delete(table).where(later))
     return str(row.error or row.status)

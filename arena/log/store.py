@@ -208,7 +208,7 @@ class Log(LogReader):
             return None
         writer = EpisodeWriter(id, self._writing, seconds=seconds)
         writer.event(
-            "resumed",
+            reopening.RESUMED,
             f"goes on from a save; it had ended: {reason}",
             queries_used=queries_used,
             **data,
