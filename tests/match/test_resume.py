@@ -383,12 +383,18 @@ def test_a_command_that_is_killed_at_three_random_points_ends_with_the_same_scor
     straight = tmp_path / "straight.db"
     subprocess.run([*command, "--log", str(straight)], check=True, capture_output=True)
     killed = tmp_path / "killed.db"
-    for share in sorted(random.Random(time.time_ns()).uniform(0.05, 0.9) for _ in range(3)):
+    for share in sorted(random.Random(time.time_ns()).uniform(0.05, 0.8) for _ in range(3)):
+        before, _ = saved(killed)
         process = subprocess.Popen([*command, "--log", str(killed)], stderr=subprocess.DEVNULL)
         try:
             deadline = time.monotonic() + 400
-            while time.monotonic() < deadline and saved(killed) < share * 20_000:
+            number, queries = before, 0
+            # a save of its own first, so that this attempt is one that resumed
+            while time.monotonic() < deadline and not (
+                number > before and queries >= share * 20_000
+            ):
                 time.sleep(0.01)
+                number, queries = saved(killed)
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -406,9 +412,8 @@ def test_a_command_that_is_killed_at_three_random_points_ends_with_the_same_scor
 
 
 def saved(path):
-    """Queries used at the last save of the one episode of a log."""
-    headers = list(Shelf(str(path)).folder.glob("*.json"))
-    try:
-        return json.loads(headers[0].read_text())["queries_used"] if headers else 0
-    except OSError:
-        return 0
+    """Number and queries used of the last save of the one episode of a log."""
+    for header in Shelf(str(path)).folder.glob("*.json"):
+        save = json.loads(header.read_text())
+        return save["number"], save["queries_used"]
+    return 0, 0
