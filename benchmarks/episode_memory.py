@@ -97,7 +97,7 @@ def measure(budget: int, *, batch: int) -> dict[str, float]:
                         f"params = {{ batch = {batch} }}\n")  # fmt: skip
         scenario = load(str(file), [f"threat.budget={budget}"])
         catalog.attackers.find(f"{__file__}:Asker")
-        Victim.answer = at_once  # type: ignore[method-assign,assignment]
+        Victim.answer = at_once  # type: ignore[method-assign]
         began = time.perf_counter()
         with Log.open(Path(folder, "arena.db")) as log:
             saving = Saving(seconds=1.0)
