@@ -6,9 +6,10 @@ generator and no state but what is fixed before they begin, so that each is what
 
 import ctypes
 import queue
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -36,7 +37,7 @@ def play_together(
     """Play tasks in so many threads; yields each when it ends, in the order in which they end.
 
     An interrupt reaches the main thread alone. It is passed on to every thread, whose episode is
-    closed as cancelled and yielded, and no further task begins.
+    closed as cancelled and yielded; no further task begins.
 
     Args:
         tasks: independent of one another.
@@ -55,7 +56,7 @@ def play_together(
 
     def work() -> None:
         torch.set_num_threads(computing)
-        with _own_stream(device):
+        with _own_stream(device), suppress(KeyboardInterrupt):  # told between two tasks
             while True:
                 try:
                     task = waiting.get_nowait()
@@ -71,17 +72,13 @@ def play_together(
         for number in range(min(count, len(tasks)))
     ]
     fault: BaseException | None = None
-    with _steady_precision(device):
+    with _steady_precision(device), _passing_interrupts_on(threads, waiting):
         for thread in threads:
             thread.start()
         while any(thread.is_alive() for thread in threads) or not ended.empty():
             try:
                 task, result, error = ended.get(timeout=0.1)
             except queue.Empty:
-                continue
-            except KeyboardInterrupt:
-                _empty(waiting)
-                _interrupt(threads)
                 continue
             if error is None:
                 yield task, result  # type: ignore[misc]  # a result where there was no error
@@ -90,6 +87,30 @@ def play_together(
                 _empty(waiting)
     if fault is not None:
         raise fault
+
+
+@contextmanager
+def _passing_interrupts_on(
+    threads: Sequence[threading.Thread], waiting: "queue.SimpleQueue[Task]"
+) -> Iterator[None]:
+    """Let Ctrl-C reach the threads instead of this one; once, as they have to close episodes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    told = False
+
+    def handler(number: int, frame: object) -> None:
+        nonlocal told
+        if not told:
+            told = True
+            _empty(waiting)
+            _interrupt(threads)
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _empty(waiting: "queue.SimpleQueue[Task]") -> None:
