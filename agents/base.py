@@ -66,6 +66,7 @@ class Kit:
     surrogate_pool: ImageSet | None = None
     on_report: Callable[[Mapping[str, float]], None] = lambda values: None
     on_note: Callable[[str, str, Mapping[str, object]], None] = lambda kind, message, data: None
+    on_safe_point: Callable[[], None] = lambda: None
 
     @property
     def pool(self) -> ImageSet:
@@ -81,6 +82,13 @@ class Kit:
     def note(self, kind: str, message: str, **data: object) -> None:
         """Write down in the log what was found out: a few times per attack, data in JSON values."""
         self.on_note(kind, message, data)
+
+    def safe_point(self) -> None:
+        """Let the match save the episode here, if it wants to; costs nothing where it does not.
+
+        For attackers with `resume`: call it between two steps, never amid one.
+        """
+        self.on_safe_point()
 
 
 class Attacker(ABC):
@@ -99,6 +107,28 @@ class Attacker(ABC):
     @abstractmethod
     def attack(self, oracle: Oracle, kit: Kit) -> None:
         """Spend the budget and train `self.clone`."""
+
+    def resume(self, oracle: Oracle, kit: Kit) -> None:
+        """Go on from the safe point at which this attacker was saved, in another process.
+
+        Optional: an attacker that overrides it and calls `kit.safe_point()` in its loop survives
+        a kill. It is saved whole, by pickle, so that what it knows has to be in `self`: nothing
+        in local variables of `attack`, no lambdas. What it holds of oracle and kit comes back as
+        the live ones, generators where they stood. One without it starts afresh, and so does a
+        subclass that overrides `attack` alone: whoever writes the one writes the other.
+
+        Raises:
+            PlayerError: this attacker has no such method of its own.
+        """
+        raise PlayerError(f"{type(self).__name__} cannot go on from a save; it starts afresh")
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it can go on from a save."""
+        lineage = type(self).__mro__
+        attacks = next(place for place, one in enumerate(lineage) if "attack" in vars(one))
+        resumes = next(place for place, one in enumerate(lineage) if "resume" in vars(one))
+        return lineage[resumes] is not Attacker and resumes <= attacks
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,24 +3,29 @@
 import hashlib
 import traceback
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from agents.base import Attacker, Kit, granted
 from arena import catalog
+from arena.faults import UNLUCKY, one_line
 from arena.inference import score_inferences
 from arena.lessons import LESSON
-from arena.log.rows import Ending, EpisodeRecord, EpisodeRow, OutcomeRow, RunRecord
+from arena.log.rows import Ending, OutcomeRow
 from arena.log.store import Log
 from arena.log.writer import EpisodeWriter
+from arena.outcome import outcome_of
 from arena.recorder import Recorder
-from arena.referee import CloneScore, Referee, ServiceScore
+from arena.referee import CloneScore, Referee
+from arena.saving import snapshot
+from arena.saving.saver import Saver, Saving
+from arena.saving.shelf import Shelf
 from arena.scenario import EpisodePlan
 from arena.tape import Tape
 from arena.world import Fortress, World
-from envs.errors import ArenaError, BudgetExhausted, LogError, PlayerError
+from envs.errors import BudgetExhausted, PlayerError, SaveError
 from envs.game import ExtractionGame, GameOracle
+from envs.oracle import Oracle
 from envs.seeding import Streams
-from envs.tally import Tally
 
 
 class StandIn(NamedTuple):
@@ -39,47 +44,12 @@ class StandIn(NamedTuple):
         return hashlib.sha256(f"what-if/{self.origin}/{plan.hash}".encode()).hexdigest()[:16]
 
 
-def play_one(
-    plan: EpisodePlan,
-    world: World,
-    log: Log,
-    *,
-    run: str,
-    record: RunRecord,
-    stand_in: StandIn | None = None,
-) -> tuple[EpisodeRow, bool]:
-    """Play one plan; returns its row and whether the user broke off.
+class Saves(NamedTuple):
+    """Where an episode is saved, and how often."""
 
-    A fault of a player, or of the preparation, ends this episode alone and is in its row.
-
-    Args:
-        plan: what is played.
-        world: builds it.
-        log: where it is written down.
-        run: the run it belongs to.
-        record: under which circumstances that run plays.
-        stand_in: asks in the attacker's place; what comes of it is a what-if.
-
-    Raises:
-        LogError: the log cannot be written.
-    """
-    writer = log.begin_episode(run, _episode_record(plan, record, stand_in))
-    interrupted = False
-    try:
-        if stand_in is not None:
-            writer.event("what-if", f"answers the recorded queries of episode {stand_in.origin}",
-                         origin=stand_in.origin)  # fmt: skip
-        tape = Tape(log.where, writer.id, queries=plan.record == "queries")
-        Episode(plan, world, stand_in).play(writer, tape)
-    except KeyboardInterrupt:
-        interrupted = True
-        if not writer.finished:  # while the world was being prepared
-            writer.finish("cancelled", None, error="interrupted by the user")
-    except LogError:
-        raise
-    except ArenaError as fault:  # the world could not be prepared, the player was not admitted
-        writer.finish("error", None, error=str(fault))
-    return log.episode(writer.id), interrupted
+    log: Log
+    shelf: Shelf | None
+    saving: Saving
 
 
 class Episode:
@@ -89,13 +59,37 @@ class Episode:
         plan: what is played.
         world: builds it.
         stand_in: asks in the attacker's place.
+        saves: where it is saved; nowhere if absent.
+
+    Attributes:
+        unlucky: it ended for want of room or memory; another time it may go on from its save.
     """
 
-    def __init__(self, plan: EpisodePlan, world: World, stand_in: StandIn | None = None) -> None:
+    def __init__(
+        self,
+        plan: EpisodePlan,
+        world: World,
+        stand_in: StandIn | None = None,
+        *,
+        saves: Saves | None = None,
+    ) -> None:
         self._plan, self._world, self._stand_in = plan, world, stand_in
+        with world.lock:
+            self._set_the_table(plan, world)
+        self.unlucky = False
+        self._saves = saves
+        self._saved: dict[str, Any] | None = None  # Any: what `_state` returned
+        self._attacker: Attacker | None = None
+        self._writer: EpisodeWriter | None = None
+        self._recorder: Recorder | None = None
+        self._saver: Saver | None = None
+
+    def _set_the_table(self, plan: EpisodePlan, world: World) -> None:
+        """Prepare everything but the attacker."""
         self._streams = Streams(plan.seed)
         self._fortress: Fortress = world.fortress(plan)
         self._fortress.seat.recall(plan.lesson)
+        self._drifts = [snapshot.Drift(post.defence) for post in self._fortress.posts]
         self._referee = Referee(world.splits(plan).test, self._fortress.reference)
         self._game = ExtractionGame(
             world.threat(plan),
@@ -106,19 +100,54 @@ class Episode:
             traffic=world.traffic(plan, self._streams),
         )
 
+    @property
+    def seconds(self) -> float:
+        """Seconds that it was played before it was saved; 0 for a fresh one."""
+        return 0.0 if self._saved is None else float(self._saved["recorder"]["seconds"])
+
+    def load(self, file: IO[bytes], tape: Tape) -> None:
+        """Go to where the episode was saved.
+
+        Args:
+            file: the state, as it was saved.
+            tape: keeps the queries from there on.
+
+        Raises:
+            SaveError: the state cannot be read by this program.
+        """
+        self._sit_down(tape)
+        state = snapshot.read(file, self._live)
+        try:
+            self._attacker = state["attacker"]
+            self._kit.generator.set_state(state["generator"])
+            self._clones.set_state(state["clones"])
+            self._kit.intel.update(state["intel"])
+            self._fortress = self._fortress._replace(seat=state["seat"])
+            for drift, values in zip(self._drifts, state["defences"], strict=True):
+                drift.put_back(values)
+            self._game.restore(state["game"], state["seat"])
+            tape.restore(state["tape"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as fault:
+            raise SaveError(one_line(fault)) from fault
+        self._saved = state
+
     def play(self, writer: EpisodeWriter, tape: Tape) -> None:
         """Play to the end and finish the episode's row.
 
         Args:
             writer: of the episode's rows.
-            tape: keeps queries in files.
+            tape: keeps queries in files; the one that `load` was given, if it was called.
 
         Raises:
             KeyboardInterrupt: after the episode was closed as cancelled.
             LogError: the log cannot be written.
         """
-        attacker = self._attacker()
-        recorder = Recorder(
+        if self._saved is None:
+            self._sit_down(tape)
+        attacker = self._attacker
+        assert attacker is not None
+        self._writer = writer
+        self._recorder = recorder = Recorder(
             self._game,
             attacker,
             self._referee,
@@ -128,22 +157,44 @@ class Episode:
             watcher=self._world.watcher,
             tape=tape,
         )
+        if self._saved is not None:
+            recorder.restore(self._saved["recorder"])
+        self._saver = self._make_saver(writer, tape)
         status: Ending = "success"
         error: str | None = None
         try:
-            self._attack(attacker, recorder, writer, tape)
+            self._attack(attacker)
         except KeyboardInterrupt:
             status, error = "cancelled", "interrupted by the user"
             raise
         except Exception as fault:
-            status, error = "error", _one_line(fault)
+            status, error = "error", one_line(fault)
+            self.unlucky = isinstance(fault, UNLUCKY)
             writer.event(
                 "error", error, queries_used=self._game.used, traceback=traceback.format_exc()
             )
         finally:
             self._finish(attacker, recorder, writer, status=status, error=error)
 
-    def _attacker(self) -> Attacker:
+    def _sit_down(self, tape: Tape) -> None:
+        """Seat the attacker and hand it oracle and kit."""
+        self._attacker = self._admitted()
+        self._tape = tape
+        self._oracle: Oracle = tape.listening_to(GameOracle(self._game))
+        with self._world.lock:
+            new_clone, self._clones = self._world.clones(self._plan, self._streams)
+            pool = self._world.pool(self._plan)
+        self._kit = Kit(
+            device=self._world.device,
+            generator=self._streams.torch("attacker", self._world.device),
+            new_clone=new_clone,
+            surrogate_pool=pool,
+            on_report=self._hear,
+            on_note=self._note,
+            on_safe_point=self._safe_point,
+        )
+
+    def _admitted(self) -> Attacker:
         if self._stand_in is not None:
             return self._stand_in.attacker
         threat = self._game.threat
@@ -158,23 +209,81 @@ class Episode:
         )
         return attacker
 
-    def _attack(
-        self, attacker: Attacker, recorder: Recorder, writer: EpisodeWriter, tape: Tape
-    ) -> None:
-        kit = Kit(
-            device=self._world.device,
-            generator=self._streams.torch("attacker", self._world.device),
-            new_clone=self._world.clones(self._plan, self._streams),
-            surrogate_pool=self._world.pool(self._plan),
-            on_report=lambda values: recorder.hear(dict(values)),
-            on_note=lambda kind, message, data: writer.event(
-                kind, message, queries_used=self._game.used, data=dict(data)
-            ),
-        )
+    def _attack(self, attacker: Attacker) -> None:
+        begin = attacker.attack if self._saved is None else attacker.resume
+        self._saved = None  # its tensors are the attacker's now
         try:
-            attacker.attack(tape.listening_to(GameOracle(self._game)), kit)
+            begin(self._oracle, self._kit)
         except BudgetExhausted:
             return
+
+    def _hear(self, values: Mapping[str, float]) -> None:
+        if self._recorder is not None:
+            self._recorder.hear(dict(values))
+
+    def _note(self, kind: str, message: str, data: Mapping[str, object]) -> None:
+        if self._writer is not None:
+            used = self._game.used
+            self._writer.event(kind, message, queries_used=used, data=dict(data))
+
+    def _safe_point(self) -> None:
+        if self._saver is not None:
+            self._saver.safe_point()
+
+    @property
+    def _live(self) -> dict[str, object]:
+        """What a save knows by name: it is there again when the save is read."""
+        kit = self._kit
+        return {
+            "oracle": self._oracle,
+            "kit": kit,
+            "generator": kit.generator,
+            "new_clone": kit.new_clone,
+            "on_report": kit.on_report,
+            "on_note": kit.on_note,
+            "on_safe_point": kit.on_safe_point,
+            "pool": kit.surrogate_pool,
+            "reference": self._fortress.reference,
+        } | {f"victim{n}": post.victim for n, post in enumerate(self._fortress.posts)}
+
+    def _make_saver(self, writer: EpisodeWriter, tape: Tape) -> Saver | None:
+        saves, attacker = self._saves, self._attacker
+        if saves is None or attacker is None or not attacker.resumable:
+            return None
+        log = saves.log
+
+        def save(shelf: Shelf) -> None:
+            state = self._state(tape)
+            for row in tape.finished():
+                writer.artifact(row)
+            writer.flush()  # so that the mark covers all rows until now
+            shelf.put(
+                writer.id,
+                self._plan.hash,
+                snapshot.writer(state, self._live),
+                queries_used=self._game.used,
+                mark=log.mark(writer.id),
+            )
+
+        def complain(reason: str) -> None:
+            writer.event("not-saved", reason, queries_used=self._game.used)
+            self._world.watcher.line(f"{self._plan.title}: {reason}")
+
+        return Saver(saves.shelf, saves.saving, save=save, complain=complain)
+
+    def _state(self, tape: Tape) -> dict[str, object]:
+        assert self._recorder is not None
+        return {
+            "attacker": self._attacker,
+            "generator": self._kit.generator.get_state(),
+            "clones": self._clones.get_state(),
+            "intel": self._kit.intel,
+            "seat": self._fortress.seat,
+            "defences": [drift.changed() for drift in self._drifts],
+            "game": self._game.state(),
+            "tape": tape.state(),
+            "recorder": self._recorder.state(),
+        }
 
     def _finish(
         self,
@@ -190,7 +299,7 @@ class Episode:
         try:
             score = self._final_score(attacker)
             tally = recorder.close(score)
-            outcome = self._outcome(score, tally)
+            outcome = outcome_of(self._plan, self._fortress, self._referee, score, tally)
             score_inferences(
                 attacker.inferred, self._fortress.posts, writer, answers=tally.attack.exits[0]
             )
@@ -198,7 +307,7 @@ class Episode:
         except Exception as fault:  # a NaN clone, an answer off the simplex, a broken plug-in
             outcome = OutcomeRow(budget=self._plan.threat.budget, queries_used=self._game.used)
             if status == "success":
-                status, error = "error", _one_line(fault)
+                status, error = "error", one_line(fault)
         recorder.keep_files()
         writer.finish(status, outcome, error=error)
 
@@ -212,7 +321,7 @@ class Episode:
             if lesson := dict(seat.lesson()):
                 writer.event(LESSON, "what the defender takes to its next episode", lesson=lesson)
         except Exception as fault:  # a plug-in's; what was measured must not be lost to it
-            writer.event("error", _one_line(fault), traceback=traceback.format_exc())
+            writer.event("error", one_line(fault), traceback=traceback.format_exc())
 
     def _final_score(self, attacker: Attacker) -> CloneScore | None:
         if attacker.clone is None:
@@ -221,79 +330,3 @@ class Episode:
             return self._referee.score(attacker.clone)
         except PlayerError as error:
             raise PlayerError(f"{self._plan.attacker.name}: {error}") from error
-
-    def _outcome(self, score: CloneScore | None, tally: Tally) -> OutcomeRow:
-        service = self._referee.score_service(
-            self._fortress.posts,
-            self._fortress.seat,
-            streams=self._streams,
-            labels=self._plan.threat.labels,
-            answered=tally.attack.answered + tally.benign.answered,
-        )
-        full = self._fortress.reference.profile.macs[-1]
-        return OutcomeRow(
-            budget=self._plan.threat.budget,
-            clone_accuracy=score.accuracy if score else None,
-            clone_fidelity=score.fidelity if score else None,
-            victim_accuracy=self._referee.victim_accuracy,
-            harden_seconds=self._fortress.seconds,
-            full_macs=full,
-            **_service(service),
-            **_costs(tally, full),
-        )
-
-
-def _service(service: ServiceScore) -> dict[str, Any]:
-    return {
-        "served_accuracy": service.accuracy,
-        "served_agreement": service.agreement,
-        "distortion_mean": service.distortion_mean,
-        "distortion_p95": service.distortion_p95,
-    }
-
-
-def _costs(tally: Tally, full_macs: int) -> dict[str, Any]:
-    """Turn counters into means per query; a kind of traffic that never came has none."""
-    costs: dict[str, Any] = {
-        "queries_used": tally.used,
-        "query_digest": tally.query_digest,
-        "answer_digest": tally.answer_digest,
-    }
-    for name, side in (("attack", tally.attack), ("benign", tally.benign)):
-        costs[f"{name}_answered"] = side.answered
-        if side.answered:
-            macs = side.macs / side.answered
-            costs[f"{name}_macs_mean"] = macs
-            costs[f"{name}_compute_share"] = macs / full_macs
-            costs[f"{name}_seconds_mean"] = side.seconds / side.answered
-    return costs
-
-
-def _one_line(fault: Exception) -> str:
-    """Tell a fault in one line: our own as they are, others with their type."""
-    text = " ".join(str(fault).split()) or "no message"
-    return text if isinstance(fault, ArenaError) else f"{type(fault).__name__}: {text}"
-
-
-def _episode_record(
-    plan: EpisodePlan, run: RunRecord, stand_in: StandIn | None = None
-) -> EpisodeRecord:
-    settings: Mapping[str, object] = plan.model_dump(mode="json")
-    return EpisodeRecord(
-        scenario_name=run.scenario_name,
-        # a what-if is no play of its plan, so that the plan does not count as played
-        plan_hash=plan.hash if stand_in is None else stand_in.hash_for(plan),
-        kind="play" if stand_in is None else "what-if",
-        plan=settings,
-        seed=plan.seed,
-        attacker=plan.attacker.name,
-        attacker_params=plan.attacker.params,
-        defender=plan.defender.name,
-        defender_params=plan.defender.model_dump(mode="json"),
-        victim=plan.victim.use,
-        clone=plan.clone.use,
-        data=plan.data.use,
-        versions=run.versions,
-        git_commit=run.git_commit,
-        device=run.device,
-    )

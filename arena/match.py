@@ -1,26 +1,30 @@
 """Plays a scenario: its episodes one after the other, skipping what was played before."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
 
-from arena.episode import play_one
+from arena.crews.crew import Orders
+from arena.crews.staff import Staff
+from arena.crews.together import play_together
+from arena.devices import pick_device, pick_devices
 from arena.lessons import taught, waves
 from arena.log.rows import EpisodeFilter, EpisodeRow, RunRecord
 from arena.log.store import Log
+from arena.playing import episode_record, play_one
 from arena.preparation import require_files
 from arena.provenance import device_name, git_state, versions
-from arena.scenario import EpisodePlan, Scenario
+from arena.saving.resuming import outlook
+from arena.saving.saver import USUAL, Saving
+from arena.saving.shelf import Shelf
+from arena.scenario import Scenario
 from arena.tasks import Task
+from arena.threads import THREADS
 from arena.watch import Watcher
-from arena.workers import play_in_workers
+from arena.workers import Lost, play_in_workers
 from arena.world import World
-from envs.errors import ArenaError
-
-THREADS = "torch-threads"
-"""Under this name a run's versions tell how many threads computed: float sums depend on it."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,10 @@ def play(
     watcher: Watcher | None = None,
     device: str = "cpu",
     fresh: bool = False,
-    workers: int = 1,
+    workers: int | str = 1,
+    parallel: int = 1,
     command: str = "arena.match.play",
+    saving: Saving = USUAL,
 ) -> MatchResult:
     """Play every episode of a scenario that the log does not hold yet.
 
@@ -59,10 +65,13 @@ def play(
         scenario: what to play.
         log: where it is written, and what was played before.
         watcher: looks on.
-        device: "cpu", "cuda", "cuda:1".
-        fresh: play again what was played before.
-        workers: processes that play at once, each with one thread.
+        device: "cpu", "cuda", "cuda:1"; several, with commas between, for several workers.
+        fresh: play again what was played before, and what was broken off from its beginning.
+        workers: processes that play at once, each with one thread; "ray" or "ray:ADDRESS" for
+            those of a Ray cluster.
+        parallel: episodes at once in this process, in threads; on CUDA each has a stream.
         command: how the user would do this again.
+        saving: how episodes are saved, and whether broken-off ones are gone on with.
 
     Raises:
         DataMissing: a file the scenario names is not there, so that nothing was played.
@@ -70,7 +79,8 @@ def play(
             episode ends that episode alone and is in its row.
     """
     watcher = watcher or Watcher()
-    place = pick_device(device)
+    staff = Staff.of(workers, parallel)
+    devices = pick_devices(device, workers=staff.workers)
     plans = scenario.plans()
     rows: dict[int, EpisodeRow] = {}
     tasks: list[Task] = []
@@ -78,21 +88,22 @@ def play(
         known = None if fresh else log.finished(plan.hash)
         if known is None:
             tasks.append(Task(index, len(plans), plan))
-            _tell_of_earlier_attempt(log, plan, watcher)
         else:
             rows[index] = known
             watcher.skip(plan.title, known.id)
     interrupted = False
     if tasks:
         require_files(scenario)
-        record = _run_record(scenario, command, place, threads=1 if workers > 1 else None)
-        run = log.begin_run(record)
-        table = _Table(log, run, record, place, watcher)
-        play_all = _play_here if workers == 1 else _play_apart
+        record = _run_record(scenario, command, devices[0], threads=1 if staff.apart else None)
+        saving = replace(saving, resume=saving.resume and not fresh)
+        if saving.resume:
+            _tell_of_earlier_attempts(tasks, log, record, watcher)
+        table = _Table(log, log.begin_run(record), record, devices, watcher, saving)
+        play_all = _play_apart if staff.apart else _play_here
         for wave in waves(tasks):
             ready = taught(wave, log, watcher)
             if ready and not interrupted:
-                played, interrupted = play_all(ready, table, min(workers, len(ready)))
+                played, interrupted = play_all(ready, table, staff)
                 rows |= played
     episodes = [rows[index] for index in sorted(rows)]
     return MatchResult(episodes, len(plans) - len(tasks), interrupted)
@@ -104,40 +115,74 @@ class _Table(NamedTuple):
     log: Log
     run: str
     record: RunRecord
-    device: torch.device
+    devices: tuple[torch.device, ...]
     watcher: Watcher
+    saving: Saving
 
 
 def _play_here(
-    tasks: Sequence[Task], table: _Table, workers: int
+    tasks: Sequence[Task], table: _Table, staff: Staff
 ) -> tuple[dict[int, EpisodeRow], bool]:
-    """Play one episode after the other in this process."""
-    world = World(table.device, table.watcher)
+    """Play in this process: one episode after the other, or several in threads."""
+    world = World(table.devices[0], table.watcher)
     rows: dict[int, EpisodeRow] = {}
-    for number, total, plan in tasks:
-        table.watcher.begin(plan.title, number, total)
-        row, interrupted = play_one(plan, world, table.log, run=table.run, record=table.record)
-        rows[number] = row
-        table.watcher.end(plan.title, row.id, row.status, row.error)
-        if interrupted:
-            return rows, True
-    return rows, False
+    interrupted = False
+
+    def play_task(task: Task) -> tuple[EpisodeRow, bool]:
+        table.watcher.begin(task.plan.title, task.number, task.total)
+        return play_one(
+            task.plan, world, table.log, run=table.run, record=table.record, saving=table.saving
+        )
+
+    ends = play_together(tasks, play_task, count=staff.parallel, device=table.devices[0])
+    if staff.parallel == 1:
+        ends = ((task, play_task(task)) for task in tasks)
+    for task, (row, broken) in ends:
+        rows[task.number] = row
+        table.watcher.end(task.plan.title, row.id, row.status, row.error)
+        interrupted = interrupted or broken
+        if interrupted and staff.parallel == 1:
+            break
+    return rows, interrupted
 
 
 def _play_apart(
-    tasks: Sequence[Task], table: _Table, workers: int
+    tasks: Sequence[Task], table: _Table, staff: Staff
 ) -> tuple[dict[int, EpisodeRow], bool]:
     """Play episodes in several processes at once."""
-    played, interrupted = play_in_workers(
-        tasks,
-        workers=workers,
+    orders = Orders(
         run=table.run,
-        record=table.record,
         log_url=table.log.engine.url.render_as_string(hide_password=False),
-        device=str(table.device),
-        watcher=table.watcher,
+        devices=tuple(map(str, table.devices)),
+        record=table.record,
+        saving=table.saving,
     )
-    return {done.number: table.log.episode(done.episode_id) for done in played}, interrupted
+    shift = play_in_workers(tasks, staff.crew(len(tasks), orders), table.watcher)
+    rows = {done.number: table.log.episode(done.episode_id) for done in shift.played}
+    for lost in shift.lost:
+        row = _row_of(lost, table, interrupted=shift.interrupted)
+        if row is None:
+            continue
+        rows[lost.task.number] = row
+        table.watcher.end(lost.task.plan.title, row.id, row.status, row.error)
+    return rows, shift.interrupted
+
+
+def _row_of(lost: Lost, table: _Table, *, interrupted: bool) -> EpisodeRow | None:
+    """Read what the log has of an episode whose worker died; where it has nothing, write that.
+
+    Where the user broke off before it began, there is no row and none is written.
+    """
+    Log.open(table.log.engine.url.render_as_string(hide_password=False)).close()  # marks the dead
+    plan = lost.task.plan
+    for row in table.log.episodes(EpisodeFilter(plan_hash=plan.hash, limit=1)):
+        if row.status != "success":  # an older one, with `fresh`
+            return row
+    if interrupted:
+        return None
+    writer = table.log.begin_episode(table.run, episode_record(plan, table.record))
+    writer.finish("error", None, error=f"its worker: {lost.reason}")
+    return table.log.episode(writer.id)
 
 
 def prepare(scenario: Scenario, *, watcher: Watcher | None = None, device: str = "cpu") -> int:
@@ -158,29 +203,14 @@ def prepare(scenario: Scenario, *, watcher: Watcher | None = None, device: str =
     return len(seen)
 
 
-def pick_device(name: str) -> torch.device:
-    """Turn a name into a device that is there."""
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ArenaError(f"expected a device like 'cpu' or 'cuda:0', got '{name}'") from error
-    if device.type == "cuda":
-        count = torch.cuda.device_count()
-        if (device.index or 0) >= count:
-            raise ArenaError(f"device '{name}' is not there; CUDA devices found: {count}")
-    elif device.type != "cpu":
-        raise ArenaError(f"expected 'cpu' or 'cuda', got device '{name}'")
-    return device
-
-
-def _tell_of_earlier_attempt(log: Log, plan: EpisodePlan, watcher: Watcher) -> None:
-    for earlier in log.episodes(EpisodeFilter(plan_hash=plan.hash, limit=1)):
-        if earlier.status == "success":
-            return
-        watcher.line(
-            f"{plan.title}: an earlier attempt ({earlier.id}) ended as {earlier.status}; "
-            f"starting afresh"
-        )
+def _tell_of_earlier_attempts(
+    tasks: Sequence[Task], log: Log, record: RunRecord, watcher: Watcher
+) -> None:
+    """Say of each episode that was played in part whether it resumes or starts afresh."""
+    shelf = Shelf(log.where)
+    for task in tasks:
+        if line := outlook(task.plan, log, record, shelf).line:
+            watcher.line(line)
 
 
 def _run_record(

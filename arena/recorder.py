@@ -1,7 +1,7 @@
 """Writes an episode down while it is played: bounded buckets of rounds, and checkpoints."""
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -25,6 +25,8 @@ FLUSH_SECONDS = 2.0
 
 WATCH_SECONDS = 0.2
 """Watchers are told of progress this often."""
+
+_REMEMBERED = ("_last", "_bucket", "_index", "_score", "_reported")
 
 
 class Recorder:
@@ -74,6 +76,17 @@ class Recorder:
     def hear(self, values: dict[str, float]) -> None:
         """Take the numbers an attacker reports, for watchers and the next checkpoint."""
         self._reported = values
+
+    def state(self) -> dict[str, object]:
+        """Return what it remembers; see `restore`."""
+        return {name: getattr(self, name) for name in _REMEMBERED} | {"seconds": self.seconds}
+
+    def restore(self, state: dict[str, Any]) -> None:  # Any: as `state` returns it
+        """Go on from where another recorder of the same episode stood."""
+        for name in _REMEMBERED:
+            setattr(self, name, state[name])
+        self._began = time.monotonic() - float(state["seconds"])
+        self._next_flush = self.seconds + FLUSH_SECONDS
 
     def close(self, score: CloneScore | None) -> Tally:
         """Write the last bucket and the last checkpoint; returns the final counters.

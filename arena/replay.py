@@ -6,21 +6,21 @@ named. The replay is written into a log that is thrown away.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
 import torch
 from pydantic import ValidationError
 
-from arena.episode import play_one
+from arena.devices import pick_device
 from arena.log.rows import CheckpointRow, EpisodeRow, InferenceRow, RoundRow, RunRecord
 from arena.log.store import Log
-from arena.match import THREADS, pick_device
+from arena.playing import play_one
 from arena.provenance import device_name, git_state, versions
 from arena.replay_causes import Then, conditions, contradictions
 from arena.replay_tapes import Parting, TapesCompared, compare_tapes, has_tape, scratch_log
 from arena.scenario import EpisodePlan
+from arena.threads import THREADS, threads_of
 from arena.watch import Watcher
 from arena.world import World
 from envs.errors import ArenaError
@@ -128,7 +128,7 @@ def verify(
     logged = _account(log, row)
     place, notes = _place(row, device)
     taped = has_tape(log, row.id)
-    with scratch_log(taped=taped) as scratch, _threads(row.versions):
+    with scratch_log(taped=taped) as scratch, threads_of(row.versions):
         replayed = _play(plan, scratch, place, watcher or Watcher())
         tapes = compare_tapes(log, row.id, scratch, replayed=replayed.row.id) if taped else None
     cut = row.status == "cancelled" or any(event.kind == "died" for event in log.events(row.id))
@@ -189,17 +189,6 @@ def _place(row: EpisodeRow, device: str | None) -> tuple[torch.device, list[str]
         return pick_device((row.device or "cpu").split()[0]), []
     except ArenaError as error:
         return torch.device("cpu"), [f"{error}; played on the CPU instead"]
-
-
-@contextmanager
-def _threads(versions_then: Mapping[str, object]) -> Iterator[None]:
-    """Compute with as many threads as the original: sums of floats depend on it."""
-    now, then = torch.get_num_threads(), str(versions_then.get(THREADS, ""))
-    torch.set_num_threads(int(then) if then.isdecimal() and int(then) > 0 else now)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(now)
 
 
 def _play(plan: EpisodePlan, log: Log, place: torch.device, watcher: Watcher) -> _Account:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -94,6 +94,21 @@ class Tape:
         if self._folder is not None and latest is not None:
             self._samples.append((used, latest.detach().float().cpu().clone()))
 
+    def state(self) -> dict[str, object]:
+        """Write what waits for the disk, and return where the tape stands; see `restore`.
+
+        Raises:
+            LogError: it could not be written.
+        """
+        shards = 0 if self._writer is None else self._writer.flush()
+        return {"last": self._last, "samples": list(self._samples), "shards": shards}
+
+    def restore(self, state: dict[str, Any]) -> None:  # Any: as `state` returns it
+        """Go on where another tape of the same episode stood; later shards are removed."""
+        self._last, self._samples = state["last"], state["samples"]
+        if self._writer is not None:
+            self._writer.go_on(int(state["shards"]))
+
     def finished(self) -> Iterator[ArtifactRow]:
         """Give the rows of the files that are complete, each once."""
         while not self._rows.empty():
@@ -163,8 +178,9 @@ class _Writer:
     ) -> None:
         assert folder is not None
         self._where, self._folder, self._rows = where, folder, rows
-        # not `Queue`: an interrupt inside its Python code can lose the call that wakes the thread
-        self._waiting: queue.SimpleQueue[Round | None] = queue.SimpleQueue()
+        # a round, a wish to be told when all before it is written, or None: the end. Not `Queue`: an
+        # interrupt inside its Python code can lose the call that wakes the thread
+        self._waiting: queue.SimpleQueue[Round | threading.Event | None] = queue.SimpleQueue()
         self._fault: Exception | None = None
         self._shards = 0
         # a daemon: a process that is told to end does not wait for it; `close` does
@@ -176,6 +192,22 @@ class _Writer:
         while self._waiting.qsize() >= WAITING and self._thread.is_alive():
             time.sleep(FULL_SECONDS)
         self._waiting.put(round)
+
+    def flush(self) -> int:
+        """Write a shard of what is held; returns how many shards there are."""
+        self._check()
+        written = threading.Event()
+        self._waiting.put(written)
+        written.wait()
+        self._check()
+        return self._shards
+
+    def go_on(self, shards: int) -> None:
+        """Count on from so many shards, before the first round."""
+        self._shards = shards
+        for path in self._folder.glob("queries-*.npz"):
+            if int(path.stem.partition("-")[2]) >= shards:
+                path.unlink()
 
     def close(self) -> None:
         if self._thread.is_alive():
@@ -192,6 +224,12 @@ class _Writer:
         held: list[Round] = []
         size = 0
         while (round := self._waiting.get()) is not None:
+            if isinstance(round, threading.Event):
+                if held and self._fault is None:
+                    self._write(held)
+                held, size = [], 0
+                round.set()
+                continue
             if self._fault is not None:
                 continue
             held.append(Round(round.images.cpu(), round.targets.cpu()))

@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from agents.base import Attacker, Kit
 from arena import catalog
-from arena.episode import StandIn, play_one
+from arena.devices import pick_device
+from arena.episode import StandIn
 from arena.log.rows import EpisodeRow, RunRecord
 from arena.log.store import Log
-from arena.match import pick_device
+from arena.playing import play_one
 from arena.provenance import device_name, git_state, versions
 from arena.replay import logged_plan
 from arena.scenario import EpisodePlan, Scenario

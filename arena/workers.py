@@ -1,171 +1,116 @@
-"""Plays episodes in several local processes at once: a world each, one log for all."""
+"""Plays episodes beside one another: hands tasks to a crew, and keeps what its workers played.
 
-import multiprocessing
-import os
-import queue
-import signal
+A worker that dies takes nobody with it: its task is played again, from its last save where there is
+one, and only a task that kills two workers is given up.
+"""
+
+from collections import Counter, deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
-from arena.log.rows import RunRecord
+from arena.crews.crew import Crew, Message, Played
 from arena.tasks import Task
-from arena.watch import Progress, Watcher
-from envs.errors import ArenaError
-
-if TYPE_CHECKING:
-    from arena.world import World
+from arena.watch import Watcher
 
 POLL_SECONDS = 0.1
 
+ATTEMPTS = 2
+"""A task that so many workers died of is given up."""
 
-class Played(NamedTuple):
-    """What a worker says of a task: the episode's id, and whether the user broke it off."""
 
-    number: int
-    episode_id: str
+class Lost(NamedTuple):
+    """A task that was not played to its end, and why."""
+
+    task: Task
+    reason: str
+
+
+class Shift(NamedTuple):
+    """What a crew came to.
+
+    Attributes:
+        played: by the workers, in the order in which they ended.
+        lost: given up.
+        interrupted: whether the user broke off.
+    """
+
+    played: list[Played]
+    lost: list[Lost]
     interrupted: bool
 
 
-class _Messenger(Watcher):
-    """A watcher in a worker that passes everything on to the watcher of the parent."""
+def play_in_workers(tasks: Sequence[Task], crew: Crew, watcher: Watcher) -> Shift:
+    """Play every task, and send the crew home.
 
-    def __init__(self, messages: Any) -> None:  # a queue of the spawn context
-        self._messages = messages
-
-    def line(self, text: str) -> None:
-        self._messages.put(("line", (text,)))
-
-    def begin(self, title: str, index: int, total: int) -> None:
-        self._messages.put(("begin", (title, index, total)))
-
-    def progress(self, title: str, progress: Progress) -> None:
-        self._messages.put(("progress", (title, progress)))
-
-    def end(self, title: str, episode_id: str, status: str, error: str | None) -> None:
-        self._messages.put(("end", (title, episode_id, status, error)))
-
-
-_world: "World | None" = None
-_messenger: _Messenger | None = None
-
-
-def play_in_workers(
-    tasks: Sequence[Task],
-    *,
-    workers: int,
-    run: str,
-    record: RunRecord,
-    log_url: str,
-    device: str,
-    watcher: Watcher,
-) -> tuple[list[Played], bool]:
-    """Play every task; returns what was played, and whether the user broke off.
-
-    Each worker computes with one thread. A worker that is killed takes the tasks it had not
-    finished with it, and the caller is told.
-
-    Raises:
-        ArenaError: a worker process died.
+    Args:
+        tasks: independent of one another.
+        crew: plays them.
+        watcher: sees everything in one place.
     """
-    context = multiprocessing.get_context("spawn")
-    messages = context.Queue()
-    pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_start, initargs=(device, messages)
-    )
-    crew = _Crew(watcher)
-    played: list[Played] = []
+    board = _Board(tasks, crew, watcher)
     interrupted = False
-    futures = {pool.submit(_play, task, run, record, log_url) for task in tasks}
     try:
-        while futures:
-            done, futures = wait(futures, timeout=POLL_SECONDS)
-            crew.hear(messages)
-            played += [_result(future) for future in done]
-    except KeyboardInterrupt:
-        interrupted = True
-        for future in futures:
-            future.cancel()
-        crew.stop(messages)
-        finished, _ = wait([future for future in futures if not future.cancelled()])
-        played += [_result(future) for future in finished if future.exception() is None]
+        try:
+            board.hand_out()
+        except KeyboardInterrupt:
+            interrupted = True
+            crew.stop()
+            board.wait()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        crew.hear(messages)
-    return played, interrupted or any(result.interrupted for result in played)
+        crew.close()
+    return Shift(
+        board.played,
+        board.lost,
+        interrupted or any(played.interrupted for played in board.played),
+    )
 
 
-def _result(future: "Future[Played]") -> Played:
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        raise ArenaError(
-            "a worker process died (killed, or out of memory); finished episodes are in the log; "
-            "run again to play the rest, with fewer --workers if memory was short"
-        ) from error
+class _Board:
+    """Who plays what, and what is left to play."""
 
+    def __init__(self, tasks: Sequence[Task], crew: Crew, watcher: Watcher) -> None:
+        self._crew, self._watcher = crew, watcher
+        self._waiting = deque(tasks)
+        self._playing: dict[int, Task] = {}
+        self._deaths: Counter[int] = Counter()
+        self.played: list[Played] = []
+        self.lost: list[Lost] = []
 
-class _Crew:
-    """The workers as the parent knows them: their process numbers, and what they say."""
+    def hand_out(self) -> None:
+        """Keep every worker busy until all is played."""
+        while self._waiting or self._playing:
+            for worker in range(self._crew.size):
+                if worker not in self._playing and self._waiting:
+                    task = self._waiting.popleft()
+                    self._playing[worker] = task
+                    self._crew.give(worker, task)
+            for message in self._crew.hear(POLL_SECONDS):
+                self._take(message)
 
-    def __init__(self, watcher: Watcher) -> None:
-        self._watcher = watcher
-        self._processes: set[int] = set()
+    def wait(self) -> None:
+        """Hear those out who play, and give nothing more to anybody."""
+        self._waiting.clear()
+        while self._playing:
+            for message in self._crew.hear(POLL_SECONDS):
+                self._take(message, again=False)
 
-    def hear(self, messages: Any) -> None:
-        """Let the parent's watcher hear what the workers said."""
-        while True:
-            try:
-                name, arguments = messages.get_nowait()
-            except queue.Empty:
-                return
-            if name == "ready":
-                self._processes.update(arguments)
-            else:
-                getattr(self._watcher, name)(*arguments)
+    def _take(self, message: Message, *, again: bool = True) -> None:
+        worker, name, arguments = message
+        if name == "played":
+            self._playing.pop(worker, None)
+            self.played.append(arguments[0])
+        elif name in ("fault", "died"):
+            task = self._playing.pop(worker, None)
+            if task is not None:
+                self._fail(task, arguments[0], again=again and name == "died")
+        else:
+            getattr(self._watcher, name)(*arguments)
 
-    def stop(self, messages: Any) -> None:
-        """Ask every worker to close its episode as cancelled."""
-        self.hear(messages)
-        for process in self._processes:
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGTERM)
-
-
-def _start(device: str, messages: Any) -> None:
-    """Set a worker up: one thread, a world of its own."""
-    global _world, _messenger
-    os.environ["OMP_NUM_THREADS"] = "1"
-    import torch
-
-    from arena.world import World
-
-    torch.set_num_threads(1)
-    # Ctrl-C in a terminal reaches workers too, but the parent alone decides when to stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _stop)
-    messages.put(("ready", (os.getpid(),)))
-    _messenger = _Messenger(messages)
-    _world = World(torch.device(device), _messenger)
-
-
-def _stop(number: int, frame: object) -> None:
-    """Break the running episode off, once: closing it must not be broken off again."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
-def _play(task: Task, run: str, record: RunRecord, log_url: str) -> Played:
-    """Play one task in a worker."""
-    from arena.episode import play_one
-    from arena.log.store import Log
-
-    assert _world is not None
-    assert _messenger is not None
-    _messenger.begin(task.plan.title, task.number, task.total)
-    with Log.open(log_url) as log:
-        row, interrupted = play_one(task.plan, _world, log, run=run, record=record)
-    _messenger.end(task.plan.title, row.id, row.status, row.error)
-    return Played(task.number, row.id, interrupted)
+    def _fail(self, task: Task, reason: str, *, again: bool) -> None:
+        """Play a task again whose worker died, or give it up."""
+        self._deaths[task.number] += 1
+        if again and self._deaths[task.number] < ATTEMPTS:
+            self._watcher.line(f"{task.plan.title}: its worker was {reason}; playing it again")
+            self._waiting.appendleft(task)
+        else:
+            self.lost.append(Lost(task, reason))

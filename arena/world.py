@@ -1,5 +1,6 @@
 """Builds what exists before a player moves: data, victims, posts, traffic, clones."""
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -54,10 +55,14 @@ class World:
     Args:
         device: where networks and images live.
         watcher: hears what is being prepared.
+
+    Attributes:
+        lock: held while an episode is prepared, where several are played at once in threads.
     """
 
     def __init__(self, device: torch.device, watcher: Watcher) -> None:
         self.device, self.watcher = device, watcher
+        self.lock = threading.RLock()
         self._splits: dict[str, Splits] = {}
         self._victims: dict[str, nn.Module] = {}
 
@@ -167,8 +172,14 @@ class World:
         options: dict[str, Any] = {k: v for k, v in plan.latency.items() if k != "network"}
         return partial(make_model(**options).expected, deviations=4)
 
-    def clones(self, plan: EpisodePlan, streams: Streams) -> Callable[[], nn.Module]:
-        """Return a builder of freshly initialised clones; each call draws other weights."""
+    def clones(
+        self, plan: EpisodePlan, streams: Streams
+    ) -> tuple[Callable[[], nn.Module], torch.Generator]:
+        """Return a builder of freshly initialised clones; each call draws other weights.
+
+        Returns:
+            The builder, and the generator it draws from.
+        """
         threat, splits = self.threat(plan), self.splits(plan)
         generator = streams.torch("clone")
 
@@ -183,7 +194,7 @@ class World:
                 **plan.clone.params,
             ).to(self.device)
 
-        return new_clone
+        return new_clone, generator
 
     def _pool_loader(self, plan: EpisodePlan) -> Callable[..., ImageSet]:
         shape = self.splits(plan).test.image_shape

@@ -20,6 +20,8 @@ _WARM_UP = 10
 class Untimed:
     """Serves without a clock, for games in which nobody sees latency."""
 
+    served = 0
+
     def serve(
         self, victim: Victim, images: Tensor, *, generator: torch.Generator, foreign: bool
     ) -> tuple[VictimAnswer, Tensor | None]:
@@ -32,11 +34,15 @@ class Untimed:
 
 
 class _Timed:
-    """Counts queries, and delivers over the network."""
+    """Counts queries, and delivers over the network.
+
+    Attributes:
+        served: images served so far, on which modelled chance depends.
+    """
 
     def __init__(self, seed: int, network: Network | None, *, together: bool = False) -> None:
         self._seed, self._network, self._together = seed, network, together
-        self._served = 0
+        self.served = 0
 
     def deliver(self, seconds: Tensor, images: Tensor) -> Tensor:
         """Add the network's time to the request that was served last.
@@ -51,7 +57,7 @@ class _Timed:
             seconds,
             image_bytes=images[0].numel(),
             seed=self._seed,
-            first=self._served - len(seconds),
+            first=self.served - len(seconds),
             together=self._together,
         )
 
@@ -74,7 +80,7 @@ class VirtualClock(_Timed):
     ) -> tuple[VictimAnswer, Tensor | None]:
         """Answer, with modelled seconds."""
         answer = victim.answer(images, generator=generator, foreign=foreign)
-        first, self._served = self._served, self._served + len(images)
+        first, self.served = self.served, self.served + len(images)
         seconds = self.model.seconds(answer.exits, victim.profile, seed=self._seed, first=first)
         return answer, seconds
 
@@ -103,7 +109,7 @@ class WallClock(_Timed):
             for _ in range(self._warm_up):
                 victim.posteriors(images[:1])
             self._warm.add(victim)
-        self._served += len(images)
+        self.served += len(images)
         return victim.answer_each(images, generator=generator, foreign=foreign)
 
 

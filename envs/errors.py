@@ -10,6 +10,7 @@ ArenaError
 ├── UnknownName        a name that nothing is registered under
 ├── DataMissing        a data set that is not where it should be
 ├── CacheError         a cached file that cannot be trusted or written
+├── SaveError          an episode that cannot be saved, or not be gone on with
 └── LogError           a log that cannot be opened, read or written
 """
 
@@ -75,6 +76,10 @@ class DataMissing(ArenaError):  # noqa: N818 - a state of the disk
 
 class CacheError(ArenaError):
     """A cached file cannot be trusted, read or written."""
+
+
+class SaveError(ArenaError):
+    """An episode cannot be saved, or its save cannot be read: gone, damaged, or of other code."""
 
 
 class LogError(ArenaError):

@@ -6,7 +6,7 @@ alike whichever door it came through.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -182,6 +182,35 @@ class ExtractionGame:
                 f"L1 budget; run 'arena check' on it"
             )
         return self._meter.read(rounds=self.rounds, used=self.used)
+
+    def state(self) -> dict[str, object]:
+        """Return what changes while it is played, defender and defences excepted; see `restore`."""
+        return {
+            "rounds": self.rounds,
+            "used": self.used,
+            "generator": self._generator.get_state(),
+            "meter": self._meter.state(),
+            "fault": self._fault,
+            "query_fault": self._query_fault,
+            "traffic": None if self._traffic is None else self._traffic.position,
+            "served": self._clock.served,
+        }
+
+    def restore(self, state: dict[str, Any], defender: Seat) -> None:
+        """Go to where another game of the same plan stood, between two rounds.
+
+        Args:
+            state: as `state` returned it (hence `Any`).
+            defender: as it sat there then.
+        """
+        self._defender = defender
+        self.rounds, self.used = state["rounds"], state["used"]
+        self._generator.set_state(state["generator"])
+        self._meter.restore(state["meter"])
+        self._fault, self._query_fault = state["fault"], state["query_fault"]
+        self._clock.served = state["served"]
+        if self._traffic is not None:
+            self._traffic.position = state["traffic"]
 
     def attack_counters(self) -> tuple[Tensor, Tensor]:
         """Return answers to the attacker by exit and the MACs they cost, on the device.

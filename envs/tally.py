@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,6 +91,11 @@ class Stopwatch:
         self._events.clear()
         return self._seconds
 
+    def set(self, seconds: float) -> None:
+        """Go on from so many seconds."""
+        self._seconds = seconds
+        self._events.clear()
+
 
 class _Side:
     """Device counters of one kind of traffic."""
@@ -107,6 +113,13 @@ class _Side:
         )
         spent = float((exits.double() * macs).sum())
         return SideTally(self.answered, rows, spent, self.watch.read())
+
+    def state(self) -> tuple[int, Tensor, float]:
+        return self.answered, self.exits, self.watch.read()
+
+    def restore(self, state: tuple[int, Tensor, float]) -> None:
+        self.answered, self.exits, seconds = state
+        self.watch.set(seconds)
 
 
 class TallyMeter:
@@ -160,6 +173,17 @@ class TallyMeter:
             digests += (_fold_here(images), _fold_here(targets))
             return
         self._digests.mul_(_PRIME).add_(torch.stack((fold(images), fold(targets))))
+
+    def state(self) -> tuple[object, ...]:
+        """Return every counter; see `restore`."""
+        sides = self._attack.state(), self._benign.state()
+        return (*sides, self._labelled, self._correct, self._digests)
+
+    def restore(self, state: tuple[Any, ...]) -> None:  # Any: as `state` returns it
+        """Go on from the counters of another meter with the same posts."""
+        attack, benign, self._labelled, self._correct, self._digests = state
+        self._attack.restore(attack)
+        self._benign.restore(benign)
 
     def read(self, *, rounds: int, used: int) -> Tally:
         """Read every counter; waits for the device."""

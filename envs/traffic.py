@@ -78,6 +78,15 @@ class BenignTraffic:
         self._attack_queries = 0
         self.drawn = 0
 
+    @property
+    def position(self) -> tuple[int, int]:
+        """Attack queries seen and benign ones drawn; everything else is fixed by the seed."""
+        return self._attack_queries, self.drawn
+
+    @position.setter
+    def position(self, position: tuple[int, int]) -> None:
+        self._attack_queries, self.drawn = position
+
     def draw(self, attack_count: int) -> list[BenignRequest]:
         """Return the requests that honest users make beside `attack_count` attack queries."""
         self._attack_queries += attack_count

@@ -61,13 +61,12 @@ class Averaging(DFME):
             # what it needs depends on what it is told
             self.requires = frozenset({"latency"})  # type: ignore[misc]
 
-    def attack(self, oracle: Oracle, kit: Kit) -> None:
-        """Play DFME against an oracle that asks everything several times."""
-        repeated = Repeated(
+    def door(self, oracle: Oracle, kit: Kit) -> Oracle:
+        """Return an oracle that asks everything several times."""
+        return Repeated(
             oracle,
             self._repeats,
             generator=branch(kit.generator),
             combine=self._combine,
             duplicates=self._duplicates,
         )
-        super().attack(repeated, kit)

@@ -1,8 +1,9 @@
 """An attack in phases: look around first, then use what was found."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 
 from torch import nn
 
@@ -67,26 +68,47 @@ class Campaign(Attacker):
 
     def attack(self, oracle: Oracle, kit: Kit) -> None:
         """Play the phases, each with its share of what is left."""
-        for number, phase in enumerate(self._phases):
-            share = self._shares[number] / sum(self._shares[number:])
-            last = number == len(self._phases) - 1
-            count = oracle.remaining if last else round(oracle.remaining * share)
-            if not count:
-                continue
-            self._play(phase, oracle, kit, count)
+        self._number = 0
+        self._allowance: Allowance | None = None
+        self.resume(oracle, kit)
 
-    def _play(self, phase: Attacker, oracle: Oracle, kit: Kit, count: int) -> None:
-        def follow() -> None:
-            if phase.clone is not None:
-                self.clone = phase.clone
+    def resume(self, oracle: Oracle, kit: Kit) -> None:
+        """Play the phases that are left; one that can resume goes on from where it was saved."""
+        while self._number < len(self._phases):
+            phase, begun = self._phases[self._number], self._allowance is not None
+            if self._allowance is None:
+                kit.safe_point()
+                self._allowance = Allowance(oracle, self._share_of(oracle), after=self._follow)
+            if self._allowance.remaining or begun:
+                self._play(phase, kit, begun=begun)
+            self._number, self._allowance = self._number + 1, None
 
+    def _share_of(self, oracle: Oracle) -> int:
+        """Return the images that the present phase may ask."""
+        last = self._number == len(self._phases) - 1
+        share = self._shares[self._number] / sum(self._shares[self._number :])
+        return oracle.remaining if last else round(oracle.remaining * share)
+
+    def _play(self, phase: Attacker, kit: Kit, *, begun: bool) -> None:
+        oracle = self._allowance
+        assert oracle is not None
+        play = phase.resume if begun else phase.attack
+        lent = self._kit(oracle, kit)
+        if not phase.resumable:
+            lent = replace(lent, on_safe_point=_nothing)
         # the end of a phase, as it is the end of an episode
         with contextlib.suppress(BudgetExhausted):
-            phase.attack(Allowance(oracle, count, after=follow), self._kit(oracle, kit))
-        follow()
+            play(oracle, lent)
+        self._follow()
         if phase.inferred is not None:
             self.inferred = merged(self.inferred, phase.inferred)
             kit.intel["inferred"] = self.inferred
+
+    def _follow(self) -> None:
+        """Hand in the clone of the phase that plays."""
+        clone = self._phases[self._number].clone
+        if clone is not None:
+            self.clone = clone
 
     def _kit(self, oracle: Oracle, kit: Kit) -> Kit:
         if not self._adopt or self.inferred is None:
@@ -95,7 +117,11 @@ class Campaign(Attacker):
         if name is None:
             return kit
         kit.intel["adopted"] = name
-        return replace(kit, new_clone=_adopting(name, oracle, kit))
+        return replace(kit, new_clone=partial(_adopted, name, oracle, kit))
+
+
+def _nothing() -> None:
+    """Save nothing: a phase without `resume` is played from its beginning."""
 
 
 def likeliest(
@@ -138,25 +164,21 @@ def merged(before: ArchitectureGuess | None, after: ArchitectureGuess) -> Archit
     return replace(before, **known, confidence={**before.confidence, **after.confidence})
 
 
-def _adopting(name: str, oracle: Oracle, kit: Kit) -> Callable[[], nn.Module]:
-    """Return a builder of clones of a known architecture; the kit's own where it does not fit."""
-
-    def build() -> nn.Module:
-        lent = kit.new_clone()
-        if name not in registry.names() or not isinstance(lent, Staged):
-            return lent
-        if lent.architecture == name:
-            return lent
-        try:
-            return registry.build(
-                name,
-                num_classes=oracle.threat.num_classes,
-                image_shape=oracle.threat.image_shape,
-                mean=lent.plan.mean,
-                std=lent.plan.std,
-                generator=kit.generator,
-            ).to(kit.device)
-        except ScenarioError:
-            return lent
-
-    return build
+def _adopted(name: str, oracle: Oracle, kit: Kit) -> nn.Module:
+    """Build a clone of a known architecture; the kit's own where it does not fit."""
+    lent = kit.new_clone()
+    if name not in registry.names() or not isinstance(lent, Staged):
+        return lent
+    if lent.architecture == name:
+        return lent
+    try:
+        return registry.build(
+            name,
+            num_classes=oracle.threat.num_classes,
+            image_shape=oracle.threat.image_shape,
+            mean=lent.plan.mean,
+            std=lent.plan.std,
+            generator=kit.generator,
+        ).to(kit.device)
+    except ScenarioError:
+        return lent

@@ -6,7 +6,9 @@ is asked twice, once as it is and once a step of 1e-3 aside.
 
 The loop, its ledger and its hooks serve other data-free attacks too. Override `generator_step`
 for another game (and `iteration_cost` with it), `keep` to learn from some answers only,
-`disagreement` for another loss, `build_clone` and `learn` for several clones or a replay.
+`disagreement` for another loss, `build_clone` and `learn` for several clones or a replay, `door` to
+put an oracle in front of the oracle, `finish` for what comes after the last query. Who leaves
+`attack` alone can be resumed as this one can.
 """
 
 from collections.abc import Sequence
@@ -101,8 +103,15 @@ class DFME(Attacker):
 
     def attack(self, oracle: Oracle, kit: Kit) -> None:
         """Spend the budget in iterations of generator and clone steps."""
-        self.prepare(oracle, kit)
+        self._door = self.door(oracle, kit)
+        self.prepare(self._door, kit)
+        self.resume(oracle, kit)
+
+    def resume(self, oracle: Oracle, kit: Kit) -> None:
+        """Play the iterations that are left, through the door that `attack` was given."""
+        oracle = self._door
         while oracle.remaining >= self.epochs.cost:
+            kit.safe_point()
             if self.iterations % self.epochs.length == 0:
                 self.begin_epoch(self.iterations // self.epochs.length + 1, kit)
             for _ in range(self.settings.generator_steps):
@@ -111,7 +120,16 @@ class DFME(Attacker):
                 self.clone_step(oracle, kit, self.settings.batch)
             self.iterations += 1
         while self._spend_rest and oracle.remaining:
+            kit.safe_point()
             self.clone_step(oracle, kit, min(self.settings.batch, oracle.remaining))
+        self.finish(oracle, kit)
+
+    def door(self, oracle: Oracle, kit: Kit) -> Oracle:
+        """Return what the loop asks: the oracle, or one of the attacker's own in front of it."""
+        return oracle
+
+    def finish(self, oracle: Oracle, kit: Kit) -> None:
+        """Leave the clone as it is handed in; the budget is spent."""
         self.trainer.clone.eval()
         self._report(kit)
 

@@ -9,7 +9,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -21,6 +21,7 @@ from agents.base import Attacker, Kit
 from agents.clone import CloneTrainer, cross_entropy
 from agents.committee import diversity
 from agents.gan import Gan
+from agents.phases import Phases
 from agents.transfer_set import Draws, TransferSet, balanced_accuracy, bought, branch
 from envs.data.images import ImageSet, to_pixels
 from envs.data.sources import load_pool
@@ -30,60 +31,6 @@ from envs.training.recipes import Recipe
 from envs.types import harden_labels
 
 _WARM_UP = 10  # epochs
-_LEAST_POOL, _LEAST_EPOCHS = 16, 5
-
-
-@dataclass(frozen=True, slots=True)
-class Phases:
-    """How much of everything; the defaults are the published ones for CIFAR-10 without data.
-
-    Attributes:
-        pool: proxy images.
-        gan_epochs: over the pool, before any query.
-        initial: images labelled for the first clone, generated ones among them.
-        clone_epochs: over those, for the first clone and again for the second.
-        diversity_epochs: over the pool, generator and discriminator alone.
-        alternating_epochs: over the pool, with one query an image.
-        validation: generated images labelled to choose among the averages.
-    """
-
-    pool: int = 50_000
-    gan_epochs: int = 200
-    initial: int = 50_000
-    clone_epochs: int = 200
-    diversity_epochs: int = 100
-    alternating_epochs: int = 150
-    validation: int = 20_000
-
-    @classmethod
-    def of(cls, image_shape: tuple[int, int, int]) -> "Phases":
-        """Return the phases for images of a size."""
-        side = min(image_shape[1:])
-        if side >= 30:
-            return cls()
-        pool = 5_000 if side >= 15 else 2_000
-        return cls(pool, 50, pool, 50, 25, 50, pool // 2)
-
-    def within(self, budget: int, *, drawn: float) -> "Phases":
-        """Scale the phases to a budget.
-
-        What is labelled, and the pool with it, shrinks in proportion; epochs of the generator by
-        the root. The alternating phase gets what the others leave, so that its epochs may differ.
-        """
-        others = round(self.initial * (1 + drawn)) + self.validation
-        scale = min(1.0, budget / (others + self.pool * self.alternating_epochs))
-
-        def fewer(epochs: int) -> int:
-            return min(epochs, max(_LEAST_EPOCHS, round(epochs * math.sqrt(scale))))
-
-        return replace(
-            self,
-            pool=max(_LEAST_POOL, int(self.pool * scale)),
-            gan_epochs=fewer(self.gan_epochs),
-            initial=int(self.initial * scale),
-            diversity_epochs=fewer(self.diversity_epochs),
-            validation=int(self.validation * scale),
-        )
 
 
 class DFMSHL(Attacker):
@@ -161,13 +108,43 @@ class DFMSHL(Attacker):
     def attack(self, oracle: Oracle, kit: Kit) -> None:
         """Play all phases."""
         self._prepare(oracle, kit)
-        self.gan.train(self.pool, epochs=self.phases.gan_epochs, batch=self._batch)
-        owned = self._label_pool(oracle)
-        self._train_clone(owned, self._label_drawn(oracle), kit)
-        self.spread()
-        self._train_clone(owned, self._label_drawn(oracle), kit)
-        averages = self._alternate(oracle, kit)
-        self.clone = self._choose(oracle, averages, kit)
+        self._phase = self._epoch = 0
+        self.resume(oracle, kit)
+
+    def resume(self, oracle: Oracle, kit: Kit) -> None:
+        """Play the phases that are left, the one that was broken off from its last safe point."""
+        phases = (
+            self._draw_like_the_pool,
+            self._train_first,
+            self._spread_out,
+            self._train_again,
+            self._alternate,
+            self._choose,
+        )
+        while self._phase < len(phases):
+            kit.safe_point()
+            phases[self._phase](oracle, kit)
+            self._phase, self._epoch = self._phase + 1, 0
+
+    def _draw_like_the_pool(self, oracle: Oracle, kit: Kit) -> None:
+        while self._epoch < self.phases.gan_epochs:
+            self.gan.train(self.pool, epochs=1, batch=self._batch)
+            self._epoch += 1
+            kit.safe_point()
+
+    def _train_first(self, oracle: Oracle, kit: Kit) -> None:
+        self._owned = self._label_pool(oracle)
+        self._train_clone(self._owned, self._label_drawn(oracle), kit)
+
+    def _spread_out(self, oracle: Oracle, kit: Kit) -> None:
+        while self._epoch < self.phases.diversity_epochs:
+            self.spread(epochs=1)
+            self._epoch += 1
+            kit.safe_point()
+
+    def _train_again(self, oracle: Oracle, kit: Kit) -> None:
+        self._train_clone(self._owned, self._label_drawn(oracle), kit)
+        self._set_out(oracle)
 
     def _prepare(self, oracle: Oracle, kit: Kit) -> None:
         threat = oracle.threat
@@ -231,9 +208,9 @@ class DFMSHL(Attacker):
             kit.report(clone_loss=report.train_loss[-1] if report.train_loss else math.nan)
         self.clone = clone.eval()
 
-    def spread(self) -> None:
+    def spread(self, *, epochs: int | None = None) -> None:
         """Tune the generator towards images of all classes of the clone, which stands still."""
-        for _ in range(self.phases.diversity_epochs):
+        for _ in range(self.phases.diversity_epochs if epochs is None else epochs):
             for real, _ in self.pool.batches(self._batch, self._kit.generator):
                 if len(real) > 1:
                     drawn = self.gan.draw(len(real))
@@ -248,30 +225,37 @@ class DFMSHL(Attacker):
             self.gan.synthesiser.descend(loss)
         return one_sided.detach()
 
-    def _alternate(self, oracle: Oracle, kit: Kit) -> Averages:
-        """Spend all but the validation labels, a batch of new images at a time."""
+    def _set_out(self, oracle: Oracle) -> None:
+        """Lay out the alternating phase, which spends all but the validation labels."""
         assert self.clone is not None
-        trainer = CloneTrainer(self.clone, cross_entropy, rate=self._rates[1])
-        averages = Averages(self.clone, self._decays)
-        queries = max(0, oracle.remaining - self.phases.validation)
-        steps = -(-queries // self._batch)
+        self._trainer = CloneTrainer(self.clone, cross_entropy, rate=self._rates[1])
+        self._averages = Averages(self.clone, self._decays)
+        self._queries = max(0, oracle.remaining - self.phases.validation)
+        # every image of the pool once before any is seen again
+        self._draws = Draws(len(self.pool), self._kit.generator)
+        self._step, self._seen = 0, list[Tensor]()
+
+    def _alternate(self, oracle: Oracle, kit: Kit) -> None:
+        """Move clone, generator and discriminator in turn, a batch of new images at a time."""
+        steps = -(-self._queries // self._batch)
         per_epoch = max(1, len(self.pool) // self._batch)
         warm = min(_WARM_UP * per_epoch, steps // 4)
-        seen: list[Tensor] = []
-        for step, real in zip(range(steps), self._endless(), strict=False):
-            rate = self._rates[1] * _factor(step, steps, warm)
-            for group in trainer.optimizer.param_groups:
+        while self._step < steps:
+            kit.safe_point()
+            rate = self._rates[1] * _factor(self._step, steps, warm)
+            for group in self._trainer.optimizer.param_groups:
                 group["lr"] = rate
-            count = min(self._batch, queries - step * self._batch)
+            count = min(self._batch, self._queries - self._step * self._batch)
+            real = self.pool.images(self._draws.take(self._batch).to(self.pool.device))
             drawn = self.gan.draw(len(real))
-            seen.append(self._clone_step(oracle, trainer, drawn[:count]))
+            self._seen.append(self._clone_step(oracle, self._trainer, drawn[:count]))
             self._move_generator(drawn, self._last_diversity)
             self.gan.discriminate(real, drawn)
-            averages.update()
-            if (step + 1) % per_epoch == 0:
-                kit.report(clone_loss=float(torch.stack(seen).mean()))
-                seen = []
-        return averages
+            self._averages.update()
+            self._step += 1
+            if self._step % per_epoch == 0:
+                kit.report(clone_loss=float(torch.stack(self._seen).mean()))
+                self._seen = []
 
     def _clone_step(self, oracle: Oracle, trainer: CloneTrainer, drawn: Tensor) -> Tensor:
         images = drawn.detach()
@@ -281,24 +265,20 @@ class DFMSHL(Attacker):
         labels = harden_labels(oracle.query(images).targets.to(images.device))
         return trainer.step(images, labels.float())
 
-    def _endless(self) -> Iterator[Tensor]:
-        """Yield batches of the pool for ever, every image once before any is seen again."""
-        draws = Draws(len(self.pool), self._kit.generator)
-        while True:
-            yield self.pool.images(draws.take(self._batch).to(self.pool.device))
-
-    def _choose(self, oracle: Oracle, averages: Averages, kit: Kit) -> nn.Module:
-        """Buy validation labels and return the average that agrees with them best."""
+    def _choose(self, oracle: Oracle, kit: Kit) -> None:
+        """Buy validation labels and hand in the average that agrees with them best."""
         assert self.clone is not None
         count = min(self.phases.validation, oracle.remaining)
         if count < 1:
-            return self.clone.eval()
+            self.clone.eval()
+            return
+        averages = self._averages
         held = self._labelled(oracle, to_pixels(self.gan.sample(count)))
         assert held is not None
         scores = [balanced_accuracy(network, held) for network in averages.networks]
         best = max(range(len(scores)), key=scores.__getitem__)
         kit.report(validation=scores[best], average=averages.decays[best])
-        return averages.networks[best].requires_grad_(True).eval()
+        self.clone = averages.networks[best].requires_grad_(True).eval()
 
 
 def _factor(step: int, steps: int, warm: int) -> float:

@@ -112,9 +112,9 @@ class DualStudents(DFME):
             self._follow()
         return loss.detach() / len(losses)
 
-    def attack(self, oracle: Oracle, kit: Kit) -> None:
-        """Play DFME's loop, and let the average follow once more."""
-        super().attack(oracle, kit)
+    def finish(self, oracle: Oracle, kit: Kit) -> None:
+        """Let the average follow once more."""
+        super().finish(oracle, kit)
         self._follow()
 
     def _follow(self) -> None:

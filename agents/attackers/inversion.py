@@ -96,8 +96,8 @@ class Inversion(DFME):
         )
         self._labelled, self._sigmas = labelled, sigmas
 
-    def attack(self, oracle: Oracle, kit: Kit) -> None:
-        """Check the answers, then play DFME on them as they are or turned round.
+    def door(self, oracle: Oracle, kit: Kit) -> Oracle:
+        """Check the answers; return an oracle that gives them as they are, or turned round.
 
         Raises:
             PlayerError: the pool's classes are not the victim's.
@@ -108,7 +108,7 @@ class Inversion(DFME):
             self.turn = reading(answers, held.labels, sigmas=self._sigmas)
             kit.intel["turn"] = self.turn.name
             kit.report(turned_round=float(self.turn.name != "none"))
-        super().attack(oracle if self.turn is None else Restored(oracle, self.turn.restore), kit)
+        return oracle if self.turn is None else Restored(oracle, self.turn.restore)
 
     def _held(self, oracle: Oracle, kit: Kit) -> ImageSet | None:
         pool, classes = kit.pool, oracle.threat.num_classes

@@ -86,20 +86,28 @@ class Knockoff(Attacker):
                 combine=combine,
                 duplicates=duplicates,
             )
-        name, changes = self._recipe
-        recipe = recipe_for(name, oracle.threat.image_shape, **changes)
-        fresh = kit.new_clone().to(kit.device)
-        self.clone = fresh
-        order, training = branch(kit.generator), int(branch(kit.generator).initial_seed())
-        source = self._source(oracle, kit, fresh, order)
-        answers: TransferSet | None = None
+        self._door = oracle
+        self._fresh = self.clone = kit.new_clone().to(kit.device)
+        order, self._training = branch(kit.generator), int(branch(kit.generator).initial_seed())
+        self._seller = self._source(oracle, kit, self._fresh, order)
+        self._bought: TransferSet | None = None
         budget = oracle.remaining
-        for stop in [*(stop for stop in self._budgets if stop < budget), budget]:
-            missing = stop - (len(answers) if answers is not None else 0)
-            more = source.buy(oracle, missing, request=self._request)
-            answers = more if answers is None or more is None else answers + more
-            if answers is not None:
-                self.clone = self._train(fresh, answers, recipe, training, kit)
+        self._stops = [*(stop for stop in self._budgets if stop < budget), budget]
+        self.resume(oracle, kit)
+
+    def resume(self, oracle: Oracle, kit: Kit) -> None:
+        """Buy and train up to the budgets that are left; a training starts from its beginning."""
+        name, changes = self._recipe
+        recipe = recipe_for(name, self._door.threat.image_shape, **changes)
+        while self._stops:
+            missing = self._stops[0] - (0 if self._bought is None else len(self._bought))
+            more = self._seller.buy(self._door, missing, request=self._request)
+            if more is not None:
+                self._bought = more if self._bought is None else self._bought + more
+            kit.safe_point()
+            if self._bought is not None:
+                self.clone = self._train(self._fresh, self._bought, recipe, self._training, kit)
+            del self._stops[0]
 
     def _source(
         self, oracle: Oracle, kit: Kit, fresh: nn.Module, order: torch.Generator

@@ -32,9 +32,9 @@ class Noise(Attacker):
     def attack(self, oracle: Oracle, kit: Kit) -> None:
         """Spend the budget, a batch at a time."""
         threat = oracle.threat
-        settings = settings_for(threat.image_shape, self._overrides)
+        self._settings = settings = settings_for(threat.image_shape, self._overrides)
         self.clone = kit.new_clone().to(kit.device)
-        trainer = CloneTrainer(
+        self._trainer = CloneTrainer(
             self.clone,
             disagreement_for(self._loss, threat.labels),
             rate=settings.clone_rate,
@@ -43,15 +43,20 @@ class Noise(Attacker):
         )
         epochs = Epochs(oracle.remaining, settings.cost, settings.epoch_length)
         milestones = epochs.milestones(settings.milestones)
-        decay = StepDecay([trainer.optimizer], milestones, factor=settings.decay)
+        self._decay = StepDecay([self._trainer.optimizer], milestones, factor=settings.decay)
+        self._steps = 0
+        self.resume(oracle, kit)
 
-        step = 0
+    def resume(self, oracle: Oracle, kit: Kit) -> None:
+        """Play the steps that are left; all that they need is in `self`."""
+        settings, trainer = self._settings, self._trainer
         while oracle.remaining:
-            decay.begin(step // (settings.clone_steps * epochs.length) + 1)
+            kit.safe_point()
+            self._decay.begin(self._steps // (settings.clone_steps * settings.epoch_length) + 1)
             count = min(settings.batch, oracle.remaining)
             images = torch.rand(
-                (count, *threat.image_shape), generator=kit.generator, device=kit.device
+                (count, *oracle.threat.image_shape), generator=kit.generator, device=kit.device
             )
             trainer.step(images, oracle.query(images).targets.to(kit.device))
-            step += 1
-        self.clone.eval()
+            self._steps += 1
+        trainer.clone.eval()

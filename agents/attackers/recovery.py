@@ -1,6 +1,7 @@
 """Undo a known perturbation of the answers, then attack as if there were none."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar, Literal
 
 from torch import Tensor
@@ -95,20 +96,20 @@ class Recovery(DFME):
         self._preserves, self._repeats = preserves_top1, repeats
         self._pairs, self._prior = pairs, prior
 
-    def attack(self, oracle: Oracle, kit: Kit) -> None:
-        """Play DFME against an oracle whose answers are repaired on the way."""
+    def door(self, oracle: Oracle, kit: Kit) -> Oracle:
+        """Return an oracle whose answers are repaired on the way."""
         restore = self._restorer(oracle, kit)
         if self._repeats > 1:
             oracle = Repeated(oracle, self._repeats, generator=branch(kit.generator))
-        super().attack(Restored(oracle, restore), kit)
+        return Restored(oracle, restore)
 
     def _restorer(self, oracle: Oracle, kit: Kit) -> Callable[[Tensor], Tensor]:
         strength = self._strength
         if self._method == "de-bias":
-            return lambda answers: without_bias(answers, strength)
+            return partial(without_bias, epsilon=strength)
         if self._method == "bump":
             without = without_bump if self._defence == "randp" else without_vertex
-            return lambda answers: without(answers.double(), strength).float()
+            return partial(_exactly, without, strength)
         return self._table(oracle, kit)
 
     def _table(self, oracle: Oracle, kit: Kit) -> LookUp:
@@ -124,3 +125,10 @@ class Recovery(DFME):
         if self._preserves:
             served = keep_top(SIMULATIONS[self._defence])(clean, self._strength, generator)
         return LookUp(clean, served)
+
+
+def _exactly(
+    without: Callable[[Tensor, float], Tensor], strength: float, answers: Tensor
+) -> Tensor:
+    """Take a perturbation off in float64; returns float32."""
+    return without(answers.double(), strength).float()

@@ -75,13 +75,13 @@ class Slowdown(RandomGenerator):
             # what it needs depends on what it is told
             self.requires = frozenset({"pool"})  # type: ignore[misc]
 
-    def attack(self, oracle: Oracle, kit: Kit) -> None:
-        """Learn first, then slow the victim down."""
+    def prepare(self, oracle: Oracle, kit: Kit) -> None:
+        """Lay out which part of the budget learns, before the rest slows the victim down."""
         self._begin_at = oracle.remaining - int(self._share * oracle.remaining)
         self._draws = (
             Draws(len(kit.pool), branch(kit.generator)) if self._images == "pool" else None
         )
-        super().attack(oracle, kit)
+        super().prepare(oracle, kit)
 
     def clone_step(self, oracle: Oracle, kit: Kit, count: int) -> None:
         """Ask images, moved or not, and learn from the answers."""

@@ -81,15 +81,19 @@ class StrategyThief(RandomGenerator):
             # what it needs depends on what it is told
             self.requires = self.requires | {"pool"}  # type: ignore[misc]
 
-    def attack(self, oracle: Oracle, kit: Kit) -> None:
-        """Look, find the exits, and copy them."""
+    def prepare(self, oracle: Oracle, kit: Kit) -> None:
+        """Get ready to look at the first answers."""
         self._by_time = oracle.threat.latency_visible
         self._draws = (
             Draws(len(kit.pool), branch(kit.generator)) if self._images == "pool" else None
         )
         self._held: list[tuple[Tensor, Response]] | None = []
         self._wanted = min(self._look, max(1, oracle.remaining // 3))
-        super().attack(oracle, kit)
+        super().prepare(oracle, kit)
+
+    def finish(self, oracle: Oracle, kit: Kit) -> None:
+        """Find the exits at last, where the budget ended before the first look did."""
+        super().finish(oracle, kit)
         if self._held is not None:
             self._settle(oracle, kit)
 

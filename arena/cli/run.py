@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -12,7 +12,6 @@ from arena.cli.live import watching
 from arena.cli.loading import load_all, seeds_override
 from arena.cli.shell import (
     FAILED,
-    DeviceOption,
     JsonOption,
     LogOption,
     QuietOption,
@@ -37,10 +36,40 @@ Seeds = Annotated[
     str | None, typer.Option("--seeds", metavar="LIST", help="Other seeds: 0,1,2 or 0-9.")
 ]
 Workers = Annotated[
-    int,
-    typer.Option("--workers", "-j", min=1, help="Episodes at once, each in a process of its own."),
+    str,
+    typer.Option(
+        "--workers",
+        "-j",
+        metavar="N|ray[:ADDRESS]",
+        help="Episodes at once, each in a process of its own, here or on a Ray cluster.",
+    ),
 ]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Play again what was played before.")]
+Devices = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        help="cpu, cuda or cuda:1; cuda:0,cuda:1 are shared out among workers. "
+        "An accelerator if there is one.",
+    ),
+]
+Parallel = Annotated[
+    int,
+    typer.Option(
+        "--parallel", min=1, metavar="N", help="Episodes at once in one process, in threads."
+    ),
+]
+SaveEvery = Annotated[
+    float,
+    typer.Option(
+        "--save-every",
+        min=0,
+        metavar="SECONDS",
+        help="How often long episodes are saved, to resume after a kill; 0 saves nothing.",
+    ),
+]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Play again what was played before, and resume nothing.")
+]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -55,9 +84,11 @@ def run(
     set_: SetOption = None,
     seeds: Seeds = None,
     log: LogOption = None,
-    device: DeviceOption = None,
+    device: Devices = None,
     fresh: Fresh = False,
-    workers: Workers = 1,
+    workers: Workers = "1",
+    parallel: Parallel = 1,
+    save_every: SaveEvery = 30,
     out_dir: Out = None,
     no_figure: NoFigure = False,
     json: JsonOption = False,
@@ -68,11 +99,11 @@ def run(
 
     from arena.log.store import Log
 
-    place = pick_device(device)
+    how = _How(pick_device(device), fresh, workers, parallel, save_every)
     results, told = [], []
     with Log.open(log) as store:
         for scenario in scenarios:
-            result = _play(scenario, store, device=place, fresh=fresh, workers=workers, quiet=quiet)
+            result = _play(scenario, store, how, quiet=quiet)
             paths = [] if no_figure else _write_up(scenario, result, store, folder=out_dir)
             results.append(result)
             told.append(_summary(scenario, result, paths))
@@ -88,10 +119,19 @@ def run(
         raise typer.Exit(FAILED)
 
 
-def _play(
-    scenario: "Scenario", log: "Log", *, device: str, fresh: bool, workers: int, quiet: bool
-) -> "MatchResult":
+class _How(NamedTuple):
+    """The options that say how scenarios are played."""
+
+    device: str
+    fresh: bool
+    workers: str
+    parallel: int
+    save_every: float
+
+
+def _play(scenario: "Scenario", log: "Log", how: _How, *, quiet: bool) -> "MatchResult":
     from arena.match import play
+    from arena.saving.saver import Saving
 
     command = shlex.join(["arena", *sys.argv[1:]])
 
@@ -105,10 +145,12 @@ def _play(
             scenario,
             log=log,
             watcher=watcher,
-            device=device,
-            fresh=fresh,
-            workers=workers,
+            device=how.device,
+            fresh=how.fresh,
+            workers=how.workers,
+            parallel=how.parallel,
             command=command,
+            saving=Saving(seconds=how.save_every),
         )
 
 

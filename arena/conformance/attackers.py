@@ -7,6 +7,7 @@ import torch
 from agents.base import Attacker, granted
 from arena.conformance.findings import Finding, attempt, finding
 from arena.conformance.plays import Play, Terms, play, warm_up
+from arena.conformance.resuming import check_resuming
 from arena.conformance.tiny_world import TinyWorld
 from envs.errors import PlayerError
 
@@ -25,7 +26,8 @@ def check_attacker(
     """Check an attacker in a tiny world.
 
     The claims: `requires`, `ends`, `odd-budgets`, `ledger`, `legal-queries`, `clone`, `repeats`,
-    `seeded`, `global-state`, `labels`, `changing-exits`, `refused` and, where there is one, `cuda`.
+    `seeded`, `global-state`, `labels`, `changing-exits`, `refused`, `resumes` and, where there is
+    one, `cuda`.
 
     Args:
         make: gives a fresh attacker; a class will do, or a `partial` with its parameters.
@@ -60,6 +62,7 @@ def check_attacker(
         labels,
         finding("changing-exits", _endings([exits]), "plays on where exits change"),
         finding("refused", _endings([closed]), "a request refused before its time ends the attack"),
+        check_resuming(make, world, main),
         *_check_cuda(make, image_shape, num_classes),
     ]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from agents.attackers.noise import Noise
 from agents.base import Attacker, Kit
@@ -131,8 +131,8 @@ def play(make: Callable[[], Attacker], world: TinyWorld, terms: Terms) -> Play:
     victim = world.victim_of_changing_exits() if terms.changing_exits else world.victim()
     victim.profile  # noqa: B018 - counted now, because counting runs a copy of the network
     seen = _count_images(victim)
-    game = _game(attacker, victim, world, terms)
-    kit = _kit(world, terms)
+    game = game_of(attacker, victim, world, terms)
+    kit = kit_of(world, terms)
     before = ProcessState.capture()
     try:
         attacker.attack(WatchedOracle(game, record.refusals, refused_from=terms.refused_from), kit)
@@ -143,8 +143,24 @@ def play(make: Callable[[], Attacker], world: TinyWorld, terms: Terms) -> Play:
     record.changed = ProcessState.capture().changes_since(before)
     before.restore()
     record.charged, record.seen = game.used, seen()
-    record.digest = _digest(game, attacker)
+    record.digest = digest_of(game, attacker)
     return record
+
+
+class Clones:
+    """Builds clones of a world, each with other weights.
+
+    Args:
+        world: whose clones.
+        generator: draws the weights.
+    """
+
+    def __init__(self, world: TinyWorld, generator: torch.Generator) -> None:
+        self._world, self.generator = world, generator
+
+    def __call__(self) -> nn.Module:
+        """Build one."""
+        return self._world.clone(self.generator)
 
 
 def warm_up(world: TinyWorld) -> None:
@@ -152,7 +168,8 @@ def warm_up(world: TinyWorld) -> None:
     play(Noise, world, Terms(budget=8))
 
 
-def _game(attacker: Attacker, victim: Victim, world: TinyWorld, terms: Terms) -> ExtractionGame:
+def game_of(attacker: Attacker, victim: Victim, world: TinyWorld, terms: Terms) -> ExtractionGame:
+    """Set up the game of a play."""
     latency = "latency" in attacker.requires
     threat = ThreatModel(
         num_classes=world.num_classes,
@@ -171,12 +188,12 @@ def _game(attacker: Attacker, victim: Victim, world: TinyWorld, terms: Terms) ->
     )
 
 
-def _kit(world: TinyWorld, terms: Terms) -> Kit:
-    weights = Streams(0).torch("clone", world.device)
+def kit_of(world: TinyWorld, terms: Terms) -> Kit:
+    """Return what the attacker is lent."""
     return Kit(
         device=world.device,
         generator=Streams(terms.seed).torch("attacker", world.device),
-        new_clone=lambda: world.clone(weights),
+        new_clone=Clones(world, Streams(0).torch("clone", world.device)),
         surrogate_pool=world.splits().validation,
     )
 
@@ -193,7 +210,8 @@ def _count_images(victim: Victim) -> Callable[[], int]:
     return lambda: count
 
 
-def _digest(game: ExtractionGame, attacker: Attacker) -> str:
+def digest_of(game: ExtractionGame, attacker: Attacker) -> str:
+    """Digest queries, answers, clone and inference."""
     tally = game.tally()
     text = f"{tally.query_digest} {tally.answer_digest} {attacker.inferred!r}"
     digest = hashlib.sha256(text.encode())

@@ -26,7 +26,7 @@ from typing import Self
 from sqlalchemy import Connection, Engine, insert, select
 
 from arena.log import engine as engines
-from arena.log import processes, schema
+from arena.log import processes, reopening, schema
 from arena.log.faults import ANOTHER, explained
 from arena.log.reader import LogReader
 from arena.log.rows import EpisodeRecord, EventRow, RunRecord
@@ -182,6 +182,41 @@ class Log(LogReader):
                 )
             connection.execute(insert(episode), row)
         return EpisodeWriter(str(row["id"]), self._writing)
+
+    def mark(self, id: str) -> dict[str, int]:
+        """Say how far an episode's rows go, for `reopen_episode`; see `reopening.mark_of`."""
+        with self._reading() as connection:
+            return reopening.mark_of(connection, id)
+
+    def reopen_episode(
+        self, id: str, mark: dict[str, int], *, seconds: float, queries_used: int, **data: object
+    ) -> EpisodeWriter | None:
+        """Write on at an episode that was broken off, without the rows after a mark.
+
+        Args:
+            id: of the episode.
+            mark: how far its rows count; what was written later is removed.
+            seconds: that it had been played until then.
+            queries_used: images asked until then.
+            data: goes into the event "resumed", with the reason why it was broken off.
+
+        Returns:
+            Its writer; None where it is not broken off, or somebody else took it up first.
+        """
+        with self._writing() as connection:
+            me = processes.this_process()
+            reason = reopening.reopen(connection, id, mark=mark, process=me)
+        if reason is None:
+            return None
+        writer = EpisodeWriter(id, self._writing, seconds=seconds)
+        writer.event(
+            reopening.RESUMED,
+            f"goes on from a save; it had ended: {reason}",
+            queries_used=queries_used,
+            **data,
+        )
+        writer.flush()
+        return writer
 
     def event(self, kind: str, message: str, **data: object) -> None:
         """Write down at once something that belongs to no episode.

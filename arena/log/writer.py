@@ -71,16 +71,17 @@ class EpisodeWriter:
     Args:
         episode_id: an episode that lies in the log as started.
         transaction: opens a write transaction of the log.
+        seconds: that the episode was played before, where it is taken up again.
 
     Attributes:
         id: the episode's id.
     """
 
-    def __init__(self, episode_id: str, transaction: Transaction) -> None:
+    def __init__(self, episode_id: str, transaction: Transaction, *, seconds: float = 0.0) -> None:
         self.id = episode_id
         self._transaction = transaction
         self._buffer: dict[type[BufferedRow], list[BufferedRow]] = {kind: [] for kind in TABLES}
-        self._began = time.monotonic()
+        self._began = time.monotonic() - seconds
         self._finished = False
 
     @property

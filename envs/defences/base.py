@@ -23,7 +23,13 @@ SIMPLEX_TOLERANCE = 1e-4
 
 
 class Clock(Protocol):
-    """Runs the victim and says how long each answer took."""
+    """Runs the victim and says how long each answer took.
+
+    Attributes:
+        served: images served so far; all that a clock remembers.
+    """
+
+    served: int
 
     def serve(
         self, victim: Victim, images: Tensor, *, generator: torch.Generator, foreign: bool

@@ -47,6 +47,40 @@ def test_dfme_conforms_on_other_image_shapes():
     assert_conforms(partial(DFME, batch=8), image_shape=(1, 12, 8))
 
 
+class Forgetful(Attacker):
+    """Counts its steps in a local variable, which no save holds."""
+
+    def attack(self, oracle, kit):
+        self.clone = kit.new_clone().eval()
+        self.resume(oracle, kit)
+
+    def resume(self, oracle, kit):
+        step = 0
+        while oracle.remaining:
+            kit.safe_point()
+            count = min(50, oracle.remaining)
+            images = torch.rand(count, *oracle.threat.image_shape, generator=kit.generator)
+            oracle.query(images * (step % 2))
+            step += 1
+
+
+class Lambdas(Noise):
+    def attack(self, oracle, kit):
+        self.secret = lambda: None
+        super().attack(oracle, kit)
+
+    def resume(self, oracle, kit):
+        super().resume(oracle, kit)
+
+
+def test_an_attacker_that_goes_on_otherwise_than_it_was_saved_is_found_out():
+    findings = check_attacker(Forgetful)
+    assert broken(findings) == {"resumes"}
+    assert "in self" in detail(findings, "resumes")
+    assert broken(check_attacker(Lambdas)) == {"resumes"}
+    assert "cannot be saved" in detail(check_attacker(Lambdas), "resumes")
+
+
 class Quick(Attacker):
     """An honest attacker of a few lines; each test below breaks it in one way."""
 

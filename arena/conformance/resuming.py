@@ -1,0 +1,120 @@
+"""What is asked of an attacker that says it can be resumed: the end is the same."""
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+
+from agents.base import Attacker, Kit
+from agents.defenders.static import Static
+from arena.conformance.findings import Finding, describe, finding
+from arena.conformance.plays import Play, Terms, digest_of, game_of, kit_of
+from arena.conformance.tiny_world import TinyWorld
+from arena.saving import snapshot
+from envs.errors import BudgetExhausted, SaveError
+from envs.game import ExtractionGame, GameOracle
+
+
+def check_resuming(make: Callable[[], Attacker], world: TinyWorld, main: Play) -> Finding:
+    """Save a game at its 1st, 2nd, 4th, 8th... safe point, and go on from the last save.
+
+    Args:
+        make: gives a fresh attacker.
+        world: where it plays.
+        main: the same game played through, without saves.
+    """
+    if not make().resumable:
+        return Finding("resumes", True, "has no resume; it starts afresh after a kill")
+    saved = _Table(make(), world, main.terms)
+    again = _Table(make(), world, main.terms)
+    try:
+        saved.play()
+        if not saved.data:
+            return Finding("resumes", True, "passes no safe point in so short a game")
+        point = again.load(saved.data)
+        again.play()
+    except SaveError as error:
+        return Finding("resumes", False, f"cannot be saved or read back: {error}")
+    except Exception as error:
+        return Finding("resumes", False, describe(error))
+    return finding("resumes", _faults(main, saved, again), f"went on at {point} images")
+
+
+def _faults(main: Play, saved: "_Table", again: "_Table") -> list[str]:
+    faults = []
+    if saved.digest != main.digest:
+        faults.append("a game that is saved ends otherwise; safe points must change nothing")
+    if again.digest != main.digest:
+        faults.append(
+            "a resumed game ends otherwise; keep in self all that the loop needs, and call "
+            "kit.safe_point() between two steps"
+        )
+    return faults
+
+
+class _Table:
+    """One game that can be saved, or gone on with."""
+
+    def __init__(self, attacker: Attacker, world: TinyWorld, terms: Terms) -> None:
+        victim = world.victim()
+        victim.profile  # noqa: B018 - counted now, because counting runs a copy of the network
+        self.attacker = attacker
+        self._game: ExtractionGame = game_of(attacker, victim, world, terms)
+        self._oracle = GameOracle(self._game)
+        self._kit: Kit = replace(kit_of(world, terms), on_safe_point=self._safe_point)
+        self._points, self._resumed = 0, False
+        self.data = b""
+
+    @property
+    def digest(self) -> str:
+        """Of queries, answers, clone and inference."""
+        return digest_of(self._game, self.attacker)
+
+    def play(self) -> None:
+        """Play to the end."""
+        try:
+            if self._resumed:
+                self.attacker.resume(self._oracle, self._kit)
+            else:
+                self.attacker.attack(self._oracle, self._kit)
+        except BudgetExhausted:
+            return
+
+    def load(self, data: bytes) -> int:
+        """Go to where another game was saved; returns how many images had been asked."""
+        state = snapshot.read(io.BytesIO(data), self._live)
+        self.attacker = state["attacker"]
+        self._kit.generator.set_state(state["generator"])
+        self._kit.new_clone.generator.set_state(state["clones"])  # type: ignore[attr-defined]
+        self._kit.intel.update(state["intel"])
+        self._game.restore(state["game"], Static())
+        self._resumed = True
+        return self._game.used
+
+    def _safe_point(self) -> None:
+        self._points += 1
+        if self._resumed or self._points & (self._points - 1):
+            return
+        file = io.BytesIO()
+        state = {
+            "attacker": self.attacker,
+            "generator": self._kit.generator.get_state(),
+            "clones": self._kit.new_clone.generator.get_state(),  # type: ignore[attr-defined]
+            "intel": self._kit.intel,
+            "game": self._game.state(),
+        }
+        snapshot.write(state, file, self._live)
+        self.data = file.getvalue()
+
+    @property
+    def _live(self) -> dict[str, object]:
+        kit = self._kit
+        return {
+            "oracle": self._oracle,
+            "kit": kit,
+            "generator": kit.generator,
+            "new_clone": kit.new_clone,
+            "on_report": kit.on_report,
+            "on_safe_point": kit.on_safe_point,
+            "pool": kit.surrogate_pool,
+            "victim": self._game.posts[0].victim,
+        }
