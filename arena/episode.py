@@ -15,6 +15,7 @@ from arena.log.writer import EpisodeWriter
 from arena.recorder import Recorder
 from arena.referee import CloneScore, Referee, ServiceScore
 from arena.scenario import EpisodePlan
+from arena.served import ServedSample
 from arena.tape import Tape
 from arena.world import Fortress, World
 from envs.errors import ArenaError, BudgetExhausted, LogError, PlayerError
@@ -97,6 +98,12 @@ class Episode:
         self._fortress: Fortress = world.fortress(plan)
         self._fortress.seat.recall(plan.lesson)
         self._referee = Referee(world.splits(plan).test, self._fortress.reference)
+        self._served = ServedSample(
+            self._fortress.reference.posteriors,
+            plan.threat.budget,
+            benign=plan.traffic.benign,
+            ood_share=plan.traffic.ood_share,
+        )
         self._game = ExtractionGame(
             world.threat(plan),
             self._fortress.posts,
@@ -104,6 +111,7 @@ class Episode:
             clock=world.clock(plan, self._streams),
             streams=self._streams,
             traffic=world.traffic(plan, self._streams),
+            witness=self._served,
         )
 
     def play(self, writer: EpisodeWriter, tape: Tape) -> None:
@@ -127,6 +135,7 @@ class Episode:
             title=self._plan.title,
             watcher=self._world.watcher,
             tape=tape,
+            measured=self._served.read,
         )
         status: Ending = "success"
         error: str | None = None
