@@ -51,7 +51,9 @@ class PredictionPoisoning(PosteriorDefence):
             "random" (any wrong class) are ablations.
         objmax: judge candidates by the objective; otherwise by the length of G'(c - y), which
             makes "extreme" the same as "argmin" and needs no surrogate.
-        surrogate: "untrained", as published, or "trained".
+        surrogate: "untrained", as published, "trained", or "small": untrained too, and no copy of
+            the victim's architecture but a perceptron, so that an answer costs no second forward
+            pass.
         surrogate_data: what a trained surrogate learned on, see `SurrogatePlan`.
         surrogate_epochs: epochs it trained for.
         schedule_epochs: epochs its learning rate is scheduled for.

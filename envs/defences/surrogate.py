@@ -28,7 +28,8 @@ from envs.victim import Victim
 OWN_DATA = "own"
 """Stands for the victim's own training images where a source of images is asked for."""
 
-Origin = Literal["untrained", "trained"]
+Origin = Literal["untrained", "trained", "small"]
+_SMALL = "mlp-small"
 _DRAWN_AT_ONCE = 64  # an untrained generator's images look alike: few from each
 _ANSWERED_AT_ONCE = 256
 
@@ -41,7 +42,9 @@ class SurrogatePlan:
     images it really has.
 
     Args:
-        origin: "untrained" draws weights; "trained" distils the victim as an attacker would.
+        origin: "untrained" draws weights; "trained" distils the victim as an attacker would;
+            "small" draws weights of a perceptron of two hidden layers instead of the victim's
+            architecture, at a few hundredths of its cost or less.
         data: images to distil on: "own" (the victim's training images), or a source of images,
             by default outputs of image generators that nobody has trained.
         epochs: epochs that are run.
@@ -58,7 +61,9 @@ class SurrogatePlan:
 
     def __post_init__(self) -> None:
         if self.origin not in get_args(Origin):
-            raise ValueError(f"expected surrogate 'untrained' or 'trained', got {self.origin!r}")
+            raise ValueError(
+                f"expected surrogate 'untrained', 'trained' or 'small', got {self.origin!r}"
+            )
         if not 1 <= self.epochs <= self.schedule:
             raise ValueError(
                 f"expected 1 to {self.schedule} epochs of the surrogate's schedule, "
@@ -87,7 +92,10 @@ class Surrogate:
 
 def make_surrogate(victim: Victim, kit: HardenKit, plan: SurrogatePlan) -> Surrogate:
     """Build a model of the attacker's network by plan, or recall it."""
-    network = like_victim(victim, kit.streams.torch("surrogate/weights", victim.device))
+    weights = kit.streams.torch("surrogate/weights", victim.device)
+    if plan.origin == "small":
+        return Surrogate(like_victim(victim, weights, architecture=_SMALL))
+    network = like_victim(victim, weights)
     if plan.origin == "untrained":
         return Surrogate(network)
     pixels = query_images(plan.data, kit, victim.device)
@@ -106,17 +114,25 @@ def make_surrogate(victim: Victim, kit: HardenKit, plan: SurrogatePlan) -> Surro
     return Surrogate(remembered("surrogate", spec, network, train, victim=victim, kit=kit))
 
 
-def like_victim(victim: Victim, generator: torch.Generator) -> Staged:
-    """Build a network like the victim with fresh weights, on the generator's device."""
+def like_victim(
+    victim: Victim, generator: torch.Generator, *, architecture: str | None = None
+) -> Staged:
+    """Build a network like the victim with fresh weights, on the generator's device.
+
+    Args:
+        victim: gives classes, image shape and normalisation.
+        generator: draws the weights.
+        architecture: another one than the victim's, with its default parameters.
+    """
     plan = victim.network.backbone.plan
     return registry.build(
-        plan.architecture,
+        architecture or plan.architecture,
         num_classes=plan.num_classes,
         image_shape=plan.image_shape,
         generator=generator,
         mean=plan.mean,
         std=plan.std,
-        **plan.params,
+        **({} if architecture else plan.params),
     )
 
 
