@@ -18,7 +18,6 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from envs.clocks import Untimed
 from envs.data.images import ImageSet, Splits
@@ -37,7 +36,7 @@ from envs.victim import Victim
 
 
 class Case(NamedTuple):
-    """A defence and what it may add to an answer, in forward passes; None where nothing is asked."""
+    """A defence, and what it may add to an answer, in forward passes; None: nothing is asked."""
 
     make: Callable[[], Defence]
     target: float | None
@@ -203,7 +202,9 @@ def main() -> None:
         for name in names
     }
     if asked.json:
-        print(json.dumps({"batch": asked.batch, "rounds": asked.rounds, "victims": found}, indent=1))
+        print(
+            json.dumps({"batch": asked.batch, "rounds": asked.rounds, "victims": found}, indent=1)
+        )
         return
     for name, one in found.items():
         print(f"victim {name}, batch {asked.batch}, median of {asked.rounds} rounds")

@@ -100,6 +100,9 @@ class Answer(NamedTuple):
 class Defence:
     """The undefended victim, and the base of every defence.
 
+    Hard labels are taken last of all, as the argmax of what `answer` returns; of a tie the lowest
+    class. A defence that does something else for them is told so by `Serving.labels`.
+
     Attributes:
         epsilon: the promised L1 distance of a served posterior from the victim's own, 0 to 2.
     """

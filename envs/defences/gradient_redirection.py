@@ -41,6 +41,9 @@ _ONE_AT_A_TIME = threading.Lock()
 class GradientRedirection(PosteriorDefence):
     """Steer whoever trains on the answers towards a fixed direction, within an L1 budget.
 
+    Hard labels: the undefended victim's, unless `preserve_top1` is "off"; then the argmax of the
+    redirected answer, which is the receiver's class at epsilon 1 and above.
+
     Args:
         epsilon: L1 budget, 0 to 2.
         direction: z. "ones" is the paper's GRAD^2, the same for every query; "random" (standard

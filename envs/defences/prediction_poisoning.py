@@ -43,6 +43,9 @@ class PredictionPoisoning(PosteriorDefence):
     An oracle picks a vertex of the simplex; what is served lies on the line from the clean
     posterior to it, as far as the budget reaches.
 
+    Hard labels: the undefended victim's, unless `preserve_top1` is "off"; then the argmax of the
+    point reached, always the vertex's class at epsilon 1 and above.
+
     Args:
         epsilon: L1 budget, 0 to 2.
         oracle: "extreme" takes the best one-hot answer. "argmax-preserving" takes the best equal
