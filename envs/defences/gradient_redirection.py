@@ -160,7 +160,9 @@ def sums_for_weights(network: nn.Module) -> Iterator[set[str]]:
 
     def join(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         change, tangent = _sums(layer, inputs[0]), tangents.pop(layer)
-        change = change.expand_as(output) if tangent is None else _apply(layer, tangent).add_(change)
+        change = (
+            change.expand_as(output) if tangent is None else _apply(layer, tangent).add_(change)
+        )
         joined: Tensor = fwd.make_dual(output, change.contiguous())
         return joined
 

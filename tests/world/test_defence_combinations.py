@@ -80,8 +80,6 @@ def answered(defence, bare, data):
         )
 
 
-
-
 @pytest.mark.parametrize(("first", "second"), list(itertools.permutations(MAKE, 2)))
 def test_two_defences_one_after_the_other_keep_what_they_promise(digits, first, second):
     stack = Stack(layers=[MAKE[first](), MAKE[second]()])
