@@ -41,8 +41,8 @@ class ServedSample:
     ) -> None:
         honest = budget * Fraction(benign) / (1 - Fraction(benign))
         foreign = Fraction(ood_share)
-        expected = {
-            "attack": budget,
+        expected: dict[str, Fraction] = {
+            "attack": Fraction(budget),
             "benign": honest * (1 - foreign),
             "benign_ood": honest * foreign,
         }
@@ -71,7 +71,7 @@ class ServedSample:
 class _Side:
     """The sample of one kind of traffic."""
 
-    def __init__(self, reference: Callable[[Tensor], Tensor], expected: float | Fraction) -> None:
+    def __init__(self, reference: Callable[[Tensor], Tensor], expected: Fraction) -> None:
         self._reference = reference
         self._stride = max(1, math.ceil(expected / SAMPLE))
         self._asked = self._waiting = 0

@@ -216,11 +216,11 @@ def _sums(layer: nn.Module, seen: Tensor) -> Tensor:
 
 def _window_sums(layer: nn.Conv2d, channels: Tensor) -> Tensor:
     """Sum (n, groups, h, w) over the places that each output of a convolution sees."""
-    padding = layer.padding
-    dense = all(step == 1 for step in layer.dilation) and not isinstance(padding, str)
-    if dense and all(2 * pad <= side for pad, side in zip(padding, layer.kernel_size, strict=True)):
-        size, stride = layer.kernel_size, layer.stride
-        return F.avg_pool2d(channels, size, stride, padding, divisor_override=1)
+    size, padding = layer.kernel_size, layer.padding
+    if not isinstance(padding, str) and set(layer.dilation) == {1}:
+        pads = (padding[0], padding[1])
+        if 2 * pads[0] <= size[0] and 2 * pads[1] <= size[1]:  # what pooling can do
+            return F.avg_pool2d(channels, size, layer.stride, pads, divisor_override=1)
     ones = channels.new_ones(layer.groups, 1, *layer.kernel_size)
     return _convolve(layer, channels, ones, layer.groups)
 
