@@ -8,6 +8,7 @@ game itself is compared with what the undefended victim says to the same images.
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,6 +68,15 @@ class ServedSample:
             for name, value in side.read().items()
         }
 
+    def state(self) -> dict[str, Any]:
+        """Return what was heard so far; see `restore`."""
+        return {name: side.state() for name, side in self._sides.items()}
+
+    def restore(self, state: dict[str, Any]) -> None:  # Any: as `state` returns it
+        """Go on where another sample of the same episode stood."""
+        for name, side in self._sides.items():
+            side.restore(state[name])
+
 
 class _Side:
     """The sample of one kind of traffic."""
@@ -103,6 +113,14 @@ class _Side:
             "agreement": float(agreed.double().mean()),
             "sampled": float(len(distances)),
         }
+
+    def state(self) -> tuple[int, list[Tensor], list[Tensor]]:
+        self._compare()
+        return self._asked, list(self._distances), list(self._agreed)
+
+    def restore(self, state: tuple[int, list[Tensor], list[Tensor]]) -> None:
+        self._asked, distances, agreed = state
+        self._distances, self._agreed = list(distances), list(agreed)
 
     @torch.no_grad()
     def _compare(self) -> None:

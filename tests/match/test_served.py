@@ -96,6 +96,18 @@ def test_images_that_are_changed_afterwards_are_compared_as_they_were_asked():
     assert sample.read()["attack_distortion_mean"] == 0
 
 
+def test_a_sample_goes_on_where_another_one_stood():
+    budget = 3 * SAMPLE
+    asked = torch.rand(budget, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    answers = halves(asked).flip(1)
+    whole, first, second = (ServedSample(halves, budget) for _ in range(3))
+    for sample, rows in ((whole, slice(None)), (first, slice(0, 700))):
+        heard(sample, asked[rows], answers[rows])
+    second.restore(first.state())
+    heard(second, asked[700:], answers[700:])
+    assert second.read() == whole.read()
+
+
 @pytest.fixture(scope="module")
 def played(tmp_path_factory):
     """The last checkpoint's metrics by defender, and the rows."""
