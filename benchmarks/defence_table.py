@@ -75,6 +75,11 @@ class Suite:
         found = [one.get("clone_accuracy") for one in self.of(asked, attacker)]
         return [value for value in found if value is not None]
 
+    def everywhere(self, defender: str) -> list[Episode]:
+        """Give a defender's episodes against attackers that meet everybody: fair to compare."""
+        common = [one.name for one in self.scenario.attackers if not one.against and not one.spares]
+        return [one for one in self.of(defender) if one.row.attacker in common]
+
     def spared(self, defender: str, attacker: str) -> bool:
         """Tell whether the scenario takes the undefended victim for this defender."""
         return any(
@@ -145,7 +150,7 @@ def _clones(suite: Suite, defender: str) -> list[str]:
 
 
 def _service(suite: Suite, defender: str) -> list[str]:
-    episodes = suite.of(defender)
+    episodes = suite.everywhere(defender)
 
     def mean(name: str, write: Callable[[float], str]) -> str:
         values = [value for one in episodes if (value := one.get(name)) is not None]
@@ -167,7 +172,7 @@ def _service(suite: Suite, defender: str) -> list[str]:
         mean("benign_macs_mean", lambda value: f"{value / full:.2f}"),
         mean("attack_seconds_mean", lambda value: f"{1e6 * value:.0f}"),
         mean("benign_seconds_mean", lambda value: f"{1e6 * value:.0f}"),
-        _hardening(episodes),
+        _hardening(suite.of(defender)),
     ]
 
 
