@@ -20,6 +20,7 @@ from arena.saving import snapshot
 from arena.saving.saver import Saver, Saving
 from arena.saving.shelf import Shelf
 from arena.scenario import EpisodePlan
+from arena.served import ServedSample
 from arena.tape import Tape
 from arena.world import Fortress, World
 from envs.errors import BudgetExhausted, PlayerError, SaveError
@@ -91,6 +92,12 @@ class Episode:
         self._fortress.seat.recall(plan.lesson)
         self._drifts = [snapshot.Drift(post.defence) for post in self._fortress.posts]
         self._referee = Referee(world.splits(plan).test, self._fortress.reference)
+        self._served = ServedSample(
+            self._fortress.reference.posteriors,
+            plan.threat.budget,
+            benign=plan.traffic.benign,
+            ood_share=plan.traffic.ood_share,
+        )
         self._game = ExtractionGame(
             world.threat(plan),
             self._fortress.posts,
@@ -98,6 +105,7 @@ class Episode:
             clock=world.clock(plan, self._streams),
             streams=self._streams,
             traffic=world.traffic(plan, self._streams),
+            witness=self._served,
         )
 
     @property
@@ -156,6 +164,7 @@ class Episode:
             title=self._plan.title,
             watcher=self._world.watcher,
             tape=tape,
+            measured=self._served.read,
         )
         if self._saved is not None:
             recorder.restore(self._saved["recorder"])

@@ -1,6 +1,7 @@
 """Writes an episode down while it is played: bounded buckets of rounds, and checkpoints."""
 
 import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -41,6 +42,7 @@ class Recorder:
         title: of the episode, for the watcher.
         watcher: is told where the episode stands.
         tape: keeps queries in files; sampled at every checkpoint.
+        measured: gives more numbers for a checkpoint, measured by the arena itself.
     """
 
     def __init__(
@@ -54,9 +56,10 @@ class Recorder:
         title: str,
         watcher: Watcher,
         tape: Tape,
+        measured: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self._game, self._attacker, self._referee = game, attacker, referee
-        self._tape = tape
+        self._tape, self._measured = tape, measured
         self._writer, self._watcher, self._checkpoints = writer, watcher, checkpoints
         self._title = title
         self._began = time.monotonic()
@@ -136,7 +139,11 @@ class Recorder:
                 wall_seconds=self.seconds,
                 clone_accuracy=self._score.accuracy if self._score else None,
                 clone_fidelity=self._score.fidelity if self._score else None,
-                metrics={name: float(value) for name, value in self._reported.items()},
+                # measured last: what an attacker reports cannot take its place
+                metrics={
+                    name: float(value)
+                    for name, value in {**self._reported, **self._measured()}.items()
+                },
             )
         )
         self._tape.sample(self._game.used)

@@ -178,8 +178,8 @@ class _Writer:
     ) -> None:
         assert folder is not None
         self._where, self._folder, self._rows = where, folder, rows
-        # a round, a wish to be told when all before it is written, or None: the end. Not `Queue`: an
-        # interrupt inside its Python code can lose the call that wakes the thread
+        # A round, a wish to be told when all before it is written, or None: the end. Not `Queue`:
+        # an interrupt inside its Python code can lose the call that wakes the thread.
         self._waiting: queue.SimpleQueue[Round | threading.Event | None] = queue.SimpleQueue()
         self._fault: Exception | None = None
         self._shards = 0

@@ -73,6 +73,14 @@ class Served:
     exits: Tensor
 
 
+class Witness(Protocol):
+    """Looks at what was served, without changing it; sees who asked, as no player does."""
+
+    def __call__(self, images: Tensor, posteriors: Tensor, *, benign: bool, foreign: bool) -> None:
+        """Look at one answered request."""
+        ...
+
+
 class Seat(Protocol):
     """Where a defender sits. It is not told which requests are the attacker's."""
 
@@ -101,6 +109,7 @@ class ExtractionGame:
         traffic: honest users' queries, mixed in by share; none if absent.
         foreign: what simulated controls are told of the attacker's queries: that they are out of
             distribution.
+        witness: looks at every answer; nobody does if absent.
     """
 
     def __init__(
@@ -113,6 +122,7 @@ class ExtractionGame:
         streams: Streams,
         traffic: BenignTraffic | None = None,
         foreign: bool = True,
+        witness: Witness | None = None,
     ) -> None:
         self.threat = threat
         self.posts = tuple(posts)
@@ -120,7 +130,7 @@ class ExtractionGame:
         self.used = 0
         self.device = self.posts[0].victim.device
         self._defender, self._clock, self._traffic = defender, clock, traffic
-        self._foreign = foreign
+        self._foreign, self._witness = foreign, witness
         self._generator = streams.torch("defence", self.device)
         self._meter = TallyMeter(self.posts, self.device)
         self._fault = torch.zeros((), dtype=torch.bool, device=self.device)
@@ -256,6 +266,8 @@ class ExtractionGame:
         self._fault |= answer.fault
         self._meter.count(decision.post, answer.exits, benign=benign)
         self._defender.learn(Served(view, decision, answer.posteriors, answer.exits))
+        if self._witness is not None:
+            self._witness(images, answer.posteriors, benign=benign, foreign=foreign)
         return answer
 
 

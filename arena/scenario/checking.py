@@ -28,8 +28,12 @@ Trial = tuple[Path, Callable[[], object]]
 def _trials(scenario: ScenarioFile) -> Iterator[Trial]:
     """List what to try, each with its path for a message that names none."""
     yield ("data",), partial(_check_data, scenario.data)
-    for path, pool in ((("threat", "pool"), scenario.threat.pool),
-                       (("traffic", "ood"), scenario.traffic.ood)):  # fmt: skip
+    pools: list[tuple[Path, DataSpec | None]] = [
+        (("threat", "pool"), scenario.threat.pool),
+        (("traffic", "ood"), scenario.traffic.ood),
+        *((("attackers", one.name, "pool"), one.pool) for one in scenario.attackers),
+    ]
+    for path, pool in pools:
         if pool is not None:
             yield path, partial(_check_pool, pool, path)
     yield ("victim",), partial(_check_net, scenario.victim, "victim")
@@ -110,7 +114,7 @@ def _check_attacker(spec: AttackerSpec, scenario: ScenarioFile) -> None:
         attacker,
         labels=threat.labels,
         latency_visible=threat.latency != "none",
-        pool=threat.pool is not None,
+        pool=(spec.pool or threat.pool) is not None,
     )
 
 

@@ -1,7 +1,6 @@
 """The plan of one episode: everything that bears on its result, and the hash that names it."""
 
 import hashlib
-import itertools
 import json
 from functools import cached_property
 from typing import Any
@@ -129,11 +128,15 @@ READ_FROM_ROOT = frozenset({"folder", "tiny-imagenet"})
 
 def plans_of(scenario: ScenarioFile) -> list[EpisodePlan]:
     """Resolve the episodes of a scenario: attackers x defenders x seeds, the seeds innermost."""
-    attackers = [_attacker(spec) for spec in scenario.attackers]
-    defenders = [_defender(spec) for spec in scenario.defenders]
+    attackers = {spec.name: _attacker(spec) for spec in scenario.attackers}
+    defenders = {spec.name: _defender(spec) for spec in scenario.defenders}
     plans: list[EpisodePlan] = []
-    for attacker, defender in itertools.product(attackers, defenders):
-        series = [_plan(scenario, attacker, defender, seed=seed) for seed in scenario.seeds]
+    for spec, opponent in scenario.pairs:
+        attacker, defender = attackers[spec.name], defenders[opponent.name]
+        threat = scenario.threat
+        if spec.pool is not None:
+            threat = threat.model_copy(update={"pool": spec.pool})
+        series = [_plan(scenario, threat, attacker, defender, seed=seed) for seed in scenario.seeds]
         plans += _chained(series) if catalog.learns_between_episodes(defender) else series
     return plans
 
@@ -148,14 +151,19 @@ def _chained(series: list[EpisodePlan]) -> list[EpisodePlan]:
 
 
 def _plan(
-    scenario: ScenarioFile, attacker: AttackerPlan, defender: DefenderPlan, *, seed: int
+    scenario: ScenarioFile,
+    threat: ThreatSpec,
+    attacker: AttackerPlan,
+    defender: DefenderPlan,
+    *,
+    seed: int,
 ) -> EpisodePlan:
     return EpisodePlan(
         seed=seed,
         data=scenario.data,
         victim=scenario.victim,
         clone=scenario.clone,
-        threat=scenario.threat,
+        threat=threat,
         latency=scenario.latency,
         traffic=scenario.traffic,
         attacker=attacker,

@@ -116,6 +116,12 @@ class AttackerSpec(_Table):
     """How scoreboard and log call it; `use` where absent."""
     params: Params = {}
     """Its parameters, by name."""
+    pool: DataSpec | None = None
+    """Images it owns, instead of those of threat.pool."""
+    against: tuple[Name, ...] = ()
+    """Names of the defenders it meets; all of them where absent."""
+    spares: tuple[Name, ...] = ()
+    """Names of defenders it does not meet."""
 
     @model_validator(mode="before")
     @classmethod
@@ -187,7 +193,10 @@ def _draw_seed() -> tuple[int, ...]:
 
 
 class ScenarioFile(_Table):
-    """One question to the arena: every attacker against every defender with every seed."""
+    """One question to the arena: every attacker against every defender with every seed.
+
+    An attacker that names defenders in `against` meets those alone, and none of `spares`.
+    """
 
     version: Literal[1]
     """Version of the file's format."""
@@ -218,6 +227,7 @@ class ScenarioFile(_Table):
     def _told_apart(self) -> Self:
         for kind, players in (("attackers", self.attackers), ("defenders", self.defenders)):
             _refuse_twins(kind, [player.name for player in players])
+        _refuse_strangers(self.attackers, [defender.name for defender in self.defenders])
         if len(set(self.seeds)) < len(self.seeds):
             twin = Counter(self.seeds).most_common(1)[0][0]
             raise PydanticCustomError(MESSAGE, "seeds: {twin} is there twice", {"twin": twin})
@@ -228,9 +238,35 @@ class ScenarioFile(_Table):
         return self
 
     @property
+    def pairs(self) -> list[tuple[AttackerSpec, DefenderSpec]]:
+        """Who meets whom, attackers in their order."""
+        return [
+            (attacker, defender)
+            for attacker in self.attackers
+            for defender in self.defenders
+            if (not attacker.against or defender.name in attacker.against)
+            and defender.name not in attacker.spares
+        ]
+
+    @property
     def size(self) -> int:
         """Number of episodes."""
-        return len(self.attackers) * len(self.defenders) * len(self.seeds)
+        return len(self.pairs) * len(self.seeds)
+
+
+def _refuse_strangers(attackers: tuple[AttackerSpec, ...], known: list[str]) -> None:
+    """Refuse an attacker that is to meet, or to spare, somebody who is not there."""
+    for attacker in attackers:
+        for key in ("against", "spares"):
+            for name in getattr(attacker, key):
+                if name not in known:
+                    raise PydanticCustomError(
+                        MESSAGE,
+                        "attackers.{attacker}.{key}: no defender is named '{name}'; expected "
+                        "some of {known}",
+                        {"attacker": attacker.name, "key": key, "name": name,
+                         "known": ", ".join(known)},
+                    )  # fmt: skip
 
 
 def _refuse_twins(kind: str, names: list[str]) -> None:

@@ -32,6 +32,10 @@ class AdaptiveMisinformation(PosteriorDefence):
     a = 1 / (1 + exp(steepness (s - gate))), with s the detector's confidence; y_mis comes from a
     network trained to give every training image anything but its label.
 
+    Hard labels: with `preserve_top1` "off", as published, wrong ones wherever the detector is
+    unsure, honest users' unusual images included; otherwise the undefended victim's, which leaves
+    a hard-label attacker undisturbed.
+
     Args:
         gate: confidence at which half of the answer is misinformation, 0 to 1.
         steepness: how sharply it sets in, per unit of confidence.

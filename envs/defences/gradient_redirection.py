@@ -41,11 +41,14 @@ _ONE_AT_A_TIME = threading.Lock()
 class GradientRedirection(PosteriorDefence):
     """Steer whoever trains on the answers towards a fixed direction, within an L1 budget.
 
+    Hard labels: the undefended victim's, unless `preserve_top1` is "off"; then the argmax of the
+    redirected answer, which is the receiver's class at epsilon 1 and above.
+
     Args:
         epsilon: L1 budget, 0 to 2.
         direction: z. "ones" is the paper's GRAD^2, the same for every query; "random" (standard
             normal) and "parameters" (the surrogate's own) are ablations.
-        surrogate: "trained", or "untrained" as an ablation.
+        surrogate: "trained"; "untrained" and "small" (an untrained perceptron) are ablations.
         surrogate_data: what it learned on: "own" (the victim's training images) or a source of
             images, by default outputs of untrained image generators. The queries of a data-free
             attack are not known before the game; published tables do not say what they used.
@@ -139,7 +142,7 @@ def log_slopes(network: Staged, images: Tensor, along: Along) -> Tensor:
 
 @contextmanager
 def sums_for_weights(network: nn.Module) -> Iterator[set[str]]:
-    """Move all weights of convolutions and linear layers along the all-ones vector, cheaply.
+    """Move all weights of convolutions, linear layers and normalisations along all ones, cheaply.
 
     The change of such a layer's output is the same for all its outputs: the sum over what each
     of them sees of the input, without any product. Value and tangent go through the layer apart,
@@ -157,7 +160,9 @@ def sums_for_weights(network: nn.Module) -> Iterator[set[str]]:
 
     def join(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         change, tangent = _sums(layer, inputs[0]), tangents.pop(layer)
-        change = change.expand_as(output) if tangent is None else _apply(layer, tangent) + change
+        change = (
+            change.expand_as(output) if tangent is None else _apply(layer, tangent).add_(change)
+        )
         joined: Tensor = fwd.make_dual(output, change.contiguous())
         return joined
 
@@ -171,6 +176,9 @@ def sums_for_weights(network: nn.Module) -> Iterator[set[str]]:
 
 
 def _has_sums(layer: nn.Module) -> bool:
+    if isinstance(layer, nn.BatchNorm2d):
+        # as it serves, it is an affine map; in training it moves batch statistics
+        return not layer.training and layer.affine and layer.track_running_stats
     plain = isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros"
     return plain or isinstance(layer, nn.Linear)
 
@@ -179,6 +187,9 @@ def _apply(layer: nn.Module, tangent: Tensor) -> Tensor:
     """Map a tangent of the input to one of the output; no bias."""
     if isinstance(layer, nn.Conv2d):
         return _convolve(layer, tangent, layer.weight, layer.groups)
+    if isinstance(layer, nn.BatchNorm2d):
+        assert layer.running_mean is not None
+        return _normalise(layer, tangent, torch.zeros_like(layer.running_mean), layer.weight)
     assert isinstance(layer, nn.Linear)
     mapped: Tensor = F.linear(tangent, layer.weight)
     return mapped
@@ -186,16 +197,43 @@ def _apply(layer: nn.Module, tangent: Tensor) -> Tensor:
 
 def _sums(layer: nn.Module, seen: Tensor) -> Tensor:
     """Sum the input that each output sees, and 1 for its bias."""
+    if isinstance(layer, nn.BatchNorm2d):
+        assert layer.running_mean is not None
+        ones = torch.ones_like(layer.running_mean)
+        # the standardised input for the weight, and 1 for the bias
+        return _normalise(layer, seen, layer.running_mean, ones, ones)
     if isinstance(layer, nn.Conv2d):
         groups = layer.groups
         # over channels first, then over places: cheaper than one convolution with ones
         channels = seen.unflatten(1, (groups, -1)).sum(2)  # (n, groups, h, w)
-        change = _convolve(layer, channels, seen.new_ones(groups, 1, *layer.kernel_size), groups)
+        change = _window_sums(layer, channels)
         if groups > 1:
             change = change.repeat_interleave(layer.out_channels // groups, 1)
     else:
         change = seen.sum(-1, keepdim=True)
     return change if layer.bias is None else change + 1
+
+
+def _window_sums(layer: nn.Conv2d, channels: Tensor) -> Tensor:
+    """Sum (n, groups, h, w) over the places that each output of a convolution sees."""
+    size, padding = layer.kernel_size, layer.padding
+    if not isinstance(padding, str) and set(layer.dilation) == {1}:
+        pads = (padding[0], padding[1])
+        if 2 * pads[0] <= size[0] and 2 * pads[1] <= size[1]:  # what pooling can do
+            return F.avg_pool2d(channels, size, layer.stride, pads, divisor_override=1)
+    ones = channels.new_ones(layer.groups, 1, *layer.kernel_size)
+    return _convolve(layer, channels, ones, layer.groups)
+
+
+def _normalise(
+    layer: nn.BatchNorm2d,
+    signal: Tensor,
+    mean: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """Standardise by the layer's own variance, but with another mean, weight and bias."""
+    return F.batch_norm(signal, mean, layer.running_var, weight, bias, eps=layer.eps)
 
 
 def _convolve(layer: nn.Conv2d, signal: Tensor, weight: Tensor, groups: int) -> Tensor:

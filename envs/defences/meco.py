@@ -36,8 +36,11 @@ class MeCo(Defence):
     """Perturb each query by a random filter of itself; the victim is trained to stay accurate.
 
     The victim sees x + scale h(x) in normalised pixels, with a new filter h for every query, on
-    whatever way the query comes. Its answers are served as they are, so that a hard label may
-    differ from query to query.
+    whatever way the query comes.
+
+    Hard labels: the argmax of the filtered pass. Near decision boundaries it may differ from query
+    to query, and from the undefended victim's. There is no `preserve_top1`: what is perturbed is
+    the image, and to keep the clean label would take a second forward pass.
 
     Args:
         scale: of the filter; published 0.27 for CIFAR-10 and 0.2 for CIFAR-100. If not given, the

@@ -31,6 +31,9 @@ _STEPS = 58  # 0.618**58 is below 1e-12
 class ModelGuardW(PosteriorDefence):
     """Minimise sum_k y'_k log y_k within an L1 budget, keeping the label.
 
+    Hard labels: the undefended victim's, unless `preserve_top1` is "off"; then the least likely
+    class wherever the budget makes it the largest.
+
     Args:
         epsilon: L1 budget, 0 to 2.
         preserve_top1: "on" makes a lead of the label of 1e-4 a constraint of the programme; a
@@ -169,6 +172,9 @@ class ModelGuardS(PosteriorDefence):
     to its own data until every answer has one within the budget. An answer is replaced by the
     first prototype of its class that is near enough. Where there is none it is served itself and
     becomes the last prototype of the list.
+
+    Hard labels: the undefended victim's, whatever `preserve_top1` says, but for a prototype whose
+    label leads by less than float32 tells apart.
 
     Args:
         epsilon: L1 budget: the radius of a cluster.

@@ -43,6 +43,9 @@ class PredictionPoisoning(PosteriorDefence):
     An oracle picks a vertex of the simplex; what is served lies on the line from the clean
     posterior to it, as far as the budget reaches.
 
+    Hard labels: the undefended victim's, unless `preserve_top1` is "off"; then the argmax of the
+    point reached, always the vertex's class at epsilon 1 and above.
+
     Args:
         epsilon: L1 budget, 0 to 2.
         oracle: "extreme" takes the best one-hot answer. "argmax-preserving" takes the best equal
@@ -51,7 +54,9 @@ class PredictionPoisoning(PosteriorDefence):
             "random" (any wrong class) are ablations.
         objmax: judge candidates by the objective; otherwise by the length of G'(c - y), which
             makes "extreme" the same as "argmin" and needs no surrogate.
-        surrogate: "untrained", as published, or "trained".
+        surrogate: "untrained", as published, "trained", or "small": untrained too, and no copy of
+            the victim's architecture but a perceptron, so that an answer costs no second forward
+            pass.
         surrogate_data: what a trained surrogate learned on, see `SurrogatePlan`.
         surrogate_epochs: epochs it trained for.
         schedule_epochs: epochs its learning rate is scheduled for.

@@ -20,6 +20,8 @@ hard answers clean. With "on" and "label_only" a hard-label attacker sees the un
 MARGIN = 1e-4
 """Lead that "on" leaves to the label over every other class."""
 
+_TINY = 1e-300
+
 
 def keep_top1(served: Tensor, clean: Tensor, margin: float = MARGIN) -> Tensor:
     """Shrink perturbed posteriors towards the clean ones until each keeps its label.
@@ -37,12 +39,10 @@ def keep_top1(served: Tensor, clean: Tensor, margin: float = MARGIN) -> Tensor:
     label = clean.argmax(1, keepdim=True)
     lead = clean.gather(1, label) - clean
     new_lead = served.gather(1, label) - served
-    lost = new_lead < margin
-    lost.scatter_(1, label, False)  # a class does not compete with itself
-    drop = (lead - new_lead).masked_fill(~lost, 1.0)
-    share = ((lead - margin) / drop).clamp_min(0).masked_fill(~lost | (drop <= 0), 1.0)
-    share = share.masked_fill(lost & (drop <= 0), 0.0)  # gained, and still below the margin
-    share = share.amin(1, keepdim=True).clamp_max(1)
+    lost = (new_lead < margin).scatter_(1, label, False)  # a class does not compete with itself
+    # where a lead shrank to below the margin and was below it at first, nothing stays
+    share = (lead - margin).clamp_min(0) / (lead - new_lead).clamp_min(_TINY)
+    share = torch.where(lost, share, 1.0).amin(1, keepdim=True).clamp_max(1)
     return torch.where(share < 1, clean + share * (served - clean), served)
 
 

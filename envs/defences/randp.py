@@ -23,6 +23,9 @@ class RandP(PosteriorDefence):
     the most likely one; its L1 distance is epsilon (1 - y_t). "noise" serves
     sigmoid(logit(y) + delta), normalised, with delta in an L_p ball.
 
+    Hard labels: the undefended victim's, unless `preserve_top1` is "off"; then the argmax of what
+    was drawn, which may differ from query to query.
+
     Args:
         variant: "target" or "noise".
         epsilon: L1 budget of "target", 0 to 2; 0.5 if not given.

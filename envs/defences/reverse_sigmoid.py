@@ -14,6 +14,9 @@ class ReverseSigmoid(PosteriorDefence):
 
     Deterministic and nearly invertible, hence weak against an attacker who restores answers.
 
+    Hard labels: the undefended victim's, unless `preserve_top1` is "off" and beta so large that the
+    order of the classes changes.
+
     Args:
         beta: height of the wave, 0 to 2; 0 is the identity.
         gamma: its steepness, above 0.

@@ -17,6 +17,9 @@ class Stack(Defence):
     posteriors; every later layer works on what the one before returned, and takes that for the
     clean answer. The knob turns all of them.
 
+    Hard labels: those of the last layer. A layer with `preserve_top1` keeps the label it was
+    handed, so that all layers together keep the victim's only if each does.
+
     Args:
         layers: the defences, in order; in a scenario a list of names or tables {use, params}.
 

@@ -28,7 +28,8 @@ from envs.victim import Victim
 OWN_DATA = "own"
 """Stands for the victim's own training images where a source of images is asked for."""
 
-Origin = Literal["untrained", "trained"]
+Origin = Literal["untrained", "trained", "small"]
+_SMALL = "mlp-small"
 _DRAWN_AT_ONCE = 64  # an untrained generator's images look alike: few from each
 _ANSWERED_AT_ONCE = 256
 
@@ -41,7 +42,9 @@ class SurrogatePlan:
     images it really has.
 
     Args:
-        origin: "untrained" draws weights; "trained" distils the victim as an attacker would.
+        origin: "untrained" draws weights; "trained" distils the victim as an attacker would;
+            "small" draws weights of a perceptron of two hidden layers instead of the victim's
+            architecture, at a few hundredths of its cost or less.
         data: images to distil on: "own" (the victim's training images), or a source of images,
             by default outputs of image generators that nobody has trained.
         epochs: epochs that are run.
@@ -58,7 +61,9 @@ class SurrogatePlan:
 
     def __post_init__(self) -> None:
         if self.origin not in get_args(Origin):
-            raise ValueError(f"expected surrogate 'untrained' or 'trained', got {self.origin!r}")
+            raise ValueError(
+                f"expected surrogate 'untrained', 'trained' or 'small', got {self.origin!r}"
+            )
         if not 1 <= self.epochs <= self.schedule:
             raise ValueError(
                 f"expected 1 to {self.schedule} epochs of the surrogate's schedule, "
@@ -87,10 +92,12 @@ class Surrogate:
 
 def make_surrogate(victim: Victim, kit: HardenKit, plan: SurrogatePlan) -> Surrogate:
     """Build a model of the attacker's network by plan, or recall it."""
-    generator = kit.streams.torch("surrogate/weights", victim.device)
+    weights = kit.streams.torch("surrogate/weights", victim.device)
+    if plan.origin == "small":
+        return Surrogate(like_victim(victim, weights, architecture=_SMALL))
     if plan.origin == "untrained":
-        return Surrogate(like_victim(victim, generator, drawn=True))
-    network = like_victim(victim, generator)
+        return Surrogate(like_victim(victim, weights, drawn=True))
+    network = like_victim(victim, weights)
     pixels = query_images(plan.data, kit, victim.device)
     recipe = recipe_for(victim.image_shape).with_changes(epochs=plan.schedule)
     spec: dict[str, JSON] = {
@@ -107,24 +114,32 @@ def make_surrogate(victim: Victim, kit: HardenKit, plan: SurrogatePlan) -> Surro
     return Surrogate(remembered("surrogate", spec, network, train, victim=victim, kit=kit))
 
 
-def like_victim(victim: Victim, generator: torch.Generator, *, drawn: bool = False) -> Staged:
+def like_victim(
+    victim: Victim,
+    generator: torch.Generator,
+    *,
+    architecture: str | None = None,
+    drawn: bool = False,
+) -> Staged:
     """Build a network like the victim with fresh weights, on the generator's device.
 
     Args:
-        victim: where it starts from published weights, the network does so too.
+        victim: gives classes, image shape and normalisation; where it starts from published
+            weights, the network does so too.
         generator: where the other weights come from.
+        architecture: another one than the victim's, with its default parameters.
         drawn: draw all weights, whatever the victim started from.
     """
     plan = victim.network.backbone.plan
     params = {name: value for name, value in plan.params.items() if name != "weights" or not drawn}
     return registry.build(
-        plan.architecture,
+        architecture or plan.architecture,
         num_classes=plan.num_classes,
         image_shape=plan.image_shape,
         generator=generator,
         mean=plan.mean,
         std=plan.std,
-        **params,
+        **({} if architecture else params),
     )
 
 

@@ -26,6 +26,8 @@ class Timing(Defence):
     answers a delay that depends on the image, so that repeats do not average it out. Each gives
     back part of the time early exit saves the user; the compute it saves the server stays saved.
 
+    Hard labels, and posteriors too: as they come, to the bit; only time changes.
+
     The times are those of the server that serves, headroom for its noise included: from its model
     where time is modelled, else measured before the game on this machine.
 

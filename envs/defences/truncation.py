@@ -13,6 +13,9 @@ from envs.victim import Victim
 class Truncation(PosteriorDefence):
     """Serve only the largest entries of an answer, rounded.
 
+    Hard labels: the undefended victim's; with `preserve_top1` "off" rounding may tie the two
+    largest entries, and the lower class wins.
+
     Args:
         top: entries that are served; 0 serves all, 1 the label alone.
         decimals: digits after the point; none rounds nothing. The last digit of rounded answers

@@ -54,7 +54,43 @@ def test_every_defence_that_perturbs_has_a_scenario():
             for defence in plan.defender.defence:
                 used.add(defence.use)
                 used.update(layer["use"] for layer in defence.params.get("layers", []))
-    assert used >= set(DEFENCES)
+    assert used >= {*DEFENCES, "dnf", "undefended"}
+
+
+def test_honest_users_with_odd_images_are_in_the_scenario_of_the_bare_victim():
+    path = next(path for path in SCENARIOS if path.stem == "undefended")
+    traffic = load(path).traffic
+    assert traffic.benign > 0
+    assert traffic.ood_share > 0
+
+
+def test_the_suite_names_every_defence_and_says_what_becomes_of_the_label():
+    """But for those that hide time, and several at once."""
+    plans = load("defence_suite").plans()
+    posts = {post.use: post.params for plan in plans for post in plan.defender.defence}
+    names = set(catalog.defences.names())
+    assert set(posts) >= names - {"timing", "stack", "dnf-plus", "dnf_plus"}
+    written = load("defence_suite").model_dump(exclude_unset=True)["defenders"]
+    for defender in written:
+        for post in defender["defence"]:
+            if "preserve_top1" in posts.get(post["use"], {}):
+                assert "preserve_top1" in post["params"], defender["name"]
+
+
+def test_every_main_attacker_meets_every_defender_or_one_that_labels_alike():
+    """Who learns from labels alone is spared nothing but the undefended victim to the bit."""
+    suite = load("defence_suite")
+    keeping = {
+        defender.name
+        for defender in suite.defenders
+        if all(post.params.get("preserve_top1") == "on" for post in defender.defence)
+    }
+    for attacker in suite.attackers:
+        assert set(attacker.spares) <= keeping - {"randp"}
+        if attacker.name in ("dfme", "knockoff"):
+            assert not attacker.spares
+        if attacker.name in ("dfme", "dfms-hl", "knockoff", "knockoff-hard"):
+            assert not attacker.against
 
 
 def test_a_layer_bears_on_what_an_episode_is():

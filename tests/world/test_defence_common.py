@@ -31,6 +31,7 @@ POSTERIOR = {
     "randp-normal-l1": (RandP, {"variant": "noise", "noise": "normal", "norm": 1, "radius": 9.0}),
     "randp-noise-hash": (RandP, {"variant": "noise", "radius": 4.0, "randomness": "hash"}),
     "p-poison": (PredictionPoisoning, {"epsilon": 1.0}),
+    "p-poison-small": (PredictionPoisoning, {"epsilon": 0.5, "surrogate": "small"}),
     "p-poison-trained": (PredictionPoisoning, {"surrogate": "trained", **BRIEF}),
     "p-poison-keeping": (PredictionPoisoning, {"epsilon": 1.0, "oracle": "argmax-preserving"}),
     "p-poison-argmin": (PredictionPoisoning, {"epsilon": 0.5, "objmax": False}),

@@ -152,6 +152,21 @@ def test_only_the_objective_asks_a_surrogate(digits_world):
         assert defence.overhead_macs == cost
 
 
+def test_a_small_surrogate_costs_a_fiftieth_and_chooses_by_the_image_no_less(digits_world):
+    """The untrained copy of the victim serves one wrong class to nearly every digit."""
+    images = digits_world.data.test.images()
+    clean = digits_world.victim().posteriors(images).double()
+    commonest = {}
+    for origin in ("untrained", "small"):
+        defence = PredictionPoisoning(surrogate=origin)
+        victim = defence.harden(digits_world.victim(), digits_world.kit(seed=3))
+        classes = extreme_class(clean, defence._surrogate.posteriors(images)).squeeze(1)
+        commonest[origin] = torch.bincount(classes, minlength=10).max().item() / len(classes)
+        if origin == "small":
+            assert defence.overhead_macs * 50 <= victim.profile.macs[-1]
+    assert commonest["small"] <= commonest["untrained"] + 0.1
+
+
 def test_a_surrogate_of_no_epochs_is_refused():
     with pytest.raises(ValueError, match="epochs of the surrogate"):
         PredictionPoisoning(surrogate="trained", surrogate_epochs=0)

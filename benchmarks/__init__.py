@@ -1,0 +1,1 @@
+"""Benchmarks: what the arena costs, and the tables of its documentation."""

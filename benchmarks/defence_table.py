@@ -1,0 +1,267 @@
+"""Makes the tables of docs/defences.md from the log of `arena run scenarios/defence_suite.toml`.
+
+    python -m benchmarks.defence_table --log suite.db            prints them
+    python -m benchmarks.defence_table --log suite.db --write    puts them into the page and the CSV
+
+Rows and columns follow the scenario: whoever is added to it appears. Only episodes of the scenario
+as it stands are read, and of one that was played twice the newest.
+"""
+
+import argparse
+import csv
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from arena.log.rows import EpisodeFilter, EpisodeRow
+from arena.log.store import Log
+from arena.scenario import Scenario, load
+
+ROOT = Path(__file__).parents[1]
+SCENARIO = ROOT / "scenarios" / "defence_suite.toml"
+PAGE = ROOT / "docs" / "defences.md"
+CSV = ROOT / "benchmarks" / "results" / "defence_suite.csv"
+MAIN = ("dfme", "dfms-hl", "knockoff", "knockoff-hard")
+"""Attackers with a column of their own; of the others the best is told."""
+
+COLUMNS = (
+    "defender", "attacker", "seed", "status", "queries_used", "clone_accuracy", "clone_fidelity",
+    "victim_accuracy", "served_accuracy", "served_agreement", "distortion_mean", "distortion_p95",
+    "attack_macs_mean", "benign_macs_mean", "full_macs", "attack_seconds_mean",
+    "benign_seconds_mean", "harden_seconds", "query_digest", "answer_digest", "plan_hash",
+    "git_commit", "device",
+)  # fmt: skip
+SERVED = tuple(
+    f"{kind}_{name}"
+    for kind in ("attack", "benign", "benign_ood")
+    for name in ("distortion_mean", "distortion_p95", "agreement", "sampled")
+)
+"""What was measured on the answers of the game, at its last checkpoint."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode, and what was measured on the answers that were served in it."""
+
+    row: EpisodeRow
+    served: Mapping[str, float]
+
+    def get(self, name: str) -> float | None:
+        """Give a figure by its name; None where it was not taken."""
+        value = self.served.get(name) if name in SERVED else getattr(self.row, name)
+        return None if value is None else float(value)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The scenario and the newest episode of each of its meetings."""
+
+    scenario: Scenario
+    episodes: Sequence[Episode]
+    missing: int
+
+    def of(self, defender: str, attacker: str | None = None) -> list[Episode]:
+        """Give the episodes of a defender, or of one meeting."""
+        return [
+            one
+            for one in self.episodes
+            if one.row.defender == defender and attacker in (None, one.row.attacker)
+        ]
+
+    def clones(self, defender: str, attacker: str) -> list[float]:
+        """Give the clone's accuracy of each seed; of the undefended victim where spared."""
+        asked = "undefended" if self.spared(defender, attacker) else defender
+        found = [one.get("clone_accuracy") for one in self.of(asked, attacker)]
+        return [value for value in found if value is not None]
+
+    def everywhere(self, defender: str) -> list[Episode]:
+        """Give a defender's episodes against attackers that meet everybody: fair to compare."""
+        common = [one.name for one in self.scenario.attackers if not one.against and not one.spares]
+        return [one for one in self.of(defender) if one.row.attacker in common]
+
+    def spared(self, defender: str, attacker: str) -> bool:
+        """Tell whether the scenario takes the undefended victim for this defender."""
+        return any(
+            one.name == attacker and defender in one.spares for one in self.scenario.attackers
+        )
+
+
+def read(log_path: str) -> Suite:
+    """Read the suite's episodes from a log."""
+    scenario = load(SCENARIO)
+    plans = [plan.hash for plan in scenario.plans()]
+    newest: dict[str, Episode] = {}
+    with Log.open(log_path) as log:
+        rows = log.episodes(EpisodeFilter(status="success", kind="play", newest_first=False))
+        for row in rows:
+            if row.plan_hash in plans:
+                newest[row.plan_hash] = Episode(row, _served(log, row.id))
+    ordered = [newest[name] for name in plans if name in newest]
+    return Suite(scenario, ordered, len(plans) - len(ordered))
+
+
+def _served(log: Log, id: str) -> dict[str, float]:
+    """Read what was measured on served answers, at the last checkpoint."""
+    points = log.checkpoints(id)
+    metrics = points[-1].metrics if points else {}
+    return {
+        name: float(value) for name in SERVED if isinstance(value := metrics.get(name), int | float)
+    }
+
+
+def tables(suite: Suite) -> str:
+    """Write both tables in Markdown, with a line about their origin."""
+    defenders = [one.name for one in suite.scenario.defenders]
+    return "\n\n".join(
+        [
+            _origin(suite),
+            _table(CLONES_HEAD, [_clones(suite, name) for name in defenders]),
+            _table(SERVICE_HEAD, [_service(suite, name) for name in defenders]),
+        ]
+    )
+
+
+CLONES_HEAD = (
+    "defender", "DFME", "DFMS-HL", "Knockoff soft", "Knockoff hard", "best adaptive", "worst case",
+)  # fmt: skip
+SERVICE_HEAD = (
+    "defender", "served accuracy %", "agreement %", "L1 honest", "L1 honest OOD", "L1 attack",
+    "MACs attack", "MACs honest", "µs attack", "µs honest", "harden s",
+)  # fmt: skip
+
+
+def _clones(suite: Suite, defender: str) -> list[str]:
+    found = {
+        one.name: values
+        for one in suite.scenario.attackers
+        if (values := suite.clones(defender, one.name))
+    }
+    cells = [_share(found.get(name), bracket=suite.spared(defender, name)) for name in MAIN]
+    adaptive = {name: values for name, values in found.items() if name not in MAIN}
+    best = max(adaptive, key=lambda name: statistics.mean(adaptive[name]), default=None)
+    if best is None:
+        cells.append("—")
+    else:
+        cells.append(f"{_share(adaptive[best], bracket=suite.spared(defender, best))} {best}")
+    worst = max(found, key=lambda name: statistics.mean(found[name]), default=None)
+    cells.append("—" if worst is None else f"**{_percent(found[worst])}** {worst}")
+    return [defender, *cells]
+
+
+def _service(suite: Suite, defender: str) -> list[str]:
+    episodes = suite.everywhere(defender)
+
+    def mean(name: str, write: Callable[[float], str]) -> str:
+        values = [value for one in episodes if (value := one.get(name)) is not None]
+        return write(statistics.mean(values)) if values else "—"
+
+    def both(kind: str) -> str:
+        first = mean(f"{kind}_mean", "{:.2f}".format)
+        return f"{first} ({mean(f'{kind}_p95', '{:.2f}'.format)})"
+
+    full = next((one.row.full_macs for one in episodes if one.row.full_macs), 1)
+    return [
+        defender,
+        mean("served_accuracy", lambda value: f"{100 * value:.1f}"),
+        mean("served_agreement", lambda value: f"{100 * value:.1f}"),
+        both("distortion"),
+        both("benign_ood_distortion"),
+        both("attack_distortion"),
+        mean("attack_macs_mean", lambda value: f"{value / full:.2f}"),
+        mean("benign_macs_mean", lambda value: f"{value / full:.2f}"),
+        mean("attack_seconds_mean", lambda value: f"{1e6 * value:.0f}"),
+        mean("benign_seconds_mean", lambda value: f"{1e6 * value:.0f}"),
+        _hardening(suite.of(defender)),
+    ]
+
+
+def _hardening(episodes: Iterable[Episode]) -> str:
+    """Average over the seeds what the first hardening took; later ones come out of the cache."""
+    longest: dict[int, float] = {}
+    for one in episodes:
+        seconds = one.row.harden_seconds or 0.0
+        longest[one.row.seed] = max(longest.get(one.row.seed, 0.0), seconds)
+    return f"{statistics.mean(longest.values()):.1f}" if longest else "—"
+
+
+def _share(values: Sequence[float] | None, *, bracket: bool) -> str:
+    """Write a mean and the range of the seeds, in percent."""
+    if not values:
+        return "—"
+    text = _percent(values)
+    if len(values) > 1:
+        text += f" ({100 * min(values):.0f}-{100 * max(values):.0f})"
+    return f"[{text}]" if bracket else text
+
+
+def _percent(values: Sequence[float]) -> str:
+    return f"{100 * statistics.mean(values):.0f}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _origin(suite: Suite) -> str:
+    rows = [one.row for one in suite.episodes]
+    seeds = sorted({row.seed for row in rows})
+    commits = sorted({(row.git_commit or "unknown")[:12] for row in rows})
+    versions = sorted({f"torch {(row.versions or {}).get('torch', 'unknown')}" for row in rows})
+    devices = sorted({row.device or "unknown" for row in rows})
+    text = (
+        f"{len(rows)} episodes of `arena run scenarios/defence_suite.toml`, seeds "
+        f"{', '.join(map(str, seeds))}, {', '.join(devices)}, {', '.join(versions)}, "
+        f"commit {', '.join(commits)}."
+    )
+    if suite.missing:
+        text += f" {suite.missing} episodes of the suite were not played for this table."
+    return text
+
+
+def write_page(text: str, page: Path = PAGE) -> None:
+    """Put the tables between the marks of the page.
+
+    Raises:
+        ValueError: the page has not the two marks.
+    """
+    begin, end = "<!-- suite: begin -->", "<!-- suite: end -->"
+    old = page.read_text(encoding="utf-8")
+    if old.count(begin) != 1 or old.count(end) != 1:
+        raise ValueError(f"expected one '{begin}' and one '{end}' in {page}")
+    head, tail = old.split(begin)[0], old.split(end)[1]
+    page.write_text(f"{head}{begin}\n{text}\n{end}{tail}", encoding="utf-8")
+
+
+def write_csv(suite: Suite, path: Path = CSV) -> None:
+    """Write a row for each episode."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*COLUMNS, *SERVED])
+        for one in suite.episodes:
+            served = [one.served.get(name, "") for name in SERVED]
+            writer.writerow([*(getattr(one.row, name) for name in COLUMNS), *served])
+
+
+def main() -> None:
+    """Print the tables, or write them down."""
+    parser = argparse.ArgumentParser(description="The tables of docs/defences.md.")
+    parser.add_argument("--log", required=True, help="the log the suite was played into")
+    parser.add_argument("--write", action="store_true", help="write them into the page and the CSV")
+    asked = parser.parse_args()
+    suite = read(asked.log)
+    if not suite.episodes:
+        raise SystemExit(
+            f"no episode of {SCENARIO.name} in {asked.log}; play it first: "
+            f"arena run scenarios/{SCENARIO.name} --log {asked.log}"
+        )
+    text = tables(suite)
+    if asked.write:
+        write_page(text)
+        write_csv(suite)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
