@@ -206,6 +206,8 @@ attackers = Catalog(
         "averaging": "agents.attackers.averaging:Averaging",
         "recovery": "agents.attackers.recovery:Recovery",
         "inversion": "agents.attackers.inversion:Inversion",
+        "relabelled": "agents.attackers.relabelled:Relabelled",
+        "decoy-filter": "agents.attackers.decoy_filter:DecoyFilter",
         "strategy-thief": "agents.attackers.strategy_thief:StrategyThief",
         "slowdown": "agents.attackers.slowdown:Slowdown",
         "campaign": "agents.attackers.campaign:Campaign",

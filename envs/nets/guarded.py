@@ -5,6 +5,7 @@ every stage up to its own, which tells images near to the victim's own much bett
 hold texture, the late ones meaning, and what is odd is often only their combination.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -47,14 +48,12 @@ class Guarded(MultiExit):
             stages.insert(self.lane, count - 2)
         self._seen = [sum(backbone.widths[: stage + 1]) for stage in stages]
         self.heads = nn.ModuleList(
-            ExitHead(
-                width, classes if e == self.lane else 1, generator=generator, hidden=hidden
-            )
+            ExitHead(width, classes if e == self.lane else 1, generator=generator, hidden=hidden)
             for e, width in enumerate(self._seen)
         )
         self.exit_stages, self.num_exits = tuple(stages), len(stages) + 1
         ends = [0, *(stage + 1 for stage in stages), count]
-        self.segments = tuple(zip(ends[:-1], ends[1:], strict=True))
+        self.segments = tuple(itertools.pairwise(ends))
 
     @property
     def guards(self) -> tuple[int, ...]:

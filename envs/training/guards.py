@@ -156,9 +156,7 @@ def _loss(network: Guarded, images: Tensor, labels: Tensor, scales: Scales) -> T
     """Return the loss of a batch whose first images are own ones, with these (n,) labels."""
     with torch.no_grad():
         pooled = network.features(images)
-    read = [
-        (each - mean) / spread for each, (mean, spread) in zip(pooled, scales, strict=False)
-    ]
+    read = [(each - mean) / spread for each, (mean, spread) in zip(pooled, scales, strict=False)]
     foreign = torch.ones(len(images), device=images.device)
     foreign[: len(labels)] = 0
     total = pooled[0].new_zeros(())
