@@ -232,7 +232,6 @@ defences = Catalog(
     {
         "undefended": "envs.defences.base:Defence",
         "dnf": "envs.defences.dnf:DNF",
-        "dnf-plus": "envs.defences.dnf_plus:DNFPlus",
         "dnf_plus": "envs.defences.dnf_plus:DNFPlus",
         "randp": "envs.defences.randp:RandP",
         "p-poison": "envs.defences.prediction_poisoning:PredictionPoisoning",

@@ -164,7 +164,8 @@ def principal_noise(material: Material) -> Draw:
 
     def draw(count: int) -> Tensor:
         drawn = material.randn(count, len(parts)) @ parts
-        return (centre + drawn.view(count, *material.image_shape)).clamp(0, 1)
+        images: Tensor = centre + drawn.view(count, *material.image_shape)
+        return images.clamp(0, 1)
 
     return draw
 

@@ -26,7 +26,9 @@ from envs.victim import Victim
 
 CPU = torch.device("cpu")
 SPLITS = digits_splits()
-SPEC = VictimSpec(network="resnet10-half", recipe=recipe("digits", epochs=8), seed=0)
+SPEC = VictimSpec(
+    network="resnet10", params={"width": 0.5}, recipe=recipe("digits", epochs=8), seed=0
+)
 
 
 @pytest.fixture(scope="module")
