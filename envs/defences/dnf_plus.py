@@ -1,7 +1,7 @@
 """The fortress that keeps its promise when the attacker knows how a fortress works."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, cast, get_args
 
 import torch
@@ -47,8 +47,8 @@ class DNFPlus(Defence):
     their true answer there: what the guards cost honest traffic, the lane saves.
 
     Args:
-        suspected: share of own held-out images that the last guard may suspect; the others
-            suspect none of the training and held-out images. A suspected image gets a decoy.
+        suspected: share of own held-out images that the guards together may suspect, and answer
+            with a decoy.
         lane: share of own images that may take the lane, 0 to 1; fewer do where one would be
             answered otherwise than by the last exit.
         confidence: "matched" serves a class and a confidence that tells nothing. "own" serves
@@ -110,7 +110,6 @@ class DNFPlus(Defence):
             load_pool=kit.load_pool,
             report=kit.report,
         )
-        self._guards = torch.tensor(network.guards)
         self.thresholds = self._calibrate(network, kit)
         rule = Thresholds.from_log_odds(self.thresholds)
         fortress = Victim(network, rule=rule, execution=victim.execution, chunk=victim.chunk)
@@ -151,16 +150,13 @@ class DNFPlus(Defence):
         """Return the log-odds above which an image leaves, one per exit but the last."""
         held_out = measure(network, kit.data.validation)
         known = measure(network, kit.data.train)
-        seen = torch.cat([held_out.log_odds, known.log_odds], 1)
-        values = seen.amax(1).tolist()
-        last = network.guards[-1]
-        values[last] = upper(held_out.log_odds[last], self._suspected)
+        values = together(held_out.log_odds, network.guards, self._suspected)
         if network.lane is not None:
-            sure = held_out.log_odds[network.lane]
+            scores = held_out.log_odds[network.lane], known.log_odds[network.lane]
             # whoever the lane answers otherwise must be below the threshold
-            wrong = seen[network.lane][torch.cat([held_out.harmed, known.harmed])]
+            wrong = torch.cat(scores)[torch.cat([held_out.harmed, known.harmed])]
             least = float(wrong.max()) if len(wrong) else -math.inf
-            values[network.lane] = max(upper(sure, self._lane), least)
+            values[network.lane] = max(upper(scores[0], self._lane), least)
         return tuple(values)
 
 
@@ -174,6 +170,30 @@ def measure(network: Guarded, own: ImageSet) -> Scores:
         lane = logits[-1] if network.lane is None else logits[network.lane]
         harmed.append(lane.argmax(1) != logits[-1].argmax(1))
     return Scores(torch.cat(scores, 1), torch.cat(harmed))
+
+
+def together(scores: Tensor, guards: Sequence[int], share: float) -> list[float]:
+    """Return thresholds of the guards above which they let at most `share` of own images go.
+
+    Every guard's scores are standardised, and one threshold holds for the most suspicious of
+    them. So the share is that of all guards together: of n images of which k exceeded it, a new
+    one is expected to with probability (k + 1) / (n + 1), however many guards there are.
+
+    Args:
+        scores: (N-1, n) log-odds on held-out own images.
+        guards: which exits are guards.
+        share: of the images.
+
+    Returns:
+        N-1 log-odds; infinite at exits that are no guards.
+    """
+    chosen = scores[list(guards)]
+    mean, spread = chosen.mean(1, keepdim=True), chosen.std(1, keepdim=True).clamp_min(1e-6)
+    limit = upper(((chosen - mean) / spread).amax(0), share)
+    values = [math.inf] * len(scores)
+    for e, value in zip(guards, (mean + limit * spread).squeeze(1).tolist(), strict=True):
+        values[e] = float(value)
+    return values
 
 
 def upper(scores: Tensor, share: float) -> float:
