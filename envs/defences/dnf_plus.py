@@ -22,6 +22,7 @@ Confidence = Literal["matched", "own"]
 """Every answer dressed alike; or the decoys alone, and the others with their own posteriors."""
 
 _CHUNK = 256
+_TAIL = 0.2  # share of the scores that a threshold is extrapolated from
 
 
 class Scores(NamedTuple):
@@ -47,8 +48,8 @@ class DNFPlus(Defence):
     their true answer there: what the guards cost honest traffic, the lane saves.
 
     Args:
-        suspected: share of own held-out images that the guards together may suspect, and answer
-            with a decoy.
+        suspected: share of own images that the guards together may suspect, and answer with a
+            decoy, as estimated on held-out ones.
         lane: share of own images that may take the lane, 0 to 1; fewer do where one would be
             answered otherwise than by the last exit.
         confidence: "matched" serves a class and a confidence that tells nothing. "own" serves
@@ -173,11 +174,10 @@ def measure(network: Guarded, own: ImageSet) -> Scores:
 
 
 def together(scores: Tensor, guards: Sequence[int], share: float) -> list[float]:
-    """Return thresholds of the guards above which they let at most `share` of own images go.
+    """Return thresholds of the guards above which they let `share` of own images go.
 
     Every guard's scores are standardised, and one threshold holds for the most suspicious of
-    them. So the share is that of all guards together: of n images of which k exceeded it, a new
-    one is expected to with probability (k + 1) / (n + 1), however many guards there are.
+    them, so that the share is that of all guards together, however many there are.
 
     Args:
         scores: (N-1, n) log-odds on held-out own images.
@@ -189,11 +189,33 @@ def together(scores: Tensor, guards: Sequence[int], share: float) -> list[float]
     """
     chosen = scores[list(guards)]
     mean, spread = chosen.mean(1, keepdim=True), chosen.std(1, keepdim=True).clamp_min(1e-6)
-    limit = upper(((chosen - mean) / spread).amax(0), share)
+    limit = tail(((chosen - mean) / spread).amax(0), share)
     values = [math.inf] * len(scores)
     for e, value in zip(guards, (mean + limit * spread).squeeze(1).tolist(), strict=True):
         values[e] = float(value)
     return values
+
+
+def tail(scores: Tensor, share: float) -> float:
+    """Return a number that a new score exceeds with probability `share`.
+
+    Above the fifth that is highest, scores are taken to be exponential, with the mean excess of
+    that fifth. Of a few hundred scores the highest one or two alone say little about a share of
+    half a percent, and a single odd image would open the gate.
+
+    Args:
+        scores: (n,).
+        share: 0 gives infinity.
+    """
+    ordered = scores.sort(descending=True).values
+    count = int(_TAIL * len(ordered))
+    if share <= 0:
+        return math.inf
+    if share >= _TAIL or count < 1:
+        return upper(scores, share)
+    start = ordered[count]
+    excess = (ordered[:count] - start).mean()
+    return float(start + excess * math.log(_TAIL / share))
 
 
 def upper(scores: Tensor, share: float) -> float:

@@ -9,7 +9,7 @@ from envs.clocks import make_clock
 from envs.data.digits import digits_splits
 from envs.defences.base import HardenKit
 from envs.defences.decoy import AnswerBank, Decoy, information
-from envs.defences.dnf_plus import DNFPlus, upper
+from envs.defences.dnf_plus import DNFPlus, tail, together, upper
 from envs.errors import ScenarioError
 from envs.latency import LatencyModel
 from envs.nets import registry
@@ -261,6 +261,29 @@ def test_a_threshold_lies_above_the_share_that_may_leave():
     scores = torch.arange(200, dtype=torch.float64)
     for share, expected in ((0.0, 0), (0.005, 1), (0.1, 20), (1.0, 200)):
         assert int((scores > upper(scores, share)).sum()) == expected
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_guards_together_suspect_their_share_of_new_images(count):
+    chance = torch.Generator().manual_seed(2)
+    guards, factor = list(range(count)), torch.arange(1, count + 2)[:, None]
+    shares = []
+    for _ in range(50):
+        known, new = (
+            5 + factor * torch.randn((count + 1, n), generator=chance).double() for n in (300, 2000)
+        )
+        values = torch.tensor(together(known, guards, 0.01))
+        assert values[count] == torch.inf
+        shares.append(float((new > values[:, None]).any(0).double().mean()))
+    assert 0.004 < sum(shares) / len(shares) < 0.012  # a normal tail is shorter
+
+
+def test_one_odd_image_does_not_open_the_gate():
+    scores = torch.randn(300, generator=torch.Generator().manual_seed(0)).double()
+    odd = scores.clone()
+    odd[0] = 12
+    assert tail(odd, 0.005) - tail(scores, 0.005) < 1
+    assert tail(scores, 0) == torch.inf
 
 
 @pytest.mark.parametrize(
