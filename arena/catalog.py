@@ -207,6 +207,7 @@ attackers = Catalog(
         "recovery": "agents.attackers.recovery:Recovery",
         "inversion": "agents.attackers.inversion:Inversion",
         "relabelled": "agents.attackers.relabelled:Relabelled",
+        "late-knockoff": "agents.attackers.late_knockoff:LateKnockoff",
         "decoy-filter": "agents.attackers.decoy_filter:DecoyFilter",
         "strategy-thief": "agents.attackers.strategy_thief:StrategyThief",
         "slowdown": "agents.attackers.slowdown:Slowdown",
