@@ -206,6 +206,9 @@ attackers = Catalog(
         "averaging": "agents.attackers.averaging:Averaging",
         "recovery": "agents.attackers.recovery:Recovery",
         "inversion": "agents.attackers.inversion:Inversion",
+        "relabelled": "agents.attackers.relabelled:Relabelled",
+        "late-knockoff": "agents.attackers.late_knockoff:LateKnockoff",
+        "decoy-filter": "agents.attackers.decoy_filter:DecoyFilter",
         "strategy-thief": "agents.attackers.strategy_thief:StrategyThief",
         "slowdown": "agents.attackers.slowdown:Slowdown",
         "campaign": "agents.attackers.campaign:Campaign",
@@ -230,6 +233,7 @@ defences = Catalog(
     {
         "undefended": "envs.defences.base:Defence",
         "dnf": "envs.defences.dnf:DNF",
+        "dnf_plus": "envs.defences.dnf_plus:DNFPlus",
         "randp": "envs.defences.randp:RandP",
         "p-poison": "envs.defences.prediction_poisoning:PredictionPoisoning",
         "grad": "envs.defences.gradient_redirection:GradientRedirection",

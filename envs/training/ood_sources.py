@@ -20,6 +20,9 @@ Draw: TypeAlias = Callable[[int], Tensor]
 """Draws so many images, (n, c, h, w) float32 in [0, 1] on the generator's device."""
 
 
+_MOST_COMBINED = 2000
+
+
 @dataclass(frozen=True, eq=False)
 class Material:
     """What sources draw from.
@@ -149,6 +152,53 @@ def mixup_of_three(material: Material) -> Draw:
     return draw
 
 
+def principal_noise(material: Material) -> Draw:
+    """Draw Gaussian noise with the mean and covariance of the training images, clipped.
+
+    It has every pairwise correlation of the victim's own images and none of their meaning. A
+    normal combination of centred images has their covariance; at most 2,000 of them are used.
+    """
+    own = material.pick(material.train, min(len(material.train), _MOST_COMBINED))
+    centre = own.mean(0, keepdim=True)
+    parts = (own - centre).flatten(1) / len(own) ** 0.5
+
+    def draw(count: int) -> Tensor:
+        drawn = material.randn(count, len(parts)) @ parts
+        images: Tensor = centre + drawn.view(count, *material.image_shape)
+        return images.clamp(0, 1)
+
+    return draw
+
+
+def spliced_halves(material: Material) -> Draw:
+    """Draw training images whose right or lower half is another one's."""
+    height, width = material.image_shape[1:]
+
+    def draw(count: int) -> Tensor:
+        first, second = material.pick(material.train, 2 * count).chunk(2)
+        beside = material.rand(count, 1, 1, 1) < 0.5
+        right = torch.arange(width, device=first.device) >= width // 2
+        lower = (torch.arange(height, device=first.device) >= height // 2)[:, None]
+        other = torch.where(beside, right, lower)  # (n, 1, h, w)
+        return torch.where(other, second, first)
+
+    return draw
+
+
+def turned_images(material: Material) -> Draw:
+    """Draw training images mirrored left to right or upside down, or turned by a quarter."""
+
+    def draw(count: int) -> Tensor:
+        images = material.pick(material.train, count)
+        ways = [images.flip(3), images.flip(2)]
+        if images.shape[2] == images.shape[3]:
+            ways += [torch.rot90(images, 1, (2, 3)), torch.rot90(images, 3, (2, 3))]
+        drawn = (material.rand(count) * len(ways)).long()
+        return torch.stack(ways)[drawn, torch.arange(count, device=images.device)]
+
+    return draw
+
+
 def synthetic_shapes(material: Material) -> Draw:
     """Draw overlapping shapes of random colours, on a small canvas to be quick."""
     canvas = max(32, min(material.image_shape[1:]))
@@ -175,6 +225,9 @@ SOURCES: dict[str, Callable[[Material], Any]] = {
     "pixel-shuffle": shuffled_pixels,
     "patch-shuffle": shuffled_patches,
     "mixup": mixup_of_three,
+    "principal": principal_noise,
+    "spliced": spliced_halves,
+    "turned": turned_images,
     "shapes": synthetic_shapes,
     "strokes": pen_strokes,
 }

@@ -18,6 +18,7 @@ from envs.latency import make_model
 SCENARIOS = sorted((Path(__file__).parents[2] / "scenarios" / "defences").glob("*.toml"))
 BRIEF = {"surrogate_epochs": 1, "schedule_epochs": 2}
 DEFENCES = {
+    "dnf_plus": {"steps": 20},
     "randp": {},
     "p-poison": {},
     "grad": BRIEF,

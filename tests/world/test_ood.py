@@ -51,6 +51,36 @@ def test_shuffled_patches_keep_the_patches_whole():
     assert all(tuple(sorted(map(tuple, image))) in known for image in tiles.tolist())
 
 
+def test_spliced_images_are_halves_of_two():
+    images, own = ood_source("spliced", _material())(40), DIGITS.images()
+
+    def whole(part):
+        known = {tuple(row) for row in part(own).flatten(1).tolist()}
+        return torch.tensor([tuple(row) in known for row in part(images).flatten(1).tolist()])
+
+    beside = whole(lambda x: x[:, :, :, :4]) & whole(lambda x: x[:, :, :, 4:])
+    below = whole(lambda x: x[:, :, :4]) & whole(lambda x: x[:, :, 4:])
+    assert bool((beside | below).all())
+    assert 5 < int(beside.sum()) < 35
+
+
+def test_principal_noise_has_the_covariance_of_the_training_images():
+    drawn = ood_source("principal", _material())(4000).flatten(1)
+    own = DIGITS.images().flatten(1)
+    assert float((drawn.mean(0) - own.mean(0)).abs().max()) < 0.08  # clipping moves it a little
+    assert (
+        float(torch.corrcoef(torch.stack([drawn.T.cov().flatten(), own.T.cov().flatten()]))[0, 1])
+        > 0.95
+    )
+
+
+def test_turned_images_are_training_images_turned():
+    known = {tuple(row) for row in DIGITS.images().flatten(1).tolist()}
+    for image in ood_source("turned", _material())(20):
+        ways = [image.flip(1), image.flip(2), image.rot90(1, (1, 2)), image.rot90(3, (1, 2))]
+        assert any(tuple(way.flatten().tolist()) in known for way in ways)
+
+
 def test_a_mixture_keeps_its_weights_over_batches_of_any_size():
     draws = [lambda n, value=value: torch.full((n, 1), float(value)) for value in range(3)]
     mixture = Mixture(draws, [0.5, 0.3, 0.2])
