@@ -82,7 +82,7 @@ def _open(
 ) -> "dict[str, Account]":
     """Prepare the victim, and a game for each key; each key has streams of its own."""
     from arena.http.server import Account
-    from arena.match import pick_device as place
+    from arena.devices import pick_device as place
     from arena.world import World
     from envs.game import ExtractionGame
     from envs.seeding import Streams
