@@ -14,7 +14,7 @@ S = TypeVar("S", bound=Staged)
 
 
 class Enlarge(nn.Module):
-    """Resizes images to the size that the body sees, without antialiasing when they grow.
+    """Resizes images to the size that the body sees, bilinearly.
 
     Args:
         size: pixels a side.

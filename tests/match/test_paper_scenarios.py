@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from arena.inventory import inventory
 from arena.preparation import require_files
 from arena.scenario import load
 from envs.errors import DataMissing
@@ -122,6 +123,28 @@ def test_missing_files_are_told_before_anything_is_played(tmp_path, monkeypatch)
     ]  # fmt: skip
 
 
+def test_nothing_is_played_or_logged_where_data_are_missing(tmp_path, monkeypatch):
+    from arena.log.store import Log
+    from arena.match import play
+
+    monkeypatch.setenv("ARENA_DATA", str(tmp_path / "nowhere"))
+    with Log.open(tmp_path / "arena.db") as log:
+        with pytest.raises(DataMissing, match=r"no 'cifar10' in .*nowhere"):
+            play(load(FOLDER / "table1_cifar10_soft_resnet18.toml"), log=log)
+        assert log.episodes() == []
+
+
+def test_the_listing_says_what_data_and_networks_need():
+    needs = {entry.name: entry.origin for entry in inventory("data")}
+    assert needs["cifar10"].startswith("the data root: the folder cifar-10-batches-py")
+    assert needs["cifar10"].endswith("or download = true")
+    assert "https://data.caltech.edu" in needs["caltech256"]
+    assert needs["digits"] == "built in"
+    from_ = {entry.name: entry.origin for entry in inventory("networks")}
+    assert from_["swin-large"] == "timm, extra 'vision'"
+    assert (from_["resnet50"], from_["resnet18-8x"]) == ("torchvision", "built in")
+
+
 def _write_birds(root: Path) -> None:
     """Write 60 pictures of two birds in the layout of CUB-200-2011; two thirds are training."""
     base, chance = root / "CUB_200_2011", np.random.default_rng(0)
@@ -199,7 +222,8 @@ def test_a_column_of_table_two_plays_to_its_end_on_made_up_photographs(
         [
             *smaller, "seeds=[0]", 'victim.params.weights=""', 'clone.params.weights=""',
             "attackers.knockoff.params.epochs=1", "defenders.meco.params.epochs=1",
-            "defenders.grad.params.surrogate_epochs=1", "defenders.dnf.params.epochs=2",
+            "defenders.meco.params.scale=0.2", "defenders.grad.params.surrogate_epochs=1",
+            "defenders.dnf.params.epochs=2",
         ],
     )  # fmt: skip
     scenario.check()
