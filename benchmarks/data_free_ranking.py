@@ -3,6 +3,7 @@
 CIFAR-10 is brought to small grey images, so that a CPU carries the game: the generator, whose
 cost grows with the image, is most of it. Victim and clone are the small convolutional network. A
 row per attacker, seed and checkpoint goes to a CSV file; what is there already is not played again.
+Other attackers of the catalog that need no pool play too, by `--attackers`.
 
     ARENA_DATA=... python benchmarks/data_free_ranking.py --budget 300000 --seeds 0 1 2
 """
@@ -15,11 +16,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from agents.attackers.dfme import DFME
-from agents.attackers.noise import Noise
-from agents.attackers.random_generator import RandomGenerator
 from agents.base import Attacker, Kit
 from agents.defenders.static import Static
+from arena import catalog
 from envs.clocks import make_clock
 from envs.data.fitting import fit_to
 from envs.data.images import ImageSet
@@ -34,7 +33,7 @@ from envs.training.recipes import Recipe
 from envs.types import ThreatModel
 from envs.victim import Victim
 
-ATTACKERS = {"noise": Noise, "random-generator": RandomGenerator, "dfme": DFME}
+ATTACKERS = ("noise", "random-generator", "dfme")
 COLUMNS = ("data", "size", "victim", "attacker", "seed", "queries", "accuracy", "fidelity",
            "victim_accuracy", "seconds", "torch")  # fmt: skip
 
@@ -122,7 +121,7 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=300_000)
     parser.add_argument("--checkpoints", type=int, default=6)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--attackers", nargs="+", choices=ATTACKERS, default=list(ATTACKERS))
+    parser.add_argument("--attackers", nargs="+", default=ATTACKERS)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/data_free.csv"))
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -139,7 +138,7 @@ def main() -> None:
             continue
         world = World(args.data, args.size, args.network, epochs=args.epochs, seed=seed)
         for name in missing:
-            rows = play(world, ATTACKERS[name], budget=args.budget,
+            rows = play(world, catalog.attackers.find(name), budget=args.budget,
                         checkpoints=args.checkpoints, seed=seed)  # fmt: skip
             fresh = not args.out.exists()
             args.out.parent.mkdir(parents=True, exist_ok=True)
