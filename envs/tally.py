@@ -170,7 +170,8 @@ class TallyMeter:
         if self._digests.device.type == "cpu":
             digests = self._digests.numpy()  # the same memory; small sums cost numpy a third
             digests *= _PRIME
-            digests += (_fold_here(images), _fold_here(targets))
+            digests[:1] += _fold_here(images)  # an array wraps around, where a number would warn
+            digests[1:] += _fold_here(targets)
             return
         self._digests.mul_(_PRIME).add_(torch.stack((fold(images), fold(targets))))
 
