@@ -17,17 +17,17 @@ def list_(json: JsonOption = False) -> None:
     """List the scenarios that come with the arena."""
     from arena.scenario import load, shipped
 
-    found = [(path, load(path)) for path in shipped().values()]
+    found = [(name, path, load(path)) for name, path in shipped().items()]
     if json:
-        fields = {"name", "description", "tags"}
+        fields = {"description", "tags"}
         write_json(
             [
-                {**scenario.model_dump(include=fields), "episodes": scenario.size, "path": path}
-                for path, scenario in found
+                {"name": name, **one.model_dump(include=fields), "episodes": one.size, "path": path}
+                for name, path, one in found
             ]
         )
         return
-    rows = [(path.stem, str(one.size), one.data.use, one.description) for path, one in found]
+    rows = [(name, str(one.size), one.data.use, one.description) for name, _, one in found]
     write_table(out(), ("name", "episodes", "data", "asks"), rows, right=("episodes",))
 
 
