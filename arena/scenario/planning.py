@@ -24,7 +24,7 @@ from arena.scenario.schema import (
 
 # `Any` in this file: a plan as plain JSON values.
 
-RULES = 1
+RULES = 2
 """Version of the rules; raised when the same plan would give another result."""
 
 
