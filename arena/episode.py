@@ -134,6 +134,7 @@ class Episode:
             for drift, values in zip(self._drifts, state["defences"], strict=True):
                 drift.put_back(values)
             self._game.restore(state["game"], state["seat"])
+            self._served.restore(state["served"])
             tape.restore(state["tape"])
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as fault:
             raise SaveError(one_line(fault)) from fault
@@ -290,6 +291,7 @@ class Episode:
             "seat": self._fortress.seat,
             "defences": [drift.changed() for drift in self._drifts],
             "game": self._game.state(),
+            "served": self._served.state(),
             "tape": tape.state(),
             "recorder": self._recorder.state(),
         }

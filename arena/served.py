@@ -114,13 +114,19 @@ class _Side:
             "sampled": float(len(distances)),
         }
 
-    def state(self) -> tuple[int, list[Tensor], list[Tensor]]:
-        self._compare()
-        return self._asked, list(self._distances), list(self._agreed)
+    def state(self) -> dict[str, Any]:
+        # what waits is kept as it is: compared in another company it may round otherwise
+        return {
+            "asked": self._asked,
+            "kept": list(self._kept),
+            "distances": list(self._distances),
+            "agreed": list(self._agreed),
+        }
 
-    def restore(self, state: tuple[int, list[Tensor], list[Tensor]]) -> None:
-        self._asked, distances, agreed = state
-        self._distances, self._agreed = list(distances), list(agreed)
+    def restore(self, state: dict[str, Any]) -> None:
+        self._asked, self._kept = state["asked"], list(state["kept"])
+        self._waiting = sum(len(images) for images, _ in self._kept)
+        self._distances, self._agreed = list(state["distances"]), list(state["agreed"])
 
     @torch.no_grad()
     def _compare(self) -> None:

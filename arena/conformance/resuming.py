@@ -114,6 +114,7 @@ class _Table:
             "generator": kit.generator,
             "new_clone": kit.new_clone,
             "on_report": kit.on_report,
+            "on_note": kit.on_note,
             "on_safe_point": kit.on_safe_point,
             "pool": kit.surrogate_pool,
             "victim": self._game.posts[0].victim,
