@@ -81,8 +81,8 @@ def _open(
     plan: "EpisodePlan", budgets: list[tuple[str, int]], *, device: str, watcher: "Watcher"
 ) -> "dict[str, Account]":
     """Prepare the victim, and a game for each key; each key has streams of its own."""
-    from arena.http.server import Account
     from arena.devices import pick_device as place
+    from arena.http.server import Account
     from arena.world import World
     from envs.game import ExtractionGame
     from envs.seeding import Streams
