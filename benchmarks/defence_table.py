@@ -220,13 +220,13 @@ def _origin(suite: Suite) -> str:
     return text
 
 
-def write_page(text: str, page: Path = PAGE) -> None:
-    """Put the tables between the marks of the page.
+def write_page(text: str, page: Path = PAGE, *, mark: str = "suite") -> None:
+    """Put tables between two marks of a page.
 
     Raises:
         ValueError: the page has not the two marks.
     """
-    begin, end = "<!-- suite: begin -->", "<!-- suite: end -->"
+    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
     old = page.read_text(encoding="utf-8")
     if old.count(begin) != 1 or old.count(end) != 1:
         raise ValueError(f"expected one '{begin}' and one '{end}' in {page}")

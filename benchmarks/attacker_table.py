@@ -1,0 +1,180 @@
+"""Makes the tables of docs/attackers.md from the logs of two scenarios.
+
+    arena run attack_suite --log suite.db; arena run exit_timing --log clock.db
+    python -m benchmarks.attacker_table --suite suite.db --clock clock.db --write
+
+Rows follow the scenarios: whoever is added to them appears. Without --write they are printed.
+"""
+
+import argparse
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from arena.log.rows import EpisodeFilter, EpisodeRow
+from arena.log.store import Log
+from arena.scenario import load
+from arena.statistics import mean_interval
+from benchmarks.defence_table import COLUMNS, ROOT, write_page
+
+PAGE = ROOT / "docs" / "attackers.md"
+RESULTS = ROOT / "benchmarks" / "results"
+SHARES = (0.1, 0.3, 0.5, 1.0)
+"""Parts of the budget after which the clone is told."""
+
+CLOCK = ("exits_visited", "exits", "family", "depth", "exit_costs", "thresholds")
+"""What the probe infers, in the table's order."""
+
+
+def newest(log: Log, scenario: str) -> list[EpisodeRow]:
+    """Read the successful episodes of a shipped scenario as it stands, in its order."""
+    plans = [plan.hash for plan in load(scenario).plans()]
+    found = {
+        row.plan_hash: row
+        for row in log.episodes(EpisodeFilter(status="success", kind="play", newest_first=False))
+    }
+    return [found[name] for name in plans if name in found]
+
+
+def over_budget(log: Log, rows: Sequence[EpisodeRow]) -> str:
+    """Write clone accuracy by budget of every attacker on the undefended victim."""
+    mine = [row for row in rows if row.defender == "undefended"]
+    lines = []
+    for attacker, episodes in _by(mine, "attacker").items():
+        curves = [_curve(log, row) for row in episodes]
+        cells = [_percent([curve.get(share) for curve in curves]) for share in SHARES]
+        lines.append([f"`{attacker}`", *cells, _seeds(episodes)])
+    budget = mine[0].budget or 0 if mine else 0
+    head = ["attacker", *(f"{round(share * budget):,}" for share in SHARES), "by seed"]
+    return _table(head, lines)
+
+
+def against(rows: Sequence[EpisodeRow], defender: str) -> str:
+    """Write what every attacker reached against a defender, beside the undefended victim."""
+    plain, lines = _by([row for row in rows if row.defender == "undefended"], "attacker"), []
+    for attacker, episodes in _by([r for r in rows if r.defender == defender], "attacker").items():
+        before = [row.clone_accuracy for row in plain.get(attacker, ())]
+        compute = [row.attack_compute_share for row in episodes]
+        now = [row.clone_accuracy for row in episodes]
+        lines.append([f"`{attacker}`", _percent(before), _percent(now), _seeds(episodes),
+                      _percent(compute)])  # fmt: skip
+    return _table(["attacker", "undefended", f"`{defender}`", "by seed", "compute"], lines)
+
+
+def clock(log: Log, rows: Sequence[EpisodeRow]) -> str:
+    """Write how often the probe was right about each attribute, by defender."""
+    lines = []
+    for defender, episodes in _by(rows, "defender").items():
+        found = [{one.attribute: one for one in log.inferences(row.id)} for row in episodes]
+        cells = []
+        for name in CLOCK:
+            told = [one[name] for one in found if name in one]
+            known = [one for one in told if one.inferred is not None]
+            right = sum(bool(one.correct) for one in known)
+            cells.append(f"{right}" if known else "*unknown*")
+        lines.append([defender, str(len(episodes)), *cells])
+    head = ["defender", "seeds", "exits seen", "exits that exist", "family", "depth", "costs",
+            "thresholds"]  # fmt: skip
+    return _table(head, lines)
+
+
+def origin(rows: Sequence[EpisodeRow], scenario: str) -> str:
+    """Say where a table's figures come from."""
+    missing = load(scenario).size - len(rows)
+    parts = {
+        "seeds": sorted({str(row.seed) for row in rows}, key=int),
+        "commit": sorted({(row.git_commit or "unknown")[:12] for row in rows}),
+        "torch": sorted({str((row.versions or {}).get("torch", "unknown")) for row in rows}),
+        "on": sorted({row.device or "unknown" for row in rows}),
+    }
+    told = ", ".join(f"{name} {', '.join(values)}" for name, values in parts.items())
+    text = f"{len(rows)} episodes of `arena run {scenario}`, {told}."
+    return text + (f" {missing} of the scenario were not played." if missing > 0 else "")
+
+
+def write_csv(rows: Iterable[EpisodeRow], path: Path) -> None:
+    """Write a row for each episode."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([getattr(row, name) for name in COLUMNS] for row in rows)
+
+
+def write_inferences(log: Log, rows: Iterable[EpisodeRow], path: Path) -> None:
+    """Write a row for each thing the probe said."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["defender", "seed", "attribute", "inferred", "truth", "correct",
+                         "confidence"])  # fmt: skip
+        for row in rows:
+            for one in log.inferences(row.id):
+                writer.writerow([row.defender, row.seed, one.attribute, one.inferred, one.truth,
+                                 one.correct, one.confidence])  # fmt: skip
+
+
+def _by(rows: Iterable[EpisodeRow], field: str) -> dict[str, list[EpisodeRow]]:
+    groups: dict[str, list[EpisodeRow]] = {}
+    for row in rows:
+        groups.setdefault(getattr(row, field), []).append(row)
+    return groups
+
+
+def _curve(log: Log, row: EpisodeRow) -> Mapping[float, float | None]:
+    """Give the clone's accuracy by share of the budget; the end is the episode's own."""
+    curve = {
+        round(point.queries_used / (row.budget or 1), 1): point.clone_accuracy
+        for point in log.checkpoints(row.id)
+    }
+    return {**curve, 1.0: row.clone_accuracy}
+
+
+def _percent(values: Sequence[float | None]) -> str:
+    """Write mean and half the t interval in percent; a dash where nothing was measured."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    found = mean_interval(known)
+    reach = "" if found.half_width is None else f" ± {100 * found.half_width:.1f}"
+    return f"{100 * found.mean:.1f}{reach}"
+
+
+def _seeds(rows: Iterable[EpisodeRow]) -> str:
+    return ", ".join("-" if row.clone_accuracy is None else f"{100 * row.clone_accuracy:.1f}"
+                     for row in rows)  # fmt: skip
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines: Iterator[Sequence[str]] = iter([head, ["---"] * len(head), *rows])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> None:
+    """Print the tables, or write them down."""
+    parser = argparse.ArgumentParser(description="The tables of docs/attackers.md.")
+    parser.add_argument("--suite", help="the log that attack_suite was played into")
+    parser.add_argument("--clock", help="the log that exit_timing was played into")
+    parser.add_argument("--write", action="store_true", help="write them into the page and the CSV")
+    asked = parser.parse_args()
+    made: dict[str, str] = {}
+    if asked.suite:
+        with Log.open(asked.suite, create=False) as log:
+            rows = newest(log, "attack_suite")
+            about = origin(rows, "attack_suite")
+            made["budget"] = f"{about}\n\n{over_budget(log, rows)}"
+            made["fortress"] = f"{about}\n\n{against(rows, 'dnf')}"
+        if asked.write:
+            write_csv(rows, RESULTS / "attack_suite.csv")
+    if asked.clock:
+        with Log.open(asked.clock, create=False) as log:
+            rows = newest(log, "exit_timing")
+            made["clock"] = f"{origin(rows, 'exit_timing')}\n\n{clock(log, rows)}"
+            if asked.write:
+                write_inferences(log, rows, RESULTS / "exit_timing.csv")
+    for mark, text in made.items():
+        if asked.write:
+            write_page(text, PAGE, mark=mark)
+        print(f"{text}\n")
+
+
+if __name__ == "__main__":
+    main()
