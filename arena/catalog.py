@@ -6,11 +6,11 @@ straight from a file: `use = "path/to/file.py:Class"`.
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import EntryPoint
-from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from arena import nested, plugins
 from arena.parameters import Parameter, effective, parameters, validated
@@ -18,8 +18,7 @@ from arena.wording import Path, dotted
 from envs.errors import ArenaError, ScenarioError, UnknownName
 
 if TYPE_CHECKING:  # so that listing names loads no torch
-    from agents.base import Attacker, Defender
-    from envs.defences.base import Defence
+    pass
 
 Kind = Literal["attacker", "defender", "defence"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -255,39 +254,6 @@ _ALL: Mapping[Kind, Catalog] = {
 }
 
 
-class Made(Protocol):
-    """Something an episode's plan builds by name."""
-
-    @property
-    def use(self) -> str:
-        """Its name, or file and class."""
-        ...
-
-    @property
-    def params(self) -> Mapping[str, object]:
-        """Its parameters."""
-        ...
-
-
-class Seated(Protocol):
-    """A defender as an episode's plan names it."""
-
-    @property
-    def use(self) -> str:
-        """Its name, or file and class."""
-        ...
-
-    @property
-    def policy(self) -> Mapping[str, object]:
-        """Its own parameters."""
-        ...
-
-    @property
-    def defence(self) -> Sequence[Made]:
-        """What it brings, in the order of the posts."""
-        ...
-
-
 def of(kind: Kind) -> Catalog:
     """Return the catalog of one kind of player."""
     return _ALL[kind]
@@ -313,33 +279,6 @@ def create(kind: Kind, use: str, params: Mapping[str, object] | None = None) -> 
     return of(kind).create(use, params)
 
 
-def attacker(plan: Made) -> "Attacker":
-    """Build the attacker of an episode's plan."""
-    return cast("Attacker", attackers.create(plan.use, plan.params))
-
-
-def seat(plan: Seated) -> "Defender":
-    """Build the defender of an episode's plan."""
-    return cast("Defender", defenders.create(plan.use, plan.policy))
-
-
-def posts(plan: Seated) -> "list[tuple[str, Defence]]":
-    """Build what the defender of a plan brings: names and defences, not yet hardened."""
-    return [
-        (plugins.short_name(entry.use), cast("Defence", defences.create(entry.use, entry.params)))
-        for entry in plan.defence
-    ]
-
-
-def asks_foreign_images(plan: Made) -> bool:
-    """Tell whether an attacker asks images from outside the victim's distribution.
-
-    Only a control that reads what no server knows is told so. An attacker that asks the victim's
-    own kind of images says so with a class attribute `asks_foreign_images = False`.
-    """
-    return bool(getattr(attackers.find(plan.use), "asks_foreign_images", True))
-
-
-def learns_between_episodes(plan: Seated) -> bool:
+def learns_between_episodes(use: str) -> bool:
     """Tell whether a defender takes what it learnt from one episode to the next."""
-    return bool(getattr(defenders.find(plan.use), "learns_between_episodes", False))
+    return bool(getattr(defenders.find(use), "learns_between_episodes", False))

@@ -64,7 +64,6 @@ class World:
         self.device, self.watcher = device, watcher
         self.lock = threading.RLock()
         self._splits: dict[str, Splits] = {}
-        self._victims: dict[str, nn.Module] = {}
 
     def splits(self, plan: EpisodePlan) -> Splits:
         """Load the victim's data set."""

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from agents.clone import CloneTrainer, cross_entropy
+from envs.chance_exits import ByHistogram
 from envs.data.images import ImageSet, Splits, make_splits
-from envs.exits import ByHistogram
 from envs.nets import registry
 from envs.nets.init import materialise
 from envs.nets.multi_exit import MultiExit, with_heads

@@ -137,7 +137,7 @@ def plans_of(scenario: ScenarioFile) -> list[EpisodePlan]:
         if spec.pool is not None:
             threat = threat.model_copy(update={"pool": spec.pool})
         series = [_plan(scenario, threat, attacker, defender, seed=seed) for seed in scenario.seeds]
-        plans += _chained(series) if catalog.learns_between_episodes(defender) else series
+        plans += _chained(series) if catalog.learns_between_episodes(defender.use) else series
     return plans
 
 

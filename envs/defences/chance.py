@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from envs.chance_exits import Seeding
 from envs.defences.base import HardenKit
-from envs.exits import Seeding
 from envs.seeding import image_uniforms
 
 _LEAST = 2.0**-54  # below the smallest number drawn above 0, so that no normal is infinite

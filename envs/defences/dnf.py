@@ -5,19 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, cast, get_args
 
 from envs.calibration import Calibration, calibrate_network, clopper_pearson_upper
+from envs.chance_exits import ByFlag, ByHistogram, CoinThresholds, PassingAtRandom
 from envs.defences.base import Defence, HardenKit
 from envs.defences.early_answers import EarlyAnswers, early_answers
 from envs.errors import ScenarioError, UnknownName
-from envs.exits import (
-    PUBLISHED,
-    ByFlag,
-    ByHistogram,
-    CoinThresholds,
-    ExitRule,
-    PassingAtRandom,
-    Thresholds,
-    to_log_odds,
-)
+from envs.exits import PUBLISHED, ExitRule, Thresholds, to_log_odds
 from envs.nets.multi_exit import MultiExit
 from envs.training.checkpoints import JSON
 from envs.training.exit_training import Backbone, OODLabel, OODSchedule

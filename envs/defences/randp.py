@@ -8,11 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from envs.chance_exits import Seeding
 from envs.defences.base import HardenKit, Serving
 from envs.defences.chance import Chance, to_normal
 from envs.defences.preserve import PosteriorDefence, Preserve
 from envs.defences.simplex import logit
-from envs.exits import Seeding
 from envs.victim import Victim
 
 

@@ -34,7 +34,7 @@ def meetings(scenario):
             "defenders": (shortened(defender),),
             "seeds": scenario.seeds[:1],
         }
-        if catalog.learns_between_episodes(scenario.model_copy(update=alone).plans()[0].defender):
+        if catalog.learns_between_episodes(defender.use):
             alone["seeds"] = scenario.seeds[:2]  # the second plays what the first has taught
         yield scenario.model_copy(update=alone)
 

@@ -8,11 +8,12 @@ from agents.attackers.exit_timing import ExitTiming
 from agents.base import Kit
 from agents.defenders.static import Static
 from agents.timing.probes import ProbeImages
+from envs.chance_exits import ByHistogram
 from envs.clocks import make_clock
 from envs.data.images import ImageSet
 from envs.defences.base import Defence, Post
 from envs.errors import BudgetExhausted, ScenarioError, UnknownName
-from envs.exits import ByHistogram, Thresholds, log_odds
+from envs.exits import Thresholds, log_odds
 from envs.game import ExtractionGame, GameOracle
 from envs.latency import NETWORKS, LatencyModel, make_model
 from envs.nets import registry

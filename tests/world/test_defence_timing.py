@@ -5,10 +5,10 @@ from functools import partial
 import pytest
 import torch
 
+from envs.chance_exits import ByHistogram
 from envs.clocks import VirtualClock
 from envs.defences.base import Defence
 from envs.defences.timing import Timing
-from envs.exits import ByHistogram
 from envs.latency import LatencyModel
 from envs.nets.multi_exit import with_heads
 from envs.seeding import Streams

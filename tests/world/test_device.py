@@ -9,9 +9,10 @@ import torch
 from agents.attackers.dfme import DFME
 from agents.base import Kit
 from agents.defenders.static import Static
+from envs.chance_exits import ByHistogram
 from envs.clocks import Untimed
 from envs.defences.base import Defence, Post
-from envs.exits import ByHistogram, FinalOnly, Thresholds, log_odds
+from envs.exits import FinalOnly, Thresholds, log_odds
 from envs.game import ExtractionGame, GameOracle
 from envs.nets.multi_exit import MultiExit, with_heads
 from envs.nets.registry import build

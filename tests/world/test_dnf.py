@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from envs.chance_exits import ByFlag, ByHistogram, CoinThresholds, PassingAtRandom
 from envs.clocks import make_clock
 from envs.data.digits import digits_splits
 from envs.data.images import ImageSet
@@ -13,7 +14,7 @@ from envs.data.sources import load
 from envs.defences.base import HardenKit, Post
 from envs.defences.dnf import DNF
 from envs.errors import DataMissing, ScenarioError, UnknownName
-from envs.exits import ByFlag, ByHistogram, CoinThresholds, PassingAtRandom, Thresholds
+from envs.exits import Thresholds
 from envs.game import Countermeasure, ExtractionGame
 from envs.nets import registry
 from envs.nets.multi_exit import MultiExit, with_heads

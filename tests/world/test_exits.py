@@ -5,14 +5,11 @@ import math
 import pytest
 import torch
 
+from envs.chance_exits import ByFlag, ByHistogram, CoinThresholds, PassingAtRandom
 from envs.exits import (
     PUBLISHED,
-    ByFlag,
-    ByHistogram,
-    CoinThresholds,
     ExitRule,
     FinalOnly,
-    PassingAtRandom,
     Thresholds,
     from_log_odds,
     log_odds,

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from envs.chance_exits import PassingAtRandom
 from envs.chunks import chunks_for
 from envs.compaction import Compaction
 from envs.execution import run_compacted
-from envs.exits import FinalOnly, PassingAtRandom, Thresholds, log_odds
+from envs.exits import FinalOnly, Thresholds, log_odds
 from envs.nets.multi_exit import MultiExit, with_heads
 from envs.nets.registry import build
 from envs.serving import ServingCopy, lay_out, serving_copy

@@ -4,7 +4,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from envs.exits import ByHistogram, FinalOnly, Thresholds, log_odds, to_log_odds
+from envs.chance_exits import ByHistogram
+from envs.exits import FinalOnly, Thresholds, log_odds, to_log_odds
 from envs.nets.multi_exit import MultiExit, with_heads
 from envs.nets.registry import build
 from envs.seeding import Streams

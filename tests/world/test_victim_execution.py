@@ -4,16 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from envs.chance_exits import ByFlag, ByHistogram, CoinThresholds, PassingAtRandom
 from envs.execution import run_compacted, run_each, run_masked
-from envs.exits import (
-    ByFlag,
-    ByHistogram,
-    CoinThresholds,
-    FinalOnly,
-    PassingAtRandom,
-    Thresholds,
-    log_odds,
-)
+from envs.exits import FinalOnly, Thresholds, log_odds
 from envs.nets.multi_exit import MultiExit, with_heads
 from envs.nets.registry import build
 from envs.seeding import Streams
