@@ -19,7 +19,7 @@ from arena.statistics import Interval
 
 Floats = NDArray[np.float64]
 
-RESAMPLES = 999
+RESAMPLES = 499
 """Draws of seeds behind an interval; each solves a linear programme."""
 
 _PLAYED = 1e-6
@@ -89,14 +89,19 @@ def value_interval(
     Raises:
         ValueError: as `solve`.
     """
-    value, count = solve(payoffs.mean(0)).value, len(payoffs)
+    value, count = _value(payoffs.mean(0)), len(payoffs)
     if count == 1:
         return Interval(value, None, None, 1, confidence)
     draws = generator.integers(count, size=(RESAMPLES, count))
-    values = [solve(payoffs[draw].mean(0)).value for draw in draws]
+    values = [_value(payoffs[draw].mean(0)) for draw in draws]
     tail = (1 - confidence) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return Interval(value, float(low), float(high), count, confidence)
+
+
+def _value(payoff: Floats) -> float:
+    _check(payoff)
+    return _best_guarantee(payoff)[1]
 
 
 def _best_guarantee(payoff: Floats) -> tuple[Floats, float]:

@@ -35,6 +35,9 @@ class DecoyFilter(Attacker):
     Notes:
         An honest answer that happens to agree with the rule is dropped too, one in K where the
         rule has nothing to do with the class. Where hardly an answer is left, all are kept.
+
+    Source:
+        Ours, after Orekondy et al. 2019, Knockoff Nets, arXiv:1812.02766.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"pool"})

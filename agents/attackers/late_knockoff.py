@@ -36,6 +36,9 @@ class LateKnockoff(Attacker):
 
     Notes:
         Where no cut is found, or hardly an answer is beyond it, all answers are kept.
+
+    Source:
+        Ours, after Orekondy et al. 2019, Knockoff Nets, arXiv:1812.02766.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"pool"})

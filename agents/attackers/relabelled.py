@@ -31,6 +31,9 @@ class Relabelled(DFME):
         labelled: labelled images it holds, drawn at random.
         sigmas: by so many standard errors another reading must be right more often.
         batch, generator_steps, clone_steps, generator_rate, clone_rate, loss: as for `DFME`.
+
+    Source:
+        A check of this project: nobody is known to have published it.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"soft-labels", "pool"})
@@ -64,16 +67,20 @@ class Relabelled(DFME):
         )
         self._labelled, self._sigmas = labelled, sigmas
 
-    def attack(self, oracle: Oracle, kit: Kit) -> None:
-        """Play DFME, then exchange the clone's classes if its labelled images say so.
+    def door(self, oracle: Oracle, kit: Kit) -> Oracle:
+        """Draw the labelled images, and ask the oracle as it is.
 
         Raises:
             PlayerError: the pool's classes are not the victim's.
         """
-        held = self._held(oracle, kit)
-        super().attack(oracle, kit)
-        answers = predict(self.trainer.clone, held.pixels).softmax(1)
-        self.turn = reading(answers, held.labels, sigmas=self._sigmas)
+        self._images = self._held(oracle, kit)
+        return oracle
+
+    def finish(self, oracle: Oracle, kit: Kit) -> None:
+        """Exchange the clone's classes if its labelled images say so."""
+        super().finish(oracle, kit)
+        answers = predict(self.trainer.clone, self._images.pixels).softmax(1)
+        self.turn = reading(answers, self._images.labels, sigmas=self._sigmas)
         kit.report(turned_round=float(self.turn.name != "none"))
         if self.turn.name != "none":
             self.clone = TurnedClone(self.trainer.clone, self.turn)

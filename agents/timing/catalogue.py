@@ -17,6 +17,10 @@ from envs.profile import profile
 SAME_COST = 0.005
 """Exits within half a percent of each other's arithmetic cannot be told apart."""
 
+_PATCH_FAMILIES = frozenset({"vit", "deit", "cait", "swin"})
+_LEAST_PATCH_SIDE = 96
+"""Nobody serves a transformer on a handful of patches: published ones see 196 and more."""
+
 _LAYOUTS: tuple[dict[str, Any], ...] = ({}, {"exit_every": 2})
 # Any: parameters of networks, as a scenario would give them
 
@@ -57,9 +61,10 @@ class Candidate:
 def candidates(image_shape: tuple[int, int, int], num_classes: int) -> tuple[Candidate, ...]:
     """List every network that can be built for images of a shape.
 
-    Exits are assumed where multi-exit networks of the literature have them: after every stage.
-    ResNets stand in the list once more with an exit after every second block, where that
-    differs. Counting takes about a second and is remembered.
+    Transformers on patches are left out where the images have less than 96 pixels a side. Exits
+    are assumed where multi-exit networks of the literature have them: after every stage. ResNets
+    stand in the list once more with an exit after every second block, where that differs.
+    Counting takes about a second and is remembered.
     """
     found: list[Candidate] = []
     for name in registry.names():
@@ -72,6 +77,8 @@ def candidates(image_shape: tuple[int, int, int], num_classes: int) -> tuple[Can
                 )
             except ScenarioError:
                 continue  # the images are too small for it
+            if network.family in _PATCH_FAMILIES and min(image_shape[1:]) < _LEAST_PATCH_SIDE:
+                break
             candidate = describe(network)
             if (key := tuple(candidate.macs)) not in seen:
                 found.append(candidate)

@@ -130,7 +130,7 @@ def play(make: Callable[[], Attacker], world: TinyWorld, terms: Terms) -> Play:
     record = Play(terms, attacker)
     victim = world.victim_of_changing_exits() if terms.changing_exits else world.victim()
     victim.profile  # noqa: B018 - counted now, because counting runs a copy of the network
-    seen = _count_images(victim)
+    seen = count_images(victim)
     game = game_of(attacker, victim, world, terms)
     kit = kit_of(world, terms)
     before = ProcessState.capture()
@@ -198,7 +198,7 @@ def kit_of(world: TinyWorld, terms: Terms) -> Kit:
     )
 
 
-def _count_images(victim: Victim) -> Callable[[], int]:
+def count_images(victim: Victim) -> Callable[[], int]:
     """Count what reaches the victim's first layer, whichever way it came."""
     count = 0
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from agents.base import Attacker, Kit
 from agents.defenders.static import Static
 from arena.conformance.findings import Finding, describe, finding
-from arena.conformance.plays import Play, Terms, digest_of, game_of, kit_of
+from arena.conformance.plays import Play, Terms, count_images, digest_of, game_of, kit_of
 from arena.conformance.tiny_world import TinyWorld
 from arena.saving import snapshot
 from envs.errors import BudgetExhausted, SaveError
@@ -57,6 +57,8 @@ class _Table:
     def __init__(self, attacker: Attacker, world: TinyWorld, terms: Terms) -> None:
         victim = world.victim()
         victim.profile  # noqa: B018 - counted now, because counting runs a copy of the network
+        # listened to as in the play it is held against: then the same copy of the network serves
+        count_images(victim)
         self.attacker = attacker
         self._game: ExtractionGame = game_of(attacker, victim, world, terms)
         self._oracle = GameOracle(self._game)

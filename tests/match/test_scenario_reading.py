@@ -287,7 +287,7 @@ def test_the_shipped_scenarios_are_found_and_ask_a_question():
     assert {"quickstart", "dfme_cifar10"} <= set(shipped())
     for name in shipped():
         scenario = load(name)
-        assert scenario.name == Path(name).name
+        assert Path(name).name in scenario.name  # two folders may hold a file of one name
         assert scenario.description.endswith("?")
 
 
