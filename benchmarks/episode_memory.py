@@ -21,7 +21,7 @@ import psutil
 import torch
 
 from agents.base import Attacker, Kit
-from arena import catalog
+from arena import catalog, recorder
 from arena.log.store import Log
 from arena.match import play
 from arena.saving.saver import Saving
@@ -98,6 +98,7 @@ def measure(budget: int, *, batch: int) -> dict[str, float]:
         scenario = load(str(file), [f"threat.budget={budget}"])
         catalog.attackers.find(f"{__file__}:Asker")
         Victim.answer = at_once  # type: ignore[method-assign]
+        recorder.WATCH_SECONDS = 0.0  # look after every round, however quick they are
         began = time.perf_counter()
         with Log.open(Path(folder, "arena.db")) as log:
             saving = Saving(seconds=1.0)
