@@ -11,7 +11,7 @@ from pathlib import Path
 from envs.errors import ArenaError
 
 PACKAGES = ("torch", "torchvision", "numpy", "gymnasium", "scikit-learn", "sqlalchemy", "pydantic")
-OPTIONAL = ("pettingzoo", "pandas", "pyarrow", "nashpy", "fastapi", "timm", "ray", "psycopg")
+OPTIONAL = ("pettingzoo", "pandas", "pyarrow", "fastapi", "timm", "ray", "psycopg")
 NAMES = ("arena", "agents", "envs", "scenarios")
 DISTRIBUTION = "fortress-arena"
 
