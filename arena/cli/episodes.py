@@ -47,6 +47,7 @@ def list_(
     since: Annotated[
         str | None, typer.Option(metavar="TIME", help="Only begun since: 2025-03-01, or 36h, 7d.")
     ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only begun before it.")] = None,
     limit: Annotated[
         int, typer.Option(min=0, help="At most so many, the newest; 0 lists all.")
     ] = 50,
@@ -66,6 +67,7 @@ def list_(
         kind=_choice(kind),
         seed=seed,
         since=parse_since(since) if since else None,
+        until=parse_since(until) if until else None,
         limit=limit or None,
     )
     with Log.open(log, create=False) as store:
@@ -95,7 +97,7 @@ def parse_since(text: str) -> Any:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise ScenarioError(f"--since: expected 2025-03-01, 36h or 7d, got '{text}'") from error
+        raise ScenarioError(f"expected a time like 2025-03-01, 36h or 7d, got '{text}'") from error
     return moment if moment.tzinfo else moment.astimezone()
 
 

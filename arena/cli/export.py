@@ -14,6 +14,7 @@ from arena.cli.selection import (
     SeedOption,
     SinceOption,
     StatusOption,
+    UntilOption,
     narrowed,
 )
 from arena.cli.shell import LogOption, out
@@ -43,6 +44,7 @@ def export(
     run: RunOption = None,
     seed: SeedOption = None,
     since: SinceOption = None,
+    until: UntilOption = None,
     log: LogOption = None,
 ) -> None:
     """Write a table of the log to a file; each row names its scenario, players and seed."""
@@ -57,6 +59,7 @@ def export(
         run=run,
         seed=seed,
         since=since,
+        until=until,
     )
     kind = format or (out_file.suffix.removeprefix(".").lower() if out_file else "") or "csv"
     with Log.open(log, create=False) as store:

@@ -14,6 +14,7 @@ from arena.cli.selection import (
     SeedOption,
     SinceOption,
     StatusOption,
+    UntilOption,
     chosen_ids,
     narrowed,
 )
@@ -38,6 +39,7 @@ def report(
     run: RunOption = None,
     seed: SeedOption = None,
     since: SinceOption = None,
+    until: UntilOption = None,
     log: LogOption = None,
 ) -> None:
     """Write a self-contained report about episodes: scoreboard, findings, figures, details."""
@@ -53,6 +55,7 @@ def report(
         run=run,
         seed=seed,
         since=since,
+        until=until,
     )
     with Log.open(log, create=False) as store:
         chosen = chosen_ids(store, ids or [], which)

@@ -24,6 +24,7 @@ SeedOption = Annotated[int | None, typer.Option(help="Only with this seed.")]
 SinceOption = Annotated[
     str | None, typer.Option(metavar="TIME", help="Only begun since: 2025-03-01, or 36h, 7d.")
 ]
+UntilOption = Annotated[str | None, typer.Option(metavar="TIME", help="Only begun before it.")]
 IdsArgument = Annotated[
     Many, typer.Argument(metavar="[ID]...", help="Episodes, by id or a beginning no other shares.")
 ]
@@ -44,12 +45,13 @@ def narrowed(
     run: Many = None,
     seed: int | None = None,
     since: str | None = None,
+    until: str | None = None,
 ) -> "EpisodeFilter | None":
     """Build the filter of these options; None where none is given."""
     from arena.cli.episodes import parse_since
     from arena.log.rows import EpisodeFilter
 
-    if not (scenario or attacker or defender or status or run or since) and seed is None:
+    if not (scenario or attacker or defender or status or run or since or until) and seed is None:
         return None
     return EpisodeFilter(
         scenario=_choice(scenario),
@@ -59,6 +61,7 @@ def narrowed(
         run=_choice(run),
         seed=seed,
         since=parse_since(since) if since else None,
+        until=parse_since(until) if until else None,
     )
 
 

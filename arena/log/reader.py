@@ -59,6 +59,8 @@ def narrow(
         query = query.where(column.id.startswith(which.id_prefix.lower(), autoescape=True))
     if which.since is not None:
         query = query.where(column.started >= which.since)
+    if which.until is not None:
+        query = query.where(column.started < which.until)
     order = (column.started, column.id)
     query = query.order_by(*(key.desc() if which.newest_first else key for key in order))
     return query if which.limit is None else query.limit(which.limit)

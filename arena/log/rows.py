@@ -295,7 +295,7 @@ class EpisodeFilter:
 
     Attributes:
         id_prefix: beginning of the episode's id.
-        since: started at this moment or later; needs a time zone.
+        since, until: started at this moment or later, before this moment; need a time zone.
         limit: at most so many, the newest (or oldest) ones.
         newest_first: order by start, descending.
     """
@@ -310,5 +310,6 @@ class EpisodeFilter:
     seed: int | None = None
     id_prefix: str | None = None
     since: datetime | None = None
+    until: datetime | None = None
     limit: int | None = None
     newest_first: bool = True

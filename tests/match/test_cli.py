@@ -366,7 +366,7 @@ def test_moments_are_dates_or_so_long_ago():
     assert parse_since("2025-03-01T10:00+00:00").hour == 10
     assert parse_since("2025-03-01").tzinfo is not None
     assert parse_since("2h") > parse_since("1d")
-    with pytest.raises(ScenarioError, match="expected 2025-03-01, 36h or 7d"):
+    with pytest.raises(ScenarioError, match="a time like 2025-03-01"):
         parse_since("lately")
 
 

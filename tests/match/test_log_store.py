@@ -294,6 +294,8 @@ def many(tmp_path_factory):
         (EpisodeFilter(id_prefix="%"), 0),
         (EpisodeFilter(since=datetime(2000, 1, 1, tzinfo=UTC)), 12),
         (EpisodeFilter(since=datetime(2900, 1, 1, tzinfo=UTC)), 0),
+        (EpisodeFilter(until=datetime(2000, 1, 1, tzinfo=UTC)), 0),
+        (EpisodeFilter(until=datetime(2900, 1, 1, tzinfo=UTC)), 12),
     ],
 )
 def test_a_filter_lets_through_what_it_names(many: Log, which: EpisodeFilter, count: int):
