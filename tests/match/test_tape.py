@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -302,7 +303,9 @@ def test_an_interrupt_at_any_moment_leaves_a_tape_that_can_be_closed(tmp_path, m
             tape = Tape(str(tmp_path / "arena.db"), str(trial), queries=True)
             try:
                 signal.setitimer(signal.ITIMER_REAL, 0.002 + 2e-5 * trial)
-                while True:
+                # not for ever: an interrupt that falls into a destructor is lost
+                enough = time.monotonic() + 1.0
+                while time.monotonic() < enough:
                     tape.keep(images, answer)
             except KeyboardInterrupt:
                 pass
