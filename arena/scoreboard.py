@@ -93,6 +93,11 @@ class Comparison:
     effect: EffectSize
 
 
+_FOLLOWS = ("seed", "after", "lesson")
+"""Keys of a plan that make no other meeting: what a defender learnt before follows from players
+and seeds."""
+
+
 def scoreboard(episodes: Iterable[EpisodeRow], *, confidence: float = 0.95) -> list[ScoreRow]:
     """Average episodes over their seeds, one row for each meeting, in the order of play.
 
@@ -142,8 +147,8 @@ def _scores(episodes: Iterable[EpisodeRow], confidence: float) -> dict[str, Inte
 
 
 def _settings(episode: EpisodeRow) -> str:
-    """Write down everything that bears on the result, but the seed."""
-    plan = {key: value for key, value in episode.plan.items() if key != "seed"}
+    """Write down everything that bears on the result, but the seed and what follows from it."""
+    plan = {key: value for key, value in episode.plan.items() if key not in _FOLLOWS}
     meeting = {
         "victim": episode.victim,
         "clone": episode.clone,
