@@ -18,6 +18,10 @@ GRACE = 5.0
 """Seconds that a worker gets to go home before it is ended."""
 
 
+_stopping = threading.Event()
+"""In a worker: it was asked to stop."""
+
+
 class _Worker(NamedTuple):
     process: SpawnProcess
     pipe: "Connection[Any, Any]"
@@ -101,6 +105,8 @@ def work(number: int, orders: Orders, pipe: "Connection[Any, Any]") -> None:
     signal.signal(signal.SIGTERM, _stop)
 
     def say(name: str, arguments: tuple[Any, ...]) -> None:
+        if name == "progress" and _stopping.is_set():
+            raise KeyboardInterrupt  # the first one was lost, in a destructor say: it plays on
         try:
             pipe.send((name, arguments))
         except OSError:  # the parent is gone, and nobody is left to play for
@@ -122,6 +128,7 @@ def work(number: int, orders: Orders, pipe: "Connection[Any, Any]") -> None:
 def _stop(number: int, frame: object) -> None:
     """Break the running episode off, once: closing it must not be broken off again."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _stopping.set()
     raise KeyboardInterrupt
 
 
