@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from arena.crews.crew import Crew, Message, Played
+from arena.crews.interrupts import on_interrupt
 from arena.tasks import Task
 from arena.watch import Watcher
 
@@ -46,23 +47,30 @@ def play_in_workers(tasks: Sequence[Task], crew: Crew, watcher: Watcher) -> Shif
         tasks: independent of one another.
         crew: plays them.
         watcher: sees everything in one place.
+
+    The first Ctrl-C closes what is played as cancelled; a second one does not wait for that.
     """
     board = _Board(tasks, crew, watcher)
-    interrupted = False
+    interrupts = 0
+
+    def note() -> None:
+        nonlocal interrupts
+        interrupts += 1
+
     try:
-        try:
-            board.hand_out()
-        except KeyboardInterrupt:
-            interrupted = True
-            crew.stop()
-            board.wait()
+        with on_interrupt(note):
+            while board.busy and not interrupts:
+                board.hand_out()
+                board.hear()
+            if interrupts:
+                crew.stop()
+                board.clear()
+            while board.busy and interrupts < 2:
+                board.hear(again=False)
     finally:
         crew.close()
-    return Shift(
-        board.played,
-        board.lost,
-        interrupted or any(played.interrupted for played in board.played),
-    )
+    interrupted = bool(interrupts) or any(played.interrupted for played in board.played)
+    return Shift(board.played, board.lost, interrupted)
 
 
 class _Board:
@@ -76,25 +84,29 @@ class _Board:
         self.played: list[Played] = []
         self.lost: list[Lost] = []
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is played, or waits to be."""
+        return bool(self._waiting or self._playing)
+
     def hand_out(self) -> None:
-        """Keep every worker busy until all is played."""
-        while self._waiting or self._playing:
-            for worker in range(self._crew.size):
-                if worker not in self._playing and self._waiting:
-                    task = self._waiting.popleft()
-                    self._playing[worker] = task
-                    self._crew.give(worker, task)
-            for message in self._crew.hear(POLL_SECONDS):
-                self._take(message)
+        """Give every worker that has nothing to do a task."""
+        for worker in range(self._crew.size):
+            if worker not in self._playing and self._waiting:
+                task = self._waiting.popleft()
+                self._playing[worker] = task
+                self._crew.give(worker, task)
 
-    def wait(self) -> None:
-        """Hear those out who play, and give nothing more to anybody."""
+    def clear(self) -> None:
+        """Take back what was not handed out yet."""
         self._waiting.clear()
-        while self._playing:
-            for message in self._crew.hear(POLL_SECONDS):
-                self._take(message, again=False)
 
-    def _take(self, message: Message, *, again: bool = True) -> None:
+    def hear(self, *, again: bool = True) -> None:
+        """Take in what the workers say; play a task again whose worker died, if `again`."""
+        for message in self._crew.hear(POLL_SECONDS):
+            self._take(message, again=again)
+
+    def _take(self, message: Message, *, again: bool) -> None:
         worker, name, arguments = message
         if name == "played":
             self._playing.pop(worker, None)

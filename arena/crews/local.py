@@ -6,12 +6,13 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple
 
 from arena.crews.crew import Message, Orders
+from arena.crews.interrupts import later
 from arena.tasks import Task
 
 GRACE = 5.0
@@ -53,7 +54,7 @@ class LocalCrew:
         process = self._context.Process(
             target=work, args=(number, self._orders, theirs), name=f"arena-worker-{number}"
         )
-        with _deaf_to_interrupts():
+        with later():  # it inherits that it never hears Ctrl-C, from its first moment
             process.start()
         theirs.close()  # so that the pipe ends with the process
         return _Worker(process, ours)
@@ -130,19 +131,6 @@ def _stop(number: int, frame: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _stopping.set()
     raise KeyboardInterrupt
-
-
-@contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Let a process inherit that it ignores Ctrl-C, from its first moment."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _reason(exitcode: int | None) -> str:

@@ -6,7 +6,6 @@ generator and no state but what is fixed before they begin, so that each is what
 
 import ctypes
 import queue
-import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,6 +13,7 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
+from arena.crews.interrupts import on_interrupt
 from arena.tasks import Task
 
 Result = TypeVar("Result")
@@ -72,7 +72,16 @@ def play_together(
         for number in range(min(count, len(tasks)))
     ]
     fault: BaseException | None = None
-    with _steady_precision(device), _passing_interrupts_on(threads, waiting):
+    told = False
+
+    def pass_on() -> None:
+        nonlocal told
+        if not told:  # once, as they have to close episodes
+            told = True
+            _empty(waiting)
+            _interrupt(threads)
+
+    with _steady_precision(device), on_interrupt(pass_on):
         for thread in threads:
             thread.start()
         while any(thread.is_alive() for thread in threads) or not ended.empty():
@@ -87,30 +96,6 @@ def play_together(
                 _empty(waiting)
     if fault is not None:
         raise fault
-
-
-@contextmanager
-def _passing_interrupts_on(
-    threads: Sequence[threading.Thread], waiting: "queue.SimpleQueue[Task]"
-) -> Iterator[None]:
-    """Let Ctrl-C reach the threads instead of this one; once, as they have to close episodes."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    told = False
-
-    def handler(number: int, frame: object) -> None:
-        nonlocal told
-        if not told:
-            told = True
-            _empty(waiting)
-            _interrupt(threads)
-
-    before = signal.signal(signal.SIGINT, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _empty(waiting: "queue.SimpleQueue[Task]") -> None:

@@ -1,6 +1,7 @@
 """Claims about modelled latency, networks, clocks and padding."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from envs.latency import (
     make_model,
     uniforms,
 )
-from envs.nets.multi_exit import with_heads
+from envs.nets.multi_exit import MultiExit, with_heads
 from envs.nets.registry import build
 from envs.padding import ConstantTime, InputSeededDelay, PadToLevels, thumbnails
 from envs.profile import ExitProfile
@@ -315,20 +316,25 @@ def test_a_virtual_clock_shows_the_exit_an_answer_left_from(victim):
     assert serve(clock, victim, pictures(3))[0].item() == pytest.approx(5e-3)
 
 
-def test_a_wall_clock_measures_and_answers_the_same(victim):
-    images = pictures(40)
+def test_a_wall_clock_measures_each_image_by_what_it_ran_and_answers_the_same(victim, monkeypatch):
+    now, run_segment = 0, MultiExit.run_segment
+
+    def slowly(*arguments):
+        nonlocal now
+        now += 1_000_000
+        return run_segment(*arguments)
+
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: now)
+    monkeypatch.setattr(MultiExit, "run_segment", slowly)
+    images, generator = pictures(40), torch.Generator()
     answer, seconds = WallClock(0, warm_up=3).serve(
-        victim, images, generator=torch.Generator(), foreign=False
+        victim, images, generator=generator, foreign=False
     )
-    assert (seconds > 0).all()
     torch.testing.assert_close(answer.posteriors, victim.posteriors(images), rtol=0, atol=1e-5)
-    fast = WallClock(0).serve(
-        victim.with_rule(Thresholds([0.0] * 4)),
-        images,
-        generator=torch.Generator(),
-        foreign=False,
-    )[1]
-    assert fast.min() < 0.8 * seconds.min()
+    torch.testing.assert_close(seconds, torch.full((40,), 5e-3, dtype=torch.float64))
+    early = victim.with_rule(Thresholds([0.0] * 4))
+    seconds = WallClock(0).serve(early, images, generator=generator, foreign=False)[1]
+    torch.testing.assert_close(seconds, torch.full((40,), 1e-3, dtype=torch.float64))
 
 
 def test_the_clock_of_an_episode_follows_its_mode(victim):
