@@ -83,7 +83,8 @@ class Tape:
         Raises:
             LogError: an earlier round could not be written.
         """
-        self._last = images[:SHOWN].detach().clone()
+        shown = images if len(images) <= SHOWN else images[:SHOWN]
+        self._last = shown.detach().clone()
         if self._writer is not None:
             self._writer.put(Round(images.detach().clone(), response.targets.detach().clone()))
 

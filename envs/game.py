@@ -157,7 +157,9 @@ class ExtractionGame:
         Raises:
             BudgetExhausted, QueryError: refused; nothing was charged or changed.
         """
-        images = check_images(images, self.threat.image_shape).to(self.device)
+        images = check_images(images, self.threat.image_shape)
+        if images.device != self.device:
+            images = images.to(self.device)
         count = images.shape[0]
         if count > self.remaining:
             raise BudgetExhausted(

@@ -3,18 +3,16 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from envs.defences.base import Post
+from envs.digests import digests_on
 
-_PRIME = 0x9E3779B97F4A7C1
-"""Odd multiplier of the running digest."""
+WAITING = 64
+"""Requests whose exits may wait to be counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +96,34 @@ class Stopwatch:
 
 
 class _Side:
-    """Device counters of one kind of traffic."""
+    """Device counters of one kind of traffic.
+
+    Exits are counted some requests at a time: the counting costs as much for one as for many.
+    """
 
     def __init__(self, shape: tuple[int, int], device: torch.device) -> None:
         self.answered = 0
-        self.exits = torch.zeros(shape, dtype=torch.int64, device=device)
+        self._exits = torch.zeros(shape, dtype=torch.int64, device=device)
+        self._waiting: list[tuple[int, Tensor]] = []
         self.watch = Stopwatch(device)
 
+    def count(self, post: int, exits: Tensor) -> None:
+        """Count the (n,) exits of a request."""
+        self.answered += exits.shape[0]
+        self._waiting.append((post, exits))
+        if len(self._waiting) >= WAITING:
+            self.exits()
+
+    def exits(self) -> Tensor:
+        """Return the answers by post and exit."""
+        for post in {post for post, _ in self._waiting}:
+            left = torch.cat([exits for number, exits in self._waiting if number == post])
+            self._exits[post].scatter_add_(0, left, torch.ones_like(left))
+        self._waiting.clear()
+        return self._exits
+
     def read(self, macs: Tensor, lengths: Sequence[int]) -> SideTally:
-        exits = self.exits.cpu()
+        exits = self.exits().cpu()
         rows = tuple(
             tuple(int(count) for count in row[:length])
             for row, length in zip(exits.tolist(), lengths, strict=True)
@@ -115,10 +132,11 @@ class _Side:
         return SideTally(self.answered, rows, spent, self.watch.read())
 
     def state(self) -> tuple[int, Tensor, float]:
-        return self.answered, self.exits, self.watch.read()
+        return self.answered, self.exits(), self.watch.read()
 
     def restore(self, state: tuple[int, Tensor, float]) -> None:
-        self.answered, self.exits, seconds = state
+        self.answered, self._exits, seconds = state
+        self._waiting.clear()
         self.watch.set(seconds)
 
 
@@ -136,7 +154,7 @@ class TallyMeter:
         self._attack, self._benign = _Side(shape, device), _Side(shape, device)
         self._labelled = torch.zeros((), dtype=torch.int64, device=device)
         self._correct = torch.zeros((), dtype=torch.int64, device=device)
-        self._digests = torch.zeros(2, dtype=torch.int64, device=device)
+        self._digests = digests_on(device)
 
     @property
     def answered(self) -> int:
@@ -149,13 +167,11 @@ class TallyMeter:
 
     def count(self, post: int, exits: Tensor, *, benign: bool) -> None:
         """Count the answers of a request by the (n,) exits they left from."""
-        side = self._benign if benign else self._attack
-        side.answered += exits.shape[0]
-        side.exits[post].scatter_add_(0, exits, _ones(exits.shape[0], exits.device))
+        (self._benign if benign else self._attack).count(post, exits)
 
     def attack_counters(self) -> tuple[Tensor, Tensor]:
         """Return copies of the attacker's exits, summed over posts, and of its MACs; no sync."""
-        exits = self._attack.exits
+        exits = self._attack.exits()
         macs = (exits.double() * self._macs.to(exits.device, non_blocking=True)).sum()
         return exits.sum(0), macs
 
@@ -167,28 +183,23 @@ class TallyMeter:
 
     def digest(self, images: Tensor, targets: Tensor) -> None:
         """Fold a round into the running digests of queries and answers, on the device."""
-        if self._digests.device.type == "cpu":
-            digests = self._digests.numpy()  # the same memory; small sums cost numpy a third
-            digests *= _PRIME
-            digests[:1] += _fold_here(images)  # an array wraps around, where a number would warn
-            digests[1:] += _fold_here(targets)
-            return
-        self._digests.mul_(_PRIME).add_(torch.stack((fold(images), fold(targets))))
+        self._digests.add(images, targets)
 
     def state(self) -> tuple[object, ...]:
         """Return every counter; see `restore`."""
         sides = self._attack.state(), self._benign.state()
-        return (*sides, self._labelled, self._correct, self._digests)
+        return (*sides, self._labelled, self._correct, self._digests.read())
 
     def restore(self, state: tuple[Any, ...]) -> None:  # Any: as `state` returns it
         """Go on from the counters of another meter with the same posts."""
-        attack, benign, self._labelled, self._correct, self._digests = state
+        attack, benign, self._labelled, self._correct, digests = state
+        self._digests.restore(digests)
         self._attack.restore(attack)
         self._benign.restore(benign)
 
     def read(self, *, rounds: int, used: int) -> Tally:
         """Read every counter; waits for the device."""
-        queries, answers = (f"{value & (2**64 - 1):016x}" for value in self._digests.tolist())
+        queries, answers = self._digests.read()
         return Tally(
             rounds=rounds,
             used=used,
@@ -199,35 +210,3 @@ class TallyMeter:
             query_digest=queries,
             answer_digest=answers,
         )
-
-
-def fold(values: Tensor) -> Tensor:
-    """Fold float32 values into one int64 that depends on every bit and on the order; no sync."""
-    words = values.contiguous().view(torch.int32).view(-1).to(torch.int64)
-    return (words * _weights(words.shape[0], words.device)).sum()
-
-
-def _fold_here(values: Tensor) -> np.int64:
-    """Fold values on the CPU, into what `fold` gives."""
-    words = values.contiguous().numpy().view(np.int32).ravel().astype(np.int64)
-    folded: np.int64 = np.dot(words, _weights_here(words.shape[0]))
-    return folded
-
-
-@lru_cache(maxsize=4)
-def _weights_here(count: int) -> NDArray[np.int64]:
-    return _weights(count, torch.device("cpu")).numpy()
-
-
-@lru_cache(maxsize=8)
-def _ones(count: int, device: torch.device) -> Tensor:
-    """Return (count,) int64 ones."""
-    with torch.inference_mode(False):
-        return torch.ones(count, dtype=torch.int64, device=device)
-
-
-@lru_cache(maxsize=4)
-def _weights(count: int, device: torch.device) -> Tensor:
-    """Return (count,) int64 odd weights, one for each place; requests come in few sizes."""
-    with torch.inference_mode(False):
-        return (torch.arange(count, device=device) * 2 + 1) * _PRIME

@@ -5,32 +5,41 @@ Source:
     Repository, 1998; its 1,797 test images are part of scikit-learn.
 """
 
+from typing import Literal
+
 import torch
 
-from envs.data.fitting import pad_to
+from envs.data.fitting import fit_to, pad_to
 from envs.data.images import ImageSet, Splits, make_splits
 from envs.data.splitting import divide
+from envs.errors import ArenaError
 
 _VALIDATION, _TEST, _SEED = 300, 600, 0
 
 
-def digits_splits(*, size: int = 8) -> Splits:
+def digits_splits(*, size: int = 8, fit: Literal["pad", "stretch"] = "pad") -> Splits:
     """Read the digits, divided for good into 897 training, 300 validation and 600 test images.
 
     The division is stratified and never changes, because cached victims and published tables
     rest on it. Values 0 to 16 become `round(255 v / 16)`, which loses nothing.
 
     Args:
-        size: pixels a side; above 8 the digits are padded with black.
+        size: pixels a side.
+        fit: how a larger size is filled: "pad" puts black around the digits, "stretch" enlarges
+            them, so that what an attacker asks has to be smooth to mean anything.
 
     Raises:
-        ArenaError: `size` is below 8.
+        ArenaError: `size` is below 8, or `fit` is neither.
     """
+    if fit not in ("pad", "stretch"):
+        raise ArenaError(f"expected fit 'pad' or 'stretch', got {fit!r}")
     from sklearn.datasets import load_digits  # takes a second; not every scenario plays on digits
 
     raw = load_digits()
     levels = torch.from_numpy(raw.images).to(torch.int64).unsqueeze(1)  # (1797, 1, 8, 8), 0..16
-    pixels = pad_to(((levels * 255 + 8) // 16).to(torch.uint8), size)
+    small = ((levels * 255 + 8) // 16).to(torch.uint8)
+    enlarge = fit == "stretch" and size > small.shape[-1]
+    pixels = fit_to(small, (1, size, size)) if enlarge else pad_to(small, size)
     labels = torch.from_numpy(raw.target).to(torch.int64)
     digits = ImageSet(pixels, labels, 10, "digits", tuple("0123456789"))
     return make_splits("digits", divide(digits, validation=_VALIDATION, test=_TEST, seed=_SEED))

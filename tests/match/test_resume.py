@@ -26,8 +26,8 @@ from arena.scenario import load
 from arena.tape import rounds_on_tape
 from arena.watch import Watcher
 from envs.defences.base import Defence
+from envs.digests import fold
 from envs.errors import LogError, PlayerError
-from envs.tally import fold
 
 TINY = """
 version = 1

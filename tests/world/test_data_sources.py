@@ -52,6 +52,19 @@ def test_the_sixteen_levels_of_a_digit_come_back(digits: Splits):
     assert torch.equal(((levels * 255 / 16) + 1e-6).round().byte(), digits.train.pixels)
 
 
+def test_larger_digits_are_padded_or_stretched(digits: Splits):
+    padded, stretched = (digits_splits(size=28, fit=fit).train for fit in ("pad", "stretch"))
+    assert torch.equal(padded.labels, stretched.labels)
+    assert torch.equal(padded.pixels[:, :, 10:18, 10:18], digits.train.pixels)
+    assert int(padded.pixels[:, :, :10].max()) == 0
+    means = [part.images().mean() for part in (digits.train, stretched)]
+    torch.testing.assert_close(*means, atol=0.02, rtol=0)  # as bright as they were
+    with pytest.raises(ArenaError, match="expected fit 'pad' or 'stretch', got 'crop'"):
+        digits_splits(size=28, fit="crop")
+    with pytest.raises(ArenaError):
+        digits_splits(size=7, fit="stretch")
+
+
 def test_the_digits_have_the_published_mean_and_deviation(digits: Splits):
     assert digits.mean == pytest.approx((0.305,), abs=0.001)
     assert digits.std == pytest.approx((0.376,), abs=0.001)

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from envs.defences.base import Defence, Post
+from envs.digests import DeviceDigests, HostDigests, fold, fold_here
 from envs.nets.multi_exit import MultiExit
 from envs.nets.registry import build
-from envs.tally import Stopwatch, TallyMeter, _fold_here, fold
+from envs.tally import WAITING, Stopwatch, TallyMeter
 from envs.types import faulty_values
 from envs.victim import Victim
 
@@ -23,7 +24,27 @@ def noise(*shape: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("values", [noise(7, 3, 8, 8), -noise(5, 10) * 1e30, noise(0, 10)])
 def test_a_cpu_folds_into_what_an_accelerator_folds_into(values):
-    assert int(_fold_here(values)) == int(fold(values))
+    assert fold_here(values) == int(fold(values))
+
+
+def test_both_kinds_of_digests_agree_and_go_on_from_one_another():
+    here, there = HostDigests(), DeviceDigests(torch.device("cpu"))
+    for _ in range(3):
+        for digests in (here, there):
+            digests.add(noise(4, 1, 8, 8), -noise(4, 10))
+        assert here.read() == there.read()
+        there.restore(here.read())
+
+
+def test_exits_are_counted_by_post_whenever_they_are_read():
+    counter = meter()
+    for request in range(WAITING + 3):
+        counter.count(0, torch.zeros(2, dtype=torch.int64), benign=request % 2 == 1)
+    for _ in range(2):
+        tally = counter.read(rounds=0, used=0)
+        assert tally.attack.exits == ((2 * 34,),)
+        assert tally.benign.exits == ((2 * 33,),)
+    assert counter.attack_counters()[0].tolist() == [68]
 
 
 def test_a_digest_depends_on_every_value_and_on_the_order():
