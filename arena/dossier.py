@@ -92,7 +92,7 @@ def gather(log: Log, ids: Iterable[str]) -> Dossier:
     runs = sorted((run for run in log.runs() if run.id in wanted), key=lambda run: run.created)
     return Dossier(
         episodes=episodes,
-        board=tuple(scoreboard(episodes)),
+        board=tuple(scoreboard(episodes, as_given=True)),
         checkpoints={row.id: log.checkpoints(row.id) for row in episodes},
         exits={row.id: exit_counts(log.rounds(row.id)) for row in episodes},
         inferences={row.id: log.inferences(row.id) for row in episodes},

@@ -8,6 +8,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import numpy as np
 
@@ -98,23 +99,32 @@ _FOLLOWS = ("seed", "after", "lesson")
 and seeds."""
 
 
-def scoreboard(episodes: Iterable[EpisodeRow], *, confidence: float = 0.95) -> list[ScoreRow]:
-    """Average episodes over their seeds, one row for each meeting, in the order of play.
+def scoreboard(
+    episodes: Iterable[EpisodeRow], *, confidence: float = 0.95, as_given: bool = False
+) -> list[ScoreRow]:
+    """Average episodes over their seeds, one row for each meeting.
+
+    The rows are in the order of play, or of the episodes `as_given`: workers that begin at once
+    begin in no order.
 
     Only successful plays count: a cancelled one was measured at another budget, and a what-if
-    never happened. A seed played twice counts once. The rows must have their plans: a brief
-    listing cannot tell meetings of other settings apart.
+    never happened. Of a seed played twice the later play counts. The rows must have their plans:
+    a brief listing cannot tell meetings of other settings apart.
     """
     groups: dict[tuple[str, str, str, str], dict[int, EpisodeRow]] = defaultdict(dict)
     played = [row for row in episodes if row.status == "success" and row.kind == "play"]
-    for row in sorted(played, key=lambda row: (row.started, row.id)):
-        key = (row.scenario_name, row.attacker, row.defender, _settings(row))
-        groups[key][row.seed] = row
+    for row in played if as_given else sorted(played, key=_began):
+        seeds = groups[row.scenario_name, row.attacker, row.defender, _settings(row)]
+        seeds[row.seed] = max(seeds.get(row.seed, row), row, key=_began)
     variants = _variants(groups)
     return [
         ScoreRow(*key[:3], variants[key], by_seed, _scores(by_seed.values(), confidence))
         for key, by_seed in groups.items()
     ]
+
+
+def _began(row: EpisodeRow) -> tuple[datetime, str]:
+    return row.started, row.id
 
 
 def compare(

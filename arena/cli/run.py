@@ -184,7 +184,7 @@ def _summary(
         "skipped": result.skipped,
         "interrupted": result.interrupted,
         "episodes": result.episodes,
-        "scoreboard": [row.as_dict() for row in scoreboard(result.episodes)],
+        "scoreboard": [row.as_dict() for row in scoreboard(result.episodes, as_given=True)],
         "files": paths,
     }
 
@@ -199,7 +199,7 @@ def _show(
     write_line(
         console, scenario.name + (f": {scenario.description}" if scenario.description else "")
     )
-    rows = scoreboard(result.episodes)
+    rows = scoreboard(result.episodes, as_given=True)
     if rows:
         write_scoreboard(console, rows)
     for row in result.episodes:

@@ -37,6 +37,15 @@ def test_meetings_are_kept_apart_and_come_in_the_order_of_play(made_up):
     assert [row.title for row in rows] == ["b / y", "a / y", "b / x"]
 
 
+def test_rows_stand_as_given_and_the_later_play_of_a_seed_counts_all_the_same(made_up):
+    for defender, clone in (("undefended", 0.5), ("dnf", 0.4), ("undefended", 0.6)):
+        made_up.play(defender=defender, clone=clone)
+    backwards = made_up.log.episodes(EpisodeFilter(newest_first=True))
+    rows = scoreboard(backwards[1:] + backwards[:1], as_given=True)
+    assert [row.defender for row in rows] == ["dnf", "undefended"]
+    assert rows[1].scores["clone_accuracy"].mean == 0.6
+
+
 def test_what_was_cancelled_failed_unfinished_or_imagined_is_in_no_mean(made_up):
     made_up.play(seed=0, clone=0.5)
     for seed, status in enumerate(["cancelled", "error", "started"], start=1):
