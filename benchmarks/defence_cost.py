@@ -1,8 +1,10 @@
 """What a defended answer costs, in forward passes of the bare victim.
 
-Ratios of one process: every round times the bare victim and each defence one after the other, in an
-order that rotates, and what is reported is the median of the rounds' ratios. On a CPU the time is
-that of the thread, so that what other processes take does not count; run it with one thread.
+Ratios of one process: every round times the bare forward pass, the undefended answer and each
+defence one after the other, in an order that rotates. What a defence adds is its time less that of
+the undefended answer, in forward passes; what is reported is the median over rounds. On a CPU the
+time is that of the thread, so that what other processes take does not count; run it with one
+thread.
 
     python -m benchmarks.defence_cost [--json] [--victim digits] [--rounds 9] [--batch 256]
 
@@ -33,6 +35,8 @@ from envs.nets import registry
 from envs.nets.multi_exit import MultiExit
 from envs.seeding import Streams
 from envs.victim import Victim
+
+BARE, UNDEFENDED = "bare", "undefended"
 
 
 class Case(NamedTuple):
@@ -81,16 +85,20 @@ def measure(
         device: where it runs.
 
     Returns:
-        By defence: `ratio`, the time of a defended answer over that of the bare victim's; `added`,
-        that less 1, in forward passes; `macs`, the same of counted multiply-accumulates; `target`
-        of `added`, and `met`, both None where nothing is asked.
+        By defence: `ratio`, the time of a defended answer over that of a bare forward pass;
+        `added`, what it takes beyond the undefended answer, in forward passes; `macs`, the same of
+        counted multiply-accumulates; `target` of `added`, and `met`, both None where nothing is
+        asked.
     """
     place = torch.device(device)
     bare = _victim(victim, place)
     images = torch.rand((batch, *bare.image_shape), generator=Streams(0).torch("images")).to(place)
     names = list(cases or CASES)
     generator = torch.Generator(device=place).manual_seed(0)
-    calls: dict[str, Callable[[], object]] = {"bare": partial(bare.posteriors, images)}
+    undefended = partial(Defence().answer, bare, images, clock=Untimed(), generator=generator)
+    calls: dict[str, Callable[[], object]] = {
+        BARE: partial(bare.posteriors, images), UNDEFENDED: undefended,
+    }  # fmt: skip
     macs = {}
     for name in names:
         defence = CASES[name].make()
@@ -100,20 +108,21 @@ def measure(
             defence.answer, hardened, images, clock=Untimed(), generator=generator
         )
     times = _interleaved(calls, rounds=rounds, device=place)
-    return {name: _verdict(name, times[name], times["bare"], macs[name]) for name in names}
+    return {name: _verdict(name, times, macs[name]) for name in names}
 
 
 def _verdict(
-    name: str, defended: Sequence[float], bare: Sequence[float], macs: float
+    name: str, times: Mapping[str, Sequence[float]], macs: float
 ) -> dict[str, float | bool | None]:
-    ratio = statistics.median(a / b for a, b in zip(defended, bare, strict=True))
+    rounds = list(zip(times[name], times[UNDEFENDED], times[BARE], strict=True))
+    added = statistics.median((defended - plain) / bare for defended, plain, bare in rounds)
     target = CASES[name].target
     return {
-        "ratio": ratio,
-        "added": ratio - 1,
+        "ratio": statistics.median(defended / bare for defended, _, bare in rounds),
+        "added": added,
         "macs": macs,
         "target": target,
-        "met": None if target is None else ratio - 1 < target,
+        "met": None if target is None else added < target,
     }
 
 

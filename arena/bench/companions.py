@@ -35,16 +35,25 @@ def log_speed(*, rounds: int = 200_000, episodes: int = 10_000, repeats: int = 3
     return lines
 
 
-def defence_cost(*, victim: str = "digits", rounds: int = 9) -> list[Line]:
+def defence_cost(*, small: int = 15, large: int = 3) -> list[Line]:
     """Measure what each defence adds to an answer, in forward passes of the victim.
+
+    Args:
+        small: rounds with the victim of digits, whose pass takes a few milliseconds.
+        large: rounds with ResNet18-8x at 32x32, and the defences that have a target; 0 for none.
 
     Raises:
         ArenaError: this is no checkout, or it lacks the script.
     """
-    verdicts = _load("defence_cost").measure(victim, rounds=rounds)
+    script = _load("defence_cost")
+    found = {"digits": script.measure("digits", rounds=small)}
+    if large:
+        asked = [name for name, case in script.CASES.items() if case.target is not None]
+        found["resnet18-8x"] = script.measure("resnet18-8x", rounds=large, cases=asked)
     return [
-        Line("defences", name, verdict["added"], "forward passes added", target=verdict["target"],
-             at_least=False, note=f"{verdict['macs']:.3f} by MACs; victim of {victim}")
+        Line("defences", f"{name}, {victim}", verdict["added"], "forward passes added",
+             target=verdict["target"], at_least=False, note=f"{verdict['macs']:.3f} by MACs")
+        for victim, verdicts in found.items()
         for name, verdict in verdicts.items()
     ]  # fmt: skip
 

@@ -33,7 +33,7 @@ QUICK: Mapping[str, Measure] = {
     "attacks": lambda: engines.measure(rounds=1, batch=8, width=0.0625, budget=64),
     "log": lambda: companions.log_speed(rounds=4000, episodes=200, repeats=1),
     "start-up": lambda: startup.measure(rounds=2),
-    "defences": lambda: companions.defence_cost(rounds=2),
+    "defences": lambda: companions.defence_cost(small=2, large=0),
 }
 """The same at a size that only shows that they run."""
 

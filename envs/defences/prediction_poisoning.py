@@ -131,12 +131,13 @@ def extreme_class(clean: Tensor, believed: Tensor | None) -> Tensor:
     least = clean.argmin(1, keepdim=True)
     if believed is None:
         return least
+    away = clean - believed
     squares = believed.square().sum(1, keepdim=True)
-    dots = squares - (believed * clean).sum(1, keepdim=True) - believed + clean
-    lengths = (squares - 2 * believed + 1).clamp_min(0).sqrt()
+    dots = away - (believed * away).sum(1, keepdim=True)  # p.p - p.y - p_k + y_k
+    lengths = (squares + 1 - 2 * believed).clamp_min_(0).sqrt_()
     # the length of p - y is the same for every class and changes no order
-    cosine = dots / lengths.clamp_min(_TINY)
-    aimless = (believed - clean).norm(dim=1, keepdim=True) < _TINY
+    cosine = dots.div_(lengths.clamp_min_(_TINY))
+    aimless = away.abs_().amax(1, keepdim=True) < _TINY
     return torch.where(aimless, least, cosine.argmin(1, keepdim=True))
 
 

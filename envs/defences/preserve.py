@@ -23,7 +23,9 @@ MARGIN = 1e-4
 _TINY = 1e-300
 
 
-def keep_top1(served: Tensor, clean: Tensor, margin: float = MARGIN) -> Tensor:
+def keep_top1(
+    served: Tensor, clean: Tensor, margin: float = MARGIN, label: Tensor | None = None
+) -> Tensor:
     """Shrink perturbed posteriors towards the clean ones until each keeps its label.
 
     With d_k the lead of the clean label over class k and d'_k its lead as served, the share
@@ -35,15 +37,18 @@ def keep_top1(served: Tensor, clean: Tensor, margin: float = MARGIN) -> Tensor:
         served: (n, K) float64 on the simplex.
         clean: (n, K) float64 on the simplex.
         margin: lead to keep.
+        label: (n, 1) int64, the most likely classes of `clean`, if they are known.
     """
-    label = clean.argmax(1, keepdim=True)
+    if label is None:
+        label = clean.argmax(1, keepdim=True)
     lead = clean.gather(1, label) - clean
     new_lead = served.gather(1, label) - served
-    lost = (new_lead < margin).scatter_(1, label, False)  # a class does not compete with itself
+    kept = new_lead >= margin
     # where a lead shrank to below the margin and was below it at first, nothing stays
-    share = (lead - margin).clamp_min(0) / (lead - new_lead).clamp_min(_TINY)
-    share = torch.where(lost, share, 1.0).amin(1, keepdim=True).clamp_max(1)
-    return torch.where(share < 1, clean + share * (served - clean), served)
+    share = (lead - margin).clamp_min_(0).div_(lead.sub_(new_lead).clamp_min_(_TINY))
+    # a class does not compete with itself
+    share = share.masked_fill_(kept, 1.0).scatter_(1, label, 1.0)
+    return torch.lerp(clean, served, share.amin(1, keepdim=True).clamp_max_(1))
 
 
 class PosteriorDefence(Defence, ABC):
@@ -94,9 +99,10 @@ class PosteriorDefence(Defence, ABC):
         served = within_budget(served, clean, self.epsilon)
         if self.preserve_top1 != "on":
             return served.float()
-        kept = keep_top1(served, clean, self.margin).float()
+        label = posteriors.argmax(1, keepdim=True)
+        kept = keep_top1(served, clean, self.margin, label).float()
         # rounding to float32 can tie what float64 told apart
-        same = kept.argmax(1, keepdim=True) == posteriors.argmax(1, keepdim=True)
+        same = kept.argmax(1, keepdim=True) == label
         return torch.where(same, kept, posteriors)
 
     def _serves_label_clean(self, serving: Serving) -> bool:

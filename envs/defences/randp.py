@@ -108,8 +108,8 @@ def wrong_classes(clean: Tensor, uniforms: Tensor) -> Tensor:
 
 def mix(clean: Tensor, targets: Tensor, epsilon: float) -> Tensor:
     """Mix (n, K) posteriors with the one-hot of (n, 1) classes, with weight epsilon / 2."""
-    one_hot = torch.zeros_like(clean).scatter(1, targets, 1.0)
-    return (1 - epsilon / 2) * clean + (epsilon / 2) * one_hot
+    share = torch.full(targets.shape, epsilon / 2, dtype=clean.dtype, device=clean.device)
+    return ((1 - epsilon / 2) * clean).scatter_add_(1, targets, share)
 
 
 def add_to_logits(clean: Tensor, shift: Tensor) -> Tensor:

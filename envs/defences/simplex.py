@@ -19,7 +19,7 @@ def logit(posteriors: Tensor) -> Tensor:
 
 def distance(left: Tensor, right: Tensor) -> Tensor:
     """Measure the L1 distance of the rows of two (n, K) tensors, as (n,) in 0 to 2."""
-    return (left - right).abs().sum(1)
+    return (left - right).abs_().sum(1)
 
 
 def onto_simplex(rows: Tensor, otherwise: Tensor) -> Tensor:
@@ -37,10 +37,8 @@ def onto_simplex(rows: Tensor, otherwise: Tensor) -> Tensor:
 
 def within_budget(served: Tensor, clean: Tensor, epsilon: float) -> Tensor:
     """Pull rows towards the clean ones until none is further than `epsilon` from them in L1."""
-    factor = (epsilon / distance(served, clean).clamp_min(1e-300)).clamp_max(1)
-    # rows inside the budget stay to the bit
-    pulled = clean + factor.unsqueeze(1) * (served - clean)
-    return torch.where((factor < 1).unsqueeze(1), pulled, served)
+    factor = (epsilon / distance(served, clean).clamp_min_(1e-300)).clamp_max_(1)
+    return torch.lerp(clean, served, factor.unsqueeze(1))  # to the bit `served` at a factor of 1
 
 
 def towards(clean: Tensor, vertex: Tensor, epsilon: float) -> Tensor:

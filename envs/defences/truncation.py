@@ -61,7 +61,7 @@ class Truncation(PosteriorDefence):
         if self.decimals is not None:
             keep = self.preserve_top1 == "on"
             served = rounded(served, self.decimals, label=clean.argmax(1) if keep else None)
-        return clean + serving.strength * (served - clean)
+        return torch.lerp(clean, served, serving.strength)
 
     def _adjust_budget(self, num_classes: int | None) -> None:
         if self.top == 0 and self.decimals is None:
@@ -100,20 +100,20 @@ def rounded(posteriors: Tensor, decimals: int, label: Tensor | None = None) -> T
     Args:
         posteriors: (n, K) float64 on the simplex.
         decimals: digits after the point.
-        label: (n,) classes that must stay ahead; they get a unit more where rounding tied them.
+        label: (n,) the largest entries, if they must stay ahead: they get a unit more where
+            rounding tied them.
 
     Returns:
         (n, K) on the simplex; a row that rounds to nothing is its label.
     """
     units = 10**decimals
-    whole = (posteriors * units).round()
-    leader = posteriors.argmax(1, keepdim=True)
+    whole = (posteriors * units).round_()
+    leader = posteriors.argmax(1, keepdim=True) if label is None else label.unsqueeze(1)
     nothing = whole.sum(1, keepdim=True) == 0
-    whole = whole.scatter_add(1, leader, nothing.double())
+    whole.scatter_add_(1, leader, nothing.double())
     if label is not None:
-        column = label.unsqueeze(1)
-        rivals = whole.scatter(1, column, -1.0).amax(1, keepdim=True)
-        tied = rivals >= whole.gather(1, column)
-        whole = whole.scatter_add(1, column, tied.double())
-    shares: Tensor = whole / whole.sum(1, keepdim=True)
+        rivals = whole.scatter(1, leader, -1.0).amax(1, keepdim=True)
+        tied = rivals >= whole.gather(1, leader)
+        whole.scatter_add_(1, leader, tied.double())
+    shares: Tensor = whole.div_(whole.sum(1, keepdim=True))
     return shares

@@ -117,22 +117,8 @@ def test_the_cost_of_a_defence_is_told_in_forward_passes():
     assert 1.9 < found["grad"]["macs"] < 2.1
     assert found["meco"]["macs"] < 0.05
     for one in found.values():
-        assert one["added"] == one["ratio"] - 1
         assert (one["met"] is None) == (one["target"] is None)
     json.dumps(found)
-
-
-@pytest.mark.slow
-def test_defended_answers_cost_little():
-    """On ResNet18-8x at 32x32; smaller batches have the same ratios but for fixed costs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    names = [name for name, case in defence_cost.CASES.items() if case.target is not None]
-    try:
-        found = defence_cost.measure("resnet18-8x", batch=64, rounds=3, cases=names)
-    finally:
-        torch.set_num_threads(threads)
-    assert {name: one["met"] for name, one in found.items()} == dict.fromkeys(names, True), found
 
 
 @pytest.mark.slow
