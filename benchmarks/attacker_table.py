@@ -1,7 +1,8 @@
-"""Makes the tables of docs/attackers.md from the logs of two scenarios.
+"""Makes the tables of docs/attackers.md from the logs of three scenarios.
 
-    arena run attack_suite --log suite.db; arena run exit_timing --log clock.db
-    python -m benchmarks.attacker_table --suite suite.db --clock clock.db --write
+    arena run attack_suite --log suite.db; arena run attack_suite_28 --log large.db
+    arena run exit_timing --log clock.db
+    python -m benchmarks.attacker_table --suite suite.db --large large.db --clock clock.db --write
 
 Rows follow the scenarios: whoever is added to them appears. Without --write they are printed.
 """
@@ -22,6 +23,9 @@ RESULTS = ROOT / "benchmarks" / "results"
 SHARES = (0.1, 0.3, 0.5, 1.0)
 """Parts of the budget after which the clone is told."""
 
+CONTROL = "random-generator"
+"""What a data-free attack has to beat to have earned its queries."""
+
 CLOCK = ("exits_visited", "exits", "family", "depth", "exit_costs", "thresholds")
 """What the probe infers, in the table's order."""
 
@@ -37,16 +41,27 @@ def newest(log: Log, scenario: str) -> list[EpisodeRow]:
 
 
 def over_budget(log: Log, rows: Sequence[EpisodeRow]) -> str:
-    """Write clone accuracy by budget of every attacker on the undefended victim."""
+    """Write clone accuracy by budget of every attacker on the undefended victim.
+
+    The last column is what it is ahead of the control, seed by seed.
+    """
     mine = [row for row in rows if row.defender == "undefended"]
+    groups = _by(mine, "attacker")
+    floor = {row.seed: row.clone_accuracy for row in groups.get(CONTROL, ())}
     lines = []
-    for attacker, episodes in _by(mine, "attacker").items():
+    for attacker, episodes in groups.items():
         curves = [_curve(log, row) for row in episodes]
         cells = [_percent([curve.get(share) for curve in curves]) for share in SHARES]
-        lines.append([f"`{attacker}`", *cells, _seeds(episodes)])
+        ahead = "" if attacker == CONTROL else _percent([_ahead(row, floor) for row in episodes])
+        lines.append([f"`{attacker}`", *cells, _seeds(episodes), ahead])
     budget = mine[0].budget or 0 if mine else 0
-    head = ["attacker", *(f"{round(share * budget):,}" for share in SHARES), "by seed"]
-    return _table(head, lines)
+    counts = (f"{round(share * budget):,}" for share in SHARES)
+    return _table(["attacker", *counts, "by seed", f"ahead of `{CONTROL}`"], lines)
+
+
+def _ahead(row: EpisodeRow, floor: Mapping[int, float | None]) -> float | None:
+    below = floor.get(row.seed)
+    return None if below is None or row.clone_accuracy is None else row.clone_accuracy - below
 
 
 def against(rows: Sequence[EpisodeRow], defender: str) -> str:
@@ -152,6 +167,7 @@ def main() -> None:
     """Print the tables, or write them down."""
     parser = argparse.ArgumentParser(description="The tables of docs/attackers.md.")
     parser.add_argument("--suite", help="the log that attack_suite was played into")
+    parser.add_argument("--large", help="the log that attack_suite_28 was played into")
     parser.add_argument("--clock", help="the log that exit_timing was played into")
     parser.add_argument("--write", action="store_true", help="write them into the page and the CSV")
     asked = parser.parse_args()
@@ -164,6 +180,12 @@ def main() -> None:
             made["fortress"] = f"{about}\n\n{against(rows, 'dnf')}"
         if asked.write:
             write_csv(rows, RESULTS / "attack_suite.csv")
+    if asked.large:
+        with Log.open(asked.large, create=False) as log:
+            rows = newest(log, "attack_suite_28")
+            made["large"] = f"{origin(rows, 'attack_suite_28')}\n\n{over_budget(log, rows)}"
+        if asked.write:
+            write_csv(rows, RESULTS / "attack_suite_28.csv")
     if asked.clock:
         with Log.open(asked.clock, create=False) as log:
             rows = newest(log, "exit_timing")

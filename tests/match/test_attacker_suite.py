@@ -55,7 +55,9 @@ def test_an_attacker_names_what_it_is_taken_from(use):
     assert "Source:" in (catalog.attackers.find(use).__doc__ or "")
 
 
-@pytest.mark.parametrize("name", ["attack_suite", "recon_then_extract", "exit_timing"])
+@pytest.mark.parametrize(
+    "name", ["attack_suite", "attack_suite_28", "recon_then_extract", "exit_timing"]
+)
 def test_a_scenario_of_many_attackers_names_what_exists(name):
     load(name).check()
 
