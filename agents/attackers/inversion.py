@@ -111,18 +111,26 @@ class Inversion(DFME):
         return oracle if self.turn is None else Restored(oracle, self.turn.restore)
 
     def _held(self, oracle: Oracle, kit: Kit) -> ImageSet | None:
-        pool, classes = kit.pool, oracle.threat.num_classes
-        if pool.num_classes != classes:
-            raise PlayerError(
-                f"Inversion needs labelled images of the victim's {classes} classes, and the pool "
-                f"'{pool.name}' has {pool.num_classes}; name the victim's own data set as "
-                f'threat.pool, with split = "validation"'
-            )
+        pool = labelled_pool(kit, oracle.threat.num_classes, who="Inversion")
         count = min(self._labelled, len(pool), oracle.remaining // 10)
-        if count < 2:
-            return None
-        order = torch.randperm(len(pool), generator=branch(kit.generator), device=kit.device)
-        return pool.select(order[:count])
+        return pool.select(torch.arange(count, device=kit.device)) if count >= 2 else None
+
+
+def labelled_pool(kit: Kit, num_classes: int, *, who: str) -> ImageSet:
+    """Return the pool in a random order, as images whose labels are the victim's.
+
+    Raises:
+        PlayerError: the pool's classes are not the victim's.
+    """
+    pool = kit.pool
+    if pool.num_classes != num_classes:
+        raise PlayerError(
+            f"{who} needs labelled images of the victim's {num_classes} classes, and the pool "
+            f"'{pool.name}' has {pool.num_classes}; name the victim's own data set as "
+            f'threat.pool, with split = "validation"'
+        )
+    order = torch.randperm(len(pool), generator=branch(kit.generator), device=kit.device)
+    return pool.select(order)
 
 
 def reverse_ranks(answers: Tensor) -> Tensor:

@@ -6,12 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from agents.attackers.dfme import DFME
-from agents.attackers.inversion import Turn, reading
+from agents.attackers.inversion import Turn, labelled_pool, reading
 from agents.base import Kit
 from agents.clone import Loss
-from agents.transfer_set import branch
-from envs.data.images import ImageSet
-from envs.errors import PlayerError, ScenarioError
+from envs.errors import ScenarioError
 from envs.oracle import Oracle
 from envs.training.loop import predict
 
@@ -73,7 +71,8 @@ class Relabelled(DFME):
         Raises:
             PlayerError: the pool's classes are not the victim's.
         """
-        self._images = self._held(oracle, kit)
+        pool = labelled_pool(kit, oracle.threat.num_classes, who="Relabelled")
+        self._images = pool.select(torch.arange(min(self._labelled, len(pool)), device=kit.device))
         return oracle
 
     def finish(self, oracle: Oracle, kit: Kit) -> None:
@@ -84,17 +83,6 @@ class Relabelled(DFME):
         kit.report(turned_round=float(self.turn.name != "none"))
         if self.turn.name != "none":
             self.clone = TurnedClone(self.trainer.clone, self.turn)
-
-    def _held(self, oracle: Oracle, kit: Kit) -> ImageSet:
-        pool, classes = kit.pool, oracle.threat.num_classes
-        if pool.num_classes != classes:
-            raise PlayerError(
-                f"Relabelled needs labelled images of the victim's {classes} classes, and the "
-                f"pool '{pool.name}' has {pool.num_classes}; name the victim's own data set as "
-                f'threat.pool, with split = "validation"'
-            )
-        order = torch.randperm(len(pool), generator=branch(kit.generator), device=kit.device)
-        return pool.select(order[: self._labelled])
 
 
 class TurnedClone(nn.Module):
