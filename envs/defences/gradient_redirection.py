@@ -93,7 +93,9 @@ class GradientRedirection(PosteriorDefence):
     def perturb(self, clean: Tensor, serving: Serving) -> Tensor:
         """Move mass to where the surrogate's log-probability rises fastest along z."""
         assert self._surrogate is not None, "harden comes first"
-        worth = log_slopes(self._surrogate.network, serving.images, self._along)
+        network = self._surrogate.network
+        parts = self._surrogate.parts(serving.images)
+        worth = torch.cat([log_slopes(network, part, self._along) for part in parts])
         return redirect(clean, worth, serving.strength * self.epsilon)
 
 

@@ -13,9 +13,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from envs.chunks import chunks_for
 from envs.data.images import ImageSet, to_pixels
 from envs.defences.base import HardenKit
 from envs.nets import registry
+from envs.nets.multi_exit import MultiExit
 from envs.nets.staged import Staged
 from envs.profile import backbone_macs
 from envs.training.checkpoints import JSON, Stored, remember
@@ -82,11 +84,16 @@ class Surrogate:
     def __init__(self, network: Staged) -> None:
         self.network = network.requires_grad_(False).eval()
         self.macs = backbone_macs(network)[-1]
+        self._chunk = min(chunks_for(MultiExit(network, ())))
+
+    def parts(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Split images into what runs together: on a CPU, what its cache holds."""
+        return torch.split(images, self._chunk if images.device.type == "cpu" else len(images))
 
     @torch.no_grad()
     def posteriors(self, images: Tensor) -> Tensor:
         """Return (n, K) float64 posteriors of (n, c, h, w) images."""
-        logits: Tensor = self.network(images)
+        logits = torch.cat([self.network(part) for part in self.parts(images)])
         return logits.double().softmax(1)
 
 
