@@ -41,7 +41,7 @@ def write_figures(
 
     Args:
         log: where the episodes are.
-        episode_ids: ids, or beginnings of ids.
+        episode_ids: ids, or beginnings of ids, in the order in which they shall stand.
         out_dir: made where it is missing.
         formats: out of `FORMATS`.
 

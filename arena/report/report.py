@@ -81,7 +81,7 @@ def write_report(
 
     Args:
         log: where the episodes are.
-        episode_ids: ids, or beginnings of ids.
+        episode_ids: ids, or beginnings of ids, in the order in which they shall stand.
         out: the file; folders on the way are made.
         title: of the page; the scenarios' names if absent.
 

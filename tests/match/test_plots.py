@@ -20,7 +20,7 @@ from envs.errors import ArenaError
 
 
 def dossier_of(made_up):
-    return gather(made_up.log, [row.id for row in made_up.log.episodes()])
+    return gather(made_up.log, [row.id for row in reversed(made_up.log.episodes())])
 
 
 def points(*pairs):
