@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -10,9 +11,6 @@ from torch import Tensor
 
 from envs.defences.base import Post
 from envs.digests import digests_on
-
-WAITING = 64
-"""Requests whose exits may wait to be counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,34 +94,15 @@ class Stopwatch:
 
 
 class _Side:
-    """Device counters of one kind of traffic.
-
-    Exits are counted some requests at a time: the counting costs as much for one as for many.
-    """
+    """Device counters of one kind of traffic."""
 
     def __init__(self, shape: tuple[int, int], device: torch.device) -> None:
         self.answered = 0
-        self._exits = torch.zeros(shape, dtype=torch.int64, device=device)
-        self._waiting: list[tuple[int, Tensor]] = []
+        self.exits = torch.zeros(shape, dtype=torch.int64, device=device)
         self.watch = Stopwatch(device)
 
-    def count(self, post: int, exits: Tensor) -> None:
-        """Count the (n,) exits of a request."""
-        self.answered += exits.shape[0]
-        self._waiting.append((post, exits))
-        if len(self._waiting) >= WAITING:
-            self.exits()
-
-    def exits(self) -> Tensor:
-        """Return the answers by post and exit."""
-        for post in {post for post, _ in self._waiting}:
-            left = torch.cat([exits for number, exits in self._waiting if number == post])
-            self._exits[post].scatter_add_(0, left, torch.ones_like(left))
-        self._waiting.clear()
-        return self._exits
-
     def read(self, macs: Tensor, lengths: Sequence[int]) -> SideTally:
-        exits = self.exits().cpu()
+        exits = self.exits.cpu()
         rows = tuple(
             tuple(int(count) for count in row[:length])
             for row, length in zip(exits.tolist(), lengths, strict=True)
@@ -132,11 +111,10 @@ class _Side:
         return SideTally(self.answered, rows, spent, self.watch.read())
 
     def state(self) -> tuple[int, Tensor, float]:
-        return self.answered, self.exits(), self.watch.read()
+        return self.answered, self.exits, self.watch.read()
 
     def restore(self, state: tuple[int, Tensor, float]) -> None:
-        self.answered, self._exits, seconds = state
-        self._waiting.clear()
+        self.answered, self.exits, seconds = state
         self.watch.set(seconds)
 
 
@@ -167,11 +145,13 @@ class TallyMeter:
 
     def count(self, post: int, exits: Tensor, *, benign: bool) -> None:
         """Count the answers of a request by the (n,) exits they left from."""
-        (self._benign if benign else self._attack).count(post, exits)
+        side = self._benign if benign else self._attack
+        side.answered += exits.shape[0]
+        side.exits[post].scatter_add_(0, exits, _ones(exits.shape[0], exits.device))
 
     def attack_counters(self) -> tuple[Tensor, Tensor]:
         """Return copies of the attacker's exits, summed over posts, and of its MACs; no sync."""
-        exits = self._attack.exits()
+        exits = self._attack.exits
         macs = (exits.double() * self._macs.to(exits.device, non_blocking=True)).sum()
         return exits.sum(0), macs
 
@@ -210,3 +190,10 @@ class TallyMeter:
             query_digest=queries,
             answer_digest=answers,
         )
+
+
+@lru_cache(maxsize=8)
+def _ones(count: int, device: torch.device) -> Tensor:
+    """Return (count,) int64 ones."""
+    with torch.inference_mode(False):
+        return torch.ones(count, dtype=torch.int64, device=device)

@@ -1,6 +1,7 @@
-"""A small victim of real digits, which defences are tried on."""
+"""A small victim of real digits, which defences are tried on, and a clock that is driven."""
 
 import copy
+import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -79,3 +80,17 @@ def digits_world() -> DigitsWorld:
     plan = recipe_for(data.image_shape).with_changes(epochs=8, batch=32)
     fit(backbone, data.train.pixels, data.train.labels, plan, generator=generator)
     return DigitsWorld(data, backbone.eval())
+
+
+@pytest.fixture
+def a_millisecond_a_segment(monkeypatch):
+    """Let the measured time be what ran, one millisecond for each segment of a network."""
+    now, run_segment = 0, MultiExit.run_segment
+
+    def slowly(*arguments):
+        nonlocal now
+        now += 1_000_000
+        return run_segment(*arguments)
+
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: now)
+    monkeypatch.setattr(MultiExit, "run_segment", slowly)

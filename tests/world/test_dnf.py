@@ -106,10 +106,10 @@ def test_images_of_sources_never_trained_on_leave_early_and_learn_little(hardene
         agreement[variant] = float((answer.posteriors.argmax(1) == whole).double().mean())
         cost = torch.tensor(served_by.profile.shares)[answer.exits]
         costs[variant] = float(cost.mean())
-    # wide margins: the same training ends elsewhere on another processor
-    assert shares["intended"] > 0.75 > 0.45 > shares["plain"]
-    assert agreement["intended"] < 0.4 < 0.55 < agreement["plain"]
-    assert costs["intended"] < 0.6 < 0.7 < costs["plain"]
+    assert shares["intended"] > 0.8 > 0.3 > shares["plain"]
+    # whoever stays agrees, so that 0.7 follows from the share: another processor trains other exits
+    assert agreement["intended"] < 0.4 < 0.7 < agreement["plain"]
+    assert costs["intended"] < 0.6 < 0.75 < costs["plain"]
 
 
 def test_it_tells_how_its_early_answers_look(hardened):

@@ -1,7 +1,6 @@
 """Claims about modelled latency, networks, clocks and padding."""
 
 import math
-import time
 
 import numpy as np
 import pytest
@@ -22,7 +21,7 @@ from envs.latency import (
     make_model,
     uniforms,
 )
-from envs.nets.multi_exit import MultiExit, with_heads
+from envs.nets.multi_exit import with_heads
 from envs.nets.registry import build
 from envs.padding import ConstantTime, InputSeededDelay, PadToLevels, thumbnails
 from envs.profile import ExitProfile
@@ -316,16 +315,8 @@ def test_a_virtual_clock_shows_the_exit_an_answer_left_from(victim):
     assert serve(clock, victim, pictures(3))[0].item() == pytest.approx(5e-3)
 
 
-def test_a_wall_clock_measures_each_image_by_what_it_ran_and_answers_the_same(victim, monkeypatch):
-    now, run_segment = 0, MultiExit.run_segment
-
-    def slowly(*arguments):
-        nonlocal now
-        now += 1_000_000
-        return run_segment(*arguments)
-
-    monkeypatch.setattr(time, "perf_counter_ns", lambda: now)
-    monkeypatch.setattr(MultiExit, "run_segment", slowly)
+@pytest.mark.usefixtures("a_millisecond_a_segment")
+def test_a_wall_clock_measures_each_image_by_what_it_ran_and_answers_the_same(victim):
     images, generator = pictures(40), torch.Generator()
     answer, seconds = WallClock(0, warm_up=3).serve(
         victim, images, generator=generator, foreign=False

@@ -1,7 +1,5 @@
 """Claims about early exit that is really executed."""
 
-import time
-
 import pytest
 import torch
 from torch import nn
@@ -223,16 +221,8 @@ def test_serving_runs_in_evaluation_mode_and_restores_the_mode(network):
     assert all(torch.equal(v, statistics[name]) for name, v in network.named_buffers())
 
 
-def test_single_execution_measures_each_image_by_the_segments_it_ran(network, monkeypatch):
-    now, run_segment = 0, MultiExit.run_segment
-
-    def slowly(*arguments):
-        nonlocal now
-        now += 1_000_000
-        return run_segment(*arguments)
-
-    monkeypatch.setattr(time, "perf_counter_ns", lambda: now)
-    monkeypatch.setattr(MultiExit, "run_segment", slowly)
+@pytest.mark.usefixtures("a_millisecond_a_segment")
+def test_single_execution_measures_each_image_by_the_segments_it_ran(network):
     images = noise(6)
     for rule, segments in ((Thresholds([0.0] * 4), 1), (FinalOnly(), 5)):
         seconds = run_each(network, images, rule, generator=stream()).seconds
