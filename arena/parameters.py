@@ -63,15 +63,27 @@ def validated(
 
 
 def validated_by_defaults(
-    defaults: Mapping[str, object], params: Mapping[str, object], *, prefix: Path = ()
+    defaults: Mapping[str, object],
+    params: Mapping[str, object],
+    *,
+    choices: Mapping[str, tuple[str, ...]] | None = None,
+    prefix: Path = (),
 ) -> None:
     """Check parameters where only names and defaults are known; a default tells the type.
 
+    Args:
+        defaults: by name.
+        params: as written in a file.
+        choices: the words that some of them are limited to.
+        prefix: path of the table in the file, for the message.
+
     Raises:
-        ScenarioError: one line for each unknown name or wrong type.
+        ScenarioError: one line for each unknown name, wrong type or wrong word.
     """
+    types = {name: _type_of(default) for name, default in defaults.items()}
+    types |= {name: Literal[words] for name, words in (choices or {}).items()}
     fields: dict[str, Any] = {
-        _field(name): (_type_of(default), Field(default, alias=name))
+        _field(name): (types[name], Field(default, alias=name))
         for name, default in defaults.items()
     }
     _check(create_model("Parameters", __config__=_config(), **fields), params, prefix=prefix)

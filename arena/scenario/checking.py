@@ -69,14 +69,17 @@ def _check_data(data: DataSpec) -> None:
             f"'{data.use}' has no labels to learn, it can only be a surrogate pool; "
             f"expected one of {', '.join(playable)}"
         )
-    validated_by_defaults(info.options, data.params, prefix=("data", "params"))
+    validated_by_defaults(
+        info.options, data.params, choices=info.choices, prefix=("data", "params")
+    )
 
 
 def _check_pool(pool: DataSpec, path: Path) -> None:
     from envs.data import sources
 
-    options = {**sources.describe(pool.use).pool_options, "count": 0}
-    validated_by_defaults(options, pool.params, prefix=(*path, "params"))
+    info = sources.describe(pool.use)
+    options = {**info.pool_options, "count": 0}
+    validated_by_defaults(options, pool.params, choices=info.choices, prefix=(*path, "params"))
 
 
 def _check_net(net: NetSpec, where: str) -> None:

@@ -10,11 +10,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
-from envs.data.catalog import SOURCES, Source
+from envs.data.catalog import SOURCES, Part, Source
 from envs.data.fitting import fit_to
 from envs.data.images import ImageSet, Splits
 from envs.errors import ArenaError, DataMissing, UnknownName
@@ -34,6 +34,7 @@ class SourceInfo:
         needs: what has to lie in the data root; "" for nothing.
         options: parameters of `load` with their defaults.
         pool_options: parameters of `load_pool` with their defaults.
+        choices: what those parameters can be that take one of a few words.
     """
 
     name: str
@@ -43,6 +44,7 @@ class SourceInfo:
     needs: str = ""
     options: Mapping[str, object] = field(default_factory=dict)
     pool_options: Mapping[str, object] = field(default_factory=dict)
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def names() -> list[str]:
@@ -58,13 +60,17 @@ def describe(name: str) -> SourceInfo:
     """
     source = _source(name)
     options = _options(source.splits) if source.splits is not None else {}
+    choices = _choices(source.splits or source.draw)
     if source.draw is not None:
         pool = _options(source.draw)
     else:
         pool = {**options, "split": source.pool_part, "classes": None}
+        choices["split"] = get_args(Part)
     downloads = source.splits is not None and _takes(source.splits, "download")
     playable = source.splits is not None
-    return SourceInfo(name, source.summary, playable, downloads, source.needs, options, pool)
+    return SourceInfo(
+        name, source.summary, playable, downloads, source.needs, options, pool, choices
+    )
 
 
 def data_root(root: Path | None = None) -> Path:
@@ -192,6 +198,12 @@ def _options(function: Callable[..., object]) -> dict[str, object]:
         for p in parameters
         if p.kind is p.KEYWORD_ONLY and p.name not in ("root", "download")
     }
+
+
+def _choices(function: Callable[..., object] | None) -> dict[str, tuple[str, ...]]:
+    """List the words of those options that are declared as a `Literal` of a few."""
+    hints = {} if function is None else get_type_hints(function)
+    return {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal}
 
 
 def _takes(function: Callable[..., object], name: str) -> bool:

@@ -207,6 +207,10 @@ def test_a_right_scenario_passes_the_check(probe):
             {"data": {"use": "digits", "params": {"sice": 8}}},
             "data.params.sice: unknown parameter; did you mean 'size'?",
         ),
+        (
+            {"data": {"use": "digits", "params": {"size": 28, "fit": "crop"}}},
+            "data.params.fit: expected one of 'pad', 'stretch', got 'crop'",
+        ),
         ({"clone": "mlp-smal"}, "clone: no network named 'mlp-smal'; did you mean 'mlp-small'?"),
         (
             {"victim": {"use": "conv-small", "params": {"hiden": 3}}},
