@@ -17,6 +17,7 @@ from arena.log.store import Log
 from arena.scenario import load
 from arena.statistics import mean_interval
 from benchmarks.defence_table import COLUMNS, ROOT, write_page
+from envs.errors import ArenaError
 
 PAGE = ROOT / "docs" / "attackers.md"
 RESULTS = ROOT / "benchmarks" / "results"
@@ -199,4 +200,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ArenaError as error:
+        raise SystemExit(str(error)) from None

@@ -1,4 +1,4 @@
-"""Does DFME earn its queries where digits cannot tell: on photographs, beside its two controls?
+"""Does DFME earn its queries on photographs, beside its two controls?
 
 CIFAR-10 is brought to small grey images, so that a CPU carries the game: the generator, whose
 cost grows with the image, is most of it. Victim and clone are the small convolutional network. A

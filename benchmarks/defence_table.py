@@ -17,6 +17,7 @@ from pathlib import Path
 from arena.log.rows import EpisodeFilter, EpisodeRow
 from arena.log.store import Log
 from arena.scenario import Scenario, load
+from envs.errors import ArenaError
 
 ROOT = Path(__file__).parents[1]
 SCENARIO = ROOT / "scenarios" / "defence_suite.toml"
@@ -264,4 +265,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ArenaError as error:
+        raise SystemExit(str(error)) from None

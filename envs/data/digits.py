@@ -26,7 +26,7 @@ def digits_splits(*, size: int = 8, fit: Literal["pad", "stretch"] = "pad") -> S
     Args:
         size: pixels a side.
         fit: how a larger size is filled: "pad" puts black around the digits, "stretch" enlarges
-            them, so that what an attacker asks has to be smooth to mean anything.
+            them smoothly.
 
     Raises:
         ArenaError: `size` is below 8, or `fit` is neither.
