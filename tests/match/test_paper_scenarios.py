@@ -203,7 +203,6 @@ TOKENS = (
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("name", "smaller"), [BIRDS, TOKENS], ids=["birds", "tokens"])
 def test_a_column_of_table_two_plays_to_its_end_on_made_up_photographs(
     name, smaller, tmp_path, monkeypatch
