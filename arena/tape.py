@@ -83,7 +83,7 @@ class Tape:
         Raises:
             LogError: an earlier round could not be written.
         """
-        shown = images if len(images) <= SHOWN else images[:SHOWN]
+        shown = images if images.shape[0] <= SHOWN else images[:SHOWN]
         self._last = shown.detach().clone()
         if self._writer is not None:
             self._writer.put(Round(images.detach().clone(), response.targets.detach().clone()))

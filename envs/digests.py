@@ -77,7 +77,7 @@ def fold(values: Tensor) -> Tensor:
 def fold_here(values: Tensor) -> int:
     """Fold values on the CPU, into what `fold` gives; numpy costs a third for small ones."""
     words = values.numpy().ravel().view(np.int32)
-    return int(words.astype(np.int64).dot(_weights_here(len(words))))
+    return int(words.dot(_weights_here(words.shape[0])))  # summed as int64
 
 
 @lru_cache(maxsize=4)

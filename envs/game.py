@@ -63,7 +63,8 @@ class Served:
     Attributes:
         view: the request.
         countermeasure: how it was answered.
-        posteriors: (n, K) float32, the answers.
+        posteriors: (n, K) float32, the answers; they go to the client, so that whoever changes
+            or keeps them takes a copy.
         exits: (n,) int64, the exits they left from.
     """
 
@@ -129,6 +130,7 @@ class ExtractionGame:
         self.rounds = 0
         self.used = 0
         self.device = self.posts[0].victim.device
+        self._on_host = self.device.type == "cpu"
         self._defender, self._clock, self._traffic = defender, clock, traffic
         self._foreign, self._witness = foreign, witness
         self._generator = streams.torch("defence", self.device)
@@ -156,6 +158,7 @@ class ExtractionGame:
 
         Raises:
             BudgetExhausted, QueryError: refused; nothing was charged or changed.
+            DefenceError: the defender wrote into images or answers that are not its own.
         """
         images = check_images(images, self.threat.image_shape)
         if images.device != self.device:
@@ -234,7 +237,7 @@ class ExtractionGame:
 
     def _check_values(self, images: Tensor) -> None:
         """Refuse bad values at once on a CPU; on an accelerator note them without waiting."""
-        if images.device.type == "cpu":
+        if self._on_host:
             low, high = images.aminmax()  # NaN if any value is
             if not (float(low) >= 0 and float(high) <= 1):
                 raise QueryError(VALUE_FAULT)
@@ -251,8 +254,8 @@ class ExtractionGame:
             self._meter.utility(answer.posteriors, request.labels)
 
     def _serve(self, images: Tensor, *, client: int, foreign: bool, benign: bool = False) -> Answer:
-        answered = self._meter.answered
-        view = View(images, client, answered, self.rounds)
+        view = View(images, client, self._meter.answered, self.rounds)
+        asked = _changes(images)
         decision = self._defender.act(view)
         post = self.posts[decision.post]
         with torch.no_grad(), self._meter.timed(benign):
@@ -267,10 +270,21 @@ class ExtractionGame:
             )
         self._fault |= answer.fault
         self._meter.count(decision.post, answer.exits, benign=benign)
+        checked = _changes(answer.posteriors)
         self._defender.learn(Served(view, decision, answer.posteriors, answer.exits))
+        if _changes(images) != asked or _changes(answer.posteriors) != checked:
+            raise DefenceError(
+                f"the defender or its defence {post.name} wrote into a client's images or into "
+                f"answers that were already given; copy what is to be changed"
+            )
         if self._witness is not None:
             self._witness(images, answer.posteriors, benign=benign, foreign=foreign)
         return answer
+
+
+def _changes(tensor: Tensor) -> int:
+    """Count how often a tensor was written into; one of inference mode keeps no count."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 class GameOracle:

@@ -99,6 +99,7 @@ class _Side:
     def __init__(self, shape: tuple[int, int], device: torch.device) -> None:
         self.answered = 0
         self.exits = torch.zeros(shape, dtype=torch.int64, device=device)
+        self.rows = self.exits.unbind()  # views: a post's row is looked up at every request
         self.watch = Stopwatch(device)
 
     def read(self, macs: Tensor, lengths: Sequence[int]) -> SideTally:
@@ -114,7 +115,8 @@ class _Side:
         return self.answered, self.exits, self.watch.read()
 
     def restore(self, state: tuple[int, Tensor, float]) -> None:
-        self.answered, self.exits, seconds = state
+        self.answered, exits, seconds = state
+        self.exits.copy_(exits)
         self.watch.set(seconds)
 
 
@@ -147,7 +149,7 @@ class TallyMeter:
         """Count the answers of a request by the (n,) exits they left from."""
         side = self._benign if benign else self._attack
         side.answered += exits.shape[0]
-        side.exits[post].scatter_add_(0, exits, _ones(exits.shape[0], exits.device))
+        side.rows[post].scatter_add_(0, exits, _ones(exits.shape[0], exits.device))
 
     def attack_counters(self) -> tuple[Tensor, Tensor]:
         """Return copies of the attacker's exits, summed over posts, and of its MACs; no sync."""

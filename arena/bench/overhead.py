@@ -63,8 +63,10 @@ def measure(
     """
     one, many = images(1), images(batch)
     null = NullVictim(batch)
+    number = torch.zeros(1)
     with table(null, 10**9) as oracle:
-        short = interleave({"one": lambda: oracle.query(one)}, rounds=rounds, repeats=calls)["one"]
+        calls_of = {"call": lambda: oracle.query(one), "addition": lambda: number + number}
+        short = interleave(calls_of, rounds=rounds, repeats=calls)
         long = interleave({"many": lambda: oracle.query(many)}, rounds=rounds, repeats=20)["many"]
     victim = Victim(plain("resnet18-8x", width))
     unused = torch.Generator()
@@ -74,12 +76,14 @@ def measure(
             "played": lambda: oracle.query(many),
         }
         around = interleave(runs, rounds=max(3, rounds // 2))
-    call, large, bare = spread(short), spread(long), spread(around["bare"])
+    call, large, bare = spread(short["call"]), spread(long), spread(around["bare"])
+    addition = spread(short["addition"])
     share = large.median / bare.median
     played = ratios(around["played"], around["bare"])
     return [
         Line(GROUP, "a call with a null victim, 1 image", call.median * 1e6, "us", call.low * 1e6,
-             call.high * 1e6, target=CALL_TARGET, at_least=False),
+             call.high * 1e6, target=CALL_TARGET, at_least=False,
+             note=f"torch adds two numbers in {addition.median * 1e6:.2g} us here"),
         Line(GROUP, f"a call with a null victim, {batch} images of 3x32x32", large.median * 1e6,
              "us", large.low * 1e6, large.high * 1e6,
              note="reads every value twice: range check and digest"),

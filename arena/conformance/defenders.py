@@ -1,7 +1,7 @@
 """What is asked of every defender."""
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -73,23 +73,29 @@ def _seated(make: Callable[[], Defender], posts: int) -> Defender:
 
 def _played(defender: Defender, views: Iterable[View]) -> list[Countermeasure]:
     """Let a defender decide on every request, and show it what was answered."""
+    return [decision for decision, _ in _rounds(defender, views)]
+
+
+def _rounds(defender: Defender, views: Iterable[View]) -> Iterator[tuple[Countermeasure, bool]]:
+    """Give each decision, and whether the defender left alone what was answered."""
     generator = Streams(0).torch("answers")
-    decisions = []
     for view in views:
         decision = defender.act(view)
-        decisions.append(decision)
         logits = torch.randn((len(view.images), _CLASSES), generator=generator)
         exits = torch.randint(_EXITS, (len(view.images),), generator=generator)
-        defender.learn(Served(view, decision, logits.softmax(1), exits))
-    return decisions
+        answers = logits.softmax(1)
+        served = Served(view, decision, answers.clone(), exits)
+        defender.learn(served)
+        yield decision, torch.equal(served.posteriors, answers)
 
 
 def _check_decisions(make: Callable[[], Defender], views: list[View]) -> Finding:
     faults: list[str] = []
     copies: list[Tensor] = [view.images.clone() for view in views]
     for posts in SEATS:
-        for number, decision in enumerate(_played(_seated(make, posts), views)):
+        for number, (decision, kept) in enumerate(_rounds(_seated(make, posts), views)):
             fault = _decision_fault(decision, posts)
+            fault = fault or (None if kept else "it wrote into the answers it was shown")
             faults += [f"request {number} with {posts} posts: {fault}"] if fault else []
     if not all(torch.equal(view.images, c) for view, c in zip(views, copies, strict=True)):
         faults.append("a decision changed the client's images in place")

@@ -532,6 +532,16 @@ def test_a_defender_that_changes_images_in_place_is_found():
     assert broken(check_defender(Painting)) == {"decides"}
 
 
+def test_a_defender_that_changes_answers_in_place_is_found():
+    class Forging(Static):
+        def learn(self, served):
+            served.posteriors.fill_(0.2)
+
+    findings = check_defender(Forging)
+    assert broken(findings) == {"decides"}
+    assert "wrote into the answers" in detail(findings, "decides")
+
+
 def test_chance_of_a_defender_from_elsewhere_is_found():
     class Loose(Defender):
         def act(self, view):

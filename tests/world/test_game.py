@@ -193,6 +193,52 @@ def test_changing_an_answer_or_a_query_afterwards_changes_nothing_in_the_game():
     assert first.tally().query_digest == second.tally().query_digest
 
 
+class Scribbler(FirstPost):
+    """A defender that writes into what it is shown."""
+
+    def __init__(self, hook, scribble):
+        super().__init__()
+        self.hook, self.scribble = hook, scribble
+
+    def act(self, view):
+        if self.hook == "act":
+            self.scribble(view.images)
+        return super().act(view)
+
+    def learn(self, served):
+        if self.hook == "learn":
+            self.scribble(served)
+
+
+@pytest.mark.parametrize(
+    ("hook", "scribble"),
+    [
+        ("act", lambda images: images.mul_(0.5)),
+        ("learn", lambda served: served.view.images.zero_()),
+        ("learn", lambda served: served.posteriors.fill_(0.1)),
+        ("learn", lambda served: served.posteriors[0].neg_()),
+    ],
+)
+def test_a_defender_that_writes_into_queries_or_answers_is_found_at_once(hook, scribble):
+    with pytest.raises(DefenceError, match="copy what is to be changed"):
+        make_game(seat=Scribbler(hook, scribble)).play(images(4))
+
+
+def test_an_attacker_may_ask_in_inference_mode():
+    with torch.inference_mode():
+        answers = make_game().play(images(4)).targets
+    assert torch.equal(answers, make_game().play(images(4)).targets)
+
+
+def test_a_defence_that_writes_into_queries_is_found_at_once():
+    class InPlace(Defence):
+        def perturb_images(self, images, *, strength, generator):
+            return images.add_(0.1).clamp_(max=1)
+
+    with pytest.raises(DefenceError, match="defence d wrote into"):
+        make_game(defence=InPlace()).play(images(4))
+
+
 def test_answers_do_not_depend_on_how_queries_are_split_into_batches():
     asked = images(64)
     whole = make_game(victim=make_victim((0.2,) * 4)).play(asked).targets
