@@ -268,7 +268,8 @@ class ExtractionGame:
                 labels=self.threat.labels,
                 foreign=foreign,
             )
-        self._fault |= answer.fault
+        if answer.fault is not False:
+            self._fault |= answer.fault
         self._meter.count(decision.post, answer.exits, benign=benign)
         checked = _changes(answer.posteriors)
         self._defender.learn(Served(view, decision, answer.posteriors, answer.exits))

@@ -71,12 +71,13 @@ def check_images(images: object, shape: tuple[int, int, int]) -> Tensor:
     """
     if not isinstance(images, Tensor):
         raise QueryError(f"expected a torch.Tensor of images, got {type(images).__name__}")
-    if images.ndim != 4 or images.shape[1:] != shape:
+    size = images.shape
+    if len(size) != 4 or size[1:] != shape:
         raise QueryError(f"expected images of shape (n, {shape[0]}, {shape[1]}, {shape[2]}), "
-                         f"got {tuple(images.shape)}")  # fmt: skip
+                         f"got {tuple(size)}")  # fmt: skip
     if images.dtype != torch.float32:
         raise QueryError(f"expected float32 images in [0, 1], got {images.dtype}")
-    if images.shape[0] == 0:
+    if size[0] == 0:
         raise QueryError("expected at least one image, got an empty batch")
     return images.detach()
 

@@ -329,3 +329,17 @@ def test_masked_and_compacted_victims_play_the_same_game():
         game.play(images(60))
         digests.append(game.tally().attack.exits)
     assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize("spoilt", [float("nan"), float("inf")])
+def test_a_victim_that_answers_nonsense_is_found_at_the_next_reading(spoilt):
+    class Broken(Victim):
+        def answer(self, images, *, generator, foreign=False):
+            answer = super().answer(images, generator=generator, foreign=foreign)
+            answer.posteriors[2, 3] = spoilt
+            return answer
+
+    game = make_game(victim=Broken(make_victim().network))
+    game.play(images(4))
+    with pytest.raises(DefenceError, match="probability vector"):
+        game.tally()
