@@ -16,7 +16,7 @@ from torch import Tensor
 
 from arena.log.reader import LogReader
 from arena.log.store import Log
-from arena.tape import QUERIES, rounds_on_tape
+from arena.shards import QUERIES, rounds_on_tape
 from envs.errors import ArenaError
 
 

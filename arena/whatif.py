@@ -20,7 +20,7 @@ from arena.provenance import device_name, git_state, versions
 from arena.replay import logged_plan
 from arena.scenario import EpisodePlan, Scenario
 from arena.scenario.schema import DefenderSpec
-from arena.tape import Round, require_tape, rounds_on_tape
+from arena.shards import Round, require_tape, rounds_on_tape
 from arena.watch import Watcher
 from arena.world import World
 from envs.errors import ArenaError, UnknownName

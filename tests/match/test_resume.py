@@ -23,7 +23,7 @@ from arena.saving.saver import Saving
 from arena.saving.shelf import Shelf
 from arena.saving.snapshot import Drift
 from arena.scenario import load
-from arena.tape import rounds_on_tape
+from arena.shards import rounds_on_tape
 from arena.watch import Watcher
 from envs.defences.base import Defence
 from envs.digests import fold

@@ -15,7 +15,7 @@ from PIL import Image
 from sqlalchemy import text
 from typer.testing import CliRunner
 
-from arena import tape as tapes
+from arena import shards
 from arena.cli import app
 from arena.cli.thumbnails import drawn, samples
 from arena.log import artifacts
@@ -25,7 +25,8 @@ from arena.log.store import Log
 from arena.match import play
 from arena.replay import verify
 from arena.scenario import Scenario
-from arena.tape import Tape, grid, rounds_on_tape
+from arena.shards import rounds_on_tape
+from arena.tape import Tape, grid
 from arena.whatif import answer_with
 from envs.digests import HostDigests
 from envs.errors import ArenaError, LogError, QueryError, UnknownName
@@ -225,7 +226,7 @@ def test_a_picture_shows_the_pixels_where_they_belong():
 
 
 def test_shards_are_cut_at_rounds_and_read_back_as_they_were(tmp_path, monkeypatch):
-    monkeypatch.setattr(tapes, "SHARD_BYTES", 1000)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 1000)
     tape, oracle = listening(tmp_path)
     generator = torch.Generator().manual_seed(0)
     asked = [torch.rand(n, 1, 4, 4, generator=generator) for n in (7, 1, 12, 3, 9, 2)]
@@ -266,7 +267,7 @@ def test_a_refused_query_is_not_on_the_tape(tmp_path):
 
 def test_the_game_waits_for_a_slow_disk_instead_of_filling_the_memory(tmp_path, monkeypatch):
     gate = threading.Event()
-    monkeypatch.setattr(tapes, "SHARD_BYTES", 1)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 1)
     write = np.savez_compressed
     monkeypatch.setattr(
         np, "savez_compressed", lambda file, **arrays: gate.wait(30) and write(file, **arrays)
@@ -275,7 +276,7 @@ def test_the_game_waits_for_a_slow_disk_instead_of_filling_the_memory(tmp_path, 
     asked = []
 
     def ask():
-        for _ in range(3 * tapes.WAITING):
+        for _ in range(3 * shards.WAITING):
             oracle.query(torch.rand(1, 1, 4, 4))
             asked.append(1)
 
@@ -284,11 +285,11 @@ def test_the_game_waits_for_a_slow_disk_instead_of_filling_the_memory(tmp_path, 
     thread.join(1.0)
     # those that wait, the one being written, and the one that cannot be put down
     assert thread.is_alive()
-    assert tapes.WAITING <= len(asked) <= tapes.WAITING + 2
+    assert shards.WAITING <= len(asked) <= shards.WAITING + 2
     gate.set()
     thread.join(30)
     tape.close()
-    assert len([row for row in tape.finished() if row.kind == "queries"]) == 3 * tapes.WAITING
+    assert len([row for row in tape.finished() if row.kind == "queries"]) == 3 * shards.WAITING
 
 
 def test_an_interrupt_at_any_moment_leaves_a_tape_that_can_be_closed(tmp_path, monkeypatch):
