@@ -22,12 +22,12 @@ USAGE = 2
 
 def out() -> Console:
     """Return the console for results, on standard output."""
-    return Console(highlight=False)
+    return Console(highlight=False, emoji=False)
 
 
 def err() -> Console:
     """Return the console for progress and complaints, on standard error."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, emoji=False)
 
 
 class ArenaGroup(TyperGroup):

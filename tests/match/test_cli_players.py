@@ -52,6 +52,8 @@ def test_a_player_that_breaks_a_rule_fails_the_check_with_the_claim(cli, tmp_pat
         (["static", "--shape", "8,8"],
          "--shape: expected channels,height,width like 3,8,8, got '8,8'"),
         (["gone.py:Gone"], "gone.py:Gone: no file gone.py; "),
+        # ":X:" is a picture to whoever draws it
+        (["gone.py:X"], "gone.py:X: no file gone.py; "),
     ],
 )  # fmt: skip
 def test_a_check_of_what_is_not_there_is_a_usage_error(cli, words, line):
