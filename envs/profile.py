@@ -6,7 +6,7 @@ answer takes: the number of kernels launched and the bytes of weights read.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -44,6 +44,9 @@ class ExitProfile:
         return tuple(macs / self.macs[-1] for macs in self.macs)
 
 
+Formulas = Mapping[Any, Callable[..., int]]
+"""`Any`: torch does not export the type of an operation."""
+
 N = TypeVar("N", bound=nn.Module)
 _PROFILES: dict[object, ExitProfile] = {}
 
@@ -56,8 +59,19 @@ def profile(network: MultiExit) -> ExitProfile:
     """
     key = _structure(network)
     if key not in _PROFILES:
-        _PROFILES[key] = _count(without_data(network))
+        _PROFILES[key] = profile_by(network, {})
     return _PROFILES[key]
+
+
+def profile_by(network: MultiExit, formulas: Formulas) -> ExitProfile:
+    """Count with other formulas for some operations; not cached.
+
+    Args:
+        network: any.
+        formulas: as `FlopCounterMode` takes them: by operation, FLOP from the shapes of its
+            arguments. Operations that it does not name are counted as usual.
+    """
+    return _count(without_data(network), formulas)
 
 
 def backbone_macs(network: Staged) -> tuple[int, ...]:
@@ -100,22 +114,25 @@ class _OpCounter(TorchDispatchMode):
 _FREE = {torch.ops.aten._unsafe_view.default, torch.ops.aten.detach.default}
 
 
-def _count(network: MultiExit) -> ExitProfile:
+def _count(network: MultiExit, formulas: Formulas) -> ExitProfile:
     features, rows, trunk = blank_image(network.backbone), [], (0, 0, 0)
     answers = (0, 0, 0)
     for e in range(network.num_exits):
-        features, cost = _run(partial(network.run_segment, e), features)
+        features, cost = _run(partial(network.run_segment, e), features, formulas)
         trunk = _add(trunk, (*cost, _segment_bytes(network, e)))
-        _, cost = _run(partial(network.logits, e), features)
+        _, cost = _run(partial(network.logits, e), features, formulas)
         answers = _add(answers, (*cost, _answer_bytes(network, e)))
         rows.append(_add(trunk, answers))
     macs, ops, weight_bytes = zip(*rows, strict=True)
     return ExitProfile(macs, ops, weight_bytes)
 
 
-def _run(run: Callable[[Tensor], Tensor], features: Tensor) -> tuple[Tensor, tuple[int, int]]:
+def _run(
+    run: Callable[[Tensor], Tensor], features: Tensor, formulas: Formulas | None = None
+) -> tuple[Tensor, tuple[int, int]]:
     """Run a part on tensors without data; return its output and (MACs, operations)."""
-    flops, ops = FlopCounterMode(display=False), _OpCounter()
+    flops = FlopCounterMode(display=False, custom_mapping=dict(formulas or {}))
+    ops = _OpCounter()
     # the operation counter is outermost, so that it sees what the other one passes on
     with torch.no_grad(), ops, flops:
         output = run(features)

@@ -28,6 +28,7 @@ from arena.cli import (
     view,
 )
 from arena.cli.shell import ArenaGroup, out
+from arena.memory import keep_memory
 
 app = typer.Typer(
     name="arena",
@@ -77,4 +78,5 @@ def root(
 
 def main() -> None:
     """Run the command line."""
+    keep_memory()
     app()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from arena.crews.crew import Orders, Played
+from arena.memory import keep_memory
 from arena.tasks import Task
 from arena.watch import Progress, Watcher
 
@@ -53,6 +54,7 @@ class Hand:
 
     def __init__(self, number: int, orders: Orders, say: Say) -> None:
         os.environ["OMP_NUM_THREADS"] = "1"
+        keep_memory()
         import torch
 
         from arena.provenance import device_name

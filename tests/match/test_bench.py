@@ -6,14 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from typer.testing import CliRunner
 
 from arena.bench import companions, serving, suite
+from arena.bench.padding import unpadded_shares
 from arena.bench.page import markdown
 from arena.bench.subjects import MIXES, Planned, eight_exits, mix
 from arena.bench.timing import Line, interleave, ratios, spread
 from arena.cli import app
 from envs.errors import ArenaError
+from envs.nets.multi_exit import with_heads
+from envs.nets.staged import GlobalPool, Plan, Staged
+from envs.profile import profile_by
 from envs.victim import Victim
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,13 +68,25 @@ def test_a_planned_mix_leaves_where_it_is_planned():
 
 def test_serving_is_measured_against_the_whole_network_and_the_limit():
     lines = serving.measure(batches=(2,), rounds=1, width=0.0625, tries=1)
-    assert len(lines) == 7
+    assert len(lines) == 9
     assert all(line.value > 0 for line in lines)
     speed, limit = lines[3], lines[4]
     assert "uniform" in speed.name
     # the limit is the speed times the mean share of multiply-accumulates, here of an even mix
     shares = Victim(eight_exits(0.0625)).profile.shares
     assert limit.value / speed.value == pytest.approx(sum(shares) / 8, rel=1e-6)
+
+
+def test_multiplications_with_padding_are_not_counted_where_it_says_so():
+    # Of 12 places and taps along a side of 4, 10 meet the map; with stride 2, 5 of 6. A head of
+    # one number costs 1 + 2, the classifier 2.
+    plan = Plan("two", num_classes=2, image_shape=(1, 4, 4), mean=(0.5,), std=(0.5,))
+    stages = [nn.Conv2d(1, 1, 3, padding=1), nn.Conv2d(1, 1, 3, 2, padding=1)]
+    backbone = Staged(plan, stages, widths=[1, 1], neck=GlobalPool(), classifier=nn.Linear(1, 2),
+                      family="two", depth=2, width=1)  # fmt: skip
+    network = with_heads(backbone, exits=[0], hidden=1)
+    assert profile_by(network, {}).macs == (144 + 3, 144 + 36 + 3 + 2)
+    assert unpadded_shares(network) == ((100 + 3) / (100 + 25 + 3 + 2), 1)
 
 
 def test_a_quick_bench_writes_json_and_a_page_and_the_page_again(tmp_path):
