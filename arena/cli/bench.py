@@ -74,9 +74,12 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         results["lines"], results["machine"], results["failed"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise ArenaError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else f"no JSON object ({error})"
         raise ArenaError(
-            f"expected results that 'arena bench --save' wrote in {path}: {error}"
+            f"expected results that 'arena bench --save' wrote, got {what} in {path}"
         ) from error
     return results
 

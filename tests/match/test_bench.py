@@ -112,12 +112,18 @@ def test_a_benchmark_that_is_not_there_is_told_in_one_line():
     assert "did you mean 'serving'" in result.stderr
 
 
-def test_results_that_are_none_are_refused_in_one_line(tmp_path):
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("[]", "expected results"), ("{}", "got no 'lines'"), ("x", "got no JSON"), (None, "No such")],
+)
+def test_results_that_are_none_are_refused_in_one_line(tmp_path, text, told):
     path = tmp_path / "b.json"
-    path.write_text("[]")
+    if text is not None:
+        path.write_text(text)
     result = run("--from", str(path))
     assert result.exit_code == 1
-    assert "expected results" in result.stderr
+    assert told in result.stderr
+    assert "Errno" not in result.stderr
 
 
 def test_one_benchmark_that_fails_loses_nothing(monkeypatch):
