@@ -47,7 +47,7 @@ def over_budget(log: Log, rows: Sequence[EpisodeRow]) -> str:
     The last column is what it is ahead of the control, seed by seed.
     """
     mine = [row for row in rows if row.defender == "undefended"]
-    groups = _by(mine, "attacker")
+    groups = by(mine, "attacker")
     floor = {row.seed: row.clone_accuracy for row in groups.get(CONTROL, ())}
     lines = []
     for attacker, episodes in groups.items():
@@ -57,7 +57,7 @@ def over_budget(log: Log, rows: Sequence[EpisodeRow]) -> str:
         lines.append([f"`{attacker}`", *cells, _seeds(episodes), ahead])
     budget = mine[0].budget or 0 if mine else 0
     counts = (f"{round(share * budget):,}" for share in SHARES)
-    return _table(["attacker", *counts, "by seed", f"ahead of `{CONTROL}`"], lines)
+    return table(["attacker", *counts, "by seed", f"ahead of `{CONTROL}`"], lines)
 
 
 def _ahead(row: EpisodeRow, floor: Mapping[int, float | None]) -> float | None:
@@ -67,20 +67,20 @@ def _ahead(row: EpisodeRow, floor: Mapping[int, float | None]) -> float | None:
 
 def against(rows: Sequence[EpisodeRow], defender: str) -> str:
     """Write what every attacker reached against a defender, beside the undefended victim."""
-    plain, lines = _by([row for row in rows if row.defender == "undefended"], "attacker"), []
-    for attacker, episodes in _by([r for r in rows if r.defender == defender], "attacker").items():
+    plain, lines = by([row for row in rows if row.defender == "undefended"], "attacker"), []
+    for attacker, episodes in by([r for r in rows if r.defender == defender], "attacker").items():
         before = [row.clone_accuracy for row in plain.get(attacker, ())]
         compute = [row.attack_compute_share for row in episodes]
         now = [row.clone_accuracy for row in episodes]
         lines.append([f"`{attacker}`", _percent(before), _percent(now), _seeds(episodes),
                       _percent(compute)])  # fmt: skip
-    return _table(["attacker", "undefended", f"`{defender}`", "by seed", "compute"], lines)
+    return table(["attacker", "undefended", f"`{defender}`", "by seed", "compute"], lines)
 
 
 def clock(log: Log, rows: Sequence[EpisodeRow]) -> str:
     """Write how often the probe was right about each attribute, by defender."""
     lines = []
-    for defender, episodes in _by(rows, "defender").items():
+    for defender, episodes in by(rows, "defender").items():
         found = [{one.attribute: one for one in log.inferences(row.id)} for row in episodes]
         cells = []
         for name in CLOCK:
@@ -91,7 +91,7 @@ def clock(log: Log, rows: Sequence[EpisodeRow]) -> str:
         lines.append([defender, str(len(episodes)), *cells])
     head = ["defender", "seeds", "exits seen", "exits that exist", "family", "depth", "costs",
             "thresholds"]  # fmt: skip
-    return _table(head, lines)
+    return table(head, lines)
 
 
 def origin(rows: Sequence[EpisodeRow], scenario: str) -> str:
@@ -128,7 +128,8 @@ def write_inferences(log: Log, rows: Iterable[EpisodeRow], path: Path) -> None:
                                  one.correct, one.confidence])  # fmt: skip
 
 
-def _by(rows: Iterable[EpisodeRow], field: str) -> dict[str, list[EpisodeRow]]:
+def by(rows: Iterable[EpisodeRow], field: str) -> dict[str, list[EpisodeRow]]:
+    """Group rows by a field, in the order they come."""
     groups: dict[str, list[EpisodeRow]] = {}
     for row in rows:
         groups.setdefault(getattr(row, field), []).append(row)
@@ -159,7 +160,8 @@ def _seeds(rows: Iterable[EpisodeRow]) -> str:
                      for row in rows)  # fmt: skip
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a Markdown table."""
     lines: Iterator[Sequence[str]] = iter([head, ["---"] * len(head), *rows])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

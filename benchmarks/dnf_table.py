@@ -1,0 +1,199 @@
+"""Makes the tables of docs/dnf.md from the logs of the fortress's scenarios.
+
+    arena run dnf_digits --log digits.db
+    for name in dnf_plus dnf_plus_labelled dnf_plus_strict; do arena run $name --log plus.db; done
+    python -m benchmarks.dnf_table --digits digits.db --plus plus.db --write
+
+Rows and columns follow the scenarios: whoever is added to them appears. Without --write they are
+printed.
+"""
+
+import argparse
+import csv
+from collections.abc import Mapping, Sequence
+from math import inf
+from pathlib import Path
+
+from arena.log.rows import EpisodeRow
+from arena.log.store import Log
+from arena.statistics import mean_interval
+from benchmarks.attacker_table import by, newest, origin, table
+from benchmarks.defence_table import COLUMNS, ROOT, write_page
+from envs.errors import ArenaError
+
+PAGE = ROOT / "docs" / "dnf.md"
+RESULTS = ROOT / "benchmarks" / "results"
+PLUS = ("dnf_plus", "dnf_plus_labelled", "dnf_plus_strict")
+STRICT = "dnf_plus-strict"
+"""Column of the last scenario, whose defender is `dnf_plus` at another price."""
+
+PROPORTIONS = ("clone_accuracy", "served_accuracy", "served_agreement")
+"""Figures that cannot pass 100 %; the part of an interval that lies outside is not written."""
+
+SERVICE = (
+    ("served accuracy %", "knockoff", "served_accuracy"),
+    ("agreement with the victim %", "knockoff", "served_agreement"),
+    ("L1 distance", "knockoff", "distortion_mean"),
+    ("compute per honest query %", "knockoff", "benign_compute_share"),
+    ("compute per query of strokes %", "knockoff", "attack_compute_share"),
+    ("compute per query of DFME %", "dfme", "attack_compute_share"),
+)
+"""What honest users and the server pay: title, whose episodes tell it, the figure."""
+
+
+def digits(rows: Sequence[EpisodeRow]) -> str:
+    """Write what every variant did to DFME and to noise, and what it cost."""
+    lines = []
+    for defender, mine in by(rows, "defender").items():
+        attackers = by(mine, "attacker")
+        dfme, noise = attackers.get("dfme", []), attackers.get("noise", [])
+        lines.append([
+            defender, _cell(dfme, "clone_accuracy"), _cell(noise, "clone_accuracy"),
+            _cell(dfme, "served_accuracy"), _cell(dfme, "attack_compute_share"),
+            _cell(dfme, "benign_compute_share"), _by_seed(_clones(dfme)),
+        ])  # fmt: skip
+    head = ["defender", "DFME's clone %", "noise's clone %", "served accuracy %",
+            "compute per DFME query %", "compute per honest query %",
+            "DFME's clone by seed %"]  # fmt: skip
+    return table(head, lines)
+
+
+def plus(rows: Sequence[tuple[str, EpisodeRow]]) -> str:
+    """Write what every attacker got from every fortress, the worst of it, and the service.
+
+    Args:
+        rows: episodes with the name of their column.
+    """
+    columns = _columns(rows)
+    groups = {name: by(mine, "attacker") for name, mine in columns.items()}
+    attackers = list(dict.fromkeys(row.attacker for _, row in rows))
+    lines = [
+        [attacker, *(_cell(groups[n].get(attacker, []), "clone_accuracy") for n in columns)]
+        for attacker in attackers
+    ]
+    worst = {name: list(worst_case(mine).values()) for name, mine in columns.items()}
+    lines.append(["**worst case**", *(f"**{_interval(w, 0, 1)}**" for w in worst.values())])
+    lines.append(["worst case by seed", *(_by_seed(w) for w in worst.values())])
+    lines.append(["*honest users*", *("" for _ in columns)])
+    for title, attacker, figure in SERVICE:
+        cells = (_cell(groups[name].get(attacker, []), figure) for name in columns)
+        lines.append([title, *cells])
+    return table(["clone accuracy %", *columns], lines)
+
+
+def worst_case(rows: Sequence[EpisodeRow]) -> dict[int, float]:
+    """Return the best clone of each seed over all attackers."""
+    worst: dict[int, float] = {}
+    for row in sorted(rows, key=lambda row: row.seed):
+        worst[row.seed] = max(worst.get(row.seed, 0.0), row.clone_accuracy or 0.0)
+    return worst
+
+
+def differences(rows: Sequence[tuple[str, EpisodeRow]]) -> str:
+    """Write how much better the best clone is elsewhere than against `dnf_plus`, seed by seed."""
+    columns = _columns(rows)
+    pairs = (("intended", "dnf_plus"), ("released", "dnf_plus"), ("released-fixed", "dnf_plus"),
+             ("released-fixed", STRICT))  # fmt: skip
+    lines = []
+    for left, right in pairs:
+        if left not in columns or right not in columns:
+            continue
+        clone = _minus(worst_case(columns[left]), worst_case(columns[right]))
+        served = _minus(_honest(columns[left]), _honest(columns[right]))
+        told = (_interval(values) if values else "-" for values in (clone, served))
+        lines.append([f"{left} less {right}", *told])
+    return table(["difference, seed by seed", "worst case", "served accuracy"], lines)
+
+
+def _columns(rows: Sequence[tuple[str, EpisodeRow]]) -> dict[str, list[EpisodeRow]]:
+    columns: dict[str, list[EpisodeRow]] = {}
+    for name, row in rows:
+        columns.setdefault(name, []).append(row)
+    return columns
+
+
+def _honest(rows: Sequence[EpisodeRow]) -> dict[int, float]:
+    mine = [row for row in rows if row.attacker == "knockoff"]
+    return {row.seed: row.served_accuracy for row in mine if row.served_accuracy is not None}
+
+
+def _minus(left: Mapping[int, float], right: Mapping[int, float]) -> list[float]:
+    return [left[seed] - right[seed] for seed in sorted(left.keys() & right.keys())]
+
+
+def _clones(rows: Sequence[EpisodeRow]) -> list[float]:
+    return [row.clone_accuracy for row in rows if row.clone_accuracy is not None]
+
+
+def _cell(rows: Sequence[EpisodeRow], figure: str) -> str:
+    values = [value for row in rows if (value := getattr(row, figure)) is not None]
+    if not values:
+        return "-"
+    if figure == "distortion_mean":
+        return _interval(values, 0, 2, scale=1, decimals=3)
+    return _interval(values, 0, 1 if figure in PROPORTIONS else inf)
+
+
+def _interval(
+    values: Sequence[float], lowest: float = -inf, highest: float = inf, *, scale: float = 100,
+    decimals: int = 1,
+) -> str:  # fmt: skip
+    """Write mean and t interval, the latter cut off where the figure itself cannot lie."""
+    found = mean_interval(values)
+    text = f"{scale * found.mean:.{decimals}f}"
+    if found.low is None or found.high is None:
+        return text
+    low, high = max(found.low, lowest), min(found.high, highest)
+    return f"{text} [{scale * low:.{decimals}f}, {scale * high:.{decimals}f}]"
+
+
+def _by_seed(values: Sequence[float]) -> str:
+    return ", ".join(f"{100 * value:.1f}" for value in values)
+
+
+def _write_csv(rows: Sequence[tuple[str, EpisodeRow]], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("scenario_name", *COLUMNS))
+        for name, row in rows:
+            writer.writerow([name, *(getattr(row, column) for column in COLUMNS)])
+
+
+def main() -> None:
+    """Print the tables, or write them down."""
+    parser = argparse.ArgumentParser(description="The tables of docs/dnf.md.")
+    parser.add_argument("--digits", help="the log that dnf_digits was played into")
+    parser.add_argument("--plus", help=f"the log that {', '.join(PLUS)} were played into")
+    parser.add_argument("--write", action="store_true", help="write them into the page and the CSV")
+    asked = parser.parse_args()
+    made: dict[str, str] = {}
+    if asked.digits:
+        with Log.open(asked.digits, create=False) as log:
+            rows = newest(log, "dnf_digits")
+        made["digits"] = f"{origin(rows, 'dnf_digits')}\n\n{digits(rows)}"
+        if asked.write:
+            _write_csv([("dnf_digits", row) for row in rows], RESULTS / "dnf_digits.csv")
+    if asked.plus:
+        with Log.open(asked.plus, create=False) as log:
+            played: Mapping[str, list[EpisodeRow]] = {name: newest(log, name) for name in PLUS}
+        named = [
+            (STRICT if name == "dnf_plus_strict" else row.defender, row)
+            for name in PLUS
+            for row in played[name]
+        ]
+        about = "\n".join(origin(rows, name) for name, rows in played.items())
+        made["plus"] = f"{about}\n\n{plus(named)}\n\n{differences(named)}"
+        if asked.write:
+            everything = [(name, row) for name in PLUS for row in played[name]]
+            _write_csv(everything, RESULTS / "dnf_plus.csv")
+    for mark, text in made.items():
+        if asked.write:
+            write_page(text, PAGE, mark=mark)
+        print(f"{text}\n")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ArenaError as error:
+        raise SystemExit(str(error)) from None

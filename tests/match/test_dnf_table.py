@@ -1,0 +1,75 @@
+"""The tables of docs/dnf.md can be made again, and are those of the rows beside them."""
+
+import csv
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks import dnf_table
+
+ROOT = Path(__file__).parents[2]
+
+
+def episode(attacker, defender, seed, clone, **figures):
+    usual = {"served_accuracy": 0.9, "served_agreement": 1.0, "distortion_mean": 0.5,
+             "attack_compute_share": 0.2, "benign_compute_share": 1.0}  # fmt: skip
+    return SimpleNamespace(attacker=attacker, defender=defender, seed=seed, clone_accuracy=clone,
+                           **(usual | figures))  # fmt: skip
+
+
+def test_the_worst_case_is_the_best_clone_of_each_seed():
+    rows = [episode("a", "d", 0, 0.3), episode("b", "d", 0, 0.5), episode("a", "d", 1, 0.4),
+            episode("b", "d", 1, 0.2)]  # fmt: skip
+    assert dnf_table.worst_case(rows) == {0: 0.5, 1: 0.4}
+
+
+def test_intervals_end_where_the_figure_cannot_lie():
+    # Student's t for two values: 12.706 times half their distance to either side
+    rows = [episode("dfme", "d", seed, clone) for seed, clone in enumerate((0.1, 0.3))]
+    rows += [episode("noise", "d", seed, clone) for seed, clone in enumerate((0.20, 0.22))]
+    (line,) = dnf_table.digits(rows).splitlines()[2:]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[1:3] == ["20.0 [0.0, 100.0]", "21.0 [8.3, 33.7]"]
+    assert cells[-1] == "10.0, 30.0"
+
+
+def test_differences_are_taken_seed_by_seed_and_only_where_both_were_played():
+    rows = [("intended", episode("knockoff", "intended", seed, 0.8)) for seed in (0, 1, 2)]
+    rows += [("dnf_plus", episode("knockoff", "dnf_plus", seed, 0.5)) for seed in (0, 2)]
+    text = dnf_table.differences(rows)
+    assert "| intended less dnf_plus | 30.0 [30.0, 30.0] | 0.0 [0.0, 0.0] |" in text
+
+
+@pytest.mark.parametrize(("mark", "name"), [("digits", "dnf_digits"), ("plus", "dnf_plus")])
+def test_the_page_shows_the_rows_that_lie_beside_it(mark, name):
+    page = (ROOT / "docs" / "dnf.md").read_text(encoding="utf-8")
+    shown = page.split(f"<!-- {mark}: begin -->")[1].split(f"<!-- {mark}: end -->")[0]
+    path = ROOT / "benchmarks" / "results" / f"{name}.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [_read(row) for row in csv.DictReader(file)]
+    if mark == "digits":
+        made = dnf_table.digits(rows)
+    else:
+        strict = "dnf_plus_strict"
+        named = [
+            (dnf_table.STRICT if row.scenario_name == strict else row.defender, row) for row in rows
+        ]
+        made = f"{dnf_table.plus(named)}\n\n{dnf_table.differences(named)}"
+    assert made in shown
+
+
+def _read(row):
+    figures = {key: float(value) for key, value in row.items() if _is_number(value)}
+    read = SimpleNamespace(**(row | figures | {"seed": int(row["seed"])}))
+    read.attack_compute_share = read.attack_macs_mean / read.full_macs
+    read.benign_compute_share = read.benign_macs_mean / read.full_macs
+    return read
+
+
+def _is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
