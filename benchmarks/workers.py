@@ -20,6 +20,7 @@ import torch
 
 from arena.log.store import Log
 from arena.match import play, prepare
+from arena.memory import keep_memory
 from arena.scenario import Scenario, load
 
 SCENARIO = """
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    keep_memory()  # as the command line does, and its workers
     alone, together = [], []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
