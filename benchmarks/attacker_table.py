@@ -32,13 +32,23 @@ CLOCK = ("exits_visited", "exits", "family", "depth", "exit_costs", "thresholds"
 
 
 def newest(log: Log, scenario: str) -> list[EpisodeRow]:
-    """Read the successful episodes of a shipped scenario as it stands, in its order."""
+    """Read the successful episodes of a shipped scenario as it stands, in its order.
+
+    Raises:
+        ArenaError: the log has none.
+    """
     plans = [plan.hash for plan in load(scenario).plans()]
     found = {
         row.plan_hash: row
         for row in log.episodes(EpisodeFilter(status="success", kind="play", newest_first=False))
     }
-    return [found[name] for name in plans if name in found]
+    rows = [found[name] for name in plans if name in found]
+    if not rows:
+        raise ArenaError(
+            f"no episode of {scenario} as it stands in {log.where}; play it first: "
+            f"arena run {scenario} --log {log.where}"
+        )
+    return rows
 
 
 def over_budget(log: Log, rows: Sequence[EpisodeRow]) -> str:

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from arena.log.store import Log
 from benchmarks import dnf_table
+from envs.errors import ArenaError
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,6 +41,17 @@ def test_differences_are_taken_seed_by_seed_and_only_where_both_were_played():
     rows += [("dnf_plus", episode("knockoff", "dnf_plus", seed, 0.5)) for seed in (0, 2)]
     text = dnf_table.differences(rows)
     assert "| intended less dnf_plus | 30.0 [30.0, 30.0] | 0.0 [0.0, 0.0] |" in text
+
+
+def test_a_log_without_the_scenario_is_refused_and_nothing_is_written(tmp_path, monkeypatch):
+    path = tmp_path / "other.db"
+    with Log.open(path):
+        pass
+    before = (ROOT / "docs" / "dnf.md").read_bytes()
+    monkeypatch.setattr("sys.argv", ["dnf_table", "--digits", str(path), "--write"])
+    with pytest.raises(ArenaError, match="no episode of dnf_digits"):
+        dnf_table.main()
+    assert (ROOT / "docs" / "dnf.md").read_bytes() == before
 
 
 @pytest.mark.parametrize(("mark", "name"), [("digits", "dnf_digits"), ("plus", "dnf_plus")])
