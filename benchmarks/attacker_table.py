@@ -9,14 +9,14 @@ Rows follow the scenarios: whoever is added to them appears. Without --write the
 
 import argparse
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from arena.log.rows import EpisodeFilter, EpisodeRow
 from arena.log.store import Log
 from arena.scenario import load
 from arena.statistics import mean_interval
-from benchmarks.defence_table import COLUMNS, ROOT, write_page
+from benchmarks.defence_table import COLUMNS, ROOT, table, write_page
 from envs.errors import ArenaError
 
 PAGE = ROOT / "docs" / "attackers.md"
@@ -118,12 +118,12 @@ def origin(rows: Sequence[EpisodeRow], scenario: str) -> str:
     return text + (f" {missing} of the scenario were not played." if missing > 0 else "")
 
 
-def write_csv(rows: Iterable[EpisodeRow], path: Path) -> None:
+def write_csv(rows: Iterable[EpisodeRow], path: Path, columns: Sequence[str] = COLUMNS) -> None:
     """Write a row for each episode."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([getattr(row, name) for name in COLUMNS] for row in rows)
+        writer.writerow(columns)
+        writer.writerows([getattr(row, name) for name in columns] for row in rows)
 
 
 def write_inferences(log: Log, rows: Iterable[EpisodeRow], path: Path) -> None:
@@ -170,10 +170,12 @@ def _seeds(rows: Iterable[EpisodeRow]) -> str:
                      for row in rows)  # fmt: skip
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a Markdown table."""
-    lines: Iterator[Sequence[str]] = iter([head, ["---"] * len(head), *rows])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def publish(tables: Mapping[str, str], page: Path, *, write: bool) -> None:
+    """Print tables by their marks, and put them into a page where that is asked for."""
+    for mark, text in tables.items():
+        if write:
+            write_page(text, page, mark=mark)
+        print(f"{text}\n")
 
 
 def main() -> None:
@@ -205,10 +207,7 @@ def main() -> None:
             made["clock"] = f"{origin(rows, 'exit_timing')}\n\n{clock(log, rows)}"
             if asked.write:
                 write_inferences(log, rows, RESULTS / "exit_timing.csv")
-    for mark, text in made.items():
-        if asked.write:
-            write_page(text, PAGE, mark=mark)
-        print(f"{text}\n")
+    publish(made, PAGE, write=asked.write)
 
 
 if __name__ == "__main__":

@@ -117,8 +117,8 @@ def tables(suite: Suite) -> str:
     return "\n\n".join(
         [
             _origin(suite),
-            _table(CLONES_HEAD, [_clones(suite, name) for name in defenders]),
-            _table(SERVICE_HEAD, [_service(suite, name) for name in defenders]),
+            table(CLONES_HEAD, [_clones(suite, name) for name in defenders]),
+            table(SERVICE_HEAD, [_service(suite, name) for name in defenders]),
         ]
     )
 
@@ -200,7 +200,8 @@ def _percent(values: Sequence[float]) -> str:
     return f"{100 * statistics.mean(values):.0f}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -9,20 +9,19 @@ printed.
 """
 
 import argparse
-import csv
 from collections.abc import Mapping, Sequence
 from math import inf
-from pathlib import Path
 
 from arena.log.rows import EpisodeRow
 from arena.log.store import Log
 from arena.statistics import mean_interval
-from benchmarks.attacker_table import by, newest, origin, table
-from benchmarks.defence_table import COLUMNS, ROOT, write_page
+from benchmarks.attacker_table import by, newest, origin, publish, write_csv
+from benchmarks.defence_table import COLUMNS, ROOT, table
 from envs.errors import ArenaError
 
 PAGE = ROOT / "docs" / "dnf.md"
 RESULTS = ROOT / "benchmarks" / "results"
+CSV_COLUMNS = ("scenario_name", *COLUMNS)
 PLUS = ("dnf_plus", "dnf_plus_labelled", "dnf_plus_strict")
 STRICT = "dnf_plus-strict"
 """Column of the last scenario, whose defender is `dnf_plus` at another price."""
@@ -58,18 +57,13 @@ def digits(rows: Sequence[EpisodeRow]) -> str:
     return table(head, lines)
 
 
-def plus(rows: Sequence[tuple[str, EpisodeRow]]) -> str:
-    """Write what every attacker got from every fortress, the worst of it, and the service.
-
-    Args:
-        rows: episodes with the name of their column.
-    """
+def plus(rows: Sequence[EpisodeRow]) -> str:
+    """Write what every attacker got from every fortress, the worst of it, and the service."""
     columns = _columns(rows)
     groups = {name: by(mine, "attacker") for name, mine in columns.items()}
-    attackers = list(dict.fromkeys(row.attacker for _, row in rows))
     lines = [
         [attacker, *(_cell(groups[n].get(attacker, []), "clone_accuracy") for n in columns)]
-        for attacker in attackers
+        for attacker in by(rows, "attacker")
     ]
     worst = {name: list(worst_case(mine).values()) for name, mine in columns.items()}
     lines.append(["**worst case**", *(f"**{_interval(w, 0, 1)}**" for w in worst.values())])
@@ -89,7 +83,7 @@ def worst_case(rows: Sequence[EpisodeRow]) -> dict[int, float]:
     return worst
 
 
-def differences(rows: Sequence[tuple[str, EpisodeRow]]) -> str:
+def differences(rows: Sequence[EpisodeRow]) -> str:
     """Write how much better the best clone is elsewhere than against `dnf_plus`, seed by seed."""
     columns = _columns(rows)
     pairs = (("intended", "dnf_plus"), ("released", "dnf_plus"), ("released-fixed", "dnf_plus"),
@@ -105,11 +99,10 @@ def differences(rows: Sequence[tuple[str, EpisodeRow]]) -> str:
     return table(["difference, seed by seed", "worst case", "served accuracy"], lines)
 
 
-def _columns(rows: Sequence[tuple[str, EpisodeRow]]) -> dict[str, list[EpisodeRow]]:
-    columns: dict[str, list[EpisodeRow]] = {}
-    for name, row in rows:
-        columns.setdefault(name, []).append(row)
-    return columns
+def _columns(rows: Sequence[EpisodeRow]) -> dict[str, list[EpisodeRow]]:
+    strict = [row for row in rows if row.scenario_name == PLUS[-1]]
+    columns = by([row for row in rows if row.scenario_name != PLUS[-1]], "defender")
+    return columns | ({STRICT: strict} if strict else {})
 
 
 def _honest(rows: Sequence[EpisodeRow]) -> dict[int, float]:
@@ -151,14 +144,6 @@ def _by_seed(values: Sequence[float]) -> str:
     return ", ".join(f"{100 * value:.1f}" for value in values)
 
 
-def _write_csv(rows: Sequence[tuple[str, EpisodeRow]], path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("scenario_name", *COLUMNS))
-        for name, row in rows:
-            writer.writerow([name, *(getattr(row, column) for column in COLUMNS)])
-
-
 def main() -> None:
     """Print the tables, or write them down."""
     parser = argparse.ArgumentParser(description="The tables of docs/dnf.md.")
@@ -172,24 +157,16 @@ def main() -> None:
             rows = newest(log, "dnf_digits")
         made["digits"] = f"{origin(rows, 'dnf_digits')}\n\n{digits(rows)}"
         if asked.write:
-            _write_csv([("dnf_digits", row) for row in rows], RESULTS / "dnf_digits.csv")
+            write_csv(rows, RESULTS / "dnf_digits.csv", CSV_COLUMNS)
     if asked.plus:
         with Log.open(asked.plus, create=False) as log:
-            played: Mapping[str, list[EpisodeRow]] = {name: newest(log, name) for name in PLUS}
-        named = [
-            (STRICT if name == "dnf_plus_strict" else row.defender, row)
-            for name in PLUS
-            for row in played[name]
-        ]
-        about = "\n".join(origin(rows, name) for name, rows in played.items())
-        made["plus"] = f"{about}\n\n{plus(named)}\n\n{differences(named)}"
+            played = {name: newest(log, name) for name in PLUS}
+        about = "\n".join(origin(mine, name) for name, mine in played.items())
+        rows = [row for mine in played.values() for row in mine]
+        made["plus"] = f"{about}\n\n{plus(rows)}\n\n{differences(rows)}"
         if asked.write:
-            everything = [(name, row) for name in PLUS for row in played[name]]
-            _write_csv(everything, RESULTS / "dnf_plus.csv")
-    for mark, text in made.items():
-        if asked.write:
-            write_page(text, PAGE, mark=mark)
-        print(f"{text}\n")
+            write_csv(rows, RESULTS / "dnf_plus.csv", CSV_COLUMNS)
+    publish(made, PAGE, write=asked.write)
 
 
 if __name__ == "__main__":
