@@ -1,8 +1,8 @@
 """Multiply-accumulates without those that meet padding.
 
 The usual count, which sets the limit of serving, takes a 3x3 convolution of a 4x4 map for 144
-multiplications a pair of channels. 44 of them meet the zeros around the map, and kernels for CPUs
-leave those out. So late layers, whose maps are small, cost less than they count.
+multiplications a pair of channels. 44 of them meet the zeros around the map, which a
+kernel need not do. So late layers, whose maps are small, may cost less than they count.
 """
 
 from collections.abc import Sequence

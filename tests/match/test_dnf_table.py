@@ -13,11 +13,12 @@ from envs.errors import ArenaError
 ROOT = Path(__file__).parents[2]
 
 
-def episode(attacker, defender, seed, clone, **figures):
-    usual = {"scenario_name": "dnf_plus", "served_accuracy": 0.9, "served_agreement": 1.0,
-             "distortion_mean": 0.5, "attack_compute_share": 0.2, "benign_compute_share": 1.0}  # fmt: skip
-    return SimpleNamespace(attacker=attacker, defender=defender, seed=seed, clone_accuracy=clone,
-                           **(usual | figures))  # fmt: skip
+def episode(attacker, defender, seed, clone):
+    return SimpleNamespace(
+        scenario_name="dnf_plus", attacker=attacker, defender=defender, seed=seed,
+        clone_accuracy=clone, served_accuracy=0.9, served_agreement=1.0, distortion_mean=0.5,
+        attack_compute_share=0.2, benign_compute_share=1.0,
+    )  # fmt: skip
 
 
 def test_the_worst_case_is_the_best_clone_of_each_seed():
