@@ -68,16 +68,13 @@ class Compaction:
         stops = [index for index in range(last) if self._rule.asks(index)]
         parts, first = self._first_parts(), 0
         for stop in stops:
-            for part in parts:
-                self._run_to(stop, part, first)
-                self._part_ways(stop, part)
+            self._part_ways(stop, parts, self._answers(stop, parts, first))
             first = stop + 1
             parts = _regroup(parts, self._chunks[first])
             if not parts:
                 break
-        for part in parts:
-            self._run_to(last, part, first)
-            self._leave(last, self._network.logits(last, part.features), part.rows)
+        else:
+            self._leave(last, self._answers(last, parts, first), _rows(parts))
         return _reorder(self._logits, self._owners), self._exits
 
     def _first_parts(self) -> list[_Part]:
@@ -86,45 +83,71 @@ class Compaction:
         pairs = zip(torch.split(self._images, size), torch.split(rows, size), strict=True)
         return [_Part(images, owners) for images, owners in pairs]
 
-    def _run_to(self, stop: int, part: _Part, first: int) -> None:
+    def _answers(self, stop: int, parts: list[_Part], first: int) -> Tensor:
+        """Run every part from a segment on to an exit; return the logits of all, side by side."""
+        return _joined([self._answer(stop, part, first) for part in parts])
+
+    def _answer(self, stop: int, part: _Part, first: int) -> Tensor:
         features = part.features
         if first == 0:
             features = lay_out(features, self._network)
         for index in range(first, stop + 1):
             features = self._network.run_segment(index, features)
         part.features = features
+        return self._network.logits(stop, features)  # while the maps are in cache
 
-    def _part_ways(self, stop: int, part: _Part) -> None:
-        """Let those leave who do, and note who stays."""
-        logits = self._network.logits(stop, part.features)
-        leaves, count = self._decide(stop, logits, part.rows)
-        if count == len(leaves):
-            self._leave(stop, logits, part.rows)
-            part.stays = part.rows[:0]
-        elif count:
-            order = leaves.to(torch.uint8).argsort(stable=True)  # who stays, then who leaves
-            stays, gone = order[:-count], order[-count:]
-            self._leave(stop, logits[gone], part.rows[gone])
-            part.rows, part.stays = part.rows[stays], stays
+    def _part_ways(self, stop: int, parts: list[_Part], logits: Tensor) -> None:
+        """Let those leave who do, and note who stays in each part."""
+        rows, sizes = _rows(parts), [len(part) for part in parts]
+        leaves, counts = self._decide(stop, logits, rows, sizes=sizes)
+        if not any(counts):
+            return
+        order = leaves.to(torch.uint8).argsort(stable=True)  # who stays, then who leaves
+        staying = [size - count for size, count in zip(sizes, counts, strict=True)]
+        *stays, gone = order.split([*staying, sum(counts)])
+        self._leave(stop, logits[gone], rows[gone])
+        start = 0
+        for part, own, count, size in zip(parts, stays, counts, sizes, strict=True):
+            if count:
+                part.rows, part.stays = rows[own], own - start
+            start += size
 
-    def _decide(self, stop: int, logits: Tensor, rows: Tensor) -> tuple[Tensor, int]:
-        """Tell who leaves, and how many; ties are decided by the arbiter."""
+    def _decide(
+        self, stop: int, logits: Tensor, rows: Tensor, *, sizes: list[int]
+    ) -> tuple[Tensor, list[int]]:
+        """Tell who leaves, and how many of each part; ties are decided by the arbiter."""
         state = self._state[rows]
         leaves, close = self._rule.judge(stop, logits, state, tolerance=self._tolerance)
         if close is None:
-            return leaves, int(leaves.sum())  # the one wait for the device that early exit needs
-        count, ties = torch.stack((leaves.sum(), close.sum())).tolist()
+            return leaves, _counts(leaves, sizes)
+        *counts, ties = _counts(leaves, sizes, close)
         if ties:
             places = close.nonzero().squeeze(1)
             images, state = self._images[rows[places]], state[places]
             leaves[places] = self._arbiter.leaves(stop, images, rule=self._rule, state=state)
-            count = int(leaves.sum())
-        return leaves, count
+            counts = _counts(leaves, sizes)
+        return leaves, counts
 
     def _leave(self, index: int, logits: Tensor, rows: Tensor) -> None:
         self._exits.index_fill_(0, rows, index)  # an assignment would copy a number over
         self._logits.append(logits)
         self._owners.append(rows)
+
+
+def _counts(leaves: Tensor, sizes: list[int], *others: Tensor) -> list[int]:
+    """Count who leaves in each part, and others as a whole, in one wait for the device."""
+    sums = [part.sum() for part in (*leaves.split(sizes), *others)]
+    counts: list[int] = torch.stack(sums).tolist()
+    return counts
+
+
+def _rows(parts: list[_Part]) -> Tensor:
+    return _joined([part.rows for part in parts])
+
+
+def _joined(tensors: list[Tensor]) -> Tensor:
+    """Put tensors behind each other; a single one is not copied."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
 
 
 def _regroup(parts: list[_Part], size: int) -> list[_Part]:

@@ -1,8 +1,9 @@
 """The serving copy of a network: the same function, laid out for answering fast.
 
-Batch normalisation is folded into the convolution before it, maps are laid out channels-last, and
-activations work in place. The original is left alone, so that a defence may go on training it;
-the copy knows when the original's weights have changed and is then made anew.
+Batch normalisation is folded into the convolution before it, maps are laid out channels-last,
+activations work in place, and weights are packed for the processor. The original is left alone, so
+that a defence may go on training it; the copy knows when the original's weights have changed and is
+then made anew.
 
 Measured on one CPU thread: the small networks of 8x8 images answer 1.3 to 1.9 times as fast so, at
 batches of 1 to 256; at 64 maps of 32x32 a fresh tensor for a ReLU costs 16 times the ReLU.
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from envs.nets.multi_exit import MultiExit
+from envs.packing import pack
 
 _PROBES = 2
 _AGREEMENT = 1e-4
@@ -88,6 +90,7 @@ def serving_copy(network: MultiExit) -> MultiExit:
         if isinstance(module, nn.ReLU | nn.ReLU6):
             module.inplace = True
     other.to(memory_format=torch.channels_last)
+    pack(other)
     return other if _agree(network, other) else network
 
 

@@ -167,6 +167,21 @@ def test_chunks_of_each_segment_change_no_exit(network):
         torch.testing.assert_close(other.logits, whole.logits, rtol=0, atol=1e-5)
 
 
+def test_a_rule_decides_once_at_each_exit_whatever_the_chunks(network):
+    class Asked(Thresholds):
+        """Notes at which exits it was asked, and for how many images."""
+
+        def judge(self, exit_index, logits, state, *, tolerance):
+            asked.append((exit_index, len(logits)))
+            return super().judge(exit_index, logits, state, tolerance=tolerance)
+
+    images, asked = noise(64), []
+    rule = Asked.from_log_odds(halving(network, images).log_odds)
+    answer = run_compacted(network, images, rule, generator=stream(), chunk=8)
+    inside = [int((answer.exits >= index).sum()) for index in range(4)]
+    assert asked == list(enumerate(inside))
+
+
 def test_chunks_for_another_number_of_segments_are_refused(network):
     with pytest.raises(ValueError, match="one for each of 5 segments"):
         run_compacted(network, noise(2), FinalOnly(), generator=stream(), chunk=(1, 2))
