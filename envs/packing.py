@@ -2,8 +2,10 @@
 
 oneDNN, with which torch convolves on a CPU, reorders the weights of a convolution at every call.
 For few images with small maps that takes longer than the arithmetic: a 3x3 convolution of 512
-channels on three maps of 4x4 takes 3.8 ms, and 1.8 ms with weights packed beforehand. The kernels
-are the same, and so is every bit of the answers.
+channels on three maps of 4x4 takes 3.8 ms, and 1.8 ms with weights packed beforehand. What follows
+a convolution in a residual block is done while its result is at hand, which saves reading and
+writing the early maps, 2 % of an answer. The kernels are the same, and so is every bit of the
+answers, on processors with AVX2 or AVX512.
 
 Two cases go the usual way, because other kernels take part in them, whose last digits differ:
 convolutions of 1x1, and single images.
@@ -12,7 +14,10 @@ convolutions of 1x1, and single images.
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from envs.nets.resnet import BasicBlock
 
 _ops = torch.ops.mkldnn
 
@@ -35,31 +40,85 @@ class PackedConv2d(nn.Conv2d):
 
     def forward(self, images: Tensor) -> Tensor:
         """Convolve (n, c, h, w)."""
-        if len(images) == 1 or images.device.type != "cpu" or torch.compiler.is_compiling():
+        if _go_the_usual_way(images):
             return super().forward(images)
+        convolved: Tensor = _ops._convolution_pointwise(images, *self._arguments(), "none", [], "")
+        return convolved
+
+    def rectify(self, images: Tensor) -> Tensor:
+        """Convolve (n, c, h, w) and apply the ReLU."""
+        if _go_the_usual_way(images):
+            return F.relu(super().forward(images), inplace=True)
+        rectified: Tensor = _ops._convolution_pointwise(images, *self._arguments(), "relu", [], "")
+        return rectified
+
+    def rectify_sum(self, images: Tensor, summand: Tensor) -> Tensor:
+        """Convolve (n, c, h, w), add, and apply the ReLU; what is added may be overwritten."""
+        if _go_the_usual_way(images):
+            return F.relu(super().forward(images).add_(summand), inplace=True)
+        rectified: Tensor = _ops._convolution_pointwise_.binary(
+            summand, images, *self._arguments(), "add", 1.0, "relu", [], ""
+        )
+        return rectified
+
+    def _arguments(self) -> tuple[Any, ...]:  # `Any`: what the operations take
         geometry = self.padding, self.stride, self.dilation, self.groups
         if self._packed is None:
             self._packed = _ops._reorder_convolution_weight(self.weight, *geometry)
-        convolved: Tensor = _ops._convolution_pointwise(
-            images, self._packed, self.bias, *geometry, "none", [], ""
-        )
-        return convolved
+        return self._packed, self.bias, *geometry
 
     def __getstate__(self) -> dict[str, Any]:  # `Any`: whatever a module consists of
         """Leave the packed weights out; they belong to this process."""
         return {name: value for name, value in self.__dict__.items() if name != "_packed"}
 
 
+class PackedBlock(nn.Module):
+    """A residual block for serving; it may overwrite the maps that it is given.
+
+    Args:
+        block: its normalisation folded and its convolutions packed.
+    """
+
+    def __init__(self, block: BasicBlock) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList((block.conv1, block.conv2))
+        self.shortcut = block.shortcut
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map as the block does."""
+        first, second = self.convolutions
+        assert isinstance(first, PackedConv2d)
+        assert isinstance(second, PackedConv2d)
+        return second.rectify_sum(first.rectify(features), self.shortcut(features))
+
+
 def pack(network: nn.Module) -> None:
-    """Let a network's convolutions be packed, in place, where the processor has kernels for it."""
+    """Let a network's convolutions be packed, in place, where the processor has kernels for it.
+
+    Args:
+        network: laid out for serving.
+    """
     if not torch.backends.mkldnn.is_available():
         return
     for module in list(network.modules()):
         for name, layer in list(module.named_children()):
             if type(layer) is nn.Conv2d and _packable(layer):
                 setattr(module, name, PackedConv2d.of(layer))
+    for module in list(network.modules()):
+        for name, block in list(module.named_children()):
+            if type(block) is BasicBlock and _fusible(block):
+                setattr(module, name, PackedBlock(block))
 
 
 def _packable(layer: nn.Conv2d) -> bool:
     padded = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
     return padded and max(layer.kernel_size) > 1 and layer.weight.dtype == torch.float32
+
+
+def _fusible(block: BasicBlock) -> bool:
+    packed = all(isinstance(layer, PackedConv2d) for layer in (block.conv1, block.conv2))
+    return packed and all(isinstance(norm, nn.Identity) for norm in (block.norm1, block.norm2))
+
+
+def _go_the_usual_way(images: Tensor) -> bool:
+    return len(images) == 1 or images.device.type != "cpu" or torch.compiler.is_compiling()

@@ -29,7 +29,7 @@ app = typer.Typer(help="Check, merge, prune and migrate a log.", no_args_is_help
 @app.command()
 def check(log: LogOption = None, json: JsonOption = False) -> None:
     """Examine a log and its files, and change nothing; exit 1 if something is wrong."""
-    from arena.log.maintenance import check as examine
+    from arena.log.checking import check as examine
     from arena.log.store import Log
 
     with Log.open(log, read_only=True) as store:
@@ -56,7 +56,7 @@ def merge(
 ) -> None:
     """Copy the episodes of another log into this one; ids are kept, duplicates skipped."""
     from arena.log.engine import resolve
-    from arena.log.maintenance import merge as copy
+    from arena.log.merging import merge as copy
     from arena.log.store import Log, default_url
 
     places = [resolve(target) for target in (other, log or default_url())]
@@ -134,7 +134,7 @@ def _meant(
 ) -> "list[EpisodeRow]":
     """Find the ended episodes that every given condition lets through."""
     from arena.cli.episodes import parse_since
-    from arena.log.maintenance import superseded as replaced
+    from arena.log.pruning import superseded as replaced
 
     rows = log.episodes(which)
     if ids:
@@ -150,7 +150,7 @@ def _meant(
 
 
 def _prune(log: "Log", rows: "list[EpisodeRow]", *, json: bool) -> None:
-    from arena.log.maintenance import compact, prune
+    from arena.log.pruning import compact, prune
 
     pruned = prune(log, [row.id for row in rows])
     compacted = compact(log)
@@ -164,7 +164,7 @@ def _prune(log: "Log", rows: "list[EpisodeRow]", *, json: bool) -> None:
 
 
 def _prune_strays(log: "Log", *, yes: bool, json: bool) -> None:
-    from arena.log.maintenance import remove_files, strays
+    from arena.log.pruning import remove_files, strays
 
     found = strays(log)
     count = remove_files(log, found)[0] if yes else 0

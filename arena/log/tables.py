@@ -266,3 +266,7 @@ class Artifact(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     bytes: Mapped[Count]
     meta: Mapped[OptionalJson]
+
+
+CHILDREN = (Round, Checkpoint, Inference, Event, Artifact)
+"""What belongs to an episode: it is copied with it and goes with it."""

@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 
 from arena.cli import app
 from arena.log import artifacts
-from arena.log.maintenance import check, merge, prune, strays, superseded
+from arena.log.checking import check
+from arena.log.merging import merge
+from arena.log.pruning import prune, strays, superseded
 from arena.log.store import Log
 from arena.log.tables import Artifact
 from envs.errors import LogError

@@ -22,9 +22,10 @@ from typer.testing import CliRunner
 
 from arena.cli import app
 from arena.log import schema
+from arena.log.checking import check
 from arena.log.engine import connect, resolve, transaction
 from arena.log.export import FORMATS, export
-from arena.log.maintenance import check, merge
+from arena.log.merging import merge
 from arena.log.rows import (
     CheckpointRow,
     EpisodeFilter,

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from arena.cli import app
 from arena.log import schema
-from arena.log.maintenance import check
+from arena.log.checking import check
 from arena.log.store import Log
 from arena.reenact import moments
 from arena.replay import logged_plan, verify

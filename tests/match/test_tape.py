@@ -19,7 +19,9 @@ from arena import shards
 from arena.cli import app
 from arena.cli.thumbnails import drawn, samples
 from arena.log import artifacts
-from arena.log.maintenance import check, merge, strays
+from arena.log.checking import check
+from arena.log.merging import merge
+from arena.log.pruning import strays
 from arena.log.rows import EpisodeFilter
 from arena.log.store import Log
 from arena.match import play

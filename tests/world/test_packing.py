@@ -9,7 +9,8 @@ from torch import nn
 
 from envs.nets.multi_exit import with_heads
 from envs.nets.registry import build
-from envs.packing import PackedConv2d, pack
+from envs.nets.resnet import BasicBlock
+from envs.packing import PackedBlock, PackedConv2d, pack
 from envs.serving import serving_copy
 
 has_kernels = pytest.mark.skipif(
@@ -67,6 +68,55 @@ def test_the_serving_copy_answers_to_the_last_bit_as_without_packing(name, monke
         images = noise(count, 1, 8, 8)
         with torch.inference_mode():
             assert torch.equal(packed.forward_all(images), plain.forward_all(images))
+
+
+def folded_block(before: int, after: int, stride: int) -> nn.Sequential:
+    """A residual block in a container, as serving has it before packing."""
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        block = BasicBlock(before, after, stride=stride).eval().requires_grad_(False)
+    block.norm1 = block.norm2 = nn.Identity()
+    return nn.Sequential(block).to(memory_format=torch.channels_last)
+
+
+@has_kernels
+@pytest.mark.parametrize("count", [1, 2, 3, 17])
+@pytest.mark.parametrize("shape", [(16, 16, 1), (16, 24, 2), (64, 128, 2)])
+def test_a_packed_block_answers_to_the_last_bit_as_the_block(shape, count):
+    plain, packed = folded_block(*shape), folded_block(*shape)
+    pack(packed)
+    assert isinstance(packed[0], PackedBlock)
+    features = noise(count, shape[0], 8, 8) - 0.5
+    with torch.inference_mode():
+        expected = plain(features)
+        in_rows = packed(features.contiguous())
+        assert torch.equal(packed(features), expected)
+    torch.testing.assert_close(in_rows, expected)
+
+
+def test_a_block_that_still_normalises_is_left_as_it_is():
+    layers = nn.Sequential(BasicBlock(4, 4, stride=1))
+    pack(layers)
+    assert type(layers[0]) is BasicBlock
+
+
+@has_kernels
+def test_a_network_that_needs_a_map_again_which_a_packed_block_overwrites_serves_itself():
+    class Twice(nn.Module):
+        """Adds what a block was given to what it made."""
+
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.block = BasicBlock(width, width, stride=1)
+
+        def forward(self, features):
+            return self.block(features) + features
+
+    stream = torch.Generator().manual_seed(0)
+    backbone = build("resnet10", num_classes=10, image_shape=(1, 8, 8), generator=stream)
+    backbone.stages[1].append(Twice(backbone.widths[1]))
+    network = with_heads(backbone, generator=stream).eval()
+    assert serving_copy(network) is network
 
 
 @has_kernels

@@ -1,0 +1,114 @@
+"""Checks that a log is sound: the database itself, its references, its accounts and its files."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sqlalchemy import Connection, exists, select
+
+from arena.log import artifacts
+from arena.log.faults import explained
+from arena.log.pruning import strays
+from arena.log.reader import LogReader
+from arena.log.rows import ArtifactRow, EpisodeRow, RoundRow
+from arena.log.tables import CHILDREN, Episode, Run
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something about a log.
+
+    Attributes:
+        kind: "fault" breaks the log's promise; "note" is only worth knowing.
+        what: which check found it.
+        message: one line.
+    """
+
+    kind: Literal["fault", "note"]
+    what: str
+    message: str
+
+
+def check(log: LogReader) -> list[Finding]:
+    """Examine a log: the database itself, its references, its accounts and its files.
+
+    Raises:
+        LogError: it cannot be read at all.
+    """
+    with explained(log.where), log.engine.connect() as connection:
+        findings = [*_sound(connection), *_references(connection)]
+    for row in log.episodes(brief=True):
+        findings += _accounts(row, log.rounds(row.id), log)
+    return findings + list(_files(log))
+
+
+def _sound(connection: Connection) -> Iterator[Finding]:
+    """Ask SQLite whether its pages and indexes are in order."""
+    if connection.dialect.name != "sqlite":
+        return
+    for (line,) in connection.exec_driver_sql("PRAGMA integrity_check"):
+        if line != "ok":
+            yield Finding("fault", "integrity", str(line))
+
+
+def _references(connection: Connection) -> Iterator[Finding]:
+    """Look for rows whose episode or run is not there."""
+    episode, run = Episode.table(), Run.table()
+    parents = [(episode, episode.c.run_id, run.c.id)]
+    parents += [(kind.table(), kind.table().c.episode_id, episode.c.id) for kind in CHILDREN]
+    for table, key, parent in parents:
+        lost = select(key).where(key.is_not(None), ~exists().where(parent == key)).distinct()
+        for (name,) in connection.execute(lost):
+            yield Finding("fault", "references", f"{table.name} has rows of {parent.table.name} "
+                                                 f"{name}, which is not there")  # fmt: skip
+
+
+def _accounts(row: EpisodeRow, rounds: Sequence[RoundRow], log: LogReader) -> Iterator[Finding]:
+    """Hold an episode's rounds against each other and against its outcome."""
+    next_round = asked = 0
+    for bucket in rounds:
+        asked += bucket.attack_answered
+        if bucket.first_round != next_round or bucket.queries_used != asked:
+            yield Finding("fault", "accounts", f"episode {row.id}: bucket {bucket.bucket} does "
+                          f"not follow on the one before it")  # fmt: skip
+            return
+        if sum(bucket.attack_exits) != bucket.attack_answered:
+            yield Finding("fault", "accounts", f"episode {row.id}: the exits of bucket "
+                          f"{bucket.bucket} are not those of its answers")  # fmt: skip
+        next_round += bucket.rounds
+    points = [point.queries_used for point in log.checkpoints(row.id)]
+    if points != sorted(points):
+        yield Finding("fault", "accounts", f"episode {row.id}: its checkpoints go back in budget")
+    if row.status != "success":
+        return
+    if rounds and (row.queries_used, row.answer_digest) != (asked, rounds[-1].answer_digest):
+        yield Finding("fault", "accounts", f"episode {row.id}: its outcome is not what its rounds "
+                      f"add up to")  # fmt: skip
+    if row.finished is None:
+        yield Finding("fault", "accounts", f"episode {row.id}: a success without an end")
+
+
+def _files(log: LogReader) -> Iterator[Finding]:
+    """Hold the files beside the log against the rows about them."""
+    known: set[Path] = set()
+    for row in log.episodes(brief=True):
+        for artifact in log.artifacts(row.id):
+            path = artifacts.locate(log.where, artifact.path)
+            known.add(path.resolve())
+            fault = _file_fault(path, artifact)
+            if fault:
+                yield Finding("fault", "files", f"episode {row.id}: {artifact.path} {fault}")
+    left = [path for path in strays(log) if path.resolve() not in known]
+    if left:
+        yield Finding("note", "files", f"{len(left)} files belong to no episode (left by a run "
+                      f"that was killed): {left[0]}{', ...' if left[1:] else ''}; "
+                      f"'arena log prune --strays' removes them")  # fmt: skip
+
+
+def _file_fault(path: Path, artifact: ArtifactRow) -> str:
+    if not path.is_file():
+        return "is not there"
+    if path.stat().st_size != artifact.bytes:
+        return f"has {path.stat().st_size} bytes and should have {artifact.bytes}"
+    return "" if artifacts.digest(path) == artifact.sha256 else "was altered: its SHA-256 differs"

@@ -1,0 +1,122 @@
+"""Copies whole episodes from one log into another, with their rows, events and files."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Table, insert, select, update
+
+from arena.log import artifacts
+from arena.log.engine import transaction
+from arena.log.faults import explained
+from arena.log.reader import LogReader
+from arena.log.store import Log
+from arena.log.tables import CHILDREN, Artifact, Episode, Event, Run
+from envs.errors import LogError
+
+# `Any` in this file: rows as the database gives them, each column with its own type.
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What a merge did, in counts; `unfinished` episodes are still played and stay out."""
+
+    runs: int
+    episodes: int
+    duplicates: int
+    unfinished: int
+    files: int
+
+
+def merge(log: Log, other: LogReader) -> Merged:
+    """Copy what another log has and this one has not: runs, episodes, their files. Ids are kept.
+
+    Either all of it is in afterwards or nothing. An episode that both have is left as it is here;
+    one that is still being played stays out.
+
+    Raises:
+        LogError: either log cannot be read or written, or a file of the other's is missing.
+    """
+    mine = {row.id for row in log.episodes(brief=True)}
+    theirs = other.episodes(brief=True)
+    new = [row for row in theirs if row.id not in mine and row.status != "started"]
+    wanted = sorted({row.run_id for row in new} - {run.id for run in log.runs()})
+    copied: list[Path] = []
+    try:
+        with (
+            explained(log.where),
+            transaction(log.engine) as target,
+            other.engine.connect() as source,
+        ):
+            _copy(source, target, Run.table(), Run.table().c.id.in_(wanted))
+            for row in new:
+                _copy_episode(source, target, row.id)
+                _copy_files(other, log, target, id=row.id, copied=copied)
+            _copy_own_events(source, target)
+    except BaseException:
+        for path in copied:
+            path.unlink(missing_ok=True)
+        raise
+    return Merged(
+        runs=len(wanted),
+        episodes=len(new),
+        duplicates=sum(row.id in mine for row in theirs),
+        unfinished=sum(row.id not in mine and row.status == "started" for row in theirs),
+        files=len(copied),
+    )
+
+
+def _copy_episode(source: Connection, target: Connection, id: str) -> None:
+    _copy(source, target, Episode.table(), Episode.table().c.id == id)
+    for kind in CHILDREN:
+        _copy(source, target, kind.table(), kind.table().c.episode_id == id)
+
+
+def _copy(source: Connection, target: Connection, table: Table, which: Any) -> None:
+    """Copy rows; those that are only numbered get the numbers that come next."""
+    numbered = table.name in ("inference", "event", "artifact")
+    rows = source.execute(select(table).where(which).order_by(*table.primary_key)).mappings()
+    values = [{k: v for k, v in row.items() if not (numbered and k == "id")} for row in rows]
+    if values:
+        target.execute(insert(table), values)
+
+
+def _copy_own_events(source: Connection, target: Connection) -> None:
+    """Copy the events that belong to no episode, each once."""
+    event = Event.table()
+    own = select(event).where(event.c.episode_id.is_(None)).order_by(event.c.id)
+
+    def key(row: Any) -> tuple[Any, ...]:
+        return row["time"], row["kind"], row["message"]
+
+    known = {key(row) for row in target.execute(own).mappings()}
+    for row in source.execute(own).mappings():
+        if key(row) not in known:
+            target.execute(insert(event), {k: v for k, v in row.items() if k != "id"})
+
+
+def _copy_files(
+    other: LogReader, log: LogReader, target: Connection, *, id: str, copied: list[Path]
+) -> None:
+    """Copy an episode's files to the same place beside the other log, and write down where.
+
+    A file that lies elsewhere stays there, and its row keeps the path in full.
+    """
+    theirs, ours = artifacts.folder_of(other.where), artifacts.folder_of(log.where)
+    table = Artifact.table()
+    for artifact in other.artifacts(id):
+        origin = artifacts.locate(other.where, artifact.path)
+        goal = origin.absolute()
+        if theirs is not None and ours is not None and origin.is_relative_to(theirs):
+            goal = ours / origin.relative_to(theirs)
+            copied.append(goal)
+            try:
+                goal.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(origin, goal)
+            except OSError as error:
+                raise LogError(f"cannot copy {origin} of episode {id}: {error.strerror}") from error
+        mine = (table.c.episode_id == id) & (table.c.path == artifact.path)
+        target.execute(
+            update(table).where(mine).values(path=artifacts.stored_path(log.where, goal))
+        )

@@ -1,0 +1,129 @@
+"""Removes what a log does not need: episodes with all that belongs to them, and stray files."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import delete, exists
+from sqlalchemy.exc import OperationalError
+
+from arena.log import artifacts
+from arena.log.engine import transaction
+from arena.log.faults import explained
+from arena.log.reader import LogReader
+from arena.log.rows import EpisodeRow
+from arena.log.store import Log
+from arena.log.tables import CHILDREN, Episode, Run
+from envs.errors import LogError
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What a prune removed, in counts; `bytes` is of the episodes' files."""
+
+    episodes: int
+    runs: int
+    files: int
+    bytes: int
+
+
+def superseded(log: LogReader) -> list[EpisodeRow]:
+    """List the ended plays of plans that a newer success has: retries, and what was redone."""
+    settled: dict[str, str] = {}
+    found = []
+    for row in log.episodes(brief=True):  # the newest first
+        if row.kind != "play" or row.status == "started":
+            continue
+        if row.plan_hash in settled:
+            found.append(row)
+        elif row.status == "success":
+            settled[row.plan_hash] = row.id
+    return found
+
+
+def strays(log: LogReader) -> list[Path]:
+    """List the files beside a log that no row is about, but for those of running episodes."""
+    folder = artifacts.folder_of(log.where)
+    if folder is None or not folder.is_dir():
+        return []
+    episodes = log.episodes(brief=True)
+    running = {row.id for row in episodes if row.status == "started"}
+    known = {
+        artifacts.locate(log.where, artifact.path).resolve()
+        for row in episodes
+        for artifact in log.artifacts(row.id)
+    }
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file()
+        and path.resolve() not in known
+        and path.relative_to(folder).parts[0] not in running
+    )
+
+
+def prune(log: Log, ids: Iterable[str]) -> Pruned:
+    """Remove episodes with all that belongs to them, and runs that have none left by that.
+
+    Raises:
+        LogError: one of them is still being played, or the log cannot be written.
+    """
+    rows = [log.episode(id) for id in ids]
+    if playing := [row.id for row in rows if row.status == "started"]:
+        raise LogError(f"episode {playing[0]} is still being played; prune it when it has ended")
+    files = [
+        artifacts.locate(log.where, artifact.path)
+        for row in rows
+        for artifact in log.artifacts(row.id)
+    ]
+    runs = 0
+    episode, run = Episode.table(), Run.table()
+    with explained(log.where), transaction(log.engine) as connection:
+        for row in rows:
+            for kind in CHILDREN:
+                table = kind.table()
+                connection.execute(delete(table).where(table.c.episode_id == row.id))
+            connection.execute(delete(episode).where(episode.c.id == row.id))
+        for id in dict.fromkeys(row.run_id for row in rows):
+            empty = ~exists().where(episode.c.run_id == run.c.id)
+            runs += connection.execute(delete(run).where(run.c.id == id, empty)).rowcount
+    count, size = remove_files(log, files)
+    if rows:
+        log.event("pruned", f"removed {len(rows)} episodes and {runs} runs")
+    return Pruned(len(rows), runs, count, size)
+
+
+def remove_files(log: LogReader, files: Iterable[Path]) -> tuple[int, int]:
+    """Remove files beside the log and folders that they leave empty; returns count and bytes.
+
+    A file outside the log's own folder is somebody's and stays.
+    """
+    folder = artifacts.folder_of(log.where)
+    count = size = 0
+    for path in files:
+        if folder is None or not path.resolve().is_relative_to(folder.resolve()):
+            continue
+        if path.is_file():
+            count, size = count + 1, size + path.stat().st_size
+            path.unlink()
+        for parent in (path.parent, folder):
+            if parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
+    return count, size
+
+
+def compact(log: Log) -> bool:
+    """Give what was freed back to the disk; False where another process is at the log."""
+    if log.engine.dialect.name != "sqlite":
+        return False
+    connection = log.engine.raw_connection()
+    try:
+        connection.cursor().execute("VACUUM")
+    except Exception as error:
+        if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return False
+        with explained(log.where):
+            raise OperationalError("VACUUM", None, error) from error
+    finally:
+        connection.close()
+    return True
