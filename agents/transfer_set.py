@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from envs.data.images import ImageSet, to_unit
 from envs.errors import UnknownName
 from envs.oracle import Oracle
-from envs.training.loop import FitReport, fit, predict
+from envs.training.evaluation import predict
+from envs.training.loop import FitReport, fit
 from envs.training.recipes import Recipe
 from envs.types import harden_labels
 

@@ -8,79 +8,22 @@ named, never averaged in.
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
-import numpy as np
-
+from arena.contrasts import DEFAULT_MEASURES, Contrast, contrasts_of
 from arena.log.rows import EpisodeRow
 from arena.measures import MEASURES
-from arena.scoreboard import Comparison, ScoreRow, compare
-from arena.statistics import Interval, bootstrap_interval, mean_interval, seeds_needed
 from envs.errors import ArenaError, ScenarioError, UnknownName
 
 By = Literal["attacker", "defender", "scenario", "run"]
 SIDES: tuple[By, ...] = get_args(By)
-
-DEFAULT_MEASURES = (
-    "clone_accuracy",
-    "clone_fidelity",
-    "served_accuracy",
-    "attack_compute_share",
-    "benign_compute_share",
-)
-
-HALF_WIDTH = 0.01
-"""A difference known to one point is known well enough, unless the caller says otherwise."""
 
 _BEARS_ON_NOTHING = ("seed", "checkpoints", "record", "after", "lesson")
 """Keys of a plan that make no other meeting: the seed pairs, `checkpoints` and `record` only
 measure, and what a defender learnt before follows from players and seeds."""
 
 Settings = Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True)
-class Contrast:
-    """How two sides differ in one measure.
-
-    Attributes:
-        measure: its name.
-        first, second: the means over the shared seeds.
-        bootstrap: the mean difference, first minus second, with its bootstrap interval.
-        paired: the same pairs' t interval, permutation test and effect sizes.
-        half_width: what the interval should reach.
-        more_seeds: seeds still missing for that; None where one pair says nothing about it.
-    """
-
-    measure: str
-    first: float
-    second: float
-    bootstrap: Interval
-    paired: Comparison
-    half_width: float
-    more_seeds: int | None
-
-    def as_dict(self) -> dict[str, object]:
-        """Give plain values."""
-        test, effect, t = self.paired.test, self.paired.effect, self.paired.difference
-        return {
-            "measure": self.measure,
-            "first": self.first,
-            "second": self.second,
-            "difference": self.bootstrap.mean,
-            "bootstrap_interval": [self.bootstrap.low, self.bootstrap.high],
-            "t_interval": [t.low, t.high],
-            "confidence": self.bootstrap.confidence,
-            "p": test.p,
-            "smallest_p": test.smallest_p,
-            "exact": test.exact,
-            "cohens_dz": effect.cohens_dz,
-            "cliffs_delta": effect.cliffs_delta,
-            "seeds": list(self.paired.seeds),
-            "half_width": self.half_width,
-            "more_seeds": self.more_seeds,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +132,9 @@ def pair(
         if alone:
             left_out.append(f"{title}: {_seeds(alone)} played by one of them alone")
         if shared:
-            contrasts = _contrasts(one, other, measures=measures, half_width=half_width)
+            contrasts = contrasts_of(
+                one.by_seed, other.by_seed, measures=measures, half_width=half_width
+            )
             differing = () if by in ("attacker", "defender") else differences(one.own, other.own)
             meetings.append(Meeting(title, differing, contrasts))
     if not meetings:
@@ -293,44 +238,6 @@ def _title(key: str, by: By) -> str:
     if by == "defender":
         return f"under {shared['attacker']['name']}"
     return f"{shared['attacker']['name']} against {shared['defender']['name']}"
-
-
-def _contrasts(
-    one: _Played, other: _Played, *, measures: Sequence[str], half_width: float | None
-) -> tuple[Contrast, ...]:
-    rows = [ScoreRow("", "", "", "", side.by_seed) for side in (one, other)]
-    found = []
-    for name in measures:
-        paired = compare(rows[0], rows[1], name)
-        if paired is not None:
-            found.append(_contrast(rows, name, paired, half_width=half_width))
-    return tuple(found)
-
-
-def _contrast(
-    rows: Sequence[ScoreRow], name: str, paired: Comparison, *, half_width: float | None
-) -> Contrast:
-    values = [[row.by_seed(name)[seed] for seed in paired.seeds] for row in rows]
-    means = [mean_interval(side).mean for side in values]
-    pairs = [a - b for a, b in zip(*values, strict=True)]
-    reach = half_width or _default_reach(name, means[0])
-    needed = seeds_needed(pairs, reach)
-    # a comparison has to come out alike whenever it is asked for
-    spread = bootstrap_interval(pairs, np.random.default_rng(0))
-    return Contrast(
-        measure=name,
-        first=means[0],
-        second=means[1],
-        bootstrap=replace(spread, mean=paired.difference.mean),
-        paired=paired,
-        half_width=reach,
-        more_seeds=None if needed is None else max(0, needed - len(pairs)),
-    )
-
-
-def _default_reach(name: str, mean: float) -> float:
-    relative = MEASURES[name].unit in ("macs", "seconds") and mean
-    return abs(mean) / 20 if relative else HALF_WIDTH
 
 
 def _why_not(sides: Sequence[Mapping[str, _Played]], first: str, second: str, *, by: By) -> str:

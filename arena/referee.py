@@ -13,7 +13,7 @@ from envs.defences.base import Post
 from envs.errors import PlayerError
 from envs.game import Seat, Served, View
 from envs.seeding import Streams
-from envs.training.loop import predict
+from envs.training.evaluation import predict
 from envs.types import Labels
 from envs.victim import Victim
 

@@ -28,7 +28,8 @@ from envs.game import ExtractionGame, GameOracle
 from envs.nets import registry
 from envs.nets.multi_exit import MultiExit
 from envs.seeding import Streams
-from envs.training.loop import evaluate, fit
+from envs.training.evaluation import evaluate
+from envs.training.loop import fit
 from envs.training.recipes import Recipe
 from envs.types import ThreatModel
 from envs.victim import Victim

@@ -17,7 +17,7 @@ from envs.game import Countermeasure, ExtractionGame, Served, View
 from envs.game_table import GameTable, TableSpec
 from envs.seeding import Streams
 from envs.tally import Tally
-from envs.training.loop import evaluate
+from envs.training.evaluation import evaluate
 from envs.types import Response, ThreatModel
 
 ATTACKER, DEFENDER = "attacker", "defender"

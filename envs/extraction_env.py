@@ -15,7 +15,7 @@ from envs.errors import QueryError
 from envs.game import Countermeasure, ExtractionGame, Served, View
 from envs.game_table import GameTable, TableSpec
 from envs.seeding import Streams
-from envs.training.loop import evaluate
+from envs.training.evaluation import evaluate
 from envs.training.recipes import Recipe
 from envs.types import Labels, LatencyMode, Response, ThreatModel
 

@@ -12,7 +12,7 @@ from agents.transfer_set import Draws, TransferSet, bought, branch, of_pool, rec
 from envs.data.images import to_pixels
 from envs.errors import ScenarioError
 from envs.oracle import Oracle
-from envs.training.loop import predict
+from envs.training.evaluation import predict
 from envs.training.recipes import Recipe
 
 _FEWEST = 0.02  # share of the pool's answers below which a filter has nothing to say

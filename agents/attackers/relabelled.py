@@ -11,7 +11,7 @@ from agents.base import Kit
 from agents.clone import Loss
 from envs.errors import ScenarioError
 from envs.oracle import Oracle
-from envs.training.loop import predict
+from envs.training.evaluation import predict
 
 
 class Relabelled(DFME):

@@ -17,7 +17,8 @@ from arena.render import write_json, write_line, write_table
 from envs.errors import UnknownName
 
 if TYPE_CHECKING:
-    from arena.pairing import Contrast, Meeting, Pairing
+    from arena.contrasts import Contrast
+    from arena.pairing import Meeting, Pairing
 
 
 def compare(
@@ -45,8 +46,9 @@ def compare(
     json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Compare A and B seed by seed, with intervals, a test, effect sizes and seeds still needed."""
+    from arena.contrasts import DEFAULT_MEASURES
     from arena.log.store import Log
-    from arena.pairing import DEFAULT_MEASURES, SIDES, pair
+    from arena.pairing import SIDES, pair
 
     if by is not None and by not in SIDES:
         raise UnknownName("kind to compare by", by, SIDES)

@@ -1,8 +1,8 @@
-"""One training loop for victims and clones, and evaluation that leaves no trace."""
+"""One training loop for victims and clones."""
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -13,21 +13,10 @@ from torch.nn import functional as F
 from envs.data.augment import augmentation
 from envs.data.images import to_unit
 from envs.errors import ArenaError
-from envs.training.linear_probe import images_at_once, without_body
+from envs.training.evaluation import flags_restored
+from envs.training.linear_probe import without_body
+from envs.training.optimisers import RateSchedule, make_optimiser
 from envs.training.recipes import Recipe
-
-__all__ = [
-    "FitReport",
-    "Loss",
-    "RateSchedule",
-    "Recipe",
-    "cross_entropy",
-    "evaluate",
-    "fit",
-    "make_optimiser",
-    "make_scheduler",
-    "predict",
-]
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """Maps (network, images, targets) of a batch to a scalar; it runs the network itself."""
@@ -72,53 +61,6 @@ def cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0)
     if label_smoothing > 0:
         costs = (1 - label_smoothing) * costs - label_smoothing * logs.mean(1)
     return costs.mean()
-
-
-def make_optimiser(params: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-    """Build the optimiser of a recipe over some parameters."""
-    if recipe.optimiser == "adam":
-        return torch.optim.Adam(
-            params,
-            lr=recipe.learning_rate,
-            betas=(recipe.momentum, 0.999),
-            weight_decay=recipe.weight_decay,
-        )
-    return torch.optim.SGD(
-        params,
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov and recipe.momentum > 0,
-        weight_decay=recipe.weight_decay,
-    )
-
-
-class RateSchedule:
-    """Sets the learning rate of every step; the rate of the first step is set at once.
-
-    torch's own schedulers warn where a loss scaler leaves out the first step, and take longer
-    than a step of the smallest networks.
-    """
-
-    def __init__(self, optimiser: torch.optim.Optimizer, recipe: Recipe, steps: int) -> None:
-        self._optimiser, self._recipe, self._steps = optimiser, recipe, steps
-        self._peaks = [group["lr"] for group in optimiser.param_groups]
-        self._taken = 0
-        self._apply()
-
-    def step(self) -> None:
-        """Go on to the next step's rate."""
-        self._taken += 1
-        self._apply()
-
-    def _apply(self) -> None:
-        factor = self._recipe.rate_factor(min(self._taken, self._steps), max(self._steps, 1))
-        for group, peak in zip(self._optimiser.param_groups, self._peaks, strict=True):
-            group["lr"] = peak * factor
-
-
-def make_scheduler(optimiser: torch.optim.Optimizer, recipe: Recipe, steps: int) -> RateSchedule:
-    """Build the schedule of a recipe for a run of `steps` optimiser steps."""
-    return RateSchedule(optimiser, recipe, steps)
 
 
 def fit(
@@ -189,7 +131,7 @@ class _Trainer:
             raise ValueError("the network has no parameter to train")
         self._device = self._params[0].device.type
         self._optimiser = make_optimiser(self._params, recipe)
-        self._schedule = make_scheduler(self._optimiser, recipe, steps)
+        self._schedule = RateSchedule(self._optimiser, recipe, steps)
         scaling = recipe.amp == "fp16" and self._device != "cpu"
         self._scaler = torch.amp.GradScaler(self._device, enabled=scaling)
         self.augment = augmentation(recipe.augment)
@@ -277,7 +219,7 @@ def _training(network: nn.Module, frozen: Sequence[nn.Module]) -> Iterator[None]
     """Put the network into training mode but for its frozen parts; restore all flags after."""
     parameters = {id(p): p for part in frozen for p in part.parameters()}.values()
     graded = [(p, p.requires_grad) for p in parameters]
-    with _flags_restored(network):
+    with flags_restored(network):
         network.train()
         for part in frozen:
             part.eval()
@@ -288,17 +230,6 @@ def _training(network: nn.Module, frozen: Sequence[nn.Module]) -> Iterator[None]
         finally:
             for p, flag in graded:
                 p.requires_grad_(flag)
-
-
-@contextmanager
-def _flags_restored(network: nn.Module) -> Iterator[None]:
-    """Restore the training flag of every module, which may differ among them."""
-    flags = [(module, module.training) for module in network.modules()]
-    try:
-        yield
-    finally:
-        for module, flag in flags:
-            module.training = flag
 
 
 @contextmanager
@@ -317,35 +248,3 @@ def _forked_randomness(device: torch.device, generator: torch.Generator) -> Iter
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(int(drawn))
         yield
-
-
-def predict(network: nn.Module, images: Tensor, batch: int = 512) -> Tensor:
-    """Compute logits in evaluation mode, without gradients and without randomness.
-
-    Args:
-        network: maps float32 images in [0, 1] to logits, on the images' device.
-        images: (n, c, h, w) uint8, or float32 in [0, 1]; n at least 1.
-        batch: images per forward pass; fewer of images above 64 pixels a side.
-
-    Returns:
-        (n, K) logits on the device; all training flags are as they were.
-    """
-    if len(images) == 0:
-        raise ValueError("expected at least one image to predict")
-    with _flags_restored(network), torch.no_grad():
-        network.eval()
-        parts = torch.split(images, images_at_once(images, batch))
-        return torch.cat([network(to_unit(part)) for part in parts])
-
-
-def evaluate(network: nn.Module, images: Tensor, targets: Tensor, *, batch: int = 512) -> float:
-    """Measure accuracy: the share of images whose largest logit is that of the target.
-
-    Args:
-        network: maps float32 images in [0, 1] to logits, on the images' device.
-        images: (n, c, h, w) uint8, or float32 in [0, 1]; n at least 1.
-        targets: (n,) labels, or (n, K) posteriors, whose largest entry counts.
-        batch: images per forward pass.
-    """
-    labels = targets if targets.ndim == 1 else targets.argmax(1)
-    return (predict(network, images, batch).argmax(1) == labels).double().mean().item()

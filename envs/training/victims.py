@@ -11,7 +11,8 @@ from envs.nets.staged import Staged
 from envs.nets.weights import file_digest
 from envs.seeding import Streams
 from envs.training.checkpoints import JSON, Stored, remember
-from envs.training.loop import evaluate, fit
+from envs.training.evaluation import evaluate
+from envs.training.loop import fit
 from envs.training.recipes import Recipe, recipe_for
 
 _KIND = "victim"

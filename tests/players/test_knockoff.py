@@ -14,7 +14,7 @@ from envs.data.sources import load, load_pool
 from envs.errors import PlayerError, ScenarioError, UnknownName
 from envs.nets import registry
 from envs.seeding import Streams
-from envs.training.loop import evaluate, predict
+from envs.training.evaluation import evaluate, predict
 from envs.training.recipes import Recipe
 from envs.types import Response, ThreatModel
 

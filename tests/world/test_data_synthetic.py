@@ -8,7 +8,8 @@ from envs.data import sources
 from envs.data.shapes import KINDS, _scribble, _templates, labelled_shapes, shape_mask, shapes_pool
 from envs.data.strokes import noise_pool, strokes_pool
 from envs.errors import ArenaError
-from envs.training.loop import evaluate, fit
+from envs.training.evaluation import evaluate
+from envs.training.loop import fit
 from envs.training.recipes import recipe
 
 POOLS = ["shapes", "strokes", "noise"]

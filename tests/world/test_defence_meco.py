@@ -19,7 +19,8 @@ from envs.nets import registry
 from envs.nets.multi_exit import MultiExit, with_heads
 from envs.seeding import Streams
 from envs.traffic import BenignTraffic
-from envs.training.loop import evaluate, fit
+from envs.training.evaluation import evaluate
+from envs.training.loop import fit
 from envs.training.recipes import recipe_for
 from envs.types import ThreatModel
 from envs.victim import Victim

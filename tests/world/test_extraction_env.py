@@ -9,7 +9,7 @@ from gymnasium.utils.env_checker import check_env
 import envs.registration  # noqa: F401 - registers the environment
 from envs.errors import QueryError
 from envs.nets import registry
-from envs.training.loop import evaluate
+from envs.training.evaluation import evaluate
 from envs.training.recipes import Recipe
 
 QUICK = {"recipe": Recipe(epochs=2, batch=64, learning_rate=0.05), "budget": 100, "batch": 32}

@@ -5,8 +5,9 @@ import torch
 
 from envs.data.sources import load
 from envs.nets import registry
+from envs.training.evaluation import predict
 from envs.training.linear_probe import embedded, images_at_once, without_body
-from envs.training.loop import fit, predict
+from envs.training.loop import fit
 from envs.training.recipes import Recipe
 
 PLAN = Recipe(epochs=3, batch=32, learning_rate=0.05)

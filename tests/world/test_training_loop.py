@@ -6,14 +6,9 @@ from torch import Tensor, nn
 
 from envs.data.sources import load
 from envs.errors import ArenaError
-from envs.training.loop import (
-    cross_entropy,
-    evaluate,
-    fit,
-    make_optimiser,
-    make_scheduler,
-    predict,
-)
+from envs.training.evaluation import evaluate, predict
+from envs.training.loop import cross_entropy, fit
+from envs.training.optimisers import RateSchedule, make_optimiser
 from envs.training.recipes import Recipe, recipe
 
 QUICK = Recipe(epochs=3, batch=16, learning_rate=0.1)
@@ -154,7 +149,7 @@ def test_adam_takes_its_first_beta_from_the_momentum():
 
 def test_the_scheduler_sets_the_rate_of_each_step():
     optimiser = make_optimiser(tiny().parameters(), QUICK)
-    schedule = make_scheduler(optimiser, QUICK, 4)
+    schedule = RateSchedule(optimiser, QUICK, 4)
     rates = []
     for _ in range(4):
         rates.append(optimiser.param_groups[0]["lr"])
