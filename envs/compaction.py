@@ -85,7 +85,7 @@ class Compaction:
 
     def _answers(self, stop: int, parts: list[_Part], first: int) -> Tensor:
         """Run every part from a segment on to an exit; return the logits of all, side by side."""
-        return _joined([self._answer(stop, part, first) for part in parts])
+        return joined([self._answer(stop, part, first) for part in parts])
 
     def _answer(self, stop: int, part: _Part, first: int) -> Tensor:
         features = part.features
@@ -142,12 +142,12 @@ def _counts(leaves: Tensor, sizes: list[int], *others: Tensor) -> list[int]:
 
 
 def _rows(parts: list[_Part]) -> Tensor:
-    return _joined([part.rows for part in parts])
+    return joined([part.rows for part in parts])
 
 
-def _joined(tensors: list[Tensor]) -> Tensor:
+def joined(tensors: Sequence[Tensor]) -> Tensor:
     """Put tensors behind each other; a single one is not copied."""
-    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
 def _regroup(parts: list[_Part], size: int) -> list[_Part]:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from envs.compaction import Compaction
+from envs.compaction import Compaction, joined
 from envs.exits import ExitRule
 from envs.nets.multi_exit import MultiExit
 from envs.serving import evaluating
@@ -172,7 +172,7 @@ def _compacted(
         for part, rows in pairs
     ]
     logits, exits = zip(*ways, strict=True)
-    return ExitAnswer(_joined(logits), _joined(exits))
+    return ExitAnswer(joined(logits), joined(exits))
 
 
 def _masked(
@@ -198,10 +198,6 @@ def _masked(
             exits = exits.index_copy(0, places, tied)
     rows = torch.arange(len(images), device=images.device)
     return ExitAnswer(logits[exits, rows], exits)
-
-
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _sizes(chunk: Chunk, num_exits: int, count: int) -> Sequence[int]:
