@@ -4,7 +4,6 @@ A thread of its own compresses and writes. What waits for it is bounded: where t
 up, the game waits instead of filling the memory.
 """
 
-import os
 import queue
 import threading
 import time
@@ -20,6 +19,7 @@ from arena.log import artifacts
 from arena.log.reader import LogReader
 from arena.log.rows import ArtifactRow
 from envs.errors import ArenaError, LogError
+from envs.whole_files import whole_file
 
 QUERIES = "queries"
 """Kind of the artifacts."""
@@ -132,7 +132,7 @@ class ShardWriter:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / f"queries-{self._shards:05d}.npz"
-            with whole(path) as part, part.open("wb") as file:
+            with whole_file(path) as part, part.open("wb") as file:
                 np.savez_compressed(
                     file,
                     images=torch.cat([round.images for round in held]).numpy(),
@@ -182,22 +182,6 @@ def rounds_on_tape(log: LogReader, episode_id: str) -> Iterator[Round]:
             images, targets = (torch.from_numpy(arrays[name]) for name in ("images", "targets"))
             sizes = arrays["rounds"].tolist()
         yield from map(Round, images.split(sizes), targets.split(sizes))
-
-
-class whole:  # noqa: N801 - reads as the verb it is at its uses
-    """Lend a name beside a file, and move it there when all went well."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._part = path, path.with_name(f".{path.name}.part")
-
-    def __enter__(self) -> Path:
-        return self._part
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if kind is None:
-            os.replace(self._part, self._path)
-        else:
-            self._part.unlink(missing_ok=True)
 
 
 def refused(folder: Path | None, error: Exception) -> LogError:

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from arena.log import artifacts
 from arena.log.rows import ArtifactRow
-from arena.shards import Round, ShardWriter, refused, whole
+from arena.shards import Round, ShardWriter, refused
 from envs.oracle import Oracle
 from envs.types import Response, ThreatModel
+from envs.whole_files import whole_file
 
 SAMPLE = "sample-queries"
 """Kind of the picture."""
@@ -117,7 +118,7 @@ class Tape:
 
         path = folder / "sample.png"
         folder.mkdir(parents=True, exist_ok=True)
-        with whole(path) as part, part.open("wb") as file:
+        with whole_file(path) as part, part.open("wb") as file:
             Image.fromarray(grid([images for _, images in samples])).save(file, "PNG")
         meta = {"queries_used": [used for used, _ in samples], "columns": SHOWN}
         self._rows.put(artifacts.describe(self._where, path, SAMPLE, meta=meta))

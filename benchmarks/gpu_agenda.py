@@ -24,6 +24,7 @@ import torch
 from arena.bench import early_exit, phases
 from arena.bench.subjects import MIXES
 from arena.provenance import device_name, git_state, versions
+from envs.whole_files import whole_file
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "gpu"
@@ -119,9 +120,8 @@ def _keep(path: Path, figures: Mapping[str, object], device: torch.device, *, sm
         "seeds": "networks 0 and 1, images 1, mixes 2, attackers 3",
         "figures": figures,
     }
-    written = path.with_suffix(".part")
-    written.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
-    written.replace(path)
+    with whole_file(path) as part:
+        part.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 
 def _tests(small: bool) -> Mapping[str, object]:

@@ -5,7 +5,6 @@ In CSV, whatever is structured is written as JSON. Files appear whole or not at 
 """
 
 import csv
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -40,6 +39,7 @@ from arena.log.tables import (
     Round,
 )
 from envs.errors import ArenaError, LogError, UnknownName
+from envs.whole_files import whole_file
 
 TABLES: Mapping[str, type[Base]] = {
     "episodes": Episode,
@@ -119,14 +119,11 @@ def _whole_file(path: Path) -> Iterator[Path]:
     Raises:
         LogError: the disk refuses.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield part
-        os.replace(part, path)
+        with whole_file(path) as part:
+            yield part
     except OSError as error:
         raise LogError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @contextmanager

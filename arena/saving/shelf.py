@@ -7,7 +7,6 @@ states of an episode lie there, and only for the moment in which the newer repla
 
 import hashlib
 import json
-import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from arena.log.engine import resolve
 from arena.saving.snapshot import Write
 from envs.errors import SaveError
 from envs.training.checkpoints import cache_root
+from envs.whole_files import LEFT, whole_file
 
 SUFFIX = ".saves"
 VERSION = 1
@@ -78,11 +78,9 @@ class Shelf:
         before = self.find(episode)
         number = before.number + 1 if before else 1
         path = self.folder / f"{episode}-{number}.pt"
-        try:
-            _whole(path, write)
-        except BaseException:
-            path.with_name(f".{path.name}.part").unlink(missing_ok=True)
-            raise
+        for left in self._left(episode):
+            left.unlink(missing_ok=True)
+        _put(path, write)
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         save = Save(
@@ -93,7 +91,7 @@ class Shelf:
         def header(file: IO[bytes]) -> None:
             file.write(text)
 
-        _whole(self._header(episode), header)
+        _put(self._header(episode), header)
         for old in self.folder.glob(f"{episode}-*.pt"):
             if old != path:
                 old.unlink(missing_ok=True)
@@ -126,7 +124,7 @@ class Shelf:
     def drop(self, episode: str) -> None:
         """Remove an episode's save, if it has one."""
         self._header(episode).unlink(missing_ok=True)
-        for path in (*self.folder.glob(f"{episode}-*.pt"), *self.folder.glob(f".{episode}*.part")):
+        for path in (*self.folder.glob(f"{episode}-*.pt"), *self._left(episode)):
             path.unlink(missing_ok=True)
         with suppress(OSError):  # others' saves lie there
             self.folder.rmdir()
@@ -143,13 +141,14 @@ class Shelf:
     def _header(self, episode: str) -> Path:
         return self.folder / f"{episode}.json"
 
+    def _left(self, episode: str) -> list[Path]:
+        """List what was being written when somebody was killed."""
+        return list(self.folder.glob(f".{episode}*{LEFT}"))
 
-def _whole(path: Path, write: Write) -> None:
-    """Let a file appear complete or not at all, also when the power goes."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        os.chmod(part, 0o600)
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+
+def _put(path: Path, write: Write) -> None:
+    """Write a file that only its owner may read."""
+    with whole_file(path, flush=True) as part:
+        part.touch(mode=0o600)
+        with part.open("wb") as file:
+            write(file)

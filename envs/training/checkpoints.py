@@ -16,7 +16,6 @@ import json
 import logging
 import os
 import pickle
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from platformdirs import user_cache_path
 from torch import Tensor
 
 from envs.errors import CacheError
+from envs.whole_files import whole_file
 
 JSON = None | bool | int | float | str | list["JSON"] | tuple["JSON", ...] | Mapping[str, "JSON"]
 
@@ -117,7 +117,8 @@ def store(kind: str, spec: Mapping[str, JSON], stored: Stored) -> Path:
     data = _encoded(spec, stored)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(path, data)
+        with whole_file(path, flush=True) as part:
+            part.write_bytes(data)
     except OSError as error:
         raise CacheError(_refusal("write", path, error)) from error
     return path
@@ -244,21 +245,6 @@ def _set_aside(path: Path, reason: str) -> None:
     with suppress(OSError):
         os.replace(path, path.with_suffix(".damaged"))
     _log.warning("cached file %s is not used: %s; it is made anew", path, reason)
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that its name means the old content or the new, at any moment."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
 
 
 def _refusal(verb: str, path: Path, error: OSError) -> str:
