@@ -98,7 +98,7 @@ def pack(network: nn.Module) -> None:
     Args:
         network: laid out for serving.
     """
-    if not torch.backends.mkldnn.is_available():
+    if not (torch.backends.mkldnn.is_available() and hasattr(_ops, "_convolution_pointwise_")):
         return
     for module in list(network.modules()):
         for name, layer in list(module.named_children()):
