@@ -18,6 +18,12 @@ has_kernels = pytest.mark.skipif(
 )
 
 
+@pytest.fixture
+def pays(monkeypatch):
+    """Lets packing pay, whatever the processor."""
+    monkeypatch.setattr("envs.packing.packing_pays", lambda: True)
+
+
 def noise(*shape: int) -> torch.Tensor:
     images = torch.rand(shape, generator=torch.Generator().manual_seed(3))
     return images.contiguous(memory_format=torch.channels_last)
@@ -55,7 +61,7 @@ def test_packing_changes_no_bit_of_the_answer(geometry, size, options, count):
 
 @has_kernels
 @pytest.mark.parametrize("name", ["resnet10", "mobilenetv2-small", "densenet-small", "conv-small"])
-def test_the_serving_copy_answers_to_the_last_bit_as_without_packing(name, monkeypatch):
+def test_the_serving_copy_answers_to_the_last_bit_as_without_packing(name, pays, monkeypatch):
     stream = torch.Generator().manual_seed(0)
     backbone = build(name, num_classes=10, image_shape=(1, 8, 8), generator=stream)
     network = with_heads(backbone, generator=stream).eval()
@@ -82,7 +88,7 @@ def folded_block(before: int, after: int, stride: int) -> nn.Sequential:
 @has_kernels
 @pytest.mark.parametrize("count", [1, 2, 3, 17])
 @pytest.mark.parametrize("shape", [(16, 16, 1), (16, 24, 2), (64, 128, 2)])
-def test_a_packed_block_answers_to_the_last_bit_as_the_block(shape, count):
+def test_a_packed_block_answers_to_the_last_bit_as_the_block(shape, count, pays):
     plain, packed = folded_block(*shape), folded_block(*shape)
     pack(packed)
     assert isinstance(packed[0], PackedBlock)
@@ -94,14 +100,14 @@ def test_a_packed_block_answers_to_the_last_bit_as_the_block(shape, count):
     torch.testing.assert_close(in_rows, expected)
 
 
-def test_a_block_that_still_normalises_is_left_as_it_is():
+def test_a_block_that_still_normalises_is_left_as_it_is(pays):
     layers = nn.Sequential(BasicBlock(4, 4, stride=1))
     pack(layers)
     assert type(layers[0]) is BasicBlock
 
 
 @has_kernels
-def test_a_network_that_needs_a_map_again_which_a_packed_block_overwrites_serves_itself():
+def test_a_network_that_needs_a_map_again_which_a_packed_block_overwrites_serves_itself(pays):
     class Twice(nn.Module):
         """Adds what a block was given to what it made."""
 
@@ -120,7 +126,7 @@ def test_a_network_that_needs_a_map_again_which_a_packed_block_overwrites_serves
 
 
 @has_kernels
-def test_only_what_kernels_are_there_for_is_packed():
+def test_only_what_kernels_are_there_for_is_packed(pays):
     layers = nn.Sequential(
         convolution(4, 4, 3),
         convolution(4, 4, 1),
@@ -134,11 +140,21 @@ def test_only_what_kernels_are_there_for_is_packed():
     assert kinds == [PackedConv2d, nn.Conv2d, nn.Conv2d, nn.Conv2d, nn.Conv2d, PackedConv2d]
 
 
-def test_nothing_is_packed_where_torch_has_no_kernels_for_it(monkeypatch):
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+@pytest.mark.parametrize(
+    ("available", "capability", "packed"),
+    [
+        (True, "AVX512", True),
+        (True, "AVX2", False),
+        (True, "DEFAULT", False),
+        (False, "AVX512", False),
+    ],
+)
+def test_weights_are_packed_only_where_it_pays(available, capability, packed, monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: available)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     layers = nn.Sequential(convolution(4, 4, 3))
     pack(layers)
-    assert type(layers[0]) is nn.Conv2d
+    assert isinstance(layers[0], PackedConv2d) is packed
 
 
 @has_kernels
