@@ -19,7 +19,7 @@ from arena.log import artifacts
 from arena.log.reader import LogReader
 from arena.log.rows import ArtifactRow
 from envs.errors import ArenaError, LogError
-from envs.whole_files import whole_file
+from envs.whole_files import LEFT, whole_file
 
 QUERIES = "queries"
 """Kind of the artifacts."""
@@ -86,8 +86,10 @@ class ShardWriter:
         return self._shards
 
     def go_on(self, shards: int) -> None:
-        """Count on from so many shards, before the first round."""
+        """Count on from so many shards, before the first round; what was written after goes."""
         self._shards = shards
+        for left in self._folder.glob(f".queries-*{LEFT}"):
+            left.unlink()
         for path in self._folder.glob("queries-*.npz"):
             if int(path.stem.partition("-")[2]) >= shards:
                 path.unlink()

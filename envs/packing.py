@@ -110,24 +110,27 @@ def pack(network: nn.Module) -> None:
     """
     if not packing_pays():
         return
-    for module in list(network.modules()):
-        for name, layer in list(module.named_children()):
-            if type(layer) is nn.Conv2d and _packable(layer):
-                setattr(module, name, PackedConv2d.of(layer))
-    for module in list(network.modules()):
-        for name, block in list(module.named_children()):
-            if type(block) is BasicBlock and _fusible(block):
-                setattr(module, name, PackedBlock(block))
+    for replaced in (_packed_layer, _packed_block):  # a block asks whether its layers are packed
+        for module in list(network.modules()):
+            for name, part in list(module.named_children()):
+                setattr(module, name, replaced(part))
 
 
-def _packable(layer: nn.Conv2d) -> bool:
-    padded = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-    return padded and max(layer.kernel_size) > 1 and layer.weight.dtype == torch.float32
+def _packed_layer(layer: nn.Module) -> nn.Module:
+    """Return the packed convolution, or any other layer as it is."""
+    if type(layer) is not nn.Conv2d or layer.weight.dtype != torch.float32:
+        return layer
+    plain = layer.padding_mode != "zeros" or isinstance(layer.padding, str)
+    return layer if plain or max(layer.kernel_size) == 1 else PackedConv2d.of(layer)
 
 
-def _fusible(block: BasicBlock) -> bool:
+def _packed_block(block: nn.Module) -> nn.Module:
+    """Return the packed block, or anything else as it is."""
+    if type(block) is not BasicBlock:
+        return block
     packed = all(isinstance(layer, PackedConv2d) for layer in (block.conv1, block.conv2))
-    return packed and all(isinstance(norm, nn.Identity) for norm in (block.norm1, block.norm2))
+    folded = all(isinstance(norm, nn.Identity) for norm in (block.norm1, block.norm2))
+    return PackedBlock(block) if packed and folded else block
 
 
 def _go_the_usual_way(images: Tensor) -> bool:

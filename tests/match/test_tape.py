@@ -2,6 +2,7 @@
 
 import gc
 import json
+import queue
 import re
 import signal
 import threading
@@ -436,3 +437,13 @@ def test_the_handbook_s_example_reads_a_tape(taped, capsys):
     (example,) = re.findall(r"```python\n(.*?)```", told, flags=re.DOTALL)
     exec(example.replace("arena.db", log.where).replace('"ID"', repr(row.id)), {})
     assert capsys.readouterr().out.startswith("torch.Size([64, 1, 8, 8])")
+
+
+def test_whoever_goes_on_removes_what_was_written_after_and_what_a_kill_left_unfinished(tmp_path):
+    names = ("queries-00000.npz", "queries-00001.npz", ".queries-00001.npz.0a1b2c3d.part")
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    writer = shards.ShardWriter("log.db", tmp_path, queue.SimpleQueue())
+    writer.go_on(1)
+    writer.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["queries-00000.npz"]
