@@ -9,6 +9,7 @@ answers.
 
 That is so on processors with AVX512. The kernels for AVX2 were slower with packed weights where
 maps are large (a request of 256 images took up to 12 % longer), so that nothing is packed there.
+`arena bench --only packing` measures both ways in turn.
 
 Two cases go the usual way, because other kernels take part in them, whose last digits differ:
 convolutions of 1x1, and single images.
@@ -95,21 +96,22 @@ class PackedBlock(nn.Module):
         return second.rectify_sum(first.rectify(features), self.shortcut(features))
 
 
+def can_pack() -> bool:
+    """Tell whether this torch has the operations."""
+    return torch.backends.mkldnn.is_available() and hasattr(_ops, "_convolution_pointwise_")
+
+
 def packing_pays() -> bool:
-    """Tell whether torch has the operations and the processor the kernels that gain by them."""
-    if not (torch.backends.mkldnn.is_available() and hasattr(_ops, "_convolution_pointwise_")):
-        return False
-    return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    """Tell whether this torch can pack and the processor has the kernels that gain by it."""
+    return can_pack() and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
 def pack(network: nn.Module) -> None:
-    """Let a network's convolutions be packed, in place, where that pays.
+    """Let a network's convolutions be packed, in place.
 
     Args:
-        network: laid out for serving.
+        network: laid out for serving, where `can_pack`.
     """
-    if not packing_pays():
-        return
     for replaced in (_packed_layer, _packed_block):  # a block asks whether its layers are packed
         for module in list(network.modules()):
             for name, part in list(module.named_children()):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from envs.nets.multi_exit import MultiExit
-from envs.packing import pack
+from envs.packing import pack, packing_pays
 
 _PROBES = 2
 _AGREEMENT = 1e-4
@@ -75,12 +75,16 @@ def evaluating(network: MultiExit) -> Iterator[None]:
             network.backbone.train()
 
 
-def serving_copy(network: MultiExit) -> MultiExit:
+def serving_copy(network: MultiExit, *, packed: bool | None = None) -> MultiExit:
     """Copy a network in evaluation mode, folded and laid out for serving.
 
     The copy is tried out on a few images. A network whose copy answers otherwise (its layers run
     in another order than they are listed in) serves itself; so does one with a single convolution
     at most, such as a transformer, which would gain nothing.
+
+    Args:
+        network: stays as it is.
+        packed: whether weights are packed; where that pays if absent.
     """
     if sum(isinstance(layer, nn.Conv2d) for layer in network.modules()) < 2:
         return network
@@ -90,7 +94,8 @@ def serving_copy(network: MultiExit) -> MultiExit:
         if isinstance(module, nn.ReLU | nn.ReLU6):
             module.inplace = True
     other.to(memory_format=torch.channels_last)
-    pack(other)
+    if packing_pays() if packed is None else packed:
+        pack(other)
     return other if _agree(network, other) else network
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import torch
 
-from arena.bench import companions, engines, overhead, serving, startup
+from arena.bench import companions, engines, overhead, packing, serving, startup
 from arena.bench.timing import Clock, Line
 from arena.bench.timing import clock as reading
 from arena.provenance import git_state, versions
@@ -19,6 +19,7 @@ Measure = Callable[[], list[Line]]
 
 FULL: Mapping[str, Measure] = {
     "serving": serving.measure,
+    "packing": packing.measure,
     "overhead": overhead.measure,
     "attacks": engines.measure,
     "log": companions.log_speed,
@@ -29,6 +30,7 @@ FULL: Mapping[str, Measure] = {
 
 QUICK: Mapping[str, Measure] = {
     "serving": lambda: serving.measure(batches=(1, 32), rounds=2, width=0.125, tries=1),
+    "packing": lambda: packing.measure(batches=(4,), rounds=2, width=0.125),
     "overhead": lambda: overhead.measure(rounds=3, calls=20, batch=32, width=0.125),
     "attacks": lambda: engines.measure(rounds=1, batch=8, width=0.0625, budget=64),
     "log": lambda: companions.log_speed(rounds=4000, episodes=200, repeats=1),

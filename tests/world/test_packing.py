@@ -18,12 +18,6 @@ has_kernels = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def pays(monkeypatch):
-    """Lets packing pay, whatever the processor."""
-    monkeypatch.setattr("envs.packing.packing_pays", lambda: True)
-
-
 def noise(*shape: int) -> torch.Tensor:
     images = torch.rand(shape, generator=torch.Generator().manual_seed(3))
     return images.contiguous(memory_format=torch.channels_last)
@@ -61,13 +55,11 @@ def test_packing_changes_no_bit_of_the_answer(geometry, size, options, count):
 
 @has_kernels
 @pytest.mark.parametrize("name", ["resnet10", "mobilenetv2-small", "densenet-small", "conv-small"])
-def test_the_serving_copy_answers_to_the_last_bit_as_without_packing(name, pays, monkeypatch):
+def test_the_serving_copy_answers_to_the_last_bit_as_without_packing(name):
     stream = torch.Generator().manual_seed(0)
     backbone = build(name, num_classes=10, image_shape=(1, 8, 8), generator=stream)
     network = with_heads(backbone, generator=stream).eval()
-    packed = serving_copy(network)
-    monkeypatch.setattr("envs.serving.pack", lambda network: None)
-    plain = serving_copy(network)
+    packed, plain = (serving_copy(network, packed=wanted) for wanted in (True, False))
     assert any(isinstance(layer, PackedConv2d) for layer in packed.modules())
     assert not any(isinstance(layer, PackedConv2d) for layer in plain.modules())
     for count in (1, 2, 7, 64):
@@ -88,7 +80,7 @@ def folded_block(before: int, after: int, stride: int) -> nn.Sequential:
 @has_kernels
 @pytest.mark.parametrize("count", [1, 2, 3, 17])
 @pytest.mark.parametrize("shape", [(16, 16, 1), (16, 24, 2), (64, 128, 2)])
-def test_a_packed_block_answers_to_the_last_bit_as_the_block(shape, count, pays):
+def test_a_packed_block_answers_to_the_last_bit_as_the_block(shape, count):
     plain, packed = folded_block(*shape), folded_block(*shape)
     pack(packed)
     assert isinstance(packed[0], PackedBlock)
@@ -100,14 +92,14 @@ def test_a_packed_block_answers_to_the_last_bit_as_the_block(shape, count, pays)
     torch.testing.assert_close(in_rows, expected)
 
 
-def test_a_block_that_still_normalises_is_left_as_it_is(pays):
+def test_a_block_that_still_normalises_is_left_as_it_is():
     layers = nn.Sequential(BasicBlock(4, 4, stride=1))
     pack(layers)
     assert type(layers[0]) is BasicBlock
 
 
 @has_kernels
-def test_a_network_that_needs_a_map_again_which_a_packed_block_overwrites_serves_itself(pays):
+def test_a_network_that_needs_a_map_again_which_a_packed_block_overwrites_serves_itself():
     class Twice(nn.Module):
         """Adds what a block was given to what it made."""
 
@@ -122,11 +114,12 @@ def test_a_network_that_needs_a_map_again_which_a_packed_block_overwrites_serves
     backbone = build("resnet10", num_classes=10, image_shape=(1, 8, 8), generator=stream)
     backbone.stages[1].append(Twice(backbone.widths[1]))
     network = with_heads(backbone, generator=stream).eval()
-    assert serving_copy(network) is network
+    assert serving_copy(network, packed=True) is network
+    assert serving_copy(network, packed=False) is not network
 
 
 @has_kernels
-def test_only_what_kernels_are_there_for_is_packed(pays):
+def test_only_what_kernels_are_there_for_is_packed():
     layers = nn.Sequential(
         convolution(4, 4, 3),
         convolution(4, 4, 1),
@@ -140,6 +133,7 @@ def test_only_what_kernels_are_there_for_is_packed(pays):
     assert kinds == [PackedConv2d, nn.Conv2d, nn.Conv2d, nn.Conv2d, nn.Conv2d, PackedConv2d]
 
 
+@has_kernels
 @pytest.mark.parametrize(
     ("available", "capability", "packed"),
     [
@@ -152,9 +146,10 @@ def test_only_what_kernels_are_there_for_is_packed(pays):
 def test_weights_are_packed_only_where_it_pays(available, capability, packed, monkeypatch):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: available)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    layers = nn.Sequential(convolution(4, 4, 3))
-    pack(layers)
-    assert isinstance(layers[0], PackedConv2d) is packed
+    stream = torch.Generator().manual_seed(0)
+    backbone = build("resnet10", num_classes=10, image_shape=(1, 8, 8), generator=stream)
+    copied = serving_copy(with_heads(backbone, generator=stream).eval())
+    assert any(isinstance(layer, PackedConv2d) for layer in copied.modules()) is packed
 
 
 @has_kernels
