@@ -4,12 +4,11 @@ oneDNN, with which torch convolves on a CPU, reorders the weights of a convoluti
 For few images with small maps that takes longer than the arithmetic: a 3x3 convolution of 512
 channels on three maps of 4x4 takes 3.8 ms, and 1.8 ms with weights packed beforehand. What follows
 a convolution in a residual block is done while its result is at hand, which saves reading and
-writing the early maps, 2 % of an answer. The kernels are the same, and so is every bit of the
+writing the early maps. The kernels are the same, and so is every bit of the
 answers.
 
-That is so on processors with AVX512. The kernels for AVX2 were slower with packed weights where
-maps are large (a request of 256 images took up to 12 % longer), so that nothing is packed there.
-`arena bench --only packing` measures both ways in turn.
+That is so on processors with AVX512. The kernels for AVX2 were slower with packed weights, so that
+nothing is packed there. `arena bench --only packing` measures both ways in turn.
 
 Two cases go the usual way, because other kernels take part in them, whose last digits differ:
 convolutions of 1x1, and single images.
