@@ -12,10 +12,10 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from arena.analysis.statistics import mean_interval
 from arena.log.rows import EpisodeFilter, EpisodeRow
 from arena.log.store import Log
 from arena.scenario import load
-from arena.statistics import mean_interval
 from benchmarks.defence_table import COLUMNS, ROOT, table, write_page
 from envs.errors import ArenaError
 

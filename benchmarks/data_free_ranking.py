@@ -18,13 +18,13 @@ from torch import nn
 
 from agents.base import Attacker, Kit
 from agents.defenders.static import Static
-from arena import catalog
-from envs.clocks import make_clock
-from envs.data.fitting import fit_to
+from arena.registry import players as catalog
 from envs.data.images import ImageSet
+from envs.data.resize import fit_to
 from envs.data.sources import load
 from envs.defences.base import Defence, Post
-from envs.game import ExtractionGame, GameOracle
+from envs.game.clocks import make_clock
+from envs.game.game import ExtractionGame, GameOracle
 from envs.nets import registry
 from envs.nets.multi_exit import MultiExit
 from envs.seeding import Streams
@@ -32,7 +32,7 @@ from envs.training.evaluation import evaluate
 from envs.training.loop import fit
 from envs.training.recipes import Recipe
 from envs.types import ThreatModel
-from envs.victim import Victim
+from envs.victim.victim import Victim
 
 ATTACKERS = ("noise", "random-generator", "dfme")
 COLUMNS = ("data", "size", "victim", "attacker", "seed", "queries", "accuracy", "fidelity",

@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 import torch
 
-from envs.clocks import Untimed
 from envs.data.images import ImageSet, Splits
 from envs.defences.base import Defence, HardenKit
 from envs.defences.gradient_redirection import GradientRedirection
@@ -31,10 +30,11 @@ from envs.defences.prediction_poisoning import PredictionPoisoning
 from envs.defences.randp import RandP
 from envs.defences.reverse_sigmoid import ReverseSigmoid
 from envs.defences.truncation import Truncation
+from envs.game.clocks import Untimed
 from envs.nets import registry
 from envs.nets.multi_exit import MultiExit
 from envs.seeding import Streams
-from envs.victim import Victim
+from envs.victim.victim import Victim
 
 BARE, UNDEFENDED = "bare", "undefended"
 

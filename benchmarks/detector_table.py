@@ -25,21 +25,21 @@ from agents.attackers.knockoff import Knockoff
 from agents.attackers.noise import Noise
 from agents.attackers.random_generator import RandomGenerator
 from agents.base import Attacker, Kit
+from agents.defenders.query_drift import DriftTest
 from agents.defenders.static import Static
-from agents.drift import DriftTest
-from envs.clocks import make_clock
 from envs.data.images import ImageSet
 from envs.data.sources import load, load_pool
 from envs.defences.base import Defence, Post
 from envs.errors import BudgetExhausted
-from envs.game import ExtractionGame, GameOracle
+from envs.game.clocks import make_clock
+from envs.game.game import ExtractionGame, GameOracle
 from envs.nets import registry
 from envs.nets.multi_exit import MultiExit
 from envs.seeding import Streams
 from envs.training.recipes import recipe_for
 from envs.training.victims import VictimSpec, train_victim
 from envs.types import ThreatModel
-from envs.victim import Victim
+from envs.victim.victim import Victim
 
 NORMALITY, BAND = 0.85, (0.9, 1.7)
 REQUEST, ATTACK_QUERIES = 64, 6000

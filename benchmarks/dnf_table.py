@@ -12,9 +12,9 @@ import argparse
 from collections.abc import Mapping, Sequence
 from math import inf
 
+from arena.analysis.statistics import mean_interval
 from arena.log.rows import EpisodeRow
 from arena.log.store import Log
-from arena.statistics import mean_interval
 from benchmarks.attacker_table import by, newest, origin, publish, write_csv
 from benchmarks.defence_table import COLUMNS, ROOT, table
 from envs.errors import ArenaError

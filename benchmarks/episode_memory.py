@@ -21,14 +21,15 @@ import psutil
 import torch
 
 from agents.base import Attacker, Kit
-from arena import catalog, recorder
 from arena.log.store import Log
-from arena.match import play
-from arena.saving.saver import Saving
+from arena.registry import players as catalog
+from arena.runner import recorder
+from arena.runner.match import play
+from arena.runner.progress import Progress, Watcher
+from arena.runner.saves.schedule import Saving
 from arena.scenario import load
-from arena.watch import Progress, Watcher
 from envs.oracle import Oracle
-from envs.victim import Victim, VictimAnswer
+from envs.victim.victim import Victim, VictimAnswer
 
 SCENARIO = """
 version = 1

@@ -23,8 +23,8 @@ import torch
 
 from arena.bench import early_exit, phases
 from arena.bench.subjects import MIXES
-from arena.provenance import device_name, git_state, versions
-from envs.whole_files import whole_file
+from arena.system.provenance import device_name, git_state, versions
+from envs.atomic_file import whole_file
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "gpu"
@@ -126,7 +126,16 @@ def _keep(path: Path, figures: Mapping[str, object], device: torch.device, *, sm
 
 def _tests(small: bool) -> Mapping[str, object]:
     """Run the tests that need a GPU; without one they skip themselves, which is told."""
-    words = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-rs", "tests/world/test_device.py"]
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-m",
+        "gpu",
+        "-rs",
+        "tests/world/game/test_device.py",
+    ]
     if not small:
         words[-1] = "tests"
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -225,7 +225,7 @@ def _run(words: list[str]) -> None:
 
 
 def _frame(path: Path, count: int) -> None:
-    from arena import analysis
+    from arena.analysis import frames as analysis
 
     with Log.open(path, read_only=True) as log:
         assert len(analysis.episodes(log)) == count

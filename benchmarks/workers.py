@@ -19,9 +19,9 @@ from statistics import median
 import torch
 
 from arena.log.store import Log
-from arena.match import play, prepare
-from arena.memory import keep_memory
+from arena.runner.match import play, prepare
 from arena.scenario import Scenario, load
+from arena.system.memory import keep_memory
 
 SCENARIO = """
 version = 1

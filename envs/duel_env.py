@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from envs.defences.base import Defence
 from envs.errors import PlayerError, QueryError
 from envs.extraction_env import answer_space, arrays, as_images, padded, query_space
-from envs.game import Countermeasure, ExtractionGame, Served, View
-from envs.game_table import GameTable, TableSpec
+from envs.game.counters import Tally
+from envs.game.game import Countermeasure, ExtractionGame, Served, View
+from envs.game.game_factory import GameTable, TableSpec
 from envs.seeding import Streams
-from envs.tally import Tally
 from envs.training.evaluation import evaluate
 from envs.types import Response, ThreatModel
 

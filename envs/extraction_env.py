@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from envs.defences.base import Defence
 from envs.errors import QueryError
-from envs.game import Countermeasure, ExtractionGame, Served, View
-from envs.game_table import GameTable, TableSpec
+from envs.game.game import Countermeasure, ExtractionGame, Served, View
+from envs.game.game_factory import GameTable, TableSpec
 from envs.seeding import Streams
 from envs.training.evaluation import evaluate
 from envs.training.recipes import Recipe

@@ -4,9 +4,9 @@ from typing import ClassVar
 
 from agents.attackers.dfme import DFME
 from agents.base import Kit
-from agents.clone import Loss
-from agents.oracles import Combine, Duplicates, Repeated
-from agents.transfer_set import branch
+from agents.learning.clone import Loss
+from agents.learning.transfer_set import branch
+from agents.oracle_wrappers import Combine, Duplicates, Repeated
 from envs.errors import ScenarioError
 from envs.oracle import Oracle
 

@@ -5,10 +5,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from agents.attackers.sieve import Sieve
+from agents.attackers.filtering import Sieve
 from agents.base import ArchitectureGuess, Kit
-from agents.clone import Loss
-from agents.jumps import first_jump
+from agents.learning.clone import Loss
+from agents.timing_probe.confidence_jumps import first_jump
 from envs.errors import ScenarioError
 from envs.oracle import Oracle
 from envs.types import Response

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from agents.base import Attacker, Kit
-from agents.generators import Synthesiser
-from agents.transfer_set import Draws, TransferSet, bought, branch, of_pool, recipe_for
+from agents.learning.generators import Synthesiser
+from agents.learning.transfer_set import Draws, TransferSet, bought, branch, of_pool, recipe_for
 from envs.data.images import to_pixels
 from envs.errors import ScenarioError
 from envs.oracle import Oracle

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from agents.base import Attacker, Kit
-from agents.clone import CloneTrainer, Loss, disagreement_for
-from agents.generators import Synthesiser
-from agents.schedules import Epochs, Settings, StepDecay, settings_for
-from agents.zeroth_order import forward_difference, full_precision
+from agents.learning.clone import CloneTrainer, Loss, disagreement_for
+from agents.learning.generators import Synthesiser
+from agents.learning.schedules import Epochs, Settings, StepDecay, settings_for
+from agents.learning.zeroth_order import forward_difference, full_precision
 from envs.nets.generators import to_unit
 from envs.oracle import Oracle
 from envs.types import Response
@@ -30,7 +30,8 @@ from envs.types import Response
 class DFME(Attacker):
     """The data-free attack with soft labels.
 
-    Parameters that are not given follow the image size, see `agents.schedules.settings_for`.
+    Parameters that are not given follow the image size; see
+    `agents.learning.schedules.settings_for`.
 
     Args:
         batch: images per request of a clone step, N.

@@ -15,14 +15,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from agents.autoaugment import autoaugment
-from agents.averages import Averages
 from agents.base import Attacker, Kit
-from agents.clone import CloneTrainer, cross_entropy
-from agents.committee import diversity
-from agents.gan import Gan
-from agents.phases import Phases
-from agents.transfer_set import Draws, TransferSet, balanced_accuracy, bought, branch
+from agents.learning.autoaugment import autoaugment
+from agents.learning.clone import CloneTrainer, cross_entropy
+from agents.learning.ensemble import diversity
+from agents.learning.gan import Gan
+from agents.learning.phases import Phases
+from agents.learning.transfer_set import Draws, TransferSet, balanced_accuracy, bought, branch
+from agents.learning.weight_averages import Averages
 from envs.data.images import ImageSet, to_pixels
 from envs.data.sources import load_pool
 from envs.errors import ScenarioError

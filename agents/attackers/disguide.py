@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from agents.attackers.dfme import DFME
 from agents.base import Kit
-from agents.clone import Loss
-from agents.committee import Committee, disputed, diversity
-from agents.replay import Replay
-from agents.schedules import Settings
+from agents.learning.clone import Loss
+from agents.learning.ensemble import Committee, disputed, diversity
+from agents.learning.replay_buffer import Replay
+from agents.learning.schedules import Settings
 from envs.errors import ScenarioError
 from envs.oracle import Oracle
 

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from agents.attackers.dfme import DFME
-from agents.averages import Averages
 from agents.base import Kit
-from agents.clone import Loss
-from agents.committee import Committee, apart
-from agents.schedules import Settings
+from agents.learning.clone import Loss
+from agents.learning.ensemble import Committee, apart
+from agents.learning.schedules import Settings
+from agents.learning.weight_averages import Averages
 from envs.errors import ScenarioError
 from envs.oracle import Oracle
 

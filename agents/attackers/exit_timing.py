@@ -9,17 +9,18 @@ import torch
 from torch import Tensor
 
 from agents.base import ArchitectureGuess, Attacker, Kit
-from agents.timing import jitter, ladder
-from agents.timing.catalogue import candidates
-from agents.timing.mixture import ExitCount, count_exits
-from agents.timing.probes import ProbeImages
-from agents.timing.record import LATENCIES, histogram, in_words
-from agents.timing.stopwatch import Sample, Stopwatch
-from agents.timing.verdict import Evidence, guess, ladder_of, read_answers
-from agents.transfer_set import TransferSet, branch, recipe_for
+from agents.learning.transfer_set import TransferSet, branch, recipe_for
+from agents.timing_probe import architecture_match as ladder
+from agents.timing_probe import noise as jitter
+from agents.timing_probe.architecture_guess import Evidence, guess, ladder_of, read_answers
+from agents.timing_probe.candidates import candidates
+from agents.timing_probe.log_record import LATENCIES, histogram, in_words
+from agents.timing_probe.mixture import ExitCount, count_exits
+from agents.timing_probe.probes import ProbeImages
+from agents.timing_probe.stopwatch import Sample, Stopwatch
 from envs.data.images import to_pixels
 from envs.errors import ScenarioError, UnknownName
-from envs.latency import COSTS, DeviceCost
+from envs.latency.model import COSTS, DeviceCost
 from envs.oracle import Oracle
 from envs.types import ThreatModel
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from agents.attackers.dfme import DFME
 from agents.base import Kit
-from agents.clone import Loss
-from agents.oracles import Restored
-from agents.transfer_set import branch
+from agents.learning.clone import Loss
+from agents.learning.transfer_set import branch
+from agents.oracle_wrappers import Restored
 from envs.data.images import ImageSet
 from envs.errors import PlayerError, ScenarioError
 from envs.oracle import Oracle

@@ -6,11 +6,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from agents.attackers.bandit import ClassBandit, rewards
 from agents.base import Attacker, Kit
-from agents.clone import CloneTrainer, cross_entropy
-from agents.oracles import Combine, Duplicates, Repeated
-from agents.transfer_set import Draws, TransferSet, bought, branch, of_pool, recipe_for
+from agents.learning.class_bandit import ClassBandit, rewards
+from agents.learning.clone import CloneTrainer, cross_entropy
+from agents.learning.transfer_set import Draws, TransferSet, bought, branch, of_pool, recipe_for
+from agents.oracle_wrappers import Combine, Duplicates, Repeated
 from envs.data.images import ImageSet, to_unit
 from envs.errors import PlayerError, ScenarioError
 from envs.oracle import Oracle

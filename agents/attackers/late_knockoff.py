@@ -9,9 +9,9 @@ from torch import Tensor
 
 from agents.attackers.confidence_filter import least_threshold
 from agents.base import Attacker, Kit
-from agents.jumps import first_jump
-from agents.timing.mixture import count_exits
-from agents.transfer_set import Draws, TransferSet, branch, of_pool, recipe_for
+from agents.learning.transfer_set import Draws, TransferSet, branch, of_pool, recipe_for
+from agents.timing_probe.confidence_jumps import first_jump
+from agents.timing_probe.mixture import count_exits
 from envs.data.images import to_unit
 from envs.errors import ScenarioError
 from envs.oracle import Oracle

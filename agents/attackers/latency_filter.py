@@ -5,10 +5,10 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from agents.attackers.sieve import Sieve
+from agents.attackers.filtering import Sieve
 from agents.base import Kit
-from agents.clone import Loss
-from agents.timing.mixture import count_exits
+from agents.learning.clone import Loss
+from agents.timing_probe.mixture import count_exits
 from envs.oracle import Oracle
 from envs.types import Response
 

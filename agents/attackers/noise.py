@@ -7,8 +7,8 @@ draws all its chance from `kit.generator`, and ends when nothing is left to ask.
 import torch
 
 from agents.base import Attacker, Kit
-from agents.clone import CloneTrainer, Loss, disagreement_for
-from agents.schedules import Epochs, StepDecay, settings_for
+from agents.learning.clone import CloneTrainer, Loss, disagreement_for
+from agents.learning.schedules import Epochs, StepDecay, settings_for
 from envs.oracle import Oracle
 
 

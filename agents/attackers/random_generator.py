@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from agents.attackers.dfme import DFME
-from agents.clone import Loss
+from agents.learning.clone import Loss
 
 
 class RandomGenerator(DFME):

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from agents.attackers.dfme import DFME
 from agents.base import Kit
-from agents.clone import Loss
-from agents.oracles import Repeated, Restored
-from agents.recovery import (
+from agents.learning.clone import Loss
+from agents.learning.transfer_set import branch
+from agents.oracle_wrappers import Repeated, Restored
+from agents.perturbation_inverses import (
     SIMULATIONS,
     LookUp,
     keep_top,
@@ -19,7 +20,6 @@ from agents.recovery import (
     without_bump,
     without_vertex,
 )
-from agents.transfer_set import branch
 from envs.errors import ScenarioError, UnknownName
 from envs.oracle import Oracle
 

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from agents.attackers.random_generator import RandomGenerator
 from agents.base import Kit
-from agents.clone import Loss
-from agents.transfer_set import Draws, branch, of_pool
+from agents.learning.clone import Loss
+from agents.learning.transfer_set import Draws, branch, of_pool
 from envs.data.images import to_unit
 from envs.errors import ScenarioError
 from envs.oracle import Oracle

@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from agents.attackers.random_generator import RandomGenerator
 from agents.base import ArchitectureGuess, Kit
-from agents.clone import Loss
-from agents.gated import Gated
-from agents.jumps import first_jump
-from agents.oracles import latency_of
-from agents.timing.mixture import count_exits
-from agents.transfer_set import Draws, branch, of_pool
+from agents.learning.clone import Loss
+from agents.learning.multi_exit_clone import Gated
+from agents.learning.transfer_set import Draws, branch, of_pool
+from agents.oracle_wrappers import latency_of
+from agents.timing_probe.confidence_jumps import first_jump
+from agents.timing_probe.mixture import count_exits
 from envs.data.images import to_unit
 from envs.errors import ScenarioError
 from envs.nets.staged import Staged

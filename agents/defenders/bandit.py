@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from agents.base import Defender, Note
-from agents.defenders.steps import Step, check_posts, read_step
-from agents.drift import DriftTest
+from agents.defenders.countermeasures import Step, check_posts, read_step
+from agents.defenders.query_drift import DriftTest
 from envs.errors import PlayerError
-from envs.game import Countermeasure, Served, View
+from envs.game.game import Countermeasure, Served, View
 
 
 class Bandit(Defender):

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 
 from agents.base import Defender, Note
-from agents.defenders.steps import Step, check_posts, read_step
-from agents.drift import DriftTest, Evidence
+from agents.defenders.countermeasures import Step, check_posts, read_step
+from agents.defenders.query_drift import DriftTest, Evidence
 from envs.errors import PlayerError
-from envs.game import Countermeasure, Served, View
+from envs.game.game import Countermeasure, Served, View
 
 MOST_NOTES = 200
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import torch
 
 from agents.base import Defender
-from agents.defenders.steps import Step, check_posts, read_step
+from agents.defenders.countermeasures import Step, check_posts, read_step
 from envs.errors import PlayerError
-from envs.game import Countermeasure, View
+from envs.game.game import Countermeasure, View
 
 
 class Schedule(Defender):

@@ -7,8 +7,8 @@ import torch
 from arena.bench.device import Figures, in_turn, joules_of, summed_up, waits_of
 from arena.bench.subjects import Planned, eight_exits, images, mix
 from arena.bench.timing import Run, spread
-from envs.chance_exits import ByHistogram
-from envs.victim import Victim
+from envs.exits.random_rules import ByHistogram
+from envs.victim.victim import Victim
 
 
 def measure(

@@ -9,15 +9,15 @@ from agents.attackers.dfme import DFME
 from agents.attackers.dfms_hl import DFMSHL
 from agents.attackers.knockoff import Knockoff
 from agents.base import Attacker, Kit
-from agents.clone import CloneTrainer, l1_on_logits
-from agents.generators import Synthesiser
-from agents.zeroth_order import unit_directions
+from agents.learning.clone import CloneTrainer, l1_on_logits
+from agents.learning.generators import Synthesiser
+from agents.learning.zeroth_order import unit_directions
 from arena.bench.overhead import table
 from arena.bench.subjects import SHAPE, generator, image_set, plain
 from arena.bench.timing import Line, interleave, ratios, spread
 from envs.nets.generators import to_unit
 from envs.types import Labels
-from envs.victim import Victim
+from envs.victim.victim import Victim
 
 GROUP = "attacks"
 LOOP_TARGET = 1.05

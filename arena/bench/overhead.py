@@ -12,19 +12,19 @@ from agents.attackers.noise import Noise
 from agents.defenders.static import Static
 from arena.bench.subjects import CLASSES, SHAPE, image_set, images, plain
 from arena.bench.timing import Line, interleave, ratios, spread
+from arena.evaluation.referee import Referee
 from arena.log.rows import EpisodeRecord, RunRecord
 from arena.log.store import Log
-from arena.recorder import Recorder
-from arena.referee import Referee
-from arena.tape import Tape
-from arena.watch import Watcher
-from envs.clocks import Untimed
+from arena.recording.recorded_oracle import Tape
+from arena.runner.progress import Watcher
+from arena.runner.recorder import Recorder
 from envs.defences.base import Defence, Post
-from envs.game import ExtractionGame, GameOracle
+from envs.game.clocks import Untimed
+from envs.game.game import ExtractionGame, GameOracle
 from envs.oracle import Oracle
 from envs.seeding import Streams
 from envs.types import Labels, ThreatModel
-from envs.victim import Victim, VictimAnswer
+from envs.victim.victim import Victim, VictimAnswer
 
 GROUP = "overhead"
 CALL_TARGET = 50.0

@@ -8,12 +8,12 @@ import torch
 
 from arena.bench.subjects import MIXES, Planned, eight_exits, images, mix
 from arena.bench.timing import Line, Run, interleave, ratios
-from envs.chunks import chunks_for
 from envs.errors import ArenaError
-from envs.execution import run_compacted
 from envs.nets.multi_exit import MultiExit
-from envs.packing import can_pack
-from envs.serving import serving_copy
+from envs.victim.chunk_size import chunks_for
+from envs.victim.execution import run_compacted
+from envs.victim.folded import serving_copy
+from envs.victim.packed import can_pack
 
 GROUP = "packing"
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from envs.nets.exit_cost import profile_by
 from envs.nets.multi_exit import MultiExit
-from envs.profile import profile_by
 
 
 def unpadded_shares(network: MultiExit) -> tuple[float, ...]:

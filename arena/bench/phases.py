@@ -6,13 +6,13 @@ import torch
 
 from agents.attackers.dfme import DFME
 from agents.base import Kit
-from agents.clone import CloneTrainer, l1_on_logits
-from agents.generators import Synthesiser
+from agents.learning.clone import CloneTrainer, l1_on_logits
+from agents.learning.generators import Synthesiser
 from arena.bench.device import Figures, in_turn, summed_up
 from arena.bench.overhead import table
 from arena.bench.subjects import SHAPE, eight_exits, generator, image_set, images, plain
 from arena.bench.timing import Run, spread
-from envs.victim import Victim
+from envs.victim.victim import Victim
 
 GOAL = 20_000_000
 """Queries of the published attack."""

@@ -10,10 +10,10 @@ import torch
 from arena.bench.padding import unpadded_shares
 from arena.bench.subjects import MIXES, Planned, eight_exits, images, mix
 from arena.bench.timing import Line, Run, interleave, ratios, spread
-from envs.execution import run_compacted
-from envs.exits import FinalOnly
+from envs.exits.rules import FinalOnly
 from envs.nets.multi_exit import MultiExit
-from envs.victim import Victim
+from envs.victim.execution import run_compacted
+from envs.victim.victim import Victim
 
 TARGETS = {"uniform": 0.95, "90 % first": 0.90}
 GROUP = "serving"

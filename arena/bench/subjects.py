@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from envs.data.images import ImageSet, to_pixels
-from envs.exits import Thresholds, Verdict
+from envs.exits.rules import Thresholds, Verdict
 from envs.nets.multi_exit import MultiExit, with_heads
 from envs.nets.registry import build
 

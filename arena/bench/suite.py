@@ -12,7 +12,7 @@ import torch
 from arena.bench import companions, engines, overhead, packing, serving, startup
 from arena.bench.timing import Clock, Line
 from arena.bench.timing import clock as reading
-from arena.provenance import git_state, versions
+from arena.system.provenance import git_state, versions
 from envs.errors import ArenaError, UnknownName
 
 Measure = Callable[[], list[Line]]

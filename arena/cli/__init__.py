@@ -27,8 +27,8 @@ from arena.cli import (
     train,
     view,
 )
-from arena.cli.shell import ArenaGroup, out
-from arena.memory import keep_memory
+from arena.cli.common import ArenaGroup, out
+from arena.system.memory import keep_memory
 
 app = typer.Typer(
     name="arena",

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from arena.cli.shell import JsonOption, out
-from arena.render import write_json, write_line, write_table
+from arena.cli.common import JsonOption, out
+from arena.cli.render import write_json, write_line, write_table
 
 What = Literal["attackers", "defenders", "defences", "networks", "data"]
 
@@ -15,7 +15,7 @@ def agents(
     json: JsonOption = False,
 ) -> None:
     """List attackers, defenders, defences, networks and data sets, with their parameters."""
-    from arena.inventory import KINDS, inventory
+    from arena.registry.listing import KINDS, inventory
 
     found = {kind: inventory(kind) for kind in KINDS if what in (None, kind)}
     if json:

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from arena.cli.shell import FAILED, JsonOption, QuietOption, err, out
-from arena.render import write_json, write_line, write_table
+from arena.cli.common import FAILED, JsonOption, QuietOption, err, out
+from arena.cli.render import write_json, write_line, write_table
 
 # `Any` in this file: results as plain JSON values.
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, cast
 
 import typer
 
-from arena.cli.shell import FAILED, JsonOption, out
-from arena.render import write_json, write_line, write_table
+from arena.cli.common import FAILED, JsonOption, out
+from arena.cli.render import write_json, write_line, write_table
 from envs.errors import ScenarioError, UnknownName
 
 # `Any` in this file: parameters of a player, whatever it declares.
@@ -52,8 +52,8 @@ def check(
 
 def _maker(target: str, kind: Kind | None, settings: list[str]) -> Callable[[], Any]:
     """Return what builds a fresh player."""
-    from arena import catalog
-    from arena.parameters import validated
+    from arena.registry import players as catalog
+    from arena.registry.parameters import validated
     from arena.scenario.overrides import apply_overrides
 
     raw: dict[str, Any] = {}
@@ -66,7 +66,8 @@ def _maker(target: str, kind: Kind | None, settings: list[str]) -> Callable[[], 
 
 def _find(target: str) -> type:
     """Look a name up among all kinds; a class in a file says itself what it is."""
-    from arena import catalog, plugins
+    from arena.registry import imports as plugins
+    from arena.registry import players as catalog
 
     if plugins.is_file_use(target):
         return catalog.find_in_file(target)

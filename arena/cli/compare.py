@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arena.cli.selection import (
+from arena.cli.common import JsonOption, LogOption, out
+from arena.cli.filters import (
     AttackerOption,
     DefenderOption,
     RunOption,
@@ -12,13 +13,12 @@ from arena.cli.selection import (
     SinceOption,
     narrowed,
 )
-from arena.cli.shell import JsonOption, LogOption, out
-from arena.render import write_json, write_line, write_table
+from arena.cli.render import write_json, write_line, write_table
 from envs.errors import UnknownName
 
 if TYPE_CHECKING:
-    from arena.contrasts import Contrast
-    from arena.pairing import Meeting, Pairing
+    from arena.analysis.compare import Meeting, Pairing
+    from arena.analysis.differences import Contrast
 
 
 def compare(
@@ -46,9 +46,9 @@ def compare(
     json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Compare A and B seed by seed, with intervals, a test, effect sizes and seeds still needed."""
-    from arena.contrasts import DEFAULT_MEASURES
+    from arena.analysis.compare import SIDES, pair
+    from arena.analysis.differences import DEFAULT_MEASURES
     from arena.log.store import Log
-    from arena.pairing import SIDES, pair
 
     if by is not None and by not in SIDES:
         raise UnknownName("kind to compare by", by, SIDES)
@@ -92,7 +92,7 @@ def _show_meeting(pairing: "Pairing", meeting: "Meeting") -> None:
 
 
 def _line(contrast: "Contrast") -> tuple[str, ...]:
-    from arena.measures import MEASURES
+    from arena.analysis.metrics import MEASURES
 
     measure = MEASURES[contrast.measure]
     scale = 100 if measure.unit in ("share", "points") else 1
@@ -124,7 +124,7 @@ def _line(contrast: "Contrast") -> tuple[str, ...]:
 
 def _remarks(pairing: "Pairing") -> list[str]:
     """Say what has to be known to read the table."""
-    from arena.statistics import NEEDS_PAIRS
+    from arena.analysis.statistics import NEEDS_PAIRS
 
     contrasts = [one for meeting in pairing.meetings for one in meeting.contrasts]
     if not contrasts:

@@ -2,13 +2,13 @@
 
 import typer
 
-from arena.cli.shell import FAILED, JsonOption, LogOption, out
-from arena.render import write_json, write_line
+from arena.cli.common import FAILED, JsonOption, LogOption, out
+from arena.cli.render import write_json, write_line
 
 
 def doctor(log: LogOption = None, json: JsonOption = False) -> None:
     """Show versions, devices, caches, the log and shadowed names; exit 1 if something is wrong."""
-    from arena.diagnosis import examine
+    from arena.cli.diagnosis import examine
 
     facts = examine(log)
     if json:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from arena.cli.shell import JsonOption, LogOption, WithDefault, out
-from arena.render import (
+from arena.cli.common import JsonOption, LogOption, WithDefault, out
+from arena.cli.render import (
     count_text,
     fate,
     percent,

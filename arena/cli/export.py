@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from arena.cli.selection import (
+from arena.cli.common import LogOption, out
+from arena.cli.filters import (
     AttackerOption,
     DefenderOption,
     RunOption,
@@ -17,8 +18,7 @@ from arena.cli.selection import (
     UntilOption,
     narrowed,
 )
-from arena.cli.shell import LogOption, out
-from arena.render import count_text, write_line
+from arena.cli.render import count_text, write_line
 
 
 def export(

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arena.cli.selection import (
+from arena.cli.common import FAILED, JsonOption, LogOption, out
+from arena.cli.filters import (
     AttackerOption,
     DefenderOption,
     IdsArgument,
@@ -15,8 +16,7 @@ from arena.cli.selection import (
     StatusOption,
     narrowed,
 )
-from arena.cli.shell import FAILED, JsonOption, LogOption, out
-from arena.render import count_text, write_episodes, write_json, write_line
+from arena.cli.render import count_text, write_episodes, write_json, write_line
 from envs.errors import ScenarioError
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arena.cli.shell import out
-from arena.render import write_line
+from arena.cli.common import out
+from arena.cli.render import write_line
 
 if TYPE_CHECKING:
-    from arena.catalog import Kind
+    from arena.registry.players import Kind
 
 app = typer.Typer(
     no_args_is_help=True, help="Make a plug-in to start from: a player, its test and a scenario."
@@ -40,7 +40,7 @@ def defender(name: Name, folder: Folder = Path()) -> None:
 
 
 def _create(kind: "Kind", name: str, folder: Path) -> None:
-    from arena.scaffold import create
+    from arena.cli.scaffold import create
 
     files = create(kind, name, folder)
     console = out()

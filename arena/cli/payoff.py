@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arena.cli.selection import (
+from arena.cli.common import JsonOption, LogOption, out
+from arena.cli.filters import (
     AttackerOption,
     DefenderOption,
     RunOption,
@@ -12,12 +13,11 @@ from arena.cli.selection import (
     SinceOption,
     narrowed,
 )
-from arena.cli.shell import JsonOption, LogOption, out
-from arena.render import percent, percent_interval, write_json, write_line, write_table
+from arena.cli.render import percent, percent_interval, write_json, write_line, write_table
 
 if TYPE_CHECKING:
-    from arena.payoff import PayoffMatrix, Prices, Solution
-    from arena.statistics import Interval
+    from arena.analysis.payoff import PayoffMatrix, Prices, Solution
+    from arena.analysis.statistics import Interval
 
 FEW_SEEDS = 10
 
@@ -38,9 +38,9 @@ def payoff(
     json: JsonOption = False,
 ) -> None:
     """Solve the game of who brings which player: payoff matrix, equilibrium, exploitability."""
+    from arena.analysis.payoff import Prices, payoff_matrix, solved
+    from arena.analysis.scoreboard import scoreboard
     from arena.log.store import Log
-    from arena.payoff import Prices, payoff_matrix, solved
-    from arena.scoreboard import scoreboard
 
     which = narrowed(scenario=scenario, attacker=attacker, defender=defender, run=run, since=since)
     prices = Prices(utility_price, compute_price)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arena.cli.shell import (
+from arena.cli.common import (
     FAILED,
     DeviceOption,
     JsonOption,
@@ -14,12 +14,12 @@ from arena.cli.shell import (
     out,
     pick_device,
 )
-from arena.render import count_text, percent, write_json, write_line, write_table
+from arena.cli.render import count_text, percent, write_json, write_line, write_table
 from envs.errors import ScenarioError
 
 if TYPE_CHECKING:
-    from arena.replay import Verdict
-    from arena.whatif import WhatIf
+    from arena.replay.counterfactual import WhatIf
+    from arena.replay.verify import Verdict
 
 SHOWN = 12
 """Differences that are told; `--json` tells them all."""
@@ -67,10 +67,10 @@ def replay(
 
 
 def _reenact(episode: str, log: str | None, *, speed: float | None, step: bool, json: bool) -> None:
-    from arena.cli.stage import show
+    from arena.cli.playback import show
     from arena.cli.thumbnails import samples
     from arena.log.store import Log
-    from arena.reenact import moments
+    from arena.replay.timeline import moments
 
     with Log.open(log, create=False) as store:
         row = store.episode(episode)
@@ -82,9 +82,9 @@ def _reenact(episode: str, log: str | None, *, speed: float | None, step: bool, 
 
 
 def _verify(episode: str, log: str | None, *, device: str | None, json: bool, quiet: bool) -> None:
-    from arena.cli.live import watching
+    from arena.cli.progress import watching
     from arena.log.store import Log
-    from arena.replay import verify
+    from arena.replay.verify import verify
 
     with Log.open(log, create=False) as store, watching(quiet=quiet) as watcher:
         verdict = verify(store, episode, device=device, watcher=watcher)
@@ -123,9 +123,9 @@ def _tell(verdict: "Verdict") -> None:
 def _against(
     episode: str, defender: str, log: str | None, *, device: str | None, json: bool, quiet: bool
 ) -> None:
-    from arena.cli.live import watching
+    from arena.cli.progress import watching
     from arena.log.store import Log
-    from arena.whatif import FROZEN, answer_with
+    from arena.replay.counterfactual import FROZEN, answer_with
 
     with Log.open(log, create=False) as store, watching(quiet=quiet) as watcher:
         found = answer_with(store, episode, defender, device=pick_device(device), watcher=watcher)
@@ -140,7 +140,7 @@ def _against(
 
 def _tell_what_if(found: "WhatIf") -> None:
     """Write what another defender made of the recorded queries, beside what was made of them."""
-    from arena.whatif import FROZEN
+    from arena.replay.counterfactual import FROZEN
 
     console, then, now = out(), found.origin, found.episode
     write_line(console, f"the queries of {then.attacker} ({then.id}), answered by "

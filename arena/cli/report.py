@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from arena.cli.selection import (
+from arena.cli.common import LogOption, out
+from arena.cli.filters import (
     AttackerOption,
     DefenderOption,
     RunOption,
@@ -18,8 +19,7 @@ from arena.cli.selection import (
     chosen_ids,
     narrowed,
 )
-from arena.cli.shell import LogOption, out
-from arena.render import write_line
+from arena.cli.render import write_line
 
 
 def report(
@@ -44,8 +44,8 @@ def report(
 ) -> None:
     """Write a self-contained report about episodes: scoreboard, findings, figures, details."""
     from arena.log.store import Log
-    from arena.plots import write_figures
     from arena.report import write_report
+    from arena.report.plots import write_figures
 
     which = narrowed(
         scenario=scenario,

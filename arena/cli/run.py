@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from arena.cli.live import watching
-from arena.cli.loading import load_all, seeds_override
-from arena.cli.shell import (
+from arena.cli.common import (
     FAILED,
     JsonOption,
     LogOption,
@@ -20,12 +18,14 @@ from arena.cli.shell import (
     pick_device,
     tell,
 )
-from arena.render import write_json, write_line, write_scoreboard
+from arena.cli.loading import load_all, seeds_override
+from arena.cli.progress import watching
+from arena.cli.render import write_json, write_line, write_scoreboard
 from envs.errors import ArenaError
 
 if TYPE_CHECKING:
     from arena.log.store import Log
-    from arena.match import MatchResult
+    from arena.runner.match import MatchResult
     from arena.scenario import Scenario
 
 Files = Annotated[
@@ -130,8 +130,8 @@ class _How(NamedTuple):
 
 
 def _play(scenario: "Scenario", log: "Log", how: _How, *, quiet: bool) -> "MatchResult":
-    from arena.match import play
-    from arena.saving.saver import Saving
+    from arena.runner.match import play
+    from arena.runner.saves.schedule import Saving
 
     command = shlex.join(["arena", *sys.argv[1:]])
 
@@ -158,8 +158,8 @@ def _write_up(
     scenario: "Scenario", result: "MatchResult", log: "Log", *, folder: Path | None
 ) -> list[Path]:
     """Write report and figures; that there is nothing to show is no failure of the match."""
-    from arena.plots import write_figures
     from arena.report import write_report
+    from arena.report.plots import write_figures
 
     finished = [row.id for row in result.episodes if row.status == "success"]
     if not finished:
@@ -176,7 +176,7 @@ def _write_up(
 def _summary(
     scenario: "Scenario", result: "MatchResult", paths: Sequence[Path]
 ) -> dict[str, object]:
-    from arena.scoreboard import scoreboard
+    from arena.analysis.scoreboard import scoreboard
 
     return {
         "name": scenario.name,
@@ -193,7 +193,7 @@ def _show(
     scenario: "Scenario", result: "MatchResult", paths: Sequence[Path], *, where: str
 ) -> None:
     """Write the scoreboard, what failed, and what was written where."""
-    from arena.scoreboard import scoreboard
+    from arena.analysis.scoreboard import scoreboard
 
     console = out()
     write_line(

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
+from arena.cli.common import USAGE, FileArgument, JsonOption, SetOption, WithDefault, out, tell
 from arena.cli.loading import load_all
-from arena.cli.shell import USAGE, FileArgument, JsonOption, SetOption, WithDefault, out, tell
-from arena.render import write_json, write_line, write_table
+from arena.cli.render import write_json, write_line, write_table
 from envs.errors import ScenarioError, UnknownName
 
 app = typer.Typer(cls=WithDefault, help="List, show and check scenarios.")

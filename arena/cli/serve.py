@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arena.cli.live import watching
+from arena.cli.common import DeviceOption, FileArgument, QuietOption, SetOption, out, pick_device
 from arena.cli.loading import load_one
-from arena.cli.shell import DeviceOption, FileArgument, QuietOption, SetOption, out, pick_device
-from arena.render import count_text, write_line
+from arena.cli.progress import watching
+from arena.cli.render import count_text, write_line
 from envs.errors import ArenaError, ScenarioError, UnknownName
 
 if TYPE_CHECKING:
     from arena.http.server import Account
+    from arena.runner.progress import Watcher
     from arena.scenario import EpisodePlan, Scenario
-    from arena.watch import Watcher
 
 
 def serve(
@@ -81,10 +81,10 @@ def _open(
     plan: "EpisodePlan", budgets: list[tuple[str, int]], *, device: str, watcher: "Watcher"
 ) -> "dict[str, Account]":
     """Prepare the victim, and a game for each key; each key has streams of its own."""
-    from arena.devices import pick_device as place
     from arena.http.server import Account
-    from arena.world import World
-    from envs.game import ExtractionGame
+    from arena.runner.setup import World
+    from arena.system.devices import pick_device as place
+    from envs.game.game import ExtractionGame
     from envs.seeding import Streams
 
     world = World(place(device), watcher)

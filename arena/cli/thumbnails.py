@@ -53,7 +53,7 @@ def samples(log: "LogReader", row: "EpisodeRow") -> Samples:
 
 
 def _strips(path: Path, artifact: "ArtifactRow") -> list[Strip]:
-    """Cut a picture into its rows; see `arena.tape.grid` for how it is laid out."""
+    """Cut a picture, as `arena.recording.recorded_oracle.grid` lays it out, into its rows."""
     import numpy as np
     from PIL import Image
 

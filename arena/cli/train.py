@@ -1,9 +1,9 @@
 """`arena train`: victims and hardened defences into the cache, before anybody plays."""
 
-from arena.cli.live import watching
+from arena.cli.common import DeviceOption, FileArgument, QuietOption, SetOption, out, pick_device
 from arena.cli.loading import load_one
-from arena.cli.shell import DeviceOption, FileArgument, QuietOption, SetOption, out, pick_device
-from arena.render import write_line
+from arena.cli.progress import watching
+from arena.cli.render import write_line
 
 
 def train(
@@ -15,7 +15,7 @@ def train(
     """Train the victims of a scenario and harden them, so that `arena run` finds them ready."""
     scenario = load_one(file, set_)
 
-    from arena.match import prepare
+    from arena.runner.match import prepare
 
     with watching(quiet=quiet) as watcher:
         count = prepare(scenario, watcher=watcher, device=pick_device(device))

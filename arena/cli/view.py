@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from arena.cli.selection import (
+from arena.cli.common import LogOption, out
+from arena.cli.filters import (
     AttackerOption,
     DefenderOption,
     RunOption,
@@ -15,8 +16,7 @@ from arena.cli.selection import (
     StatusOption,
     narrowed,
 )
-from arena.cli.shell import LogOption, out
-from arena.render import write_line
+from arena.cli.render import write_line
 
 PATIENCE = 2.0
 """Seconds to wait for a locked log, at the start and for each answer."""
@@ -49,7 +49,7 @@ def view(
         since=since,
     )
     with Log.open(log, create=False, read_only=True, busy_seconds=PATIENCE) as store:
-        from arena.report.serving import LivePage, LiveServer
+        from arena.report.server import LivePage, LiveServer
 
         with LiveServer(LivePage(store, which, title=title), port) as server:
             write_line(out(), f"{server.url} shows {store.where}; Ctrl-C ends it")

@@ -11,12 +11,12 @@ from torch import Tensor
 from arena.conformance.findings import Finding, attempt, describe, finding
 from arena.conformance.process_state import ProcessState
 from arena.conformance.tiny_world import TinyWorld
-from envs.clocks import make_clock
 from envs.data.images import ImageSet
 from envs.defences.base import Answer, Defence, HardenKit
+from envs.game.clocks import make_clock
 from envs.seeding import Streams
 from envs.types import Labels
-from envs.victim import Victim
+from envs.victim.victim import Victim
 
 SIZES = (1, 7, 64)
 _LABELS: tuple[Labels, ...] = ("soft", "hard")

@@ -9,7 +9,7 @@ from torch import Tensor
 from agents.base import Defender
 from arena.conformance.findings import Finding, attempt, describe, finding
 from arena.conformance.process_state import ProcessState
-from envs.game import Countermeasure, Served, View
+from envs.game.game import Countermeasure, Served, View
 from envs.seeding import Streams
 
 SEATS = (1, 3)

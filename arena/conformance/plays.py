@@ -14,13 +14,13 @@ from agents.defenders.static import Static
 from arena.conformance.findings import describe
 from arena.conformance.process_state import ProcessState
 from arena.conformance.tiny_world import TinyWorld
-from envs.clocks import make_clock
 from envs.defences.base import Defence, Post
 from envs.errors import BudgetExhausted, QueryError
-from envs.game import ExtractionGame, GameOracle
+from envs.game.clocks import make_clock
+from envs.game.game import ExtractionGame, GameOracle
 from envs.seeding import Streams
 from envs.types import VALUE_FAULT, Labels, Response, ThreatModel, faulty_values
-from envs.victim import Victim
+from envs.victim.victim import Victim
 
 PATIENCE = 10_000
 """Looks at the door without an answer after which an attacker is stuck."""

@@ -9,9 +9,9 @@ from agents.defenders.static import Static
 from arena.conformance.findings import Finding, describe, finding
 from arena.conformance.plays import Play, Terms, count_images, digest_of, game_of, kit_of
 from arena.conformance.tiny_world import TinyWorld
-from arena.saving import snapshot
+from arena.runner.saves import pickling as snapshot
 from envs.errors import BudgetExhausted, SaveError
-from envs.game import ExtractionGame, GameOracle
+from envs.game.game import ExtractionGame, GameOracle
 
 
 def check_resuming(make: Callable[[], Attacker], world: TinyWorld, main: Play) -> Finding:

@@ -6,15 +6,15 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from agents.clone import CloneTrainer, cross_entropy
-from envs.chance_exits import ByHistogram
+from agents.learning.clone import CloneTrainer, cross_entropy
 from envs.data.images import ImageSet, Splits, make_splits
+from envs.exits.random_rules import ByHistogram
 from envs.nets import registry
 from envs.nets.init import materialise
 from envs.nets.multi_exit import MultiExit, with_heads
 from envs.nets.staged import GlobalPool, Staged
 from envs.seeding import Streams
-from envs.victim import Victim
+from envs.victim.victim import Victim
 
 _STREAMS = Streams(0).child("conformance")
 _PER_CLASS = 48

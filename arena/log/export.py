@@ -38,8 +38,8 @@ from arena.log.tables import (
     Moment,
     Round,
 )
+from envs.atomic_file import whole_file
 from envs.errors import ArenaError, LogError, UnknownName
-from envs.whole_files import whole_file
 
 TABLES: Mapping[str, type[Base]] = {
     "episodes": Episode,

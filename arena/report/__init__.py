@@ -3,6 +3,6 @@
 Where to start: `report` (puts the page together), `findings` (the sentences on top).
 """
 
-from arena.report.report import write_report
+from arena.report.html import write_report
 
 __all__ = ["write_report"]

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from arena.dossier import Dossier
+from arena.analysis.episode_data import Dossier
+from arena.analysis.scoreboard import ScoreRow, best, by_defender, compare, over_attackers
+from arena.analysis.statistics import NEEDS_PAIRS, Interval, paired_permutation_test, seeds_needed
 from arena.log.rows import EpisodeRow
-from arena.report.wording import counted, listed, number, reach, with_interval
-from arena.scoreboard import ScoreRow, best, by_defender, compare, over_attackers
-from arena.statistics import NEEDS_PAIRS, Interval, paired_permutation_test, seeds_needed
+from arena.report.formatting import counted, listed, number, reach, with_interval
 
 CLONE = "clone_accuracy"
 

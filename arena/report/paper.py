@@ -12,10 +12,10 @@ from functools import cache
 from importlib import resources
 from typing import Literal, NamedTuple, TypedDict, cast
 
-from arena.dossier import Dossier
+from arena.analysis.episode_data import Dossier
+from arena.analysis.scoreboard import ScoreRow
 from arena.log.rows import EpisodeRow
-from arena.report.wording import counted, listed
-from arena.scoreboard import ScoreRow
+from arena.report.formatting import counted, listed
 
 COLUMN = "column:"
 Standing = Literal["certain", "row inferred", "unpublished"]

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
-from arena.dossier import Dossier
+from arena.analysis.episode_data import Dossier
+from arena.analysis.metrics import MEASURES
+from arena.analysis.scoreboard import ScoreRow, best, by_defender
 from arena.log.rows import CheckpointRow, EpisodeRow, EventRow, InferenceRow, JsonMap, RunRow
-from arena.measures import MEASURES
-from arena.report.wording import (
+from arena.report.formatting import (
     UNKNOWN,
     Cell,
     cell,
@@ -19,7 +20,6 @@ from arena.report.wording import (
     plain,
     without_machine_paths,
 )
-from arena.scoreboard import ScoreRow, best, by_defender
 
 COLUMNS: tuple[tuple[str, str], ...] = (
     ("clone_accuracy", "clone accuracy"),

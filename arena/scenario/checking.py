@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import cast
 
-from arena import catalog
-from arena.parameters import validated, validated_by_defaults
+from arena.registry import players as catalog
+from arena.registry.messages import Path, dotted
+from arena.registry.parameters import validated, validated_by_defaults
 from arena.scenario.schema import AttackerSpec, DataSpec, DefenderSpec, NetSpec, ScenarioFile
-from arena.wording import Path, dotted
 from envs.errors import ArenaError, ScenarioError
 
 
@@ -98,7 +98,7 @@ def _check_recipe(recipe: Mapping[str, object]) -> None:
 
 def _check_latency(latency: Mapping[str, object]) -> None:
     from envs.errors import UnknownName
-    from envs.latency import NETWORKS, make_model
+    from envs.latency.model import NETWORKS, make_model
 
     options = dict(latency)
     network = options.pop("network", None)

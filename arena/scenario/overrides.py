@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Sequence
 from typing import Any
 
-from arena.wording import dotted, entry_labels, unknown
+from arena.registry.messages import dotted, entry_labels, unknown
 
 # `Any` in this file: tables as TOML gives them, before they are validated.
 

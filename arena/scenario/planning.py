@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from arena import catalog
-from arena.plugins import is_file_use, split_file_use
+from arena.registry import players as catalog
+from arena.registry.imports import is_file_use, split_file_use
 from arena.scenario.schema import (
     AttackerSpec,
     DataSpec,

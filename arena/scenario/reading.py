@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import arena
-from arena.plugins import is_file_use, split_file_use
+from arena.registry.imports import is_file_use, split_file_use
 from arena.scenario.overrides import apply_overrides
 from arena.scenario.scenario import Scenario
 from envs.errors import ScenarioError, UnknownName

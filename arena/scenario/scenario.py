@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import PrivateAttr, ValidationError
 
+from arena.registry.messages import problems, value_text
 from arena.scenario import toml
 from arena.scenario.checking import check
 from arena.scenario.planning import EpisodePlan, plans_of
 from arena.scenario.schema import VERSION, ScenarioFile
-from arena.wording import problems, value_text
 from envs.errors import ScenarioError
 
 # `Any` in this file: tables as TOML gives them, before they are validated.

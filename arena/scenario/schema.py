@@ -17,9 +17,9 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from arena.exact import NUMBER, WHOLE
-from arena.plugins import short_name
-from arena.wording import MESSAGE
+from arena.registry.imports import short_name
+from arena.registry.messages import MESSAGE
+from arena.registry.strict_types import NUMBER, WHOLE
 
 # `Any` in this file: tables as TOML gives them, before they are validated.
 

@@ -9,9 +9,9 @@ from typing import Literal
 
 import torch
 
-from envs.data.fitting import fit_to, pad_to
 from envs.data.images import ImageSet, Splits, make_splits
-from envs.data.splitting import divide
+from envs.data.resize import fit_to, pad_to
+from envs.data.splits import divide
 from envs.errors import ArenaError
 
 _VALIDATION, _TEST, _SEED = 300, 600, 0

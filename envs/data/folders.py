@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from envs.data.images import ImageSet, Splits, make_splits
-from envs.data.splitting import divide, hold_out
+from envs.data.splits import divide, hold_out
 from envs.errors import ArenaError, DataMissing
 
 TINY_FOLDER = "tiny-imagenet-200"

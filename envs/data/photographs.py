@@ -13,7 +13,7 @@ from torch import Tensor
 
 from envs.data.folders import Size, images_below, read_files
 from envs.data.images import ImageSet, Splits, make_splits
-from envs.data.splitting import hold_out, stable_order
+from envs.data.splits import hold_out, stable_order
 from envs.errors import ArenaError, DataMissing
 
 CUB_FOLDER = "CUB_200_2011"

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from envs.data.fitting import fit_to
 from envs.data.images import ImageSet, Splits, make_splits
+from envs.data.resize import fit_to
 from envs.errors import ArenaError
 from envs.seeding import Streams
 

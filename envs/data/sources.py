@@ -15,8 +15,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import torch
 
 from envs.data.catalog import SOURCES, Part, Source
-from envs.data.fitting import fit_to
 from envs.data.images import ImageSet, Splits
+from envs.data.resize import fit_to
 from envs.errors import ArenaError, DataMissing, UnknownName
 
 _POOL_OPTIONS = ("split", "classes")  # of every pool that is cut out of a labelled set
@@ -151,7 +151,7 @@ def load_pool(
 ) -> ImageSet:
     """Read or draw a pool of images in the shape of a victim's queries.
 
-    A labelled set is brought to the shape (`envs.data.fitting`), and keeps its labels, which say
+    A labelled set is brought to the shape (`envs.data.resize`), and keeps its labels, which say
     nothing about the victim's classes. Options of such a pool beside those of `load`: `split`
     ("train", "validation", "test" or "all") and `classes`, names of the only ones to take.
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from envs.data.fitting import fit_to
+from envs.data.resize import fit_to
 
 _WAYPOINTS = 4
 _CHUNK = 256

@@ -18,7 +18,7 @@ from envs.training.loop import cross_entropy, fit
 from envs.training.ood import ood_source
 from envs.training.ood_sources import Draw, Material
 from envs.training.recipes import Recipe, recipe_for
-from envs.victim import Victim
+from envs.victim.victim import Victim
 
 Detector = Literal["outlier-exposed", "victim"]
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from envs.data.images import ImageSet, Splits
-from envs.profile import ExitProfile
+from envs.nets.exit_cost import ExitProfile
 from envs.seeding import Streams
 from envs.types import Labels
-from envs.victim import Victim, VictimAnswer
+from envs.victim.victim import Victim, VictimAnswer
 
 SIMPLEX_TOLERANCE = 1e-4
 """Float32 rows of 1,000 classes sum to 1 within this."""

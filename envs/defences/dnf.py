@@ -4,19 +4,19 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, cast, get_args
 
-from envs.calibration import Calibration, calibrate_network, clopper_pearson_upper
-from envs.chance_exits import ByFlag, ByHistogram, CoinThresholds, PassingAtRandom
+from envs.defences.answer_counts import EarlyAnswers, early_answers
 from envs.defences.base import Defence, HardenKit
-from envs.defences.early_answers import EarlyAnswers, early_answers
 from envs.errors import ScenarioError, UnknownName
-from envs.exits import PUBLISHED, ExitRule, Thresholds, to_log_odds
+from envs.exits.calibration import Calibration, calibrate_network, clopper_pearson_upper
+from envs.exits.random_rules import ByFlag, ByHistogram, CoinThresholds, PassingAtRandom
+from envs.exits.rules import PUBLISHED, ExitRule, Thresholds, to_log_odds
 from envs.nets.multi_exit import MultiExit
 from envs.training.checkpoints import JSON
 from envs.training.exit_training import Backbone, OODLabel, OODSchedule
 from envs.training.fortress import ood_draws, train_fortress
 from envs.training.fortress_recipe import VARIANTS, FortressRecipe, Variant, fortress_recipe
 from envs.training.objective import Detail, Estimator
-from envs.victim import Victim
+from envs.victim.victim import Victim
 
 Rule = Literal["deterministic", "random", "leaky"]
 """Leave at the first exit one passes; draw among those one passes; leave there by a coin."""

@@ -12,11 +12,11 @@ from envs.defences.base import Defence, HardenKit, Serving
 from envs.defences.decoy import AnswerBank, Decoy
 from envs.defences.timing import Timing
 from envs.errors import ScenarioError
-from envs.exits import Thresholds, log_odds
+from envs.exits.rules import Thresholds, log_odds
 from envs.nets.guarded import Guarded
 from envs.training.checkpoints import JSON
 from envs.training.guards import NEAR, GuardRecipe, train_guards
-from envs.victim import Victim
+from envs.victim.victim import Victim
 
 Confidence = Literal["matched", "own"]
 """Every answer dressed alike; or the decoys alone, and the others with their own posteriors."""

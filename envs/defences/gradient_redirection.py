@@ -27,7 +27,7 @@ from envs.defences.preserve import PosteriorDefence, Preserve
 from envs.defences.simplex import redirect
 from envs.defences.surrogate import Origin, Surrogate, SurrogatePlan, make_surrogate
 from envs.nets.staged import Staged
-from envs.victim import Victim
+from envs.victim.victim import Victim
 
 Direction = Literal["ones", "random", "parameters"]
 

@@ -12,18 +12,18 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from envs.chance_exits import Seeding
 from envs.data.images import ImageSet
 from envs.defences.base import Defence, HardenKit
-from envs.defences.chance import Chance
 from envs.defences.random_filter import RandomFilter
+from envs.defences.randomness import Chance
 from envs.defences.robust_training import RobustTraining, train_robustly
 from envs.defences.surrogate import like_victim, remembered
 from envs.errors import ScenarioError
+from envs.exits.random_rules import Seeding
 from envs.nets.multi_exit import MultiExit
 from envs.nets.staged import Staged
 from envs.training.recipes import recipe, recipe_for
-from envs.victim import Victim
+from envs.victim.victim import Victim
 
 Retrain = Literal["scratch", "fine-tune", "off"]
 

@@ -21,7 +21,7 @@ from envs.defences.codebook import Codebook
 from envs.defences.preserve import MARGIN, PosteriorDefence, Preserve
 from envs.defences.simplex import drained, normalised, redirect
 from envs.defences.surrogate import victim_answers
-from envs.victim import Victim
+from envs.victim.victim import Victim
 
 _LEAST = 1e-12  # posteriors below count as this in logarithms
 _GOLDEN = (math.sqrt(5) - 1) / 2

@@ -20,14 +20,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from envs.chance_exits import Seeding
 from envs.defences.base import HardenKit, Serving
-from envs.defences.chance import Chance
 from envs.defences.preserve import PosteriorDefence, Preserve
+from envs.defences.randomness import Chance
 from envs.defences.randp import wrong_classes
 from envs.defences.simplex import towards
 from envs.defences.surrogate import Origin, Surrogate, SurrogatePlan, make_surrogate
-from envs.victim import Victim
+from envs.exits.random_rules import Seeding
+from envs.victim.victim import Victim
 
 Oracle = Literal["extreme", "argmax-preserving", "argmin", "random"]
 

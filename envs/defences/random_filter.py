@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from envs.defences.chance import to_normal
+from envs.defences.randomness import to_normal
 
 _HIDDEN, _TAPS, _BLOCKS = 2, 9, 2
 _VARIANCE_FLOOR = 1e-5

@@ -8,12 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from envs.chance_exits import Seeding
 from envs.defences.base import HardenKit, Serving
-from envs.defences.chance import Chance, to_normal
 from envs.defences.preserve import PosteriorDefence, Preserve
+from envs.defences.randomness import Chance, to_normal
 from envs.defences.simplex import logit
-from envs.victim import Victim
+from envs.exits.random_rules import Seeding
+from envs.victim.victim import Victim
 
 
 class RandP(PosteriorDefence):

@@ -6,7 +6,7 @@ from torch import Tensor
 from envs.defences.base import HardenKit, Serving
 from envs.defences.preserve import PosteriorDefence, Preserve
 from envs.defences.simplex import logit
-from envs.victim import Victim
+from envs.victim.victim import Victim
 
 
 class ReverseSigmoid(PosteriorDefence):

@@ -18,7 +18,7 @@ from envs.defences.random_filter import RandomFilter
 from envs.nets.staged import Staged
 from envs.training.loop import fit
 from envs.training.recipes import Recipe
-from envs.victim import Victim
+from envs.victim.victim import Victim
 
 LogitsOf = Callable[[Tensor], Tensor]
 """Maps (n, c, h, w) images to (n, K) logits."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from envs.defences.base import Defence, HardenKit, Serving
-from envs.victim import Victim
+from envs.victim.victim import Victim
 
 
 class Stack(Defence):

@@ -13,19 +13,19 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from envs.chunks import chunks_for
 from envs.data.images import ImageSet, to_pixels
 from envs.defences.base import HardenKit
 from envs.nets import registry
+from envs.nets.exit_cost import backbone_macs
 from envs.nets.multi_exit import MultiExit
 from envs.nets.staged import Staged
-from envs.profile import backbone_macs
 from envs.training.checkpoints import JSON, Stored, remember
 from envs.training.loop import fit
 from envs.training.ood import ood_source
 from envs.training.ood_sources import Material
 from envs.training.recipes import Recipe, recipe_for
-from envs.victim import Victim
+from envs.victim.chunk_size import chunks_for
+from envs.victim.victim import Victim
 
 OWN_DATA = "own"
 """Stands for the victim's own training images where a source of images is asked for."""

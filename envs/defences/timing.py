@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from envs.defences.base import Defence, HardenKit, Serving
-from envs.exits import Thresholds
-from envs.padding import ConstantTime, InputSeededDelay, Padding, PadToLevels
-from envs.victim import Victim
+from envs.exits.rules import Thresholds
+from envs.latency.padding import ConstantTime, InputSeededDelay, Padding, PadToLevels
+from envs.victim.victim import Victim
 
 Policy = Literal["constant", "next-exit", "bucketed", "seeded-delay"]
 

@@ -1,7 +1,7 @@
 """The vision transformers of timm, cut into stages.
 
 timm comes with the extra `vision` and is imported when one of them is built. Weights are drawn
-from the passed generator, or read from a file; see `envs.nets.body.Body` for those options.
+from the passed generator, or read from a file; see `envs.nets.pretrained.Body` for those options.
 
 Source:
     Liu et al. 2021 (Swin), arXiv:2103.14030; Dosovitskiy et al. 2021 (ViT), arXiv:2010.11929;
@@ -15,9 +15,9 @@ from typing import Any
 from torch import nn
 
 from envs.errors import ScenarioError
-from envs.nets.body import Body
+from envs.nets.pretrained import Body
 from envs.nets.staged import Plan, Staged
-from envs.nets.tokens import (
+from envs.nets.transformer_parts import (
     ClassAttention,
     LeadTokens,
     MeanToken,
@@ -51,7 +51,7 @@ def swin(
         model: timm's name of it.
         merged: end stages after the patch merging that follows, as the released fortress does.
         exit_every: also cut the third stage, which has most of the blocks, after so many.
-        weights: see `envs.nets.body.Body`.
+        weights: see `envs.nets.pretrained.Body`.
         frozen: see there.
         enlarge: see there.
     """
@@ -88,7 +88,7 @@ def vit(
         plan: for images with sides that are multiples of 16.
         model: timm's name of it.
         exit_every: cut after so many blocks instead.
-        weights: see `envs.nets.body.Body`.
+        weights: see `envs.nets.pretrained.Body`.
         frozen: see there.
         enlarge: see there.
     """
@@ -130,7 +130,7 @@ def cait(
         model: timm's name of it.
         layer_scale: where the scales of its branches start.
         exit_every: cut after so many blocks instead of after each quarter of them.
-        weights: see `envs.nets.body.Body`.
+        weights: see `envs.nets.pretrained.Body`.
         frozen: see there.
         enlarge: see there.
     """

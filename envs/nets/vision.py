@@ -1,7 +1,7 @@
 """The ImageNet networks of torchvision, cut into stages.
 
 torchvision is imported when one of them is built. Weights are drawn from the passed generator as
-everywhere, or read from a file; see `envs.nets.body.Body` for the options they share.
+everywhere, or read from a file; see `envs.nets.pretrained.Body` for the options they share.
 
 Source:
     He et al. 2016, arXiv:1512.03385; Simonyan and Zisserman 2015, arXiv:1409.1556.
@@ -11,7 +11,7 @@ import itertools
 
 from torch import nn
 
-from envs.nets.body import Body
+from envs.nets.pretrained import Body
 from envs.nets.staged import HeadStyle, Plan, Staged
 
 _TOO_SMALL = "use 'resnet18-8x', or enlarge the images"
@@ -57,7 +57,7 @@ def vgg19(
     Args:
         plan: for images of at least 64x64, meant for 224.
         batch_norm: normalise after every convolution.
-        weights: see `envs.nets.body.Body`.
+        weights: see `envs.nets.pretrained.Body`.
         frozen: see there.
         enlarge: see there.
     """

@@ -25,8 +25,8 @@ import torch
 from platformdirs import user_cache_path
 from torch import Tensor
 
+from envs.atomic_file import whole_file
 from envs.errors import CacheError
-from envs.whole_files import whole_file
 
 JSON = None | bool | int | float | str | list["JSON"] | tuple["JSON", ...] | Mapping[str, "JSON"]
 

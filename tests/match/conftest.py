@@ -16,7 +16,7 @@ from arena.log.rows import (
     RunRecord,
 )
 from arena.log.store import Log
-from arena.tape import Tape
+from arena.recording.recorded_oracle import Tape
 
 FULL_MACS = 1000
 

@@ -8,15 +8,15 @@ from torch import Tensor
 
 from agents.base import Kit
 from agents.defenders.static import Static
-from envs.clocks import make_clock
 from envs.defences.base import Defence, Post
 from envs.errors import BudgetExhausted
-from envs.game import ExtractionGame, GameOracle
+from envs.game.clocks import make_clock
+from envs.game.game import ExtractionGame, GameOracle
 from envs.nets import registry
 from envs.nets.multi_exit import MultiExit
 from envs.seeding import Streams
 from envs.types import Response, ThreatModel, check_images, harden_labels
-from envs.victim import Victim
+from envs.victim.victim import Victim
 
 SHAPE = (1, 8, 8)
 CLASSES = 4

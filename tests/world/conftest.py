@@ -8,17 +8,17 @@ from functools import cached_property
 import pytest
 import torch
 
-from envs.clocks import make_clock
 from envs.data.images import Splits
 from envs.data.sources import load
 from envs.defences.base import Defence, HardenKit
+from envs.game.clocks import make_clock
 from envs.nets import registry
 from envs.nets.multi_exit import MultiExit
 from envs.nets.staged import Staged
 from envs.seeding import Streams
 from envs.training.loop import fit
 from envs.training.recipes import recipe_for
-from envs.victim import Victim
+from envs.victim.victim import Victim
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ pettingzoo_test = pytest.importorskip("pettingzoo.test")
 from envs.defences.base import Defence  # noqa: E402
 from envs.duel_env import ATTACKER, DEFENDER, DuelEnv  # noqa: E402
 from envs.errors import PlayerError, QueryError  # noqa: E402
-from envs.game_table import TableSpec  # noqa: E402
+from envs.game.game_factory import TableSpec  # noqa: E402
 from envs.nets import registry  # noqa: E402
 from envs.training.recipes import Recipe  # noqa: E402
 

@@ -1,0 +1,1 @@
+"""What attackers learn with: clones, transfer sets, generators, gradient estimates."""

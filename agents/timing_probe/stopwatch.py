@@ -1,0 +1,205 @@
+"""Asks an oracle and times its answers, with a reference image between the probes.
+
+The references share the server's slow moods with the probes beside them, which is what those can
+be corrected by. Every image that is asked, references and repeats included, is charged.
+
+Notes:
+    Requests hold many images: this game's server handles the images of a request one by one
+    unless the scenario says otherwise, so that each answer has a time of its own and one large
+    request is as good as many small ones, and much faster. Calibration compares the two and
+    falls back to one image per request where neighbours delay each other.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.timing_probe import noise as jitter
+from agents.timing_probe.kmeans import Floats, Ints
+from agents.timing_probe.noise import Calibration
+from envs.oracle import Oracle
+
+_REQUEST = 512
+_SHORTEST = 1e-9  # seconds; a clock that shows 0 must have a logarithm
+_CALM = 8  # probes per reference where nothing drifts
+_MOODY = 2  # and where something does
+_SAME = 1e-4  # distance of two posteriors that rounding explains
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Sample:
+    """Timed answers to distinct images.
+
+    Attributes:
+        images: (n, c, h, w) as they were asked.
+        targets: (n, K), the first answer to each.
+        logs: (n, repeats) natural logarithms of the seconds.
+        positions: (n, repeats) when each was asked, counted in queries.
+    """
+
+    images: Tensor
+    targets: Tensor
+    logs: Floats
+    positions: Floats
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def repeats(self) -> int:
+        """How often each image was asked."""
+        return int(self.logs.shape[1])
+
+    def and_repeats(self, other: "Sample") -> "Sample":
+        """Add more repeats of the same images."""
+        return Sample(
+            self.images,
+            self.targets,
+            np.concatenate([self.logs, other.logs], 1),
+            np.concatenate([self.positions, other.positions], 1),
+        )
+
+    def and_images(self, other: "Sample") -> "Sample":
+        """Add other images that were asked equally often."""
+        return Sample(
+            torch.cat([self.images, other.images]),
+            torch.cat([self.targets, other.targets]),
+            np.concatenate([self.logs, other.logs]),
+            np.concatenate([self.positions, other.positions]),
+        )
+
+    def pick(self, index: Ints) -> "Sample":
+        """Return some of the images, with all their repeats."""
+        where = torch.from_numpy(index).to(self.images.device)
+        return Sample(
+            self.images[where], self.targets[where], self.logs[index], self.positions[index]
+        )
+
+
+class Stopwatch:
+    """Times answers.
+
+    Args:
+        oracle: is asked.
+        reference: (1, c, h, w), asked between the probes.
+
+    Attributes:
+        calibration: what repeats of the reference said about the clock.
+    """
+
+    def __init__(self, oracle: Oracle, reference: Tensor) -> None:
+        self._oracle, self._reference = oracle, reference
+        self._asked = 0
+        self._references: list[tuple[float, float]] = []  # position and log-time
+        self._request = _REQUEST
+        self._soft = oracle.threat.labels == "soft"
+        self.calibration = Calibration(0.0, 0.0, 0.0, False, False)
+
+    @property
+    def remaining(self) -> int:
+        """Queries that may still be asked."""
+        return self._oracle.remaining
+
+    @property
+    def probes_per_reference(self) -> int:
+        """Probes between two references; 0 asks none, where references leave at random exits."""
+        if self.calibration.fresh_exits:
+            return 0
+        return _MOODY if self.calibration.drifts else _CALM
+
+    def calibrate(self, count: int) -> None:
+        """Spend `count` queries, at least 6, on the reference: a third of them one by one."""
+        copies = self._reference.expand(count, -1, -1, -1)
+        alone = [self._ask(copies[:1]) for _ in range(count // 3)]
+        answers, together = self._ask(copies[count // 3 :])
+        self.calibration = jitter.calibrate(
+            np.concatenate([times for _, times in alone]),
+            together,
+            same_answers=self._soft and _same(torch.cat([answers, *(row for row, _ in alone)])),
+        )
+        if self.calibration.batched:
+            self._request = 1
+            return  # times of a full request say nothing of those to come
+        times = np.concatenate([*(times for _, times in alone), together])
+        self._references += enumerate(times.tolist())
+
+    def cost(self, images: int) -> int:
+        """Return the queries that timing so many images once takes."""
+        every = self.probes_per_reference
+        return images + (images // every if every else 0)
+
+    def affordable(self, queries: int) -> int:
+        """Return how many images can be timed once with so many queries."""
+        every = self.probes_per_reference
+        images = (queries * every + every) // (every + 1) if every else queries
+        return images if self.cost(images) <= queries else images - 1
+
+    def time(self, images: Tensor, repeats: int = 1) -> Sample:
+        """Ask (n, c, h, w) images, all of them once before any of them again."""
+        sample = self._time_once(images)
+        for _ in range(repeats - 1):
+            sample = sample.and_repeats(self._time_once(images))
+        return sample
+
+    def summary(self, sample: Sample) -> Floats:
+        """Return (n,) log-times of the images, free of drift and jitter as far as that goes.
+
+        What all references so far show of drift and jitter decides how.
+        """
+        if not self._references or self.calibration.fresh_exits:
+            return jitter.summarise(sample.logs, "mean")
+        positions, logs = np.asarray(self._references).T
+        window = jitter.best_window(logs, positions)
+
+        def drift(at: Floats) -> Floats:
+            return jitter.drift_at(at, logs, positions, window=window)
+
+        kind = replace(self.calibration, skew=jitter.skewness(logs - drift(positions)))
+        times = sample.logs - drift(sample.positions.ravel()).reshape(sample.logs.shape)
+        return jitter.summarise(times, kind.statistic)
+
+    def _time_once(self, images: Tensor) -> Sample:
+        order = self._order(len(images))
+        pictures = torch.cat([images, self._reference.to(images)])
+        first = self._asked
+        targets, logs = [], []
+        for index in torch.split(order, self._request):
+            answers, times = self._ask(pictures[index.to(images.device)])
+            targets.append(answers)
+            logs.append(times)
+        times, positions = np.concatenate(logs), np.arange(first, self._asked, dtype=np.float64)
+        probe = order < len(images)
+        mine = probe.numpy()
+        self._references += zip(positions[~mine].tolist(), times[~mine].tolist(), strict=True)
+        answers = torch.cat(targets)
+        return Sample(
+            images,
+            answers[probe.to(answers.device)].to(images.device),
+            times[mine, None],
+            positions[mine, None],
+        )
+
+    def _order(self, count: int) -> Tensor:
+        """Return indices 0 .. count - 1 in order, and `count`, the reference, every so often."""
+        order = torch.arange(count)
+        every = self.probes_per_reference
+        if not every:
+            return order
+        whole = count - count % every
+        rows = order[:whole].view(-1, every)
+        rows = torch.cat([rows, torch.full((len(rows), 1), count)], 1)
+        return torch.cat([rows.flatten(), order[whole:]])
+
+    def _ask(self, images: Tensor) -> tuple[Tensor, Floats]:
+        """Ask once; return the targets and the (n,) log-times."""
+        response = self._oracle.query(images)
+        self._asked += len(images)
+        seconds = response.latency.detach().cpu().numpy().astype(np.float64)
+        return response.targets, np.log(np.maximum(seconds, _SHORTEST))
+
+
+def _same(posteriors: Tensor) -> bool:
+    """Tell whether (n, K) answers are all the same."""
+    return bool((posteriors - posteriors[:1]).abs().amax() < _SAME)

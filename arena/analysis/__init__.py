@@ -1,0 +1,1 @@
+"""Turns logs into numbers: frames, comparisons, intervals, payoffs."""

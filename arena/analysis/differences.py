@@ -1,0 +1,114 @@
+"""How two sides differ in a measure: means, intervals, tests, and the seeds still missing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from arena.analysis.metrics import MEASURES
+from arena.analysis.scoreboard import Comparison, ScoreRow, compare
+from arena.analysis.statistics import Interval, bootstrap_interval, mean_interval, seeds_needed
+from arena.log.rows import EpisodeRow
+
+BySeed = Mapping[int, EpisodeRow]
+
+DEFAULT_MEASURES = (
+    "clone_accuracy",
+    "clone_fidelity",
+    "served_accuracy",
+    "attack_compute_share",
+    "benign_compute_share",
+)
+
+HALF_WIDTH = 0.01
+"""A difference known to one point is known well enough, unless the caller says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """How two sides differ in one measure.
+
+    Attributes:
+        measure: its name.
+        first, second: the means over the shared seeds.
+        bootstrap: the mean difference, first minus second, with its bootstrap interval.
+        paired: the same pairs' t interval, permutation test and effect sizes.
+        half_width: what the interval should reach.
+        more_seeds: seeds still missing for that; None where one pair says nothing about it.
+    """
+
+    measure: str
+    first: float
+    second: float
+    bootstrap: Interval
+    paired: Comparison
+    half_width: float
+    more_seeds: int | None
+
+    def as_dict(self) -> dict[str, object]:
+        """Give plain values."""
+        test, effect, t = self.paired.test, self.paired.effect, self.paired.difference
+        return {
+            "measure": self.measure,
+            "first": self.first,
+            "second": self.second,
+            "difference": self.bootstrap.mean,
+            "bootstrap_interval": [self.bootstrap.low, self.bootstrap.high],
+            "t_interval": [t.low, t.high],
+            "confidence": self.bootstrap.confidence,
+            "p": test.p,
+            "smallest_p": test.smallest_p,
+            "exact": test.exact,
+            "cohens_dz": effect.cohens_dz,
+            "cliffs_delta": effect.cliffs_delta,
+            "seeds": list(self.paired.seeds),
+            "half_width": self.half_width,
+            "more_seeds": self.more_seeds,
+        }
+
+
+def contrasts_of(
+    first: BySeed, second: BySeed, *, measures: Sequence[str], half_width: float | None
+) -> tuple[Contrast, ...]:
+    """Contrast two sides in each measure that both have, over the seeds that both have.
+
+    Args:
+        first: the plays of one side by seed.
+        second: those of the other.
+        measures: out of `arena.analysis.metrics.MEASURES`.
+        half_width: how well each difference should be known, in the measure's unit; one point, or
+            a twentieth of the first side's mean where the measure is no share.
+    """
+    rows = [ScoreRow("", "", "", "", dict(side)) for side in (first, second)]
+    found = []
+    for name in measures:
+        paired = compare(rows[0], rows[1], name)
+        if paired is not None:
+            found.append(_contrast(rows, name, paired, half_width=half_width))
+    return tuple(found)
+
+
+def _contrast(
+    rows: Sequence[ScoreRow], name: str, paired: Comparison, *, half_width: float | None
+) -> Contrast:
+    values = [[row.by_seed(name)[seed] for seed in paired.seeds] for row in rows]
+    means = [mean_interval(side).mean for side in values]
+    pairs = [a - b for a, b in zip(*values, strict=True)]
+    reach = half_width or _default_reach(name, means[0])
+    needed = seeds_needed(pairs, reach)
+    # a comparison has to come out alike whenever it is asked for
+    spread = bootstrap_interval(pairs, np.random.default_rng(0))
+    return Contrast(
+        measure=name,
+        first=means[0],
+        second=means[1],
+        bootstrap=replace(spread, mean=paired.difference.mean),
+        paired=paired,
+        half_width=reach,
+        more_seeds=None if needed is None else max(0, needed - len(pairs)),
+    )
+
+
+def _default_reach(name: str, mean: float) -> float:
+    relative = MEASURES[name].unit in ("macs", "seconds") and mean
+    return abs(mean) / 20 if relative else HALF_WIDTH

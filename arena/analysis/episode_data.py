@@ -1,0 +1,131 @@
+"""Everything the log holds about some episodes, read once, for figures and reports."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import NamedTuple
+
+from arena.analysis.frames import chosen
+from arena.analysis.scoreboard import ScoreRow, scoreboard
+from arena.log.rows import (
+    CheckpointRow,
+    EpisodeRow,
+    EventRow,
+    InferenceRow,
+    RoundRow,
+    RunRow,
+)
+from arena.log.store import Log
+from arena.recording.samples import Asked, asked_in
+
+CLASSES: Mapping[str, int] = {
+    "digits": 10,
+    "mnist": 10,
+    "fashion-mnist": 10,
+    "kmnist": 10,
+    "svhn": 10,
+    "cifar10": 10,
+    "cifar100": 100,
+    "stl10": 10,
+    "gtsrb": 43,
+}
+"""Classes of the data sets whose plans do not state them; guessing gets one of so many right."""
+
+
+class ExitCounts(NamedTuple):
+    """Images answered at each exit over an episode, the first exit first; empty if unknown."""
+
+    attack: tuple[int, ...]
+    benign: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Dossier:
+    """What is known about some episodes.
+
+    Attributes:
+        episodes: in the order they were named.
+        board: their meetings, averaged over seeds.
+        checkpoints, exits, inferences, events: of each episode, by its id.
+        asked: samples of what the attacker asked, of each episode that kept one.
+        runs: the runs they belong to, oldest first.
+    """
+
+    episodes: tuple[EpisodeRow, ...]
+    board: tuple[ScoreRow, ...]
+    checkpoints: Mapping[str, Sequence[CheckpointRow]]
+    exits: Mapping[str, ExitCounts]
+    inferences: Mapping[str, Sequence[InferenceRow]]
+    events: Mapping[str, Sequence[EventRow]]
+    asked: Mapping[str, Sequence[Asked]]
+    runs: tuple[RunRow, ...]
+
+    def scenarios(self) -> dict[str, "Dossier"]:
+        """Take it apart by scenario, in the order of the episodes."""
+        names = dict.fromkeys(episode.scenario_name for episode in self.episodes)
+        return {name: self._only(name) for name in names}
+
+    def _only(self, scenario: str) -> "Dossier":
+        episodes = tuple(row for row in self.episodes if row.scenario_name == scenario)
+        wanted = {row.run_id for row in episodes}
+        return Dossier(
+            episodes=episodes,
+            board=tuple(row for row in self.board if row.scenario == scenario),
+            checkpoints=self.checkpoints,
+            exits=self.exits,
+            inferences=self.inferences,
+            events=self.events,
+            asked=self.asked,
+            runs=tuple(run for run in self.runs if run.id in wanted),
+        )
+
+
+def gather(log: Log, ids: Iterable[str]) -> Dossier:
+    """Read everything about the named episodes.
+
+    Raises:
+        UnknownName, LogError: an id that no episode, or more than one, has.
+        ArenaError: none was named.
+    """
+    episodes = tuple(chosen(log, ids))
+    wanted = {row.run_id for row in episodes}
+    runs = sorted((run for run in log.runs() if run.id in wanted), key=lambda run: run.created)
+    return Dossier(
+        episodes=episodes,
+        board=tuple(scoreboard(episodes, as_given=True)),
+        checkpoints={row.id: log.checkpoints(row.id) for row in episodes},
+        exits={row.id: exit_counts(log.rounds(row.id)) for row in episodes},
+        inferences={row.id: log.inferences(row.id) for row in episodes},
+        events={row.id: log.events(row.id) for row in episodes},
+        asked={row.id: found for row in episodes if (found := asked_in(log, row.id))},
+        runs=tuple(runs),
+    )
+
+
+def exit_counts(rounds: Iterable[RoundRow]) -> ExitCounts:
+    """Sum the exit histograms of an episode's buckets."""
+    attack: tuple[int, ...] = ()
+    benign: tuple[int, ...] = ()
+    for bucket in rounds:
+        attack = _added(attack, bucket.attack_exits)
+        benign = _added(benign, bucket.benign_exits)
+    return ExitCounts(attack, benign)
+
+
+def chance_level(episode: EpisodeRow) -> float | None:
+    """Tell what a clone that guesses gets right; None where the classes are not known."""
+    classes = _stated(episode.plan, "num_classes") or CLASSES.get(episode.data.lower())
+    return 1 / classes if isinstance(classes, int) and classes > 0 else None
+
+
+def _added(one: Sequence[int], other: Sequence[int] | None) -> tuple[int, ...]:
+    return tuple(a + b for a, b in zip_longest(one, other or (), fillvalue=0))
+
+
+def _stated(plan: object, key: str) -> object:
+    """Find a setting anywhere in a plan."""
+    if not isinstance(plan, Mapping):
+        return None
+    if key in plan:
+        return plan[key]
+    return next((found for item in plan.values() if (found := _stated(item, key))), None)

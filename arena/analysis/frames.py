@@ -1,0 +1,161 @@
+"""The Python twin of the listings: a log as tidy pandas frames.
+
+    with Log.open("arena.db", read_only=True) as log:
+        curve = analysis.checkpoints(log, EpisodeFilter(attacker="dfme"))
+        curve.groupby(["defender", "queries_used"]).clone_accuracy.mean()
+
+Every frame has one row for each thing measured, and the columns `episode_id scenario_name attacker
+defender seed status` first. pandas comes with the extra `analysis`; `scoreboard` needs no pandas.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, get_args
+
+from sqlalchemy import Table, select
+
+from arena.analysis.scoreboard import Comparison, ScoreRow, compare, scoreboard
+from arena.log.faults import explained
+from arena.log.reader import narrow
+from arena.log.rows import (
+    CheckpointRow,
+    EpisodeFilter,
+    EpisodeRow,
+    EventRow,
+    InferenceRow,
+    RoundRow,
+)
+from arena.log.store import Log
+from arena.log.tables import Checkpoint, Episode, Event, Inference, Round
+from envs.errors import ArenaError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "Comparison",
+    "ScoreRow",
+    "checkpoints",
+    "chosen",
+    "compare",
+    "episodes",
+    "events",
+    "exits",
+    "inferences",
+    "rounds",
+    "scoreboard",
+]
+
+WHOSE = ("scenario_name", "attacker", "defender", "seed", "status")
+"""What every frame tells of the episode a row belongs to, after its id."""
+
+
+def chosen(log: Log, ids: Iterable[str]) -> list[EpisodeRow]:
+    """Read the named episodes (ids or beginnings of ids), each once, in the order named.
+
+    Raises:
+        UnknownName, LogError: an id that no episode, or more than one, has.
+        ArenaError: none was named.
+    """
+    rows = {row.id: row for row in map(log.episode, ids)}
+    if not rows:
+        raise ArenaError("expected at least one episode, got none; 'arena episodes' lists them")
+    return list(rows.values())
+
+
+def episodes(log: Log, which: EpisodeFilter | None = None) -> "pd.DataFrame":
+    """Give one row for each episode, with its outcome; JSON columns hold plain dictionaries."""
+    pandas = _pandas()
+    names = [field.name for field in fields(EpisodeRow)]
+    first = ["id", *WHOSE]
+    frame = pandas.DataFrame(
+        ([getattr(row, name) for name in names] for row in log.episodes(which)), columns=names
+    )
+    frame = _typed(frame, EpisodeRow)[first + [name for name in names if name not in first]]
+    return frame.rename(columns={"id": "episode_id"})
+
+
+def rounds(log: Log, which: EpisodeFilter | None = None) -> "pd.DataFrame":
+    """Give one row for each bucket of rounds; `exits` has its histograms in long form."""
+    return _joined(log, which, kind=RoundRow, table=Round.table(), order="bucket")
+
+
+def checkpoints(log: Log, which: EpisodeFilter | None = None) -> "pd.DataFrame":
+    """Give one row for each measurement along the budget."""
+    return _joined(log, which, kind=CheckpointRow, table=Checkpoint.table(), order="index")
+
+
+def inferences(log: Log, which: EpisodeFilter | None = None) -> "pd.DataFrame":
+    """Give one row for each thing an attacker said about the victim, beside the truth."""
+    return _joined(log, which, kind=InferenceRow, table=Inference.table(), order="id")
+
+
+def events(log: Log, which: EpisodeFilter | None = None) -> "pd.DataFrame":
+    """Give one row for each thing that happened in an episode."""
+    return _joined(log, which, kind=EventRow, table=Event.table(), order="id")
+
+
+def exits(log: Log, which: EpisodeFilter | None = None) -> "pd.DataFrame":
+    """Give one row for each bucket, kind of traffic and exit.
+
+    Returns:
+        columns of every frame, then `bucket queries_used traffic exit answered`; `traffic` is
+        "attack" or "benign", `exit` counts from 0.
+    """
+    pandas = _pandas()
+    columns = ["episode_id", *WHOSE, "bucket", "queries_used"]
+    rows = [
+        [*(getattr(bucket, name) for name in columns), traffic, exit_index, answered]
+        for bucket in rounds(log, which).itertuples()
+        for traffic in ("attack", "benign")
+        for exit_index, answered in enumerate(getattr(bucket, f"{traffic}_exits") or ())
+    ]
+    return pandas.DataFrame(rows, columns=[*columns, "traffic", "exit", "answered"])
+
+
+def _joined(
+    log: Log, which: EpisodeFilter | None, *, kind: type[object], table: Table, order: str
+) -> "pd.DataFrame":
+    """Join a table to the episodes that a filter lets through, in one query."""
+    pandas = _pandas()
+    # the dataclass protocol is not a type that can be named
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    episode = Episode.table()
+    whose = [episode.c[name] for name in WHOSE]
+    # the limit of a filter counts episodes, not the rows joined to them
+    within = narrow(select(episode.c.id, episode.c.started, *whose), which or EpisodeFilter())
+    owner = within.subquery()
+    query = (
+        select(
+            table.c.episode_id,
+            *(owner.c[name] for name in WHOSE),
+            *(table.c[name] for name in names),
+        )
+        .join(owner, owner.c.id == table.c.episode_id)
+        .order_by(owner.c.started, owner.c.id, table.c[order])
+    )
+    with explained(log.where), log.engine.connect() as connection:
+        rows: Sequence[Any] = connection.execute(query).all()  # Any: columns of seven types
+    frame = pandas.DataFrame(rows, columns=["episode_id", *WHOSE, *names])
+    return _typed(frame, kind)
+
+
+def _typed(frame: "pd.DataFrame", kind: type[object]) -> "pd.DataFrame":
+    """Give columns that may be empty the type they would have if they were not."""
+    types = {float: "float64", int: "Int64", bool: "boolean"}
+    optional = {
+        field.name: types[alternatives[0]]
+        for field in fields(kind)  # type: ignore[arg-type]
+        if (alternatives := get_args(field.type))[1:] == (type(None),) and alternatives[0] in types
+    }
+    return frame.astype(optional)
+
+
+def _pandas() -> Any:  # Any: pandas brings no types
+    try:
+        import pandas
+    except ImportError as error:
+        raise ArenaError(
+            "frames need pandas, which is not installed; pip install 'fortress-arena[analysis]'"
+        ) from error
+    return pandas

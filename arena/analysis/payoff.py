@@ -1,0 +1,131 @@
+"""The matrix of what every attacker got from every defender, out of played episodes.
+
+A defender pays for more than stolen accuracy. What honest users lose and what answers cost can be
+given a price; they are then part of what the defender wants to keep low. The attacker is taken to
+want the same sum, which is the defender's worst case.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from arena.analysis.equilibrium import Equilibrium, Floats, exploitability, solve, value_interval
+from arena.analysis.scoreboard import ScoreRow
+from arena.analysis.statistics import Interval, mean_interval
+from envs.errors import ArenaError
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What a defender pays, in clone accuracy.
+
+    Attributes:
+        utility: for each share of accuracy that honest users lose.
+        compute: for the compute of an honest query, as a share of the whole network.
+    """
+
+    utility: float = 0.0
+    compute: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PayoffMatrix:
+    """What each attacker got from each defender, seed by seed.
+
+    Attributes:
+        attackers, defenders: their names, in the order of play.
+        seeds: those on which all of them met.
+        values: (seeds, attackers, defenders).
+    """
+
+    attackers: tuple[str, ...]
+    defenders: tuple[str, ...]
+    seeds: tuple[int, ...]
+    values: Floats
+
+    @property
+    def means(self) -> Floats:
+        """(attackers, defenders), over the seeds."""
+        return np.asarray(self.values.mean(0))
+
+    def cell(self, attacker: int, defender: int) -> Interval:
+        """Give the mean of one meeting with its t interval."""
+        return mean_interval(self.values[:, attacker, defender].tolist())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Solution:
+    """What follows from a payoff matrix.
+
+    Attributes:
+        equilibrium: what either side should bring.
+        value: of the game, with its interval over seeds.
+        worst: (defenders,) what each defender gives its best attacker.
+        exploitability: (defenders,) how much more that is than the value.
+    """
+
+    equilibrium: Equilibrium
+    value: Interval
+    worst: Floats
+    exploitability: Floats
+
+
+def payoff_matrix(rows: Sequence[ScoreRow], prices: Prices) -> PayoffMatrix:
+    """Put the rows of one scoreboard into a matrix.
+
+    Args:
+        rows: of one scenario.
+        prices: what else the defender pays for.
+
+    Raises:
+        ArenaError: rows of several scenarios, a meeting that was not played, no common seed, or a
+            measure that was not taken.
+    """
+    scenarios = sorted({row.scenario for row in rows})
+    if len(scenarios) != 1:
+        raise ArenaError(f"expected meetings of one scenario, got {len(scenarios)} "
+                         f"({', '.join(scenarios) or 'none'}); choose with --scenario")  # fmt: skip
+    measured = {(row.attacker, row.versus): _by_seed(row, prices) for row in rows}
+    attackers = tuple(dict.fromkeys(row.attacker for row in rows))
+    defenders = tuple(dict.fromkeys(row.versus for row in rows))
+    missing = [f"{a} against {d}" for a in attackers for d in defenders
+               if not measured.get((a, d))]  # fmt: skip
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise ArenaError(f"expected a clone accuracy of every meeting; missing: "
+                         f"{', '.join(missing[:3])}{more}; play the rest, or leave players out "
+                         f"with --attacker and --defender")  # fmt: skip
+    seeds = tuple(sorted(set.intersection(*(set(cell) for cell in measured.values()))))
+    if not seeds:
+        raise ArenaError("the meetings share no seed; play all of them on the same seeds")
+    values = [[[measured[a, d][seed] for d in defenders] for a in attackers] for seed in seeds]
+    return PayoffMatrix(attackers, defenders, seeds, np.array(values, dtype=np.float64))
+
+
+def solved(matrix: PayoffMatrix) -> Solution:
+    """Solve the mean game, and say how sure its value is and what single defenders lose."""
+    means = matrix.means
+    equilibrium = solve(means)
+    best = equilibrium.attacker
+    pure = np.eye(len(matrix.defenders))
+    return Solution(
+        equilibrium,
+        # the same log gives the same interval whenever it is asked
+        value_interval(matrix.values, np.random.default_rng(0)),
+        worst=np.asarray(means.max(0)),
+        exploitability=np.array([exploitability(means, best, one) for one in pure]),
+    )
+
+
+def _by_seed(row: ScoreRow, prices: Prices) -> dict[int, float]:
+    """Give the payoff on each seed on which everything that has a price was measured."""
+    priced = [("clone_accuracy", 1.0), ("utility_loss", prices.utility),
+              ("benign_compute_share", prices.compute)]  # fmt: skip
+    parts = [(row.by_seed(name), price) for name, price in priced if price]
+    seeds = _common(part.keys() for part, _ in parts)
+    return {seed: sum(price * part[seed] for part, price in parts) for seed in seeds}
+
+
+def _common(keys: Iterable[Iterable[int]]) -> set[int]:
+    return set.intersection(*(set(some) for some in keys))

@@ -1,0 +1,174 @@
+"""Shows a re-enactment: drawn in a terminal, as plain lines in a pipe."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from arena.cli.common import out
+from arena.cli.keyboard import Keys, keyboard
+from arena.cli.render import count_text, percent, seconds_text, write_line, write_table
+from arena.cli.thumbnails import Samples, drawn
+from arena.replay.timeline import Moment, added, exits_text
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from arena.log.rows import EpisodeRow
+
+LONGEST = 15.0
+"""Seconds that a re-enactment takes at most where no speed is asked for."""
+
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+_WIDTH = 40
+
+
+def show(
+    row: "EpisodeRow",
+    moments: Sequence[Moment],
+    asked: Samples,
+    *,
+    speed: float | None,
+    step: bool,
+) -> None:
+    """Show an episode moment by moment.
+
+    Args:
+        row: the episode.
+        moments: what to show.
+        asked: its sample queries, where they were kept.
+        speed: times as fast as it was played; None: drawn within `LONGEST`, printed at once.
+        step: wait for a key after every moment.
+    """
+    console = out()
+    write_line(console, f"{row.attacker} vs {row.defender}, seed {row.seed}: {row.status} "
+                        f"({row.id}, scenario {row.scenario_name})")  # fmt: skip
+    if not moments:
+        write_line(console, "no rounds were logged: there is nothing to re-enact")
+        return
+    with keyboard() as keys:
+        if console.is_terminal:
+            _draw(console, moments, asked, keys=keys, speed=speed, step=step)
+        else:
+            _print(console, moments, speed=speed)
+    for event in moments[-1].events:
+        if event.queries_used is None and console.is_terminal:
+            write_line(console, f"{event.kind}: {event.message}")
+    if row.error:
+        write_line(console, row.error)
+    write_line(console, f"clone {percent(row.clone_accuracy)} %, fidelity "
+                        f"{percent(row.clone_fidelity)} %, honest users served "
+                        f"{percent(row.served_accuracy)} %")  # fmt: skip
+    for path in asked.paths:
+        lost = "" if path.is_file() else " (it is not there any more)"
+        write_line(console, f"what was asked, at each checkpoint: {path}{lost}")
+
+
+def _print(console: "Console", moments: Sequence[Moment], *, speed: float | None) -> None:
+    """Write a table at once, or a line at a time when it goes by a clock."""
+    columns = ("queries", "after", "clone %", "attack exits %", "honest exits %", "events")
+    rows = [_cells(moment) for moment in moments]
+    if speed is None:
+        write_table(console, columns, rows, right=columns[:3])
+        return
+    write_line(console, "\t".join(columns))
+    nobody, before = Keys(there=False), 0.0
+    for moment, cells in zip(moments, rows, strict=True):
+        nobody.wait(max(0.0, moment.seconds - before) / speed)
+        before = moment.seconds
+        write_line(console, "\t".join(cells))
+
+
+def _cells(moment: Moment) -> tuple[str, ...]:
+    clone = percent(moment.clone_accuracy) if moment.measured else ""
+    return (
+        count_text(moment.used),
+        seconds_text(moment.seconds),
+        clone,
+        exits_text(moment.attack_exits),
+        exits_text(moment.benign_exits),
+        "; ".join(f"{event.kind}: {event.message}" for event in moment.events),
+    )
+
+
+def _draw(
+    console: "Console",
+    moments: Sequence[Moment],
+    asked: Samples,
+    *,
+    keys: Keys,
+    speed: float | None,
+    step: bool,
+) -> None:
+    """Draw moment after moment in place; blank pauses, n goes on by one, q leaves."""
+    from rich.console import Group
+    from rich.live import Live
+
+    total = moments[-1].seconds
+    factor = speed or max(1.0, total / LONGEST)
+    stepping = step and keys.there
+    before = 0.0
+    with Live(console=console, auto_refresh=False) as live:
+        for index, moment in enumerate(moments):
+            scene = _scene(moments[: index + 1], paused=stepping, keys=keys.there)
+            strip = asked.until(moment.used) if console.color_system else None
+            live.update(Group(scene, drawn(strip)) if strip else scene, refresh=True)
+            key = keys.wait(None if stepping else max(0.0, moment.seconds - before) / factor)
+            before = moment.seconds
+            if key == "q":
+                return
+            if key == " ":
+                stepping = not stepping
+            elif key == "n":
+                stepping = True
+
+
+def _scene(moments: Sequence[Moment], *, paused: bool, keys: bool) -> "RenderableType":
+    """Draw one moment: the budget, the clone so far, and where answers left."""
+    from rich.text import Text
+
+    now = moments[-1]
+    share = now.used / now.budget if now.budget else 0.0
+    attack: tuple[int, ...] = ()
+    benign: tuple[int, ...] = ()
+    for moment in moments:
+        attack, benign = added(attack, moment.attack_exits), added(benign, moment.benign_exits)
+    scores = [moment.clone_accuracy for moment in moments]
+    lines = [
+        f"budget  {_bar(share)} {percent(share)} % of {count_text(now.budget)}, "
+        f"after {seconds_text(now.seconds)}",
+        f"clone   {_curve(scores)} {percent(now.clone_accuracy)} %",
+        *_exit_lines("attack", now.attack_exits, attack),
+        *_exit_lines("honest", now.benign_exits, benign),
+    ]
+    events = [event for moment in moments for event in moment.events][-5:]
+    lines += [f"{event.kind}: {event.message}" for event in events]
+    if keys:
+        lines.append("blank: go on   n: next   q: leave" if paused else "blank: pause   q: leave")
+    plain = ("".join(c if c.isprintable() else " " for c in line) for line in lines)
+    return Text("\n".join(plain), no_wrap=True, overflow="ellipsis")
+
+
+def _bar(share: float) -> str:
+    full = round(min(max(share, 0.0), 1.0) * _WIDTH)
+    return "█" * full + "░" * (_WIDTH - full)
+
+
+def _curve(scores: Sequence[float | None]) -> str:
+    """Draw accuracies from 0 to 1 as a row of blocks, as wide as the bar at most."""
+    steps = max(1.0, len(scores) / _WIDTH)
+    count = min(len(scores), _WIDTH)
+    shown = [scores[int((index + 1) * steps) - 1] for index in range(count)]
+    return "".join(" " if s is None else _BLOCKS[round(s * 8)] for s in shown).ljust(_WIDTH)
+
+
+def _exit_lines(name: str, now: Sequence[int], total: Sequence[int]) -> list[str]:
+    """Draw a bar for each exit over the whole episode, and say what it was just now."""
+    answered, lately = sum(total), sum(now)
+    if not answered:
+        return []
+    recent = [*now, *([0] * (len(total) - len(now)))]
+    return [
+        f"{name if exit == 0 else '':<6}  {_bar(count / answered)} exit {exit + 1}: "
+        f"{percent(count / answered)} %, just now "
+        f"{percent(recent[exit] / lately if lately else None)} %"
+        for exit, count in enumerate(total)
+    ]

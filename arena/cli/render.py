@@ -1,0 +1,192 @@
+"""How results are written to a terminal, a pipe or a machine.
+
+A terminal gets tables with lines and colours. A pipe gets the same columns as plain text, as wide
+as they need to be, without a control character. A machine gets JSON.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from arena.analysis.scoreboard import ScoreRow
+    from arena.analysis.statistics import Interval
+    from arena.log.rows import EpisodeRow
+
+Row = Sequence[str]
+
+LONG = 500
+"""Rows of the longest table that is drawn with lines and colours."""
+
+SCORES: Mapping[str, str] = {
+    "clone_accuracy": "clone acc. %",
+    "clone_fidelity": "fidelity %",
+    "served_accuracy": "served acc. %",
+    "attack_compute_share": "attack MACs %",
+    "benign_compute_share": "honest MACs %",
+}
+"""The measures of the scoreboard, in its order, and their headings."""
+
+
+def write_table(
+    console: "Console", columns: Sequence[str], rows: Sequence[Row], *, right: Sequence[str] = ()
+) -> None:
+    """Write a table; the columns named in `right` are aligned to the right.
+
+    One that is longer than `LONG` is written plainly to a terminal too: drawing it takes seconds.
+    """
+    if console.is_terminal and len(rows) <= LONG:
+        _write_rich(console, columns, rows, right=right)
+        return
+    lines = [tuple(columns), *(tuple(map(_plain, row)) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    sides = ["" if name in right else "-" for name in columns]
+    form = "  ".join(f"%{side}{width}s" for side, width in zip(sides, widths, strict=True))
+    console.file.write("".join((form % line).rstrip() + "\n" for line in lines))
+
+
+def _write_rich(
+    console: "Console", columns: Sequence[str], rows: Sequence[Row], *, right: Sequence[str]
+) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        table.add_column(Text(name), justify="right" if name in right else "left")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
+
+
+def write_line(console: "Console", text: str = "") -> None:
+    """Write one line as it is: no markup, no highlighting, no wrapping in a pipe."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def write_json(value: object) -> None:
+    """Write a value to standard output as JSON and nothing else."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=_to_json))
+
+
+def write_json_lines(lines: Iterable[str]) -> None:
+    """Write values that are JSON already as one array, each on a line of its own."""
+    rows = ",\n".join(lines)
+    print(f"[\n{rows}\n]" if rows else "[]")
+
+
+def _to_json(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return dict(value)
+    return str(value) if isinstance(value, Path) else list(value)  # type: ignore[call-overload]
+
+
+def _plain(cell: str) -> str:
+    """Keep a cell on its line; whatever a player wrote cannot steer a terminal."""
+    if cell.isprintable():
+        return cell
+    return "".join(char if char.isprintable() else " " for char in cell)
+
+
+def percent(share: float | None) -> str:
+    """Write a share as percent with one decimal, "-" where it was not measured."""
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def percent_interval(score: "Interval | None") -> str:
+    """Write the mean of a share and half its interval: "71.3 ± 2.1"; one value has no interval."""
+    if score is None:
+        return "-"
+    reach = score.half_width
+    return percent(score.mean) + ("" if reach is None else f" ± {100 * reach:.1f}")
+
+
+def seconds_text(seconds: float | None) -> str:
+    """Write a time as people say it: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
+    if seconds is None:
+        return "-"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def count_text(number: int | None) -> str:
+    """Write a count in groups of three: 20 000 000."""
+    return "-" if number is None else f"{number:,}".replace(",", " ")
+
+
+def write_scoreboard(console: "Console", rows: Sequence["ScoreRow"]) -> None:
+    """Write who did how well against whom."""
+    shown = [name for name in SCORES if any(name in row.scores for row in rows)]
+    columns = ["attacker", "defender", *(SCORES[name] for name in shown), "seeds"]
+    cells = [
+        (
+            row.attacker,
+            row.versus,
+            *(percent_interval(row.scores.get(name)) for name in shown),
+            str(row.n),
+        )
+        for row in rows
+    ]
+    write_table(console, columns, cells, right=columns[2:])
+    if any(score.known for row in rows for score in row.scores.values()):
+        write_line(console, "mean ± half of the 95 % t interval over seeds")
+
+
+def fate(row: "EpisodeRow") -> str:
+    """Say how an episode ended, and of a what-if that it is one."""
+    return row.status if row.kind == "play" else f"{row.status} ({row.kind})"
+
+
+EPISODE_COLUMNS = (
+    "id",
+    "scenario",
+    "attacker",
+    "defender",
+    "seed",
+    "status",
+    "queries",
+    "clone %",
+    "served %",
+    "attack MACs %",
+    "time",
+    "started",
+)
+_RIGHT = ("seed", "queries", "clone %", "served %", "attack MACs %", "time")
+
+
+def write_episodes(console: "Console", episodes: Sequence["EpisodeRow"]) -> None:
+    """Write a list of episodes, one line for each."""
+    rows = [
+        (
+            row.id,
+            row.scenario_name,
+            row.attacker,
+            row.defender,
+            str(row.seed),
+            fate(row),
+            count_text(row.queries_used),
+            percent(row.clone_accuracy),
+            percent(row.served_accuracy),
+            percent(row.attack_compute_share),
+            seconds_text(row.wall_seconds),
+            f"{row.started:%Y-%m-%d %H:%M}",
+        )
+        for row in episodes
+    ]
+    write_table(console, EPISODE_COLUMNS, rows, right=_RIGHT)

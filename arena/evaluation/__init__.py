@@ -1,0 +1,1 @@
+"""Measures what the players achieved, without changing the episode."""

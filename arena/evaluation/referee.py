@@ -1,0 +1,156 @@
+"""The referee: measures what the players' work is worth, without changing the episode."""
+
+import copy
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from envs.data.images import ImageSet
+from envs.defences.base import Post
+from envs.errors import PlayerError
+from envs.game.clocks import Untimed
+from envs.game.game import Seat, Served, View
+from envs.seeding import Streams
+from envs.training.evaluation import predict
+from envs.types import Labels
+from envs.victim.victim import Victim
+
+REFEREE_CLIENT = -1
+"""The client number under which the referee looks at the service."""
+
+
+class CloneScore(NamedTuple):
+    """What a clone is worth on the test set, both in [0, 1].
+
+    Attributes:
+        accuracy: share of right labels.
+        fidelity: share of images on which it agrees with the undefended victim.
+    """
+
+    accuracy: float
+    fidelity: float
+
+
+class ServiceScore(NamedTuple):
+    """What honest users get on the defended way, over the test set.
+
+    Attributes:
+        accuracy: share of right labels, in [0, 1].
+        agreement: share of answers whose label is the undefended victim's, in [0, 1].
+        distortion_mean, distortion_p95: L1 distance of a served posterior from the undefended
+            victim's ("effective epsilon"), 0 to 2.
+        exits: answers by exit.
+    """
+
+    accuracy: float
+    agreement: float
+    distortion_mean: float
+    distortion_p95: float
+    exits: tuple[int, ...]
+
+
+class Referee:
+    """Scores clones and service on a test set that no player ever sees.
+
+    Args:
+        test: the held-out test set, on the device.
+        victim: the undefended victim.
+    """
+
+    def __init__(self, test: ImageSet, victim: Victim) -> None:
+        self._test = test
+        self._posteriors = _in_batches(victim.posteriors, test)
+        self._labels = self._posteriors.argmax(1)
+        self.victim_accuracy = _share(self._labels == test.labels)
+
+    def score(self, clone: nn.Module) -> CloneScore:
+        """Measure a clone; its mode, its weights and every random stream stay as they were.
+
+        Raises:
+            PlayerError: the clone's answers are not (n, classes) finite numbers.
+        """
+        logits = predict(clone, self._test.pixels)
+        expected = tuple(self._posteriors.shape)
+        if tuple(logits.shape) != expected:
+            raise PlayerError(
+                f"expected a clone that answers {expected[1]} classes for {expected[0]} images, "
+                f"got shape {tuple(logits.shape)}"
+            )
+        if not bool(torch.isfinite(logits).all()):
+            raise PlayerError(
+                "the clone answers NaN or infinity; lower the attacker's learning rate"
+            )
+        labels = logits.argmax(1)
+        return CloneScore(_share(labels == self._test.labels), _share(labels == self._labels))
+
+    def score_service(
+        self,
+        posts: Sequence[Post],
+        defender: Seat,
+        *,
+        streams: Streams,
+        labels: Labels,
+        answered: int = 0,
+        batch: int = 256,
+    ) -> ServiceScore:
+        """Ask the whole test set along the defended way, as one more honest client.
+
+        The defender is copied first, and clock and random stream are the referee's own, so that
+        the episode does not notice. The copy goes on from where the episode stands.
+
+        Args:
+            posts: the defences.
+            defender: who decides.
+            streams: of the episode.
+            labels: what is served.
+            answered: images the defender has answered so far.
+            batch: images a request.
+        """
+        seat = copy.deepcopy(defender)
+        generator = streams.torch("referee", self._posteriors.device)
+        served: list[Tensor] = []
+        exits: list[Tensor] = []
+        for start in range(0, len(self._test), batch):
+            images = self._test.images(slice(start, start + batch))
+            view = View(images, REFEREE_CLIENT, answered + start, start // batch)
+            decision = seat.act(view)
+            post = posts[decision.post]
+            with torch.no_grad():
+                answer = post.defence.answer(
+                    post.victim,
+                    images,
+                    clock=Untimed(),
+                    generator=generator,
+                    strength=decision.strength,
+                    labels=labels,
+                )
+            seat.learn(Served(view, decision, answer.posteriors, answer.exits))
+            served.append(answer.posteriors)
+            exits.append(answer.exits)
+        return self._summarise(torch.cat(served), torch.cat(exits), posts)
+
+    def _summarise(self, served: Tensor, exits: Tensor, posts: Sequence[Post]) -> ServiceScore:
+        labels = served.argmax(1)
+        distance = (served.double() - self._posteriors.double()).abs().sum(1)
+        count = max(post.victim.num_exits for post in posts)
+        return ServiceScore(
+            accuracy=_share(labels == self._test.labels),
+            agreement=_share(labels == self._labels),
+            distortion_mean=float(distance.mean()),
+            distortion_p95=float(distance.quantile(0.95)),
+            exits=tuple(torch.bincount(exits, minlength=count).tolist()),
+        )
+
+
+def _share(hits: Tensor) -> float:
+    return int(hits.sum()) / len(hits)
+
+
+def _in_batches(answer: object, test: ImageSet, batch: int = 256) -> Tensor:
+    assert callable(answer)
+    parts = [
+        answer(test.images(slice(start, start + batch))) for start in range(0, len(test), batch)
+    ]
+    return torch.cat(parts)

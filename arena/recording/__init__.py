@@ -1,0 +1,1 @@
+"""Keeps queries and answers of an episode in files beside the log."""

@@ -1,0 +1,193 @@
+"""The shards of a tape: every query and answer of an episode, in files of compressed arrays.
+
+A thread of its own compresses and writes. What waits for it is bounded: where the disk cannot keep
+up, the game waits instead of filling the memory.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from arena.log import artifacts
+from arena.log.reader import LogReader
+from arena.log.rows import ArtifactRow
+from envs.atomic_file import LEFT, whole_file
+from envs.errors import ArenaError, LogError
+
+QUERIES = "queries"
+"""Kind of the artifacts."""
+
+SHARD_BYTES = 16 * 2**20
+"""A shard is written when its arrays have so many bytes before compression."""
+
+WAITING = 32
+"""Rounds that may wait for the disk."""
+
+FULL_SECONDS = 0.001
+"""How often the game looks whether there is room for its round."""
+
+
+class Round(NamedTuple):
+    """One request of the attacker's: (n, c, h, w) float32 images, (n, K) float32 answers."""
+
+    images: Tensor
+    targets: Tensor
+
+
+class ShardWriter:
+    """Writes rounds in shards from a thread of its own.
+
+    Args:
+        where: the log, as it was named.
+        folder: of the episode's files.
+        rows: takes the artifact of each shard that is complete.
+    """
+
+    def __init__(self, where: str, folder: Path, rows: "queue.SimpleQueue[ArtifactRow]") -> None:
+        self._where, self._folder, self._rows = where, folder, rows
+        # A round, a wish to be told when all before it is written, or None: the end. Not `Queue`:
+        # an interrupt inside its Python code can lose the call that wakes the thread.
+        self._waiting: queue.SimpleQueue[Round | threading.Event | None] = queue.SimpleQueue()
+        self._fault: Exception | None = None
+        self._shards = 0
+        # a daemon: a process that is told to end does not wait for it; `close` does
+        self._thread = threading.Thread(target=self._work, name="arena-tape", daemon=True)
+        self._thread.start()
+
+    def put(self, round: Round) -> None:
+        """Take a round; waits while too many wait for the disk.
+
+        Raises:
+            LogError: an earlier round could not be written.
+        """
+        self._check()
+        while self._waiting.qsize() >= WAITING and self._thread.is_alive():
+            time.sleep(FULL_SECONDS)
+        self._waiting.put(round)
+
+    def flush(self) -> int:
+        """Write a shard of what is held; returns how many shards there are.
+
+        Raises:
+            LogError: not everything could be written.
+        """
+        self._check()
+        written = threading.Event()
+        self._waiting.put(written)
+        written.wait()
+        self._check()
+        return self._shards
+
+    def go_on(self, shards: int) -> None:
+        """Count on from so many shards, before the first round; what was written after goes."""
+        self._shards = shards
+        for left in self._folder.glob(f".queries-*{LEFT}"):
+            left.unlink()
+        for path in self._folder.glob("queries-*.npz"):
+            if int(path.stem.partition("-")[2]) >= shards:
+                path.unlink()
+
+    def close(self) -> None:
+        """Write what is left and end the thread; twice does no harm.
+
+        Raises:
+            LogError: not everything could be written.
+        """
+        if self._thread.is_alive():
+            self._waiting.put(None)
+            self._thread.join()
+        self._check()
+
+    def _check(self) -> None:
+        if self._fault is not None:
+            raise refused(self._folder, self._fault) from self._fault
+
+    def _work(self) -> None:
+        """Gather rounds into shards until told to stop; after a fault, only empty the queue."""
+        held: list[Round] = []
+        size = 0
+        while (round := self._waiting.get()) is not None:
+            if isinstance(round, threading.Event):
+                if held and self._fault is None:
+                    self._write(held)
+                held, size = [], 0
+                round.set()
+                continue
+            if self._fault is not None:
+                continue
+            held.append(Round(round.images.cpu(), round.targets.cpu()))
+            size += round.images.nbytes + round.targets.nbytes
+            if size >= SHARD_BYTES:
+                self._write(held)
+                held, size = [], 0
+        if held and self._fault is None:
+            self._write(held)
+
+    def _write(self, held: Sequence[Round]) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path = self._folder / f"queries-{self._shards:05d}.npz"
+            with whole_file(path) as part, part.open("wb") as file:
+                np.savez_compressed(
+                    file,
+                    images=torch.cat([round.images for round in held]).numpy(),
+                    targets=torch.cat([round.targets for round in held]).numpy(),
+                    rounds=np.array([len(round.images) for round in held], dtype=np.int64),
+                )
+            count = sum(len(round.images) for round in held)
+            meta = {"shard": self._shards, "rounds": len(held), "queries": count}
+            self._rows.put(artifacts.describe(self._where, path, QUERIES, meta=meta))
+            self._shards += 1
+        except Exception as error:  # told to the game's thread at its next round
+            self._fault = error
+
+
+def require_tape(log: LogReader, episode_id: str) -> list[ArtifactRow]:
+    """List the shards of an episode's tape in order.
+
+    Raises:
+        ArenaError: it kept no queries, or a shard is missing.
+    """
+    shards = [row for row in log.artifacts(episode_id) if row.kind == QUERIES]
+    shards.sort(key=lambda row: int(str(row.meta["shard"])))
+    if not shards:
+        raise ArenaError(
+            f'episode {episode_id} kept no queries; play it with record = "queries" '
+            f"(arena run FILE --set record=queries)"
+        )
+    for number, row in enumerate(shards):
+        there = artifacts.locate(log.where, row.path).is_file()
+        if row.meta["shard"] != number or not there:
+            raise ArenaError(f"episode {episode_id}: shard {number} of its queries is not there; "
+                             f"see 'arena log check'")  # fmt: skip
+    return shards
+
+
+def rounds_on_tape(log: LogReader, episode_id: str) -> Iterator[Round]:
+    """Read the rounds of an episode from its tape, in order, a shard at a time.
+
+    Raises:
+        ArenaError: see `require_tape`; or a shard was altered.
+    """
+    for row in require_tape(log, episode_id):
+        path = artifacts.locate(log.where, row.path)
+        if artifacts.digest(path) != row.sha256:
+            raise ArenaError(f"episode {episode_id}: {row.path} was altered")
+        with np.load(path, allow_pickle=False) as arrays:
+            images, targets = (torch.from_numpy(arrays[name]) for name in ("images", "targets"))
+            sizes = arrays["rounds"].tolist()
+        yield from map(Round, images.split(sizes), targets.split(sizes))
+
+
+def refused(folder: Path | None, error: Exception) -> LogError:
+    """Say in one line that queries cannot be written, and why."""
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return LogError(f"cannot write queries to {folder}: {reason or type(error).__name__}; make "
+                    f"room, or set record = \"digests\"")  # fmt: skip

@@ -1,0 +1,1 @@
+"""Maps the names of scenarios to classes, and checks their parameters."""

@@ -1,0 +1,68 @@
+"""Everything a scenario can name, in one form for listings."""
+
+from typing import TYPE_CHECKING, Literal, get_args
+
+from arena.registry import players as catalog
+from arena.registry.parameters import Parameter
+from arena.registry.players import Entry
+
+if TYPE_CHECKING:
+    from envs.data.sources import SourceInfo
+
+Kind = Literal["attackers", "defenders", "defences", "networks", "data"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+def inventory(kind: Kind) -> list[Entry]:
+    """List what there is of a kind, with a line and the parameters of each."""
+    if kind == "networks":
+        return _networks()
+    if kind == "data":
+        return _data()
+    players = {
+        "attackers": catalog.attackers,
+        "defenders": catalog.defenders,
+        "defences": catalog.defences,
+    }
+    return players[kind].describe()
+
+
+def _networks() -> list[Entry]:
+    from envs.nets import registry
+
+    return [
+        Entry(
+            name,
+            registry.describe(name),
+            registry.origin(name),
+            _parameters(registry.parameters(name)),
+        )
+        for name in registry.names()
+    ]
+
+
+def _data() -> list[Entry]:
+    from envs.data import sources
+
+    entries = []
+    for name in sources.names():
+        info = sources.describe(name)
+        options = info.options if info.playable else info.pool_options
+        entries.append(Entry(name, info.summary, _whence(info), _parameters(options)))
+    return entries
+
+
+def _whence(info: "SourceInfo") -> str:
+    """Say what has to be in the data root, and whether it can be fetched."""
+    if not info.needs:
+        return "built in"
+    way = "; or download = true" if info.downloads else ""
+    return f"the data root: {info.needs}{way}"
+
+
+def _parameters(defaults: object) -> tuple[Parameter, ...]:
+    assert isinstance(defaults, dict)
+    return tuple(
+        Parameter(name, "" if value is None else type(value).__name__, repr(value))
+        for name, value in defaults.items()
+    )

@@ -1,0 +1,285 @@
+"""What can sit at the table: attackers, defenders and defences, by name.
+
+Ours are named here as text and imported when they are asked for. Those of others come from
+installed distributions (entry points `arena.attackers`, `arena.defenders`, `arena.defences`) or
+straight from a file: `use = "path/to/file.py:Class"`.
+"""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING, Literal, get_args
+
+from arena.registry import imports as plugins
+from arena.registry import nested
+from arena.registry.messages import Path, dotted
+from arena.registry.parameters import Parameter, effective, parameters, validated
+from envs.errors import ArenaError, ScenarioError, UnknownName
+
+if TYPE_CHECKING:  # so that listing names loads no torch
+    pass
+
+Kind = Literal["attacker", "defender", "defence"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a listing.
+
+    Attributes:
+        name: what scenarios write after `use`.
+        summary: first line of its docstring.
+        origin: "built in", the distribution it comes from, or the files it needs.
+        parameters: what it can be told.
+        fault: why it cannot be imported; "" where it can.
+    """
+
+    name: str
+    summary: str
+    origin: str
+    parameters: tuple[Parameter, ...] = ()
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The names of one kind of player.
+
+    Attributes:
+        kind: "attacker", "defender" or "defence".
+        base: "module:Class" that every one of them subclasses.
+        builtin: name to "module:Class".
+    """
+
+    kind: Kind
+    base: str
+    builtin: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def group(self) -> str:
+        """The entry-point group."""
+        return f"arena.{self.kind}s"
+
+    @cached_property
+    def _offered(self) -> dict[str, list[EntryPoint]]:
+        return plugins.offered(self.group)
+
+    def names(self) -> list[str]:
+        """List every name, ours first."""
+        return [*self.builtin, *(name for name in self._offered if name not in self.builtin)]
+
+    def find(self, use: str) -> type:
+        """Return the class behind a `use`.
+
+        Raises:
+            UnknownName: there is none; the message names the nearest.
+            ScenarioError: its import fails, or it is no player of this kind.
+        """
+        if plugins.is_file_use(use):
+            found = plugins.from_file(use)
+        elif use in self.builtin:
+            found = plugins.from_target(self.builtin[use])
+        elif use in self._offered:
+            found = plugins.from_target(self._offered_target(use))
+        else:
+            raise UnknownName(self.kind, use, self.names())
+        return self._checked(found, use)
+
+    def _offered_target(self, name: str) -> str:
+        points = self._offered[name]
+        if len(points) > 1:
+            owners = ", ".join(plugins.distribution_of(point) for point in points)
+            raise ScenarioError(
+                f"{len(points)} distributions offer {self.kind} '{name}': {owners}; "
+                f"uninstall all but one"
+            )
+        return str(points[0].value)
+
+    @cached_property
+    def _base(self) -> type:
+        base = plugins.from_target(self.base)
+        assert isinstance(base, type)
+        return base
+
+    def _checked(self, found: object, use: str) -> type:
+        base = self._base
+        if not isinstance(found, type) or not issubclass(found, base):
+            raise ScenarioError(
+                f"{use}: expected a subclass of {base.__module__}.{base.__name__}, "
+                f"got {found.__name__ if isinstance(found, type) else type(found).__name__}"
+            )
+        if inspect.isabstract(found):
+            missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
+            raise ScenarioError(f"{use}: {found.__name__} does not define {missing}")
+        return found
+
+    def create(self, use: str, params: Mapping[str, object] | None = None) -> object:
+        """Build a player.
+
+        Raises:
+            UnknownName, ScenarioError: see `find`; or a parameter is wrong.
+        """
+        return self._built(use, params or {}, prefix=(self.kind, use, "params"))
+
+    def check(self, use: str, params: Mapping[str, object], prefix: Path) -> object:
+        """Build a player as a trial; faults of its parameters are told under the path `prefix`."""
+        return self._built(use, params, prefix=prefix)
+
+    def _built(self, use: str, params: Mapping[str, object], *, prefix: Path) -> object:
+        found = self.find(use)
+        parted = nested.part(found, params, self._base, prefix=prefix)
+        players = {
+            name: [self._inside(one, (*prefix, name, number)) for number, one in enumerate(inner)]
+            for name, inner in parted.inner.items()
+        }
+        arguments = validated(found, {**parted.values, **players}, prefix=prefix)
+        try:
+            return found(**arguments)
+        except (ArenaError, TypeError, ValueError) as error:
+            raise ScenarioError(f"{dotted(prefix)}: {error}") from error
+
+    def _inside(self, one: nested.Inner, place: Path) -> object:
+        """Build a player inside another; an unknown name is told with its place."""
+        try:
+            return self._built(one.use, one.params, prefix=(*place, "params"))
+        except UnknownName as error:
+            raise ScenarioError(f"{dotted(place)}: {error}") from error
+
+    def resolve(self, use: str, params: Mapping[str, object]) -> tuple[dict[str, object], str]:
+        """Return the parameters with defaults filled in, and a digest of the player's code.
+
+        The digest is "" for ours, which the version of the rules stands for.
+        """
+        found = self.find(use)
+        parted = nested.part(found, params, self._base)
+        plain = effective(found, parted.values)
+        for name, inner in parted.inner.items():
+            plain[name] = [self._resolved(one) for one in inner]
+        return dict(sorted(plain.items())), self._digest(use)
+
+    def _resolved(self, one: nested.Inner) -> dict[str, object]:
+        params, code = self.resolve(one.use, one.params)
+        return {"use": one.use, "params": params, "code": code}
+
+    def _digest(self, use: str) -> str:
+        if plugins.is_file_use(use):
+            return plugins.file_digest(use)
+        return "" if use in self.builtin else plugins.package_digest(self._offered_target(use))
+
+    def describe(self) -> list[Entry]:
+        """List everything with a line about it; what cannot be imported says why."""
+        return [self._entry(name) for name in self.names()]
+
+    def _entry(self, name: str) -> Entry:
+        ours = name in self.builtin
+        origin = "built in" if ours else plugins.distribution_of(self._offered[name][0])
+        try:
+            found = self.find(name)
+        except ArenaError as error:
+            return Entry(name, "", origin, fault=str(error))
+        return Entry(name, summary(found), origin, tuple(parameters(found)))
+
+
+def summary(found: object) -> str:
+    """Return the first line of a docstring of its own, "" where there is none."""
+    own = found.__dict__.get("__doc__") if isinstance(found, type) else inspect.getdoc(found)
+    return inspect.cleandoc(own).partition("\n")[0] if own else ""
+
+
+attackers = Catalog(
+    "attacker",
+    "agents.base:Attacker",
+    {
+        "noise": "agents.attackers.noise:Noise",
+        "random-generator": "agents.attackers.random_generator:RandomGenerator",
+        "dfme": "agents.attackers.dfme:DFME",
+        "knockoff": "agents.attackers.knockoff:Knockoff",
+        "dfms-hl": "agents.attackers.dfms_hl:DFMSHL",
+        "disguide": "agents.attackers.disguide:DisGUIDE",
+        "dual-students": "agents.attackers.dual_students:DualStudents",
+        "argmax": "agents.attackers.argmax:Argmax",
+        "confidence-filter": "agents.attackers.confidence_filter:ConfidenceFilter",
+        "latency-filter": "agents.attackers.latency_filter:LatencyFilter",
+        "averaging": "agents.attackers.averaging:Averaging",
+        "recovery": "agents.attackers.recovery:Recovery",
+        "inversion": "agents.attackers.inversion:Inversion",
+        "relabelled": "agents.attackers.relabelling:Relabelled",
+        "late-knockoff": "agents.attackers.late_knockoff:LateKnockoff",
+        "decoy-filter": "agents.attackers.decoy_filter:DecoyFilter",
+        "strategy-thief": "agents.attackers.strategy_thief:StrategyThief",
+        "slowdown": "agents.attackers.slowdown:Slowdown",
+        "campaign": "agents.attackers.campaign:Campaign",
+        "exit-timing": "agents.attackers.exit_timing:ExitTiming",
+    },
+)
+
+defenders = Catalog(
+    "defender",
+    "agents.base:Defender",
+    {
+        "static": "agents.defenders.static:Static",
+        "schedule": "agents.defenders.schedule:Schedule",
+        "detector": "agents.defenders.detector:Detector",
+        "bandit": "agents.defenders.bandit:Bandit",
+    },
+)
+
+defences = Catalog(
+    "defence",
+    "envs.defences.base:Defence",
+    {
+        "undefended": "envs.defences.base:Defence",
+        "dnf": "envs.defences.dnf:DNF",
+        "dnf_plus": "envs.defences.dnf_plus:DNFPlus",
+        "randp": "envs.defences.randp:RandP",
+        "p-poison": "envs.defences.prediction_poisoning:PredictionPoisoning",
+        "grad": "envs.defences.gradient_redirection:GradientRedirection",
+        "meco": "envs.defences.meco:MeCo",
+        "reverse-sigmoid": "envs.defences.reverse_sigmoid:ReverseSigmoid",
+        "adaptive-misinformation": "envs.defences.adaptive_misinformation:AdaptiveMisinformation",
+        "truncation": "envs.defences.truncation:Truncation",
+        "modelguard-w": "envs.defences.modelguard:ModelGuardW",
+        "modelguard-s": "envs.defences.modelguard:ModelGuardS",
+        "timing": "envs.defences.timing:Timing",
+        "stack": "envs.defences.stack:Stack",
+    },
+)
+
+_ALL: Mapping[Kind, Catalog] = {
+    "attacker": attackers,
+    "defender": defenders,
+    "defence": defences,
+}
+
+
+def of(kind: Kind) -> Catalog:
+    """Return the catalog of one kind of player."""
+    return _ALL[kind]
+
+
+def find_in_file(use: str) -> type:
+    """Return the class behind path/to/file.py:Class, whichever kind of player it is.
+
+    Raises:
+        ScenarioError: no such file or class, its import fails, or it is no player.
+    """
+    found = plugins.from_file(use)
+    for catalog in _ALL.values():
+        base = plugins.from_target(catalog.base)
+        if isinstance(found, type) and isinstance(base, type) and issubclass(found, base):
+            return catalog.find(use)
+    raise ScenarioError(f"{use}: expected an attacker, a defender or a defence; subclass one of "
+                        f"{', '.join(catalog.base for catalog in _ALL.values())}")  # fmt: skip
+
+
+def create(kind: Kind, use: str, params: Mapping[str, object] | None = None) -> object:
+    """Build an attacker, a defender or a defence; see `Catalog.create`."""
+    return of(kind).create(use, params)
+
+
+def learns_between_episodes(use: str) -> bool:
+    """Tell whether a defender takes what it learnt from one episode to the next."""
+    return bool(getattr(defenders.find(use), "learns_between_episodes", False))

@@ -1,0 +1,1 @@
+"""Plays logged episodes again: verification, counterfactuals, timelines."""

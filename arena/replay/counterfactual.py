@@ -1,0 +1,146 @@
+"""Answers the recorded queries of an episode with another defender.
+
+The attacker is not there: its queries are those it asked of the defender it met, and of another one
+it would have asked others. What a what-if shows is what the other defender would have made of these
+very queries: their exits, their cost, and how far its answers are from those that were given.
+"""
+
+import tomllib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from agents.base import Attacker, Kit
+from arena.log.rows import EpisodeRow, RunRecord
+from arena.log.store import Log
+from arena.recording.shards import Round, require_tape, rounds_on_tape
+from arena.registry import players as catalog
+from arena.replay.verify import logged_plan
+from arena.runner.episode import StandIn
+from arena.runner.progress import Watcher
+from arena.runner.resumable import play_one
+from arena.runner.setup import World
+from arena.scenario import EpisodePlan, Scenario
+from arena.scenario.schema import DefenderSpec
+from arena.system.devices import pick_device
+from arena.system.provenance import device_name, git_state, versions
+from envs.errors import ArenaError, UnknownName
+from envs.oracle import Oracle
+
+FROZEN = (
+    "the attacker's reactions are frozen: these are the queries it asked of the defender it met, "
+    "and of this one it would have asked others"
+)
+
+
+class WhatIf(NamedTuple):
+    """What came of a what-if.
+
+    Attributes:
+        origin: the episode whose queries were answered.
+        episode: the row of the what-if, of kind "what-if".
+        agreement: share of answers whose label is the recorded one's, in [0, 1].
+        distance: mean L1 distance of the answers from the recorded ones, 0 to 2.
+    """
+
+    origin: EpisodeRow
+    episode: EpisodeRow
+    agreement: float
+    distance: float
+
+
+class TapeDeck(Attacker):
+    """Asks what was asked before, round by round, and holds the answers beside the old ones."""
+
+    def __init__(self, rounds: Iterable[Round]) -> None:
+        self._rounds = rounds
+        self._agreed = self._distance = 0.0
+        self.asked = 0
+
+    @property
+    def agreement(self) -> float:
+        """Share of answers whose label is the recorded one's."""
+        return self._agreed / max(1, self.asked)
+
+    @property
+    def distance(self) -> float:
+        """Mean L1 distance of an answer from the recorded one."""
+        return self._distance / max(1, self.asked)
+
+    def attack(self, oracle: Oracle, kit: Kit) -> None:
+        """Ask every recorded round."""
+        for images, before in self._rounds:
+            now = oracle.query(images.to(kit.device)).targets.cpu()
+            self._agreed += int((now.argmax(1) == before.argmax(1)).sum())
+            self._distance += float((now.double() - before.double()).abs().sum())
+            self.asked += len(images)
+            kit.report(agreement=self.agreement, distance=self.distance)
+
+
+def answer_with(
+    log: Log, id: str, defender: str, *, device: str = "cpu", watcher: Watcher | None = None
+) -> WhatIf:
+    """Answer an episode's recorded queries with another defender, and log it as a what-if.
+
+    Args:
+        log: where the episode is, and where the what-if goes.
+        id: of the episode, or a beginning of it.
+        defender: the name of a defender of the same scenario, or of a defence.
+        device: where to play.
+        watcher: looks on.
+
+    Raises:
+        ArenaError: no such episode, it kept no queries, or nobody has that name.
+    """
+    origin = log.episode(id)
+    plan = _plan_against(log, origin, logged_plan(origin), defender)
+    require_tape(log, origin.id)
+    deck = TapeDeck(rounds_on_tape(log, origin.id))
+    place, watcher = pick_device(device), watcher or Watcher()
+    commit, dirty = git_state()
+    record = RunRecord(
+        command=f"arena replay {origin.id} --against {defender}",
+        scenario_name=origin.scenario_name,
+        scenario_text=_text(log, origin),
+        versions=versions(),
+        git_commit=commit,
+        git_dirty=dirty,
+        device=device_name(place),
+    )
+    title = f"what if {plan.title}"
+    watcher.begin(title, 0, 1)
+    row, interrupted = play_one(
+        plan,
+        World(place, watcher),
+        log,
+        run=log.begin_run(record),
+        record=record,
+        stand_in=StandIn(deck, origin.id),
+    )
+    watcher.end(title, row.id, row.status, row.error)
+    if interrupted:
+        raise KeyboardInterrupt
+    return WhatIf(origin, row, deck.agreement, deck.distance)
+
+
+def _plan_against(log: Log, row: EpisodeRow, plan: EpisodePlan, name: str) -> EpisodePlan:
+    """Seat another defender at an episode's table; its own memory is empty."""
+    scenario = Scenario.parse(tomllib.loads(_text(log, row)))
+    known = {spec.name: spec for spec in scenario.defenders}
+    if name in known:
+        spec = known[name]
+    elif name in catalog.defences.names() or ":" in name:
+        spec = DefenderSpec.model_validate({"defence": name})
+    else:
+        raise UnknownName("defender of the scenario, or defence", name,
+                          [*known, *catalog.defences.names()])  # fmt: skip
+    alone = scenario.model_copy(update={"defenders": (spec,), "seeds": (plan.seed,)})
+    defender = alone.plans()[0].defender
+    changes = {"defender": defender, "after": "", "lesson": {}, "record": "digests"}
+    return plan.model_copy(update=changes)
+
+
+def _text(log: Log, row: EpisodeRow) -> str:
+    text = next((run.scenario_text for run in log.runs() if run.id == row.run_id), "")
+    if not text:
+        raise ArenaError(f"the log does not hold the scenario of episode {row.id}")
+    return text

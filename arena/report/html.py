@@ -1,0 +1,203 @@
+"""Puts some episodes of a log into one HTML file that opens anywhere, without a network."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NamedTuple
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from arena.analysis.episode_data import Dossier, gather
+from arena.log.store import Log
+from arena.report.findings import Finding, findings, headline
+from arena.report.formatting import counted, listed
+from arena.report.paper import Beside, beside_published
+from arena.report.plots.figures import FIGURES, file_stems
+from arena.report.plots.style import inline_svg
+from arena.report.tables import (
+    EpisodeDetails,
+    InferenceLine,
+    Origin,
+    ScoreLine,
+    episode_details,
+    headings,
+    inference_lines,
+    origins,
+    score_lines,
+)
+from envs.errors import ArenaError
+
+DETAILED = 200
+"""Episodes that are unfolded one by one; with more, the report says so and points to the log."""
+
+
+class Picture(NamedTuple):
+    """A figure on the page; `svg` is "" where there is none, and `missing` says why."""
+
+    title: str
+    caption: str
+    alt: str
+    svg: Markup
+    missing: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page shows of one scenario."""
+
+    name: str
+    anchor: str
+    setting: str
+    headline: str
+    findings: list[Finding]
+    headings: list[tuple[str, str]]
+    lines: list[ScoreLine]
+    pictures: list[Picture]
+    inferences: list[InferenceLine]
+    episodes: list[EpisodeDetails]
+    hidden_episodes: int
+    origins: list[Origin]
+    seeds: str
+
+
+@dataclass(frozen=True)
+class Body:
+    """What the page shows: a section for each scenario, and the published tables beside ours."""
+
+    sections: list[Section]
+    beside: list[Beside]
+    total: str
+
+
+def write_report(
+    log: Log, episode_ids: Iterable[str], out: Path, *, title: str | None = None
+) -> Path:
+    """Write a report about some episodes: sentences, scoreboard, figures, details.
+
+    The same log and ids give the same file.
+
+    Args:
+        log: where the episodes are.
+        episode_ids: ids, or beginnings of ids, in the order in which they shall stand.
+        out: the file; folders on the way are made.
+        title: of the page; the scenarios' names if absent.
+
+    Returns:
+        the file written.
+
+    Raises:
+        UnknownName, LogError: an id that no episode, or more than one, has.
+        ArenaError: no episode was named, or the file cannot be written.
+    """
+    text = render(gather(log, episode_ids), title=title)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ArenaError(f"cannot write the report to {out}: {error.strerror}") from error
+    return out
+
+
+def render(dossier: Dossier, *, title: str | None = None) -> str:
+    """Give the page as text."""
+    return page(body_of(dossier), title=title)
+
+
+def body_of(dossier: Dossier) -> Body:
+    """Work out everything that the page shows; the figures take seconds."""
+    scenarios = dossier.scenarios()
+    sections = [
+        _section(name, part, anchor=anchor)
+        for (name, part), anchor in zip(scenarios.items(), file_stems(scenarios), strict=True)
+    ]
+    return Body(sections, beside_published(dossier), counted(len(dossier.episodes), "episode"))
+
+
+def page(
+    body: Body, *, title: str | None = None, live: Markup | None = None, state: str = ""
+) -> str:
+    """Put the page together.
+
+    Args:
+        body: what it shows.
+        title: of the page; the scenarios' names if absent.
+        live: what is being played, on a page that is served; such a page loads the script
+            /live.js, every other page loads nothing.
+        state: names what a served page shows, so that its script can tell when that is old.
+    """
+    names = [section.name for section in body.sections]
+    template = environment().from_string(packaged("page.html.j2"))
+    return template.render(
+        title=title or (f"Model extraction: {listed(names)}" if names else "Model extraction"),
+        style=Markup(packaged("page.css")),  # ours, and CSS has other rules than HTML
+        sections=body.sections,
+        beside=body.beside,
+        total=body.total,
+        version=_version(),
+        live=live,
+        state=state,
+    )
+
+
+def environment() -> Environment:
+    """Give the settings that every template of the report is filled in with."""
+    return Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+
+
+def _section(name: str, dossier: Dossier, *, anchor: str) -> Section:
+    detailed = dossier.episodes[:DETAILED]
+    return Section(
+        name=name,
+        anchor=anchor,
+        setting=_setting(dossier),
+        headline=headline(dossier),
+        findings=findings(dossier) if dossier.board else [],
+        headings=headings(dossier.board),
+        lines=score_lines(dossier.board),
+        pictures=_pictures(dossier, anchor),
+        inferences=inference_lines(dossier),
+        episodes=[episode_details(dossier, episode) for episode in detailed],
+        hidden_episodes=len(dossier.episodes) - len(detailed),
+        origins=origins(dossier.runs),
+        seeds=listed([str(seed) for seed in sorted({row.seed for row in dossier.episodes})]),
+    )
+
+
+def _setting(dossier: Dossier) -> str:
+    """Say in a line what was at stake: victim, data, budget."""
+    rows = dossier.episodes
+    victims = listed(sorted({row.victim for row in rows}))
+    clones = listed(sorted({row.clone for row in rows}))
+    data = listed(sorted({row.data for row in rows}))
+    budgets = sorted({row.budget for row in rows if row.budget is not None})
+    queries = f"; {listed([f'{budget:,}' for budget in budgets])} queries" if budgets else ""
+    return f"Victim {victims}, clone {clones}, data {data}{queries}."
+
+
+def _pictures(dossier: Dossier, anchor: str) -> list[Picture]:
+    pictures = []
+    for name, (draw, missing) in FIGURES.items():
+        drawing = draw(dossier)
+        if drawing is None:
+            pictures.append(Picture(name.replace("-", " "), "", "", Markup(""), missing))
+        else:
+            svg = Markup(inline_svg(drawing, prefix=f"{anchor}-{drawing.name}"))
+            pictures.append(Picture(drawing.title, drawing.caption, drawing.alt, svg, ""))
+    return pictures
+
+
+def packaged(name: str) -> str:
+    """Read a file that lies beside this one."""
+    return resources.files("arena.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _version() -> str:
+    try:
+        return version("fortress-arena")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "of unknown version"

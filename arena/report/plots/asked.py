@@ -1,0 +1,152 @@
+"""Draws what the attackers asked: some queries of each meeting, a row for each point in time."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter
+
+from arena.analysis.episode_data import Dossier
+from arena.analysis.scoreboard import ScoreRow
+from arena.recording.samples import Asked, Pixels
+from arena.report.plots.style import GREY, WIDTH, Drawing, settings, sheet, short
+
+PANELS = 24
+"""With more sheets than this, each attacker is shown against one defender."""
+
+PER_ROW = 3
+ROWS, COLUMNS = 4, 8
+_LEAST_COLUMNS = 3
+_LARGEST = 48
+"""Pixels of an image's longer side; larger ones are shrunk to it."""
+
+BYTES = 1_200_000
+"""Pixels of the whole figure, before compression: it stands inside the page."""
+
+
+class Sheet(NamedTuple):
+    """What one attacker asked, in one seed, against those defenders where it asked the same."""
+
+    attacker: str
+    versus: tuple[str, ...]
+    everyone: bool
+    sample: Sequence[Asked]
+
+    @property
+    def against(self) -> str:
+        """The defenders, in a few words."""
+        if self.everyone and len(self.versus) > 1:
+            return f"each of {len(self.versus)} defenders"
+        return ", ".join(self.versus)
+
+
+def draw_asked(dossier: Dossier) -> Drawing | None:
+    """Draw rows of queries for each meeting, early ones on top; None where no sample was kept."""
+    sheets = asked_sheets(dossier)
+    every = len(sheets)
+    sheets = _chosen(sheets)
+    if not sheets:
+        return None
+    columns = _columns([one.sample for one in sheets])
+    pictures = [_laid_out(one.sample, columns) for one in sheets]
+    across = min(len(sheets), PER_ROW)
+    tallest = max(len(picture) / picture.shape[1] for picture in pictures)
+    height = tallest * min(WIDTH / across - 0.45, 2.8) + 0.5
+    with settings():
+        figure, axes = sheet(len(sheets), per_row=PER_ROW, height=height)
+        for ax, one, picture in zip(axes, sheets, pictures, strict=True):
+            _draw_sheet(ax, one, picture)
+    spared = "" if every == len(sheets) else f" {every - len(sheets)} more are not drawn."
+    return Drawing(
+        "asked",
+        "What the attackers asked",
+        "Some of the images asked at several points of the budget, the earliest on top; the "
+        "number beside a row is how many queries had been asked by then. One seed each; where an "
+        f"attacker asks the same of several defenders, it is shown once.{spared}",
+        "Rows of query images. "
+        + " ".join(
+            f"{one.attacker} against {one.against}: {len(one.sample)} rows, up to "
+            f"{one.sample[-1].queries_used:,} queries."
+            for one in sheets
+        ),
+        figure,
+    )
+
+
+def asked_sheets(dossier: Dossier) -> list[Sheet]:
+    """Give the sample of each meeting; those of one attacker that are alike are one."""
+    groups: dict[tuple[str, bytes], tuple[list[str], Sequence[Asked]]] = {}
+    kept = [(row, sample) for row in dossier.board if (sample := _sample(dossier, row))]
+    for row, sample in kept:
+        content = b"".join(image.tobytes() for asked in sample for image in asked.images)
+        groups.setdefault((row.attacker, content), ([], sample))[0].append(row.versus)
+    met = Counter(row.attacker for row, _ in kept)
+    return [
+        Sheet(attacker, tuple(versus), len(versus) == met[attacker], _spread(sample))
+        for (attacker, _), (versus, sample) in groups.items()
+    ]
+
+
+def _sample(dossier: Dossier, row: ScoreRow) -> Sequence[Asked]:
+    """Give the sample of the first seed that has one."""
+    found = (dossier.asked.get(row.episodes[seed].id, ()) for seed in row.seeds)
+    return next((sample for sample in found if sample), ())
+
+
+def _chosen(sheets: Sequence[Sheet]) -> list[Sheet]:
+    """Leave as many as there is room for: of each attacker the last, if need be."""
+    if len(sheets) <= PANELS:
+        return list(sheets)
+    return list({one.attacker: one for one in sheets}.values())[:PANELS]
+
+
+def _draw_sheet(ax: Axes, one: Sheet, picture: Pixels) -> None:
+    ax.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="none")
+    step = len(picture) / len(one.sample)
+    write = EngFormatter(sep="", places=1)
+    labels = [write(asked.queries_used).replace(".0", "") for asked in one.sample]
+    ax.set_yticks([step * (line + 0.5) for line in range(len(labels))], labels)
+    ax.set_xticks([])
+    ax.tick_params(length=0, labelcolor=GREY, labelsize=7)
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    ax.set_anchor("NW")
+    ax.set_title(f"{short(one.attacker, 34)}\n/ {short(one.against, 34)}", fontsize=8)
+
+
+def _spread(sample: Sequence[Asked]) -> list[Asked]:
+    """Choose rows evenly over time, the first and the last among them."""
+    if len(sample) <= ROWS:
+        return list(sample)
+    return [sample[round(k * (len(sample) - 1) / (ROWS - 1))] for k in range(ROWS)]
+
+
+def _columns(samples: Sequence[Sequence[Asked]]) -> int:
+    """Tell how many images stand side by side, so that the figure stays small."""
+    each = sum(len(sample) * _shrunk(sample[0].images[0]).nbytes for sample in samples)
+    return max(_LEAST_COLUMNS, min(COLUMNS, BYTES // each))
+
+
+def _shrunk(image: Pixels) -> Pixels:
+    if max(image.shape[:2]) <= _LARGEST:
+        return image
+    from PIL import Image
+
+    picture = Image.fromarray(image)
+    picture.thumbnail((_LARGEST, _LARGEST), Image.Resampling.BOX)
+    return np.asarray(picture)
+
+
+def _laid_out(sample: Sequence[Asked], columns: int) -> Pixels:
+    """Lay images out on white, a row for each point in time."""
+    shape = _shrunk(sample[0].images[0]).shape
+    gap = max(1, shape[0] // 16)
+    down, across = shape[0] + gap, shape[1] + gap
+    canvas = np.full((down * len(sample), across * columns, *shape[2:]), 255, dtype=np.uint8)
+    for line, asked in enumerate(sample):
+        for place, image in enumerate(asked.images[:columns]):
+            top, left = line * down, place * across
+            canvas[top : top + shape[0], left : left + shape[1]] = _shrunk(image)
+    return canvas

@@ -1,0 +1,155 @@
+"""Draws what the attackers had learnt at each point of their budget."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter, PercentFormatter
+
+from arena.analysis.episode_data import Dossier, chance_level
+from arena.analysis.scoreboard import ScoreRow
+from arena.analysis.statistics import Interval, mean_interval
+from arena.log.rows import CheckpointRow
+from arena.report.plots.style import (
+    GREY,
+    Drawing,
+    Pen,
+    legend_below,
+    named_in,
+    outer_labels,
+    pen,
+    percent,
+    settings,
+    sheet,
+    short,
+    shortened,
+)
+
+LINES = 6
+"""More lines than this in one panel are taken apart by attacker."""
+
+FEW = 6
+"""Panels that stand two in a row; more stand three in a row, and lower."""
+
+
+class Curve(NamedTuple):
+    """A measure along the budget, averaged over seeds: queries asked, and an interval at each."""
+
+    queries: list[float]
+    scores: list[Interval]
+
+
+def curve(seeds: Sequence[Sequence[CheckpointRow]]) -> Curve:
+    """Average the clone accuracy of several seeds along the budget.
+
+    Seeds are read at every point where one of them was measured, by straight lines between
+    their own measurements, as far as all of them reach.
+    """
+    tracks = [track for seed in seeds if (track := _track(seed))]
+    if not tracks:
+        return Curve([], [])
+    first = max(track[0][0] for track in tracks)
+    last = min(track[-1][0] for track in tracks)
+    asked = {queries for track in tracks for queries, _ in track}
+    queries = sorted(point for point in asked if first <= point <= last)
+    columns = [
+        np.interp(queries, [at for at, _ in track], [score for _, score in track])
+        for track in tracks
+    ]
+    scores = [mean_interval(list(values)).within(0, 1) for values in zip(*columns, strict=True)]
+    return Curve([float(point) for point in queries], scores)
+
+
+def _track(checkpoints: Sequence[CheckpointRow]) -> list[tuple[int, float]]:
+    """Take out the points that were measured, by queries; the last word on a point counts."""
+    found = {
+        row.queries_used: row.clone_accuracy
+        for row in checkpoints
+        if row.clone_accuracy is not None
+    }
+    return sorted(found.items())
+
+
+def draw_curves(dossier: Dossier) -> Drawing | None:
+    """Draw clone accuracy over queries, one line for each meeting; None without checkpoints."""
+    rows = [(row, _curve_of(row, dossier)) for row in dossier.board]
+    rows = [(row, line) for row, line in rows if line.queries]
+    if not rows:
+        return None
+    apart = len(rows) > LINES
+    panels = list(dict.fromkeys(row.attacker for row, _ in rows)) if apart else [""]
+    versus = list(dict.fromkeys(row.versus for row, _ in rows))
+    labels = shortened((row.versus if apart else row.title for row, _ in rows), 34)
+    with settings():
+        per_row, height = (2, 2.9) if len(panels) <= FEW else (3, 1.9)
+        figure, axes = sheet(len(panels), per_row=per_row, height=height, sharex=True, sharey=True)
+        for index, (row, line) in enumerate(rows):
+            number = versus.index(row.versus) if apart else index
+            ax = axes[panels.index(row.attacker)] if apart else axes[0]
+            _draw_line(ax, line, pen(number), labels[row.versus if apart else row.title])
+        for ax, panel in zip(axes, panels, strict=True):
+            _finish(ax, dossier, title=short(panel, 40 if per_row == 2 else 28))
+        outer_labels(axes, per_row=per_row)
+        legend_below(figure, named_in(axes))
+    ends = "; ".join(f"{row.title} ends at {percent(line.scores[-1].mean)}" for row, line in rows)
+    return Drawing(
+        "clone-accuracy",
+        "Clone accuracy over the budget",
+        "Test accuracy of the clone after so many queries: mean over seeds, and the band of its "
+        "95% interval where there are several seeds.",
+        f"Line chart of clone accuracy over queries. {ends}.",
+        figure,
+    )
+
+
+def _curve_of(row: ScoreRow, dossier: Dossier) -> Curve:
+    return curve([dossier.checkpoints.get(row.episodes[seed].id, ()) for seed in row.seeds])
+
+
+def _draw_line(ax: Axes, line: Curve, pen: Pen, label: str) -> None:
+    means = [score.mean for score in line.scores]
+    if all(score.known for score in line.scores):
+        lows = [score.low or 0.0 for score in line.scores]
+        highs = [score.high or 0.0 for score in line.scores]
+        ax.fill_between(line.queries, lows, highs, color=pen.colour, alpha=0.15, linewidth=0)
+    ax.plot(
+        line.queries,
+        means,
+        color=pen.colour,
+        linestyle=pen.dashes,
+        marker=pen.marker,
+        markeredgecolor="white",
+        markeredgewidth=0.6,
+        label=label,
+        clip_on=False,
+        zorder=3,
+    )
+
+
+def _finish(ax: Axes, dossier: Dossier, *, title: str) -> None:
+    """Add what the lines are to be read against: victim, chance, axes."""
+    victims = [
+        row.scores["victim_accuracy"].mean
+        for row in dossier.board
+        if "victim_accuracy" in row.scores
+    ]
+    if victims:
+        low, high = min(victims), max(victims)
+        spread = percent(low) if high - low < 5e-4 else f"{percent(low)} to {percent(high)}"
+        ax.axhspan(low, high, color=GREY, alpha=0.35, linewidth=0)
+        ax.axhline(high, color=GREY, linewidth=1.2, label=f"victim, undefended ({spread})")
+    guesses = {chance_level(episode) for episode in dossier.episodes} - {None}
+    if len(guesses) == 1:
+        (guess,) = guesses
+        assert guess is not None
+        ax.axhline(
+            guess, color=GREY, linewidth=1.2, linestyle=":", label=f"chance ({percent(guess)})"
+        )
+    ax.set_title(title)
+    ax.set_xlim(left=0)
+    ax.set_ylim(0, 1.02)
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_xlabel("queries")
+    ax.set_ylabel("clone accuracy")

@@ -1,0 +1,173 @@
+"""Draws where queries left the network: attackers' beside honest users'."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
+
+from arena.analysis.episode_data import Dossier
+from arena.analysis.statistics import Interval, mean_interval
+from arena.report.plots.style import (
+    COLOURS,
+    HATCHES,
+    Drawing,
+    legend_below,
+    named_in,
+    outer_labels,
+    percent,
+    settings,
+    sheet,
+    short,
+    shortened,
+    whiskers,
+)
+
+SERIES = 4
+"""More attackers than this are drawn as one."""
+
+HONEST = "honest users"
+
+Shares = dict[str, dict[str, list[Interval]]]
+"""By defender and by who asked: the share of each exit."""
+
+
+class Look(NamedTuple):
+    """How one kind of traffic is drawn."""
+
+    label: str
+    colour: str
+    hatch: str
+
+
+def exit_shares(dossier: Dossier) -> Shares:
+    """Average over seeds which share of each kind of traffic left at which exit.
+
+    A seed's shares are of all its queries; honest users' are pooled over the attackers.
+    """
+    attackers = list(dict.fromkeys(row.attacker for row in dossier.board))
+    counts: dict[tuple[str, str], dict[int, list[tuple[int, ...]]]]
+    counts = defaultdict(lambda: defaultdict(list))
+    for row in dossier.board:
+        name = row.attacker if len(attackers) <= SERIES else f"{len(attackers)} attackers"
+        for seed, episode in row.episodes.items():
+            taken = dossier.exits[episode.id]
+            counts[row.versus, name][seed].append(taken.attack)
+            counts[row.versus, HONEST][seed].append(taken.benign)
+    shares: Shares = defaultdict(dict)
+    for (defender, who), seeds in counts.items():
+        found = _shares_of_seeds(list(seeds.values()))
+        if found:
+            shares[defender][who] = found
+    return dict(shares)
+
+
+def _shares_of_seeds(seeds: Sequence[Sequence[tuple[int, ...]]]) -> list[Interval]:
+    """Turn counts (seed, episode, exit) into an interval for each exit."""
+    width = max((len(row) for rows in seeds for row in rows), default=0)
+    table = np.zeros((len(seeds), width))
+    for index, rows in enumerate(seeds):
+        for row in rows:
+            table[index, : len(row)] += row
+    table = table[table.sum(axis=1) > 0]
+    if not len(table):
+        return []
+    table /= table.sum(axis=1, keepdims=True)
+    return [mean_interval(column.tolist()).within(0, 1) for column in table.T]
+
+
+def draw_exits(dossier: Dossier) -> Drawing | None:
+    """Draw a histogram over exits for each defender; None where no exits were logged."""
+    shares = exit_shares(dossier)
+    if not shares:
+        return None
+    seen = dict.fromkeys(who for series in shares.values() for who in series)
+    # honest users first, so that they keep their colour whoever attacks
+    order = sorted(seen, key=lambda who: who != HONEST)
+    labels = shortened(order, 34)
+    looks = {
+        who: _look(labels[who], index + (HONEST not in seen)) for index, who in enumerate(order)
+    }
+    with settings():
+        figure, axes = sheet(len(shares), per_row=2, height=2.3, sharey=True)
+        for ax, (defender, series) in zip(axes, shares.items(), strict=True):
+            ordered = {who: series[who] for who in order if who in series}
+            _draw_panel(ax, ordered, looks)
+            ax.set_title(short(defender, 40))
+        outer_labels(axes, per_row=2)
+        for ax in axes:  # defenders may have different exits
+            ax.tick_params(labelbottom=True)
+        legend_below(figure, named_in(axes))
+    first = "; ".join(
+        f"{defender}: {who} {percent(found[0].mean)}"
+        for defender, series in shares.items()
+        for who, found in series.items()
+    )
+    return Drawing(
+        "exits",
+        "Where queries left the network",
+        "Share of queries answered at each exit, averaged over seeds; whiskers are 95% intervals "
+        "where there are several seeds. The last exit is the whole network.",
+        f"Histograms over exits. Share that left at the first exit: {first}.",
+        figure,
+    )
+
+
+def _look(label: str, index: int) -> Look:
+    return Look(label, COLOURS[index % len(COLOURS)], HATCHES[index % len(HATCHES)])
+
+
+def _draw_panel(ax: Axes, series: dict[str, list[Interval]], looks: dict[str, Look]) -> None:
+    width = 0.8 / len(series)
+    for index, (who, found) in enumerate(series.items()):
+        places = np.arange(len(found)) + (index - (len(series) - 1) / 2) * width
+        means = [score.mean for score in found]
+        bars = ax.bar(
+            places,
+            means,
+            width * 0.94,
+            label=looks[who].label,
+            edgecolor="white",
+            linewidth=0.5,
+            color=looks[who].colour,
+            hatch=looks[who].hatch,
+        )
+        _draw_whiskers(ax, places.tolist(), found)
+        if not found[0].known and len(found) * len(series) <= 12:
+            ax.bar_label(bars, [f"{100 * mean:.0f}" for mean in means], fontsize=7, padding=1)
+    _finish(ax, exits=max(map(len, series.values())))
+
+
+def _draw_whiskers(ax: Axes, places: list[float], found: list[Interval]) -> None:
+    """Mark the intervals; an exit that all seeds took alike has none worth a mark."""
+    wide = [
+        (place, score)
+        for place, score in zip(places, found, strict=True)
+        if (score.half_width or 0) > 5e-4
+    ]
+    if wide:
+        ax.errorbar(
+            [place for place, _ in wide],
+            [score.mean for _, score in wide],
+            yerr=whiskers([score for _, score in wide]),
+            fmt="none",
+            ecolor="#333333",
+            elinewidth=0.9,
+            capsize=2,
+        )
+
+
+def _finish(ax: Axes, *, exits: int) -> None:
+    """Name the exits and the axes."""
+    names = [str(number + 1) for number in range(exits - 1)]
+    names.append(f"{exits}\nwhole network" if exits > 1 else "whole network")
+    ax.set_xticks(range(exits), names)
+    ax.set_xlim(-0.6, exits - 0.4)
+    ax.set_ylim(0, 1.06)
+    ax.set_yticks(np.linspace(0, 1, 6))
+    ax.grid(False, axis="x")
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_xlabel("exit")
+    ax.set_ylabel("share of queries")

@@ -1,0 +1,96 @@
+"""Draws every figure that some episodes have the data for, and writes them to files."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from arena.analysis.episode_data import Dossier, gather
+from arena.log.store import Log
+from arena.report.plots.asked import draw_asked
+from arena.report.plots.curves import draw_curves
+from arena.report.plots.exits import draw_exits
+from arena.report.plots.latencies import draw_latencies
+from arena.report.plots.matrix import draw_matrix
+from arena.report.plots.style import Drawing, save
+from arena.report.plots.tradeoff import draw_tradeoff
+from envs.errors import ArenaError
+
+Draw = Callable[[Dossier], Drawing | None]
+
+FIGURES: Mapping[str, tuple[Draw, str]] = {
+    "clone-accuracy": (draw_curves, "no clone was measured along the budget"),
+    "tradeoff": (draw_tradeoff, "neither utility nor compute was measured beside a clone"),
+    "matrix": (draw_matrix, "no clone was measured at the end"),
+    "exits": (draw_exits, "no rounds were logged, so that the exits of queries are unknown"),
+    "latencies": (draw_latencies, "no attacker wrote down what it read from the clock"),
+    "asked": (draw_asked, "no sample of the queries lies beside the log"),
+}
+"""Every figure: what draws it, and why it cannot be drawn where it returns None."""
+
+FORMATS = ("png", "svg", "pdf")
+
+
+def write_figures(
+    log: Log,
+    episode_ids: Iterable[str],
+    out_dir: Path,
+    *,
+    formats: Sequence[str] = ("png", "svg"),
+) -> list[Path]:
+    """Draw the figures of some episodes, a set for each scenario, and write them to a folder.
+
+    Args:
+        log: where the episodes are.
+        episode_ids: ids, or beginnings of ids, in the order in which they shall stand.
+        out_dir: made where it is missing.
+        formats: out of `FORMATS`.
+
+    Returns:
+        the files, SCENARIO-FIGURE.FORMAT. A figure without data has no file.
+
+    Raises:
+        ArenaError: no episode, an unknown id or format, nothing to draw, or files that cannot
+            be written.
+    """
+    unknown = sorted(set(formats) - set(FORMATS))
+    if unknown or not formats:
+        raise ArenaError(f"expected figures as {', '.join(FORMATS)}, got {list(formats)}")
+    scenarios = gather(log, episode_ids).scenarios()
+    drawings = {
+        f"{stem}-{drawing.name}": drawing
+        for stem, dossier in zip(file_stems(scenarios), scenarios.values(), strict=True)
+        for draw, _ in FIGURES.values()
+        if (drawing := draw(dossier)) is not None
+    }
+    if not drawings:
+        raise ArenaError(
+            "there is nothing to draw: none of these episodes ended well with a clone measured "
+            "or rounds logged"
+        )
+    return _write(drawings, out_dir, formats)
+
+
+def _write(drawings: Mapping[str, Drawing], out_dir: Path, formats: Sequence[str]) -> list[Path]:
+    paths = []
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        for stem, drawing in drawings.items():
+            for ending in formats:
+                path = out_dir / f"{stem}.{ending}"
+                save(drawing, path)
+                paths.append(path)
+    except OSError as error:
+        raise ArenaError(f"cannot write figures to {out_dir}: {error.strerror}") from error
+    return paths
+
+
+def file_stems(names: Iterable[str]) -> list[str]:
+    """Turn names into beginnings of file names, each different: letters, digits and dashes."""
+    stems: list[str] = []
+    for name in names:
+        stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "scenario"
+        number, free = 2, stem
+        while free in stems:
+            free, number = f"{stem}-{number}", number + 1
+        stems.append(free)
+    return stems

@@ -1,0 +1,92 @@
+"""Tells what is being played at this moment, from the log alone."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from arena.log.processes import find_dead
+from arena.log.reader import LogReader
+from arena.log.rows import CheckpointRow, EpisodeRow
+from arena.report.formatting import counted, duration, listed, number
+from arena.report.html import environment, packaged
+
+
+class Playing(NamedTuple):
+    """An episode that has begun and not ended.
+
+    Attributes:
+        title: who plays whom.
+        share: of the budget that is spent, 0 to 1.
+        progress: the same in words.
+        accuracy: of the clone when last measured; "" before.
+        points: the clone's curve for a polyline in a box of 100 by 20; "" with fewer than two.
+    """
+
+    title: str
+    share: float
+    progress: str
+    accuracy: str
+    points: str
+
+
+def now_block(log: LogReader, episodes: Sequence[EpisodeRow]) -> Markup:
+    """Write the part of a served page that changes while episodes are played.
+
+    Args:
+        log: to look further in.
+        episodes: all that the page is about, without their plans.
+    """
+    begun = [row.id for row in episodes if row.status == "started"]
+    with log.engine.connect() as connection:
+        dead = {id for id, _ in find_dead(connection)} if begun else set()
+    playing = [_playing(log, log.episode(id)) for id in begun if id not in dead]
+    fates = Counter[str](row.status for row in episodes if row.status != "started")
+    fates["died"] = len(dead & set(begun))
+    said = [f"{count} {_FATES[fate]}" for fate, count in sorted(fates.items()) if count]
+    summary = f"{counted(len(playing), 'episode')} now; {listed(said) or 'none has ended'}."
+    template = environment().from_string(packaged("now.html.j2"))
+    return Markup(template.render(summary=summary, playing=playing))
+
+
+_FATES: Mapping[str, str] = {
+    "success": "ended well",
+    "error": "ended in an error",
+    "cancelled": "cancelled",
+    "died": "left behind by a process that is gone",
+}
+
+
+def _playing(log: LogReader, row: EpisodeRow) -> Playing:
+    rounds, checkpoints = log.rounds(row.id), log.checkpoints(row.id)
+    asked = [bucket.queries_used for bucket in rounds] + [c.queries_used for c in checkpoints]
+    used, budget = max(asked, default=0), _budget(row)
+    seconds = (datetime.now(UTC) - row.started).total_seconds()
+    of_all = f" of {budget:,}" if budget else ""
+    scores = [c.clone_accuracy for c in checkpoints if c.clone_accuracy is not None]
+    return Playing(
+        title=f"{row.attacker} / {row.defender}, seed {row.seed}",
+        share=round(min(1.0, used / budget), 4) if budget else 0.0,
+        progress=f"{used:,}{of_all} queries after {duration(round(seconds))}"
+        if used
+        else f"being prepared for {duration(round(seconds))}",
+        accuracy=number(scores[-1], "share") if scores else "",
+        points=_points(checkpoints, budget or used),
+    )
+
+
+def _budget(row: EpisodeRow) -> int:
+    threat = row.plan.get("threat")
+    budget = threat.get("budget") if isinstance(threat, Mapping) else None
+    return budget if isinstance(budget, int) else 0
+
+
+def _points(checkpoints: Sequence[CheckpointRow], budget: int) -> str:
+    found = [
+        f"{100 * row.queries_used / budget:.1f},{20 - 19 * row.clone_accuracy:.1f}"
+        for row in checkpoints
+        if row.clone_accuracy is not None and budget
+    ]
+    return " ".join(found) if len(found) > 1 else ""

@@ -1,0 +1,1 @@
+"""Plays a scenario into a log: episodes, their workers and their saves."""

@@ -1,0 +1,343 @@
+"""Plays one episode: sets the table, lets the attacker play, and writes the outcome down."""
+
+import hashlib
+import traceback
+from collections.abc import Mapping
+from typing import IO, Any, NamedTuple
+
+from agents.base import Attacker, Kit, granted
+from arena.evaluation.architecture import score_inferences
+from arena.evaluation.distortion import ServedSample
+from arena.evaluation.referee import CloneScore, Referee
+from arena.log.rows import Ending, OutcomeRow
+from arena.log.store import Log
+from arena.log.writer import EpisodeWriter
+from arena.recording.recorded_oracle import Tape
+from arena.registry import players as catalog
+from arena.runner.carry_over import LESSON
+from arena.runner.faults import UNLUCKY, one_line
+from arena.runner.outcome import outcome_of
+from arena.runner.recorder import Recorder
+from arena.runner.saves import pickling as snapshot
+from arena.runner.saves.schedule import Saver, Saving
+from arena.runner.saves.store import Shelf
+from arena.runner.setup import Fortress, World
+from arena.scenario import EpisodePlan
+from envs.errors import BudgetExhausted, PlayerError, SaveError
+from envs.game.game import ExtractionGame, GameOracle
+from envs.oracle import Oracle
+from envs.seeding import Streams
+
+
+class StandIn(NamedTuple):
+    """Somebody who asks in the attacker's place: the recorded queries of another episode.
+
+    Attributes:
+        attacker: who asks.
+        origin: id of the episode whose queries these are.
+    """
+
+    attacker: Attacker
+    origin: str
+
+    def hash_for(self, plan: EpisodePlan) -> str:
+        """Name the what-if: 16 hexadecimal digits that no play has."""
+        return hashlib.sha256(f"what-if/{self.origin}/{plan.hash}".encode()).hexdigest()[:16]
+
+
+class Saves(NamedTuple):
+    """Where an episode is saved, and how often."""
+
+    log: Log
+    shelf: Shelf | None
+    saving: Saving
+
+
+class Episode:
+    """One attacker against one defender on one seed.
+
+    Args:
+        plan: what is played.
+        world: builds it.
+        stand_in: asks in the attacker's place.
+        saves: where it is saved; nowhere if absent.
+
+    Attributes:
+        unlucky: it ended for want of room or memory; another time it may go on from its save.
+    """
+
+    def __init__(
+        self,
+        plan: EpisodePlan,
+        world: World,
+        stand_in: StandIn | None = None,
+        *,
+        saves: Saves | None = None,
+    ) -> None:
+        self._plan, self._world, self._stand_in = plan, world, stand_in
+        with world.lock:
+            self._set_the_table(plan, world)
+        self.unlucky = False
+        self._saves = saves
+        self._saved: dict[str, Any] | None = None  # Any: what `_state` returned
+        self._attacker: Attacker | None = None
+        self._writer: EpisodeWriter | None = None
+        self._recorder: Recorder | None = None
+        self._saver: Saver | None = None
+
+    def _set_the_table(self, plan: EpisodePlan, world: World) -> None:
+        """Prepare everything but the attacker."""
+        self._streams = Streams(plan.seed)
+        self._fortress: Fortress = world.fortress(plan)
+        self._fortress.seat.recall(plan.lesson)
+        self._drifts = [snapshot.Drift(post.defence) for post in self._fortress.posts]
+        self._referee = Referee(world.splits(plan).test, self._fortress.reference)
+        self._served = ServedSample(
+            self._fortress.reference.posteriors,
+            plan.threat.budget,
+            benign=plan.traffic.benign,
+            ood_share=plan.traffic.ood_share,
+        )
+        self._game = ExtractionGame(
+            world.threat(plan),
+            self._fortress.posts,
+            self._fortress.seat,
+            clock=world.clock(plan, self._streams),
+            streams=self._streams,
+            traffic=world.traffic(plan, self._streams),
+            witness=self._served,
+        )
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that it was played before it was saved; 0 for a fresh one."""
+        return 0.0 if self._saved is None else float(self._saved["recorder"]["seconds"])
+
+    def load(self, file: IO[bytes], tape: Tape) -> None:
+        """Go to where the episode was saved.
+
+        Args:
+            file: the state, as it was saved.
+            tape: keeps the queries from there on.
+
+        Raises:
+            SaveError: the state cannot be read by this program.
+        """
+        self._sit_down(tape)
+        state = snapshot.read(file, self._live)
+        try:
+            self._attacker = state["attacker"]
+            self._kit.generator.set_state(state["generator"])
+            self._clones.set_state(state["clones"])
+            self._kit.intel.update(state["intel"])
+            self._fortress = self._fortress._replace(seat=state["seat"])
+            for drift, values in zip(self._drifts, state["defences"], strict=True):
+                drift.put_back(values)
+            self._game.restore(state["game"], state["seat"])
+            self._served.restore(state["served"])
+            tape.restore(state["tape"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as fault:
+            raise SaveError(one_line(fault)) from fault
+        self._saved = state
+
+    def play(self, writer: EpisodeWriter, tape: Tape) -> None:
+        """Play to the end and finish the episode's row.
+
+        Args:
+            writer: of the episode's rows.
+            tape: keeps queries in files; the one that `load` was given, if it was called.
+
+        Raises:
+            KeyboardInterrupt: after the episode was closed as cancelled.
+            LogError: the log cannot be written.
+        """
+        if self._saved is None:
+            self._sit_down(tape)
+        attacker = self._attacker
+        assert attacker is not None
+        self._writer = writer
+        self._recorder = recorder = Recorder(
+            self._game,
+            attacker,
+            self._referee,
+            writer,
+            checkpoints=self._plan.checkpoints,
+            title=self._plan.title,
+            watcher=self._world.watcher,
+            tape=tape,
+            measured=self._served.read,
+        )
+        if self._saved is not None:
+            recorder.restore(self._saved["recorder"])
+        self._saver = self._make_saver(writer, tape)
+        status: Ending = "success"
+        error: str | None = None
+        try:
+            self._attack(attacker)
+        except KeyboardInterrupt:
+            status, error = "cancelled", "interrupted by the user"
+            raise
+        except Exception as fault:
+            status, error = "error", one_line(fault)
+            self.unlucky = isinstance(fault, UNLUCKY)
+            writer.event(
+                "error", error, queries_used=self._game.used, traceback=traceback.format_exc()
+            )
+        finally:
+            self._finish(attacker, recorder, writer, status=status, error=error)
+
+    def _sit_down(self, tape: Tape) -> None:
+        """Seat the attacker and hand it oracle and kit."""
+        self._attacker = self._admitted()
+        self._tape = tape
+        self._oracle: Oracle = tape.listening_to(GameOracle(self._game))
+        with self._world.lock:
+            new_clone, self._clones = self._world.clones(self._plan, self._streams)
+            pool = self._world.pool(self._plan)
+        self._kit = Kit(
+            device=self._world.device,
+            generator=self._streams.torch("attacker", self._world.device),
+            new_clone=new_clone,
+            surrogate_pool=pool,
+            on_report=self._hear,
+            on_note=self._note,
+            on_safe_point=self._safe_point,
+        )
+
+    def _admitted(self) -> Attacker:
+        if self._stand_in is not None:
+            return self._stand_in.attacker
+        threat = self._game.threat
+        spec = self._plan.attacker
+        attacker = catalog.attackers.create(spec.use, spec.params)
+        assert isinstance(attacker, Attacker)
+        granted(
+            attacker,
+            labels=threat.labels,
+            latency_visible=threat.latency_visible,
+            pool=self._plan.threat.pool is not None,
+        )
+        return attacker
+
+    def _attack(self, attacker: Attacker) -> None:
+        begin = attacker.attack if self._saved is None else attacker.resume
+        self._saved = None  # its tensors are the attacker's now
+        try:
+            begin(self._oracle, self._kit)
+        except BudgetExhausted:
+            return
+
+    def _hear(self, values: Mapping[str, float]) -> None:
+        if self._recorder is not None:
+            self._recorder.hear(dict(values))
+
+    def _note(self, kind: str, message: str, data: Mapping[str, object]) -> None:
+        if self._writer is not None:
+            used = self._game.used
+            self._writer.event(kind, message, queries_used=used, data=dict(data))
+
+    def _safe_point(self) -> None:
+        if self._saver is not None:
+            self._saver.safe_point()
+
+    @property
+    def _live(self) -> dict[str, object]:
+        """What a save knows by name: it is there again when the save is read."""
+        kit = self._kit
+        return {
+            "oracle": self._oracle,
+            "kit": kit,
+            "generator": kit.generator,
+            "new_clone": kit.new_clone,
+            "on_report": kit.on_report,
+            "on_note": kit.on_note,
+            "on_safe_point": kit.on_safe_point,
+            "pool": kit.surrogate_pool,
+            "reference": self._fortress.reference,
+        } | {f"victim{n}": post.victim for n, post in enumerate(self._fortress.posts)}
+
+    def _make_saver(self, writer: EpisodeWriter, tape: Tape) -> Saver | None:
+        saves, attacker = self._saves, self._attacker
+        if saves is None or attacker is None or not attacker.resumable:
+            return None
+        log = saves.log
+
+        def save(shelf: Shelf) -> None:
+            state = self._state(tape)
+            for row in tape.finished():
+                writer.artifact(row)
+            writer.flush()  # so that the mark covers all rows until now
+            shelf.put(
+                writer.id,
+                self._plan.hash,
+                snapshot.writer(state, self._live),
+                queries_used=self._game.used,
+                mark=log.mark(writer.id),
+            )
+
+        def complain(reason: str) -> None:
+            writer.event("not-saved", reason, queries_used=self._game.used)
+            self._world.watcher.line(f"{self._plan.title}: {reason}")
+
+        return Saver(saves.shelf, saves.saving, save=save, complain=complain)
+
+    def _state(self, tape: Tape) -> dict[str, object]:
+        assert self._recorder is not None
+        return {
+            "attacker": self._attacker,
+            "generator": self._kit.generator.get_state(),
+            "clones": self._clones.get_state(),
+            "intel": self._kit.intel,
+            "seat": self._fortress.seat,
+            "defences": [drift.changed() for drift in self._drifts],
+            "game": self._game.state(),
+            "served": self._served.state(),
+            "tape": tape.state(),
+            "recorder": self._recorder.state(),
+        }
+
+    def _finish(
+        self,
+        attacker: Attacker,
+        recorder: Recorder,
+        writer: EpisodeWriter,
+        *,
+        status: Ending,
+        error: str | None,
+    ) -> None:
+        """Measure what there is, whatever happened, and close the row."""
+        score = None
+        try:
+            score = self._final_score(attacker)
+            tally = recorder.close(score)
+            outcome = outcome_of(self._plan, self._fortress, self._referee, score, tally)
+            score_inferences(
+                attacker.inferred, self._fortress.posts, writer, answers=tally.attack.exits[0]
+            )
+            self._hear_defender(writer)
+        except Exception as fault:  # a NaN clone, an answer off the simplex, a broken plug-in
+            outcome = OutcomeRow(budget=self._plan.threat.budget, queries_used=self._game.used)
+            if status == "success":
+                status, error = "error", one_line(fault)
+        recorder.keep_files()
+        writer.finish(status, outcome, error=error)
+
+    def _hear_defender(self, writer: EpisodeWriter) -> None:
+        """Write down what the defender noticed, and what its next episode should know."""
+        seat = self._fortress.seat
+        try:
+            for note in seat.notes():
+                data = dict(note.data)
+                writer.event(note.kind, note.message, answered=note.answered, data=data)
+            if lesson := dict(seat.lesson()):
+                writer.event(LESSON, "what the defender takes to its next episode", lesson=lesson)
+        except Exception as fault:  # a plug-in's; what was measured must not be lost to it
+            writer.event("error", one_line(fault), traceback=traceback.format_exc())
+
+    def _final_score(self, attacker: Attacker) -> CloneScore | None:
+        if attacker.clone is None:
+            return None
+        try:
+            return self._referee.score(attacker.clone)
+        except PlayerError as error:
+            raise PlayerError(f"{self._plan.attacker.name}: {error}") from error

@@ -1,0 +1,228 @@
+"""Plays a scenario: its episodes one after the other, skipping what was played before."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import torch
+
+from arena.log.rows import EpisodeFilter, EpisodeRow, RunRecord
+from arena.log.store import Log
+from arena.runner.carry_over import taught, waves
+from arena.runner.progress import Watcher
+from arena.runner.resumable import episode_record, play_one
+from arena.runner.saves.attempts import outlook
+from arena.runner.saves.schedule import USUAL, Saving
+from arena.runner.saves.store import Shelf
+from arena.runner.scheduler import Lost, play_in_workers
+from arena.runner.setup import World
+from arena.runner.task import Task
+from arena.runner.workers.options import Staff
+from arena.runner.workers.pool import Orders
+from arena.runner.workers.threads import play_together
+from arena.scenario import Scenario
+from arena.scenario.required_files import require_files
+from arena.system.devices import pick_device, pick_devices
+from arena.system.provenance import device_name, git_state, versions
+from arena.system.threads import THREADS
+
+
+@dataclass(frozen=True)
+class MatchResult:
+    """What a scenario came to.
+
+    Attributes:
+        episodes: rows of the log, in the scenario's order, skipped ones included.
+        skipped: how many had been played before.
+        interrupted: whether the user broke off; what was measured is in the log.
+    """
+
+    episodes: list[EpisodeRow] = field(default_factory=list)
+    skipped: int = 0
+    interrupted: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether an episode ended other than by success."""
+        return self.interrupted or any(row.status != "success" for row in self.episodes)
+
+
+def play(
+    scenario: Scenario,
+    *,
+    log: Log,
+    watcher: Watcher | None = None,
+    device: str = "cpu",
+    fresh: bool = False,
+    workers: int | str = 1,
+    parallel: int = 1,
+    command: str = "arena.runner.match.play",
+    saving: Saving = USUAL,
+) -> MatchResult:
+    """Play every episode of a scenario that the log does not hold yet.
+
+    Args:
+        scenario: what to play.
+        log: where it is written, and what was played before.
+        watcher: looks on.
+        device: "cpu", "cuda", "cuda:1"; several, with commas between, for several workers.
+        fresh: play again what was played before, and what was broken off from its beginning.
+        workers: processes that play at once, each with one thread; "ray" or "ray:ADDRESS" for
+            those of a Ray cluster.
+        parallel: episodes at once in this process, in threads; on CUDA each has a stream.
+        command: how the user would do this again.
+        saving: how episodes are saved, and whether broken-off ones are gone on with.
+
+    Raises:
+        DataMissing: a file the scenario names is not there, so that nothing was played.
+        ArenaError: nothing could be prepared, or the log cannot be written. A fault inside an
+            episode ends that episode alone and is in its row.
+    """
+    watcher = watcher or Watcher()
+    staff = Staff.of(workers, parallel)
+    devices = pick_devices(device, workers=staff.workers)
+    plans = scenario.plans()
+    rows: dict[int, EpisodeRow] = {}
+    tasks: list[Task] = []
+    for index, plan in enumerate(plans):
+        known = None if fresh else log.finished(plan.hash)
+        if known is None:
+            tasks.append(Task(index, len(plans), plan))
+        else:
+            rows[index] = known
+            watcher.skip(plan.title, known.id)
+    interrupted = False
+    if tasks:
+        require_files(scenario)
+        record = _run_record(scenario, command, devices[0], threads=1 if staff.apart else None)
+        saving = replace(saving, resume=saving.resume and not fresh)
+        if saving.resume:
+            _tell_of_earlier_attempts(tasks, log, record, watcher)
+        table = _Table(log, log.begin_run(record), record, devices, watcher, saving)
+        play_all = _play_apart if staff.apart else _play_here
+        for wave in waves(tasks):
+            ready = taught(wave, log, watcher)
+            if ready and not interrupted:
+                played, interrupted = play_all(ready, table, staff)
+                rows |= played
+    episodes = [rows[index] for index in sorted(rows)]
+    return MatchResult(episodes, len(plans) - len(tasks), interrupted)
+
+
+class _Table(NamedTuple):
+    """Where a match is played and written down."""
+
+    log: Log
+    run: str
+    record: RunRecord
+    devices: tuple[torch.device, ...]
+    watcher: Watcher
+    saving: Saving
+
+
+def _play_here(
+    tasks: Sequence[Task], table: _Table, staff: Staff
+) -> tuple[dict[int, EpisodeRow], bool]:
+    """Play in this process: one episode after the other, or several in threads."""
+    world = World(table.devices[0], table.watcher)
+    rows: dict[int, EpisodeRow] = {}
+    interrupted = False
+
+    def play_task(task: Task) -> tuple[EpisodeRow, bool]:
+        table.watcher.begin(task.plan.title, task.number, task.total)
+        return play_one(
+            task.plan, world, table.log, run=table.run, record=table.record, saving=table.saving
+        )
+
+    ends = play_together(tasks, play_task, count=staff.parallel, device=table.devices[0])
+    if staff.parallel == 1:
+        ends = ((task, play_task(task)) for task in tasks)
+    for task, (row, broken) in ends:
+        rows[task.number] = row
+        table.watcher.end(task.plan.title, row.id, row.status, row.error)
+        interrupted = interrupted or broken
+        if interrupted and staff.parallel == 1:
+            break
+    return rows, interrupted
+
+
+def _play_apart(
+    tasks: Sequence[Task], table: _Table, staff: Staff
+) -> tuple[dict[int, EpisodeRow], bool]:
+    """Play episodes in several processes at once."""
+    orders = Orders(
+        run=table.run,
+        log_url=table.log.engine.url.render_as_string(hide_password=False),
+        devices=tuple(map(str, table.devices)),
+        record=table.record,
+        saving=table.saving,
+    )
+    shift = play_in_workers(tasks, staff.crew(len(tasks), orders), table.watcher)
+    rows = {done.number: table.log.episode(done.episode_id) for done in shift.played}
+    for lost in shift.lost:
+        row = _row_of(lost, table, interrupted=shift.interrupted)
+        if row is None:
+            continue
+        rows[lost.task.number] = row
+        table.watcher.end(lost.task.plan.title, row.id, row.status, row.error)
+    return rows, shift.interrupted
+
+
+def _row_of(lost: Lost, table: _Table, *, interrupted: bool) -> EpisodeRow | None:
+    """Read what the log has of an episode whose worker died; where it has nothing, write that.
+
+    Where the user broke off before it began, there is no row and none is written.
+    """
+    Log.open(table.log.engine.url.render_as_string(hide_password=False)).close()  # marks the dead
+    plan = lost.task.plan
+    for row in table.log.episodes(EpisodeFilter(plan_hash=plan.hash, limit=1)):
+        if row.status != "success":  # an older one, with `fresh`
+            return row
+    if interrupted:
+        return None
+    writer = table.log.begin_episode(table.run, episode_record(plan, table.record))
+    writer.finish("error", None, error=f"its worker: {lost.reason}")
+    return table.log.episode(writer.id)
+
+
+def prepare(scenario: Scenario, *, watcher: Watcher | None = None, device: str = "cpu") -> int:
+    """Train every victim of a scenario and harden it, into the cache; returns how many fortresses.
+
+    Raises:
+        ArenaError: data are missing, a name is unknown, the cache cannot be written.
+    """
+    watcher = watcher or Watcher()
+    world = World(pick_device(device), watcher)
+    seen: set[str] = set()
+    for plan in scenario.plans():
+        key = f"{plan.seed}/{plan.defender.model_dump_json()}"
+        if key not in seen:
+            seen.add(key)
+            watcher.line(f"preparing {plan.defender.name}, seed {plan.seed}")
+            world.fortress(plan)
+    return len(seen)
+
+
+def _tell_of_earlier_attempts(
+    tasks: Sequence[Task], log: Log, record: RunRecord, watcher: Watcher
+) -> None:
+    """Say of each episode that was played in part whether it resumes or starts afresh."""
+    shelf = Shelf(log.where)
+    for task in tasks:
+        if line := outlook(task.plan, log, record, shelf).line:
+            watcher.line(line)
+
+
+def _run_record(
+    scenario: Scenario, command: str, device: torch.device, *, threads: int | None
+) -> RunRecord:
+    commit, dirty = git_state()
+    return RunRecord(
+        command=command,
+        scenario_name=scenario.name,
+        scenario_text=scenario.text,
+        versions=versions() | {THREADS: str(threads or torch.get_num_threads())},
+        git_commit=commit,
+        git_dirty=dirty,
+        device=device_name(device),
+    )

@@ -1,0 +1,70 @@
+"""Sums an episode up: the row of its outcome, out of counters and scores."""
+
+from typing import Any
+
+from arena.evaluation.referee import CloneScore, Referee, ServiceScore
+from arena.log.rows import OutcomeRow
+from arena.runner.setup import Fortress
+from arena.scenario import EpisodePlan
+from envs.game.counters import Tally
+from envs.seeding import Streams
+
+# `Any` in this file: columns of a row by name.
+
+
+def outcome_of(
+    plan: EpisodePlan, fortress: Fortress, referee: Referee, score: CloneScore | None, tally: Tally
+) -> OutcomeRow:
+    """Measure the service as the episode leaves it, and sum up.
+
+    Args:
+        plan: what was played.
+        fortress: the defender at its posts, as it stands now.
+        referee: asks the test set along the defended way.
+        score: of the final clone; None without one.
+        tally: the final counters.
+    """
+    service = referee.score_service(
+        fortress.posts,
+        fortress.seat,
+        streams=Streams(plan.seed),
+        labels=plan.threat.labels,
+        answered=tally.attack.answered + tally.benign.answered,
+    )
+    full = fortress.reference.profile.macs[-1]
+    return OutcomeRow(
+        budget=plan.threat.budget,
+        clone_accuracy=score.accuracy if score else None,
+        clone_fidelity=score.fidelity if score else None,
+        victim_accuracy=referee.victim_accuracy,
+        harden_seconds=fortress.seconds,
+        full_macs=full,
+        **_service(service),
+        **_costs(tally, full),
+    )
+
+
+def _service(service: ServiceScore) -> dict[str, Any]:
+    return {
+        "served_accuracy": service.accuracy,
+        "served_agreement": service.agreement,
+        "distortion_mean": service.distortion_mean,
+        "distortion_p95": service.distortion_p95,
+    }
+
+
+def _costs(tally: Tally, full_macs: int) -> dict[str, Any]:
+    """Turn counters into means per query; a kind of traffic that never came has none."""
+    costs: dict[str, Any] = {
+        "queries_used": tally.used,
+        "query_digest": tally.query_digest,
+        "answer_digest": tally.answer_digest,
+    }
+    for name, side in (("attack", tally.attack), ("benign", tally.benign)):
+        costs[f"{name}_answered"] = side.answered
+        if side.answered:
+            macs = side.macs / side.answered
+            costs[f"{name}_macs_mean"] = macs
+            costs[f"{name}_compute_share"] = macs / full_macs
+            costs[f"{name}_seconds_mean"] = side.seconds / side.answered
+    return costs

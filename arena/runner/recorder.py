@@ -1,0 +1,204 @@
+"""Writes an episode down while it is played: bounded buckets of rounds, and checkpoints."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from arena.evaluation.referee import CloneScore, Referee
+from arena.log.rows import CheckpointRow, RoundRow
+from arena.recording.recorded_oracle import Tape
+from arena.runner.progress import Progress, Watcher
+from envs.errors import LogError, PlayerError
+from envs.game.counters import SideTally, Tally
+from envs.game.game import ExtractionGame
+
+if TYPE_CHECKING:
+    from agents.base import Attacker
+    from arena.log.writer import EpisodeWriter
+
+BUCKETS = 100
+"""Round rows of an episode at most: a log does not grow with the budget."""
+
+FLUSH_SECONDS = 2.0
+"""A kill loses the rounds of so many seconds at most."""
+
+WATCH_SECONDS = 0.2
+"""Watchers are told of progress this often."""
+
+_REMEMBERED = ("_last", "_bucket", "_index", "_score", "_reported")
+
+
+class Recorder:
+    """Listens to a game and writes rounds and checkpoints to the log.
+
+    Args:
+        game: the game; the recorder listens to it and only reads.
+        attacker: whose clone is measured.
+        referee: who measures.
+        writer: the episode's rows in the log.
+        checkpoints: measurements along the budget.
+        title: of the episode, for the watcher.
+        watcher: is told where the episode stands.
+        tape: keeps queries in files; sampled at every checkpoint.
+        measured: gives more numbers for a checkpoint, measured by the arena itself.
+    """
+
+    def __init__(
+        self,
+        game: ExtractionGame,
+        attacker: "Attacker",
+        referee: Referee,
+        writer: "EpisodeWriter",
+        *,
+        checkpoints: int,
+        title: str,
+        watcher: Watcher,
+        tape: Tape,
+        measured: Callable[[], Mapping[str, float]] = dict,
+    ) -> None:
+        self._game, self._attacker, self._referee = game, attacker, referee
+        self._tape, self._measured = tape, measured
+        self._writer, self._watcher, self._checkpoints = writer, watcher, checkpoints
+        self._title = title
+        self._began = time.monotonic()
+        self._last = game.tally()
+        self._bucket = self._index = 0
+        self._next_look = 0.0
+        self._next_flush = FLUSH_SECONDS
+        self._score: CloneScore | None = None
+        self._reported: dict[str, float] = {}
+        game.listen(self._after_round)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the episode began."""
+        return time.monotonic() - self._began
+
+    def hear(self, values: dict[str, float]) -> None:
+        """Take the numbers an attacker reports, for watchers and the next checkpoint."""
+        self._reported = values
+
+    def state(self) -> dict[str, object]:
+        """Return what it remembers; see `restore`."""
+        return {name: getattr(self, name) for name in _REMEMBERED} | {"seconds": self.seconds}
+
+    def restore(self, state: dict[str, Any]) -> None:  # Any: as `state` returns it
+        """Go on from where another recorder of the same episode stood."""
+        for name in _REMEMBERED:
+            setattr(self, name, state[name])
+        self._began = time.monotonic() - float(state["seconds"])
+        self._next_flush = self.seconds + FLUSH_SECONDS
+
+    def close(self, score: CloneScore | None) -> Tally:
+        """Write the last bucket and the last checkpoint; returns the final counters.
+
+        Args:
+            score: of the final clone, trained on the last answers too; None without a clone.
+        """
+        self._score = score
+        self._checkpoint(self._checkpoints - 1 if self._game.over else self._index)
+        return self._close_bucket()
+
+    def _after_round(self) -> None:
+        share = self._game.used / self._game.threat.budget
+        if share * BUCKETS >= self._bucket + 1:
+            self._close_bucket()
+        # the last checkpoint waits until the attacker has learnt from the last answers
+        if share * self._checkpoints >= self._index + 1 and not self._game.over:
+            self._score = self._try_score(self._attacker.clone)
+            self._index = int(share * self._checkpoints)
+            self._checkpoint(self._index - 1)
+        now = time.monotonic()
+        if now >= self._next_look or self._game.over:
+            self._next_look = now + WATCH_SECONDS
+            self._watcher.progress(self._title, self._progress())
+
+    def _progress(self) -> Progress:
+        accuracy = self._score.accuracy if self._score else None
+        game = self._game
+        return Progress(game.used, game.threat.budget, accuracy, self.seconds, self._reported)
+
+    def _close_bucket(self) -> Tally:
+        tally = self._game.tally()
+        if tally.rounds > self._last.rounds:
+            self._writer.round(_bucket_row(self._bucket, self._last, tally))
+            if self.seconds >= self._next_flush:
+                self._writer.flush()
+                self._next_flush = self.seconds + FLUSH_SECONDS
+        self._bucket = int(tally.used / self._game.threat.budget * BUCKETS)
+        self._last = tally
+        return tally
+
+    def _checkpoint(self, index: int) -> None:
+        self._writer.checkpoint(
+            CheckpointRow(
+                index=index,
+                queries_used=self._game.used,
+                wall_seconds=self.seconds,
+                clone_accuracy=self._score.accuracy if self._score else None,
+                clone_fidelity=self._score.fidelity if self._score else None,
+                # measured last: what an attacker reports cannot take its place
+                metrics={
+                    name: float(value)
+                    for name, value in {**self._reported, **self._measured()}.items()
+                },
+            )
+        )
+        self._tape.sample(self._game.used)
+        for row in self._tape.finished():
+            self._writer.artifact(row)
+        self._writer.flush()
+
+    def keep_files(self) -> None:
+        """Finish the files of queries, and add their rows; what fails is an event."""
+        try:
+            self._tape.close()
+        except LogError as error:
+            self._writer.event("files-incomplete", str(error), queries_used=self._game.used)
+            self._watcher.line(f"{self._title}: {error}")
+        for row in self._tape.finished():
+            self._writer.artifact(row)
+
+    def _try_score(self, clone: nn.Module | None) -> CloneScore | None:
+        """Score the clone as it stands; a broken one is noted and the episode goes on."""
+        if clone is None:
+            return None
+        try:
+            return self._referee.score(clone)
+        except PlayerError as error:
+            self._writer.event("clone-unusable", str(error), queries_used=self._game.used)
+            return None
+
+
+def _bucket_row(bucket: int, before: Tally, after: Tally) -> RoundRow:
+    """Sum up what lies between two readings of the counters."""
+    return RoundRow(
+        bucket=bucket,
+        first_round=before.rounds,
+        rounds=after.rounds - before.rounds,
+        attack_answered=after.attack.answered - before.attack.answered,
+        benign_answered=after.benign.answered - before.benign.answered,
+        queries_used=after.used,
+        attack_exits=_exits_between(before.attack, after.attack),
+        benign_exits=_exits_between(before.benign, after.benign),
+        attack_macs=round(after.attack.macs - before.attack.macs),
+        benign_macs=round(after.benign.macs - before.benign.macs),
+        attack_seconds=after.attack.seconds - before.attack.seconds,
+        benign_seconds=after.benign.seconds - before.benign.seconds,
+        benign_correct=after.benign_correct - before.benign_correct,
+        query_digest=after.query_digest,
+        answer_digest=after.answer_digest,
+    )
+
+
+def _exits_between(before: SideTally, after: SideTally) -> tuple[int, ...]:
+    """Count answers by exit between two readings, summed over the defender's posts."""
+    width = max(len(row) for row in after.exits)
+    counts = [0] * width
+    for sign, side in ((1, after), (-1, before)):
+        for row in side.exits:
+            for exit_index, count in enumerate(row):
+                counts[exit_index] += sign * count
+    return tuple(counts)

@@ -1,0 +1,146 @@
+"""Plays a plan into the log: from the beginning, or from where an earlier attempt was saved."""
+
+from collections.abc import Mapping
+
+from arena.log.rows import EpisodeRecord, EpisodeRow, RunRecord
+from arena.log.store import Log
+from arena.recording.recorded_oracle import Tape
+from arena.runner.episode import Episode, Saves, StandIn
+from arena.runner.saves.attempts import Outlook, outlook
+from arena.runner.saves.schedule import Saving
+from arena.runner.saves.store import Shelf
+from arena.runner.setup import World
+from arena.scenario import EpisodePlan
+from arena.system.threads import threads_of
+from envs.errors import ArenaError, LogError, SaveError
+
+
+def play_one(
+    plan: EpisodePlan,
+    world: World,
+    log: Log,
+    *,
+    run: str,
+    record: RunRecord,
+    stand_in: StandIn | None = None,
+    saving: Saving | None = None,
+) -> tuple[EpisodeRow, bool]:
+    """Play one plan; returns its row and whether the user broke off.
+
+    A fault of a player, or of the preparation, ends this episode alone and is in its row.
+
+    Args:
+        plan: what is played.
+        world: builds it.
+        log: where it is written down.
+        run: the run it belongs to.
+        record: under which circumstances that run plays.
+        stand_in: asks in the attacker's place; what comes of it is a what-if.
+        saving: how the episode is saved, and an earlier attempt gone on with; not if absent.
+
+    Raises:
+        LogError: the log cannot be written.
+    """
+    lasting = log.engine.url.database not in (None, "", ":memory:")
+    shelf = Shelf(log.where) if saving is not None and stand_in is None and lasting else None
+    if shelf is not None and saving is not None and saving.resume:
+        seen = outlook(plan, log, record, shelf)
+        if seen.save is not None:
+            resumed = _resume(plan, world, log, run=run, seen=seen, shelf=shelf, saving=saving)
+            if resumed is not None:
+                return resumed
+    writer = log.begin_episode(run, episode_record(plan, record, stand_in))
+    interrupted = unlucky = False
+    try:
+        if stand_in is not None:
+            writer.event("what-if", f"answers the recorded queries of episode {stand_in.origin}",
+                         origin=stand_in.origin)  # fmt: skip
+        tape = Tape(log.where, writer.id, queries=plan.record == "queries")
+        episode = Episode(plan, world, stand_in, saves=Saves(log, shelf, saving or Saving()))
+        episode.play(writer, tape)
+        unlucky = episode.unlucky
+    except KeyboardInterrupt:
+        interrupted = True
+        if not writer.finished:  # while the world was being prepared
+            writer.finish("cancelled", None, error="interrupted by the user")
+    except LogError:
+        raise
+    except ArenaError as fault:  # the world could not be prepared, the player was not admitted
+        writer.finish("error", None, error=str(fault))
+    return _closed(plan, log, writer.id, None if unlucky else shelf), interrupted
+
+
+def _resume(
+    plan: EpisodePlan,
+    world: World,
+    log: Log,
+    *,
+    run: str,
+    seen: Outlook,
+    shelf: Shelf,
+    saving: Saving,
+) -> tuple[EpisodeRow, bool] | None:
+    """Go on with an earlier attempt; None, and its reason told, where that is not possible."""
+    save = seen.save
+    assert save is not None
+    with threads_of(seen.versions):
+        tape = Tape(log.where, save.episode, queries=plan.record == "queries")
+        try:
+            episode = Episode(plan, world, saves=Saves(log, shelf, saving))
+            with shelf.open(save) as file:
+                episode.load(file, tape)
+            writer = log.reopen_episode(
+                save.episode, save.mark, seconds=episode.seconds,
+                queries_used=save.queries_used, run=run,
+            )  # fmt: skip
+            if writer is None:
+                raise SaveError("somebody else plays it already")
+        except KeyboardInterrupt:
+            return log.episode(save.episode), True
+        except LogError:
+            raise
+        except ArenaError as fault:
+            tape.close()
+            world.watcher.line(f"{plan.title}: {save.episode} cannot be resumed ({fault}); "
+                               f"starting afresh")  # fmt: skip
+            return None
+        try:
+            episode.play(writer, tape)
+        except KeyboardInterrupt:
+            return log.episode(writer.id), True
+    return _closed(plan, log, writer.id, None if episode.unlucky else shelf), False
+
+
+def _closed(plan: EpisodePlan, log: Log, id: str, shelf: Shelf | None) -> EpisodeRow:
+    """Read an episode's row; a save is of no use once it was played, or its player failed."""
+    row = log.episode(id)
+    if shelf is not None and row.status == "success":
+        shelf.drop_plan(plan.hash)
+    elif shelf is not None and row.status == "error":
+        shelf.drop(id)
+    return row
+
+
+def episode_record(
+    plan: EpisodePlan, run: RunRecord, stand_in: StandIn | None = None
+) -> EpisodeRecord:
+    """Say what an episode is about to play, for the log."""
+    settings: Mapping[str, object] = plan.model_dump(mode="json")
+    return EpisodeRecord(
+        scenario_name=run.scenario_name,
+        # a what-if is no play of its plan, so that the plan does not count as played
+        plan_hash=plan.hash if stand_in is None else stand_in.hash_for(plan),
+        kind="play" if stand_in is None else "what-if",
+        plan=settings,
+        seed=plan.seed,
+        attacker=plan.attacker.name,
+        attacker_params=plan.attacker.params,
+        defender=plan.defender.name,
+        defender_params=plan.defender.model_dump(mode="json"),
+        victim=plan.victim.use,
+        clone=plan.clone.use,
+        data=plan.data.use,
+        versions=run.versions,
+        git_commit=run.git_commit,
+        device=run.device,
+    )

@@ -1,0 +1,71 @@
+"""Decides when an episode is saved, and what becomes of a save that fails."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from arena.runner.saves.store import Shelf
+from envs.errors import SaveError
+
+SECONDS = 30.0
+"""Between two saves, at least."""
+
+SHARE = 0.02
+"""Of an episode's time that saving may take: large states are saved more rarely."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """How a match saves its episodes.
+
+    Attributes:
+        seconds: between two saves, at least; 0 saves nothing.
+        share: of an episode's time that saving may take.
+        resume: whether earlier attempts are gone on with.
+    """
+
+    seconds: float = SECONDS
+    share: float = SHARE
+    resume: bool = True
+
+
+USUAL = Saving()
+"""How a match saves unless told otherwise."""
+
+
+class Saver:
+    """Saves one episode at safe points, not too often.
+
+    Args:
+        shelf: where saves lie; None saves nothing.
+        saving: how often.
+        save: puts a save on the shelf.
+        complain: is told once why no save can be made.
+    """
+
+    def __init__(
+        self,
+        shelf: Shelf | None,
+        saving: Saving,
+        *,
+        save: Callable[[Shelf], None],
+        complain: Callable[[str], None],
+    ) -> None:
+        self._shelf = shelf if saving.seconds > 0 else None
+        self._saving, self._save, self._complain = saving, save, complain
+        self._next = time.monotonic() + saving.seconds
+
+    def safe_point(self) -> None:
+        """Save if it is time; called between two steps of the attacker."""
+        if self._shelf is None or time.monotonic() < self._next:
+            return
+        began = time.monotonic()
+        try:
+            self._save(self._shelf)
+        except (SaveError, OSError) as error:
+            self._shelf = None
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            self._complain(f"the episode cannot be saved and would start afresh: {reason}")
+            return
+        now = time.monotonic()
+        self._next = now + max(self._saving.seconds, (now - began) / self._saving.share)

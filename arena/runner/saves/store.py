@@ -1,0 +1,154 @@
+"""Where saves lie: one for each unfinished episode, in LOG.saves/ beside the log.
+
+A save is a header `EPISODE.json` and the file of state it names. The state is written first, then
+the header moves into place; whoever is killed in between leaves the save before whole. At most two
+states of an episode lie there, and only for the moment in which the newer replaces the older.
+"""
+
+import hashlib
+import json
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from arena.log.engine import resolve
+from arena.runner.saves.pickling import Write
+from envs.atomic_file import LEFT, whole_file
+from envs.errors import SaveError
+from envs.training.checkpoints import cache_root
+
+SUFFIX = ".saves"
+VERSION = 1
+"""Of the files; raised when older ones can no longer be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """The header of a save.
+
+    Attributes:
+        episode: whose.
+        plan: hash of the episode's plan.
+        queries_used: images asked until then.
+        number: of this save in its episode, from 1.
+        file: name of the state's file, in the same folder.
+        sha256: of the state.
+        bytes: of the state.
+        mark: the last rows that the log had then, by table.
+        version: of these files.
+    """
+
+    episode: str
+    plan: str
+    queries_used: int
+    number: int
+    file: str
+    sha256: str
+    bytes: int
+    mark: dict[str, int]
+    version: int = VERSION
+
+
+class Shelf:
+    """The saves of one log.
+
+    Args:
+        where: the log, as it was named. Saves of a log that is no file lie in the cache.
+    """
+
+    def __init__(self, where: str) -> None:
+        address = resolve(where)
+        if address.path is not None:
+            self.folder = address.path.with_name(address.path.name + SUFFIX)
+        else:
+            name = hashlib.sha256(address.where.encode()).hexdigest()[:16]
+            self.folder = cache_root() / "saves" / name
+
+    def put(
+        self, episode: str, plan: str, write: Write, *, queries_used: int, mark: dict[str, int]
+    ) -> Save:
+        """Keep a state in the place of the episode's last one.
+
+        Raises:
+            SaveError: it cannot be written as a file.
+            OSError: no room, no rights.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        before = self.find(episode)
+        number = before.number + 1 if before else 1
+        path = self.folder / f"{episode}-{number}.pt"
+        for left in self._left(episode):
+            left.unlink(missing_ok=True)
+        _put(path, write)
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        save = Save(
+            episode, plan, queries_used, number, path.name, digest, path.stat().st_size, mark
+        )
+        text = json.dumps(asdict(save)).encode()
+
+        def header(file: IO[bytes]) -> None:
+            file.write(text)
+
+        _put(self._header(episode), header)
+        for old in self.folder.glob(f"{episode}-*.pt"):
+            if old != path:
+                old.unlink(missing_ok=True)
+        return save
+
+    def find(self, episode: str) -> Save | None:
+        """Return the header of an episode's save; None where there is none that can be read."""
+        try:
+            fields: dict[str, Any] = json.loads(self._header(episode).read_text())
+            return Save(**fields) if fields.get("version") == VERSION else None
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def open(self, save: Save) -> IO[bytes]:
+        """Open the state of a save, once it is sure to be the one that was written.
+
+        Raises:
+            SaveError: the file is gone or was altered.
+        """
+        try:
+            file = (self.folder / save.file).open("rb")
+        except OSError as error:
+            raise SaveError(f"its save {self.folder / save.file} is gone") from error
+        if hashlib.file_digest(file, "sha256").hexdigest() != save.sha256:
+            file.close()
+            raise SaveError(f"its save {self.folder / save.file} is damaged")
+        file.seek(0)
+        return file
+
+    def drop(self, episode: str) -> None:
+        """Remove an episode's save, if it has one."""
+        self._header(episode).unlink(missing_ok=True)
+        for path in (*self.folder.glob(f"{episode}-*.pt"), *self._left(episode)):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # others' saves lie there
+            self.folder.rmdir()
+
+    def drop_plan(self, plan: str) -> None:
+        """Remove the saves of all attempts at a plan: it was played to its end."""
+        if not self.folder.is_dir():
+            return
+        for header in self.folder.glob("*.json"):
+            save = self.find(header.stem)
+            if save is not None and save.plan == plan:
+                self.drop(save.episode)
+
+    def _header(self, episode: str) -> Path:
+        return self.folder / f"{episode}.json"
+
+    def _left(self, episode: str) -> list[Path]:
+        """List what was being written when somebody was killed."""
+        return list(self.folder.glob(f".{episode}*{LEFT}"))
+
+
+def _put(path: Path, write: Write) -> None:
+    """Write a file that only its owner may read."""
+    with whole_file(path, flush=True) as part:
+        part.touch(mode=0o600)
+        with part.open("wb") as file:
+            write(file)

@@ -1,0 +1,214 @@
+"""Builds what exists before a player moves: data, victims, posts, traffic, clones."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import nn
+
+from agents.base import Defender
+from arena.registry import players as catalog
+from arena.runner.progress import Watcher
+from arena.scenario import EpisodePlan
+from arena.scenario.schema import DataSpec
+from envs.data.images import ImageSet, Splits
+from envs.data.sources import load, load_pool
+from envs.defences.base import Clock, Defence, HardenKit, Post
+from envs.errors import UnknownName
+from envs.game.clocks import make_clock
+from envs.game.traffic import BenignTraffic
+from envs.latency.model import NETWORKS, make_model
+from envs.nets import registry
+from envs.nets.exit_cost import ExitProfile
+from envs.nets.multi_exit import MultiExit
+from envs.seeding import Streams
+from envs.training.checkpoints import JSON
+from envs.training.recipes import recipe_for
+from envs.training.victims import VictimSpec, train_victim
+from envs.types import ThreatModel
+from envs.victim.victim import Victim
+
+
+class Fortress(NamedTuple):
+    """A defender at its posts.
+
+    Attributes:
+        reference: the undefended victim.
+        posts: the defences the defender brought, hardened.
+        seat: the defender.
+        seconds: what hardening took; next to nothing where it came out of the cache.
+    """
+
+    reference: Victim
+    posts: tuple[Post, ...]
+    seat: Defender
+    seconds: float
+
+
+class World:
+    """Everything that exists before a player moves; data and victims are kept between episodes.
+
+    Args:
+        device: where networks and images live.
+        watcher: hears what is being prepared.
+
+    Attributes:
+        lock: held while an episode is prepared, where several are played at once in threads.
+    """
+
+    def __init__(self, device: torch.device, watcher: Watcher) -> None:
+        self.device, self.watcher = device, watcher
+        self.lock = threading.RLock()
+        self._splits: dict[str, Splits] = {}
+
+    def splits(self, plan: EpisodePlan) -> Splits:
+        """Load the victim's data set."""
+        key = plan.data.model_dump_json()
+        if key not in self._splits:
+            self._splits[key] = load(plan.data.use, **self._options(plan.data))
+        return self._splits[key]
+
+    def threat(self, plan: EpisodePlan) -> ThreatModel:
+        """Say what the attacker may ask and see."""
+        test = self.splits(plan).test
+        return ThreatModel(
+            num_classes=test.num_classes,
+            image_shape=test.image_shape,
+            budget=plan.threat.budget,
+            labels=plan.threat.labels,
+            latency_visible=plan.threat.latency != "none",
+        )
+
+    def victim_spec(self, plan: EpisodePlan) -> VictimSpec:
+        """Say how the undefended victim is trained; its seed follows the episode's by default."""
+        splits = self.splits(plan)
+        recipe = recipe_for(splits.image_shape).with_changes(**plan.victim.recipe)
+        return VictimSpec(
+            network=plan.victim.use,
+            params=cast(Mapping[str, JSON], plan.victim.params),
+            recipe=recipe,
+            seed=plan.victim_seed,
+        )
+
+    def fortress(self, plan: EpisodePlan) -> Fortress:
+        """Train or recall the victim, harden it with each defence, and seat the defender."""
+        splits, spec = self.splits(plan), self.victim_spec(plan)
+        report = self.watcher.line
+
+        def fresh_victim() -> Victim:
+            # hardening may touch its backbone, so that every defence gets a network of its own
+            network = train_victim(splits, spec, device=self.device, report=report)
+            return Victim(MultiExit(network, ()))
+
+        reference = fresh_victim()
+        began = time.perf_counter()
+        posts = []
+        for brought in plan.defender.defence:
+            defence = catalog.defences.create(brought.use, brought.params)
+            assert isinstance(defence, Defence)
+            kit = HardenKit(
+                data=splits,
+                streams=Streams(spec.seed).child("harden"),
+                device=self.device,
+                victim_key=spec.key(splits),
+                load_pool=self._pool_loader(plan),
+                report=report,
+                expected=self._expected(plan),
+            )
+            victim = defence.harden(fresh_victim(), kit)
+            posts.append(Post(brought.use, defence, victim))
+        seat = catalog.defenders.create(plan.defender.use, plan.defender.policy)
+        assert isinstance(seat, Defender)
+        seat.begin(len(posts), Streams(plan.seed).torch("defender", self.device))
+        return Fortress(reference, tuple(posts), seat, time.perf_counter() - began)
+
+    def pool(self, plan: EpisodePlan) -> ImageSet | None:
+        """Load the attacker's surrogate pool, if the scenario lends one."""
+        spec = plan.threat.pool
+        if spec is None:
+            return None
+        generator = Streams(plan.seed).torch("pool")
+        return self._pool_loader(plan)(spec.use, generator=generator, **self._options(spec))
+
+    def traffic(self, plan: EpisodePlan, streams: Streams) -> BenignTraffic | None:
+        """Set honest users up, if the scenario has any: test images, never seen in training."""
+        if plan.traffic.benign == 0:
+            return None
+        ood = None
+        if plan.traffic.ood is not None:
+            ood = self._pool_loader(plan)(
+                plan.traffic.ood.use,
+                generator=streams.torch("traffic/ood"),
+                **self._options(plan.traffic.ood),
+            )
+        return BenignTraffic(
+            self.splits(plan).test,
+            share=plan.traffic.benign,
+            ood=ood,
+            ood_share=plan.traffic.ood_share,
+            clients=plan.traffic.clients,
+            generator=streams.torch("traffic"),
+        )
+
+    def clock(self, plan: EpisodePlan, streams: Streams) -> Clock:
+        """Build the clock: none, modelled, or the wall clock; and the network in between."""
+        options: dict[str, Any] = dict(plan.latency)
+        name = options.pop("network", None)
+        if name is not None and name not in NETWORKS:
+            raise UnknownName("network preset", str(name), NETWORKS)
+        network = NETWORKS[str(name)] if name is not None else None
+        model = make_model(**options)
+        return make_clock(plan.threat.latency, streams, model=model, network=network)
+
+    def _expected(self, plan: EpisodePlan) -> Callable[[ExitProfile], tuple[float, ...]] | None:
+        """Say how to foretell the server's time where it is modelled, with headroom for noise."""
+        if plan.threat.latency != "virtual":
+            return None
+        options: dict[str, Any] = {k: v for k, v in plan.latency.items() if k != "network"}
+        return partial(make_model(**options).expected, deviations=4)
+
+    def clones(
+        self, plan: EpisodePlan, streams: Streams
+    ) -> tuple[Callable[[], nn.Module], torch.Generator]:
+        """Return a builder of freshly initialised clones; each call draws other weights.
+
+        Returns:
+            The builder, and the generator it draws from.
+        """
+        threat, splits = self.threat(plan), self.splits(plan)
+        generator = streams.torch("clone")
+
+        def new_clone() -> nn.Module:
+            return registry.build(
+                plan.clone.use,
+                num_classes=threat.num_classes,
+                image_shape=threat.image_shape,
+                mean=splits.mean,
+                std=splits.std,
+                generator=generator,
+                **plan.clone.params,
+            ).to(self.device)
+
+        return new_clone, generator
+
+    def _pool_loader(self, plan: EpisodePlan) -> Callable[..., ImageSet]:
+        shape = self.splits(plan).test.image_shape
+
+        def load_here(name: str, **options: Any) -> ImageSet:
+            options.setdefault("device", self.device)
+            return load_pool(name, image_shape=shape, **options)
+
+        return load_here
+
+    def _options(self, spec: DataSpec) -> dict[str, Any]:
+        """Turn a data table into arguments of the loader, which checks them by name and value."""
+        return {
+            "root": None if spec.root is None else Path(spec.root),
+            "download": spec.download,
+            "device": self.device,
+            **spec.params,
+        }

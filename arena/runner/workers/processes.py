@@ -1,0 +1,141 @@
+"""A crew of processes on this machine."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any, NamedTuple
+
+from arena.runner.task import Task
+from arena.runner.workers.interrupts import later
+from arena.runner.workers.pool import Message, Orders
+
+GRACE = 5.0
+"""Seconds that a worker gets to go home before it is ended."""
+
+
+_stopping = threading.Event()
+"""In a worker: it was asked to stop."""
+
+
+class _Worker(NamedTuple):
+    process: SpawnProcess
+    pipe: "Connection[Any, Any]"
+
+
+class LocalCrew:
+    """Spawned processes with a pipe each; a dead one is replaced when it is next needed.
+
+    Args:
+        size: how many.
+        orders: what they are told.
+    """
+
+    def __init__(self, size: int, orders: Orders) -> None:
+        self.size, self._orders = size, orders
+        self._context = multiprocessing.get_context("spawn")
+        self._workers: dict[int, _Worker] = {}
+
+    def give(self, worker: int, task: Task) -> None:
+        """Send a task, to a new process where there is none."""
+        if worker not in self._workers:
+            self._workers[worker] = self._begin(worker)
+        # one that died just now is heard of by the end of its pipe
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._workers[worker].pipe.send(task)
+
+    def _begin(self, number: int) -> _Worker:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=work, args=(number, self._orders, theirs), name=f"arena-worker-{number}"
+        )
+        with later():  # it inherits that it never hears Ctrl-C, from its first moment
+            process.start()
+        theirs.close()  # so that the pipe ends with the process
+        return _Worker(process, ours)
+
+    def hear(self, seconds: float) -> list[Message]:
+        """Read the pipes; a pipe that ends is a worker that died."""
+        numbers = {worker.pipe: number for number, worker in self._workers.items()}
+        messages: list[Message] = []
+        for pipe in wait(list(numbers), timeout=seconds):
+            assert isinstance(pipe, Connection)
+            messages += self._read(numbers[pipe], pipe)
+        return messages
+
+    def _read(self, number: int, pipe: "Connection[Any, Any]") -> Iterator[Message]:
+        try:
+            while pipe.poll():
+                yield Message(number, *pipe.recv())
+        except (EOFError, ConnectionResetError):
+            process = self._workers.pop(number).process
+            process.join()
+            pipe.close()
+            yield Message(number, "died", (_reason(process.exitcode),))
+
+    def stop(self) -> None:
+        """Ask every worker, by SIGTERM, to close its episode as cancelled."""
+        for worker in self._workers.values():
+            if worker.process.pid is not None and worker.process.is_alive():
+                with suppress(ProcessLookupError):
+                    os.kill(worker.process.pid, signal.SIGTERM)
+
+    def close(self) -> None:
+        """Tell all to go home, and end those who do not."""
+        for worker in self._workers.values():
+            with suppress(OSError):
+                worker.pipe.send(None)
+        for worker in self._workers.values():
+            worker.process.join(GRACE)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+            worker.pipe.close()
+        self._workers.clear()
+
+
+def work(number: int, orders: Orders, pipe: "Connection[Any, Any]") -> None:
+    """Play what comes through the pipe until None comes; runs in a process of its own."""
+    # Ctrl-C in a terminal reaches workers too, but the parent alone decides when to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _stop)
+
+    def say(name: str, arguments: tuple[Any, ...]) -> None:
+        if name == "progress" and _stopping.is_set():
+            raise KeyboardInterrupt  # the first one was lost, in a destructor say: it plays on
+        try:
+            pipe.send((name, arguments))
+        except OSError:  # the parent is gone, and nobody is left to play for
+            raise KeyboardInterrupt from None
+
+    from arena.runner.workers.worker import Hand, words_of
+
+    try:
+        hand = Hand(number, orders, say)
+        while (task := pipe.recv()) is not None:
+            try:
+                say("played", (hand.play(task),))
+            except Exception as error:
+                say("fault", (words_of(error),))
+    except (KeyboardInterrupt, EOFError):
+        sys.exit(0)
+
+
+def _stop(number: int, frame: object) -> None:
+    """Break the running episode off, once: closing it must not be broken off again."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _stopping.set()
+    raise KeyboardInterrupt
+
+
+def _reason(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        name = signal.Signals(-exitcode).name
+        hint = ", perhaps for want of memory" if name == "SIGKILL" else ""
+        return f"ended by {name}{hint}"
+    return f"ended with exit code {exitcode}"

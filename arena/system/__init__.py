@@ -1,0 +1,1 @@
+"""Describes and sets up the machine: devices, memory, versions."""

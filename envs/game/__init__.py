@@ -1,0 +1,1 @@
+"""The rules of the game: rounds, the query ledger, benign traffic, clocks."""

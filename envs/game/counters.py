@@ -1,0 +1,201 @@
+"""Counters of an episode that live on the device and are read at checkpoints."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from envs.defences.base import Post
+from envs.game.digests import digests_on
+
+
+@dataclass(frozen=True, slots=True)
+class SideTally:
+    """What one kind of traffic cost and where it left.
+
+    Attributes:
+        answered: images answered.
+        exits: answers by exit, one row per post of the defender.
+        macs: multiply-accumulates spent.
+        seconds: service time spent, measured.
+    """
+
+    answered: int
+    exits: tuple[tuple[int, ...], ...]
+    macs: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The counters of an episode at one moment.
+
+    Attributes:
+        rounds, used: rounds played and budget spent.
+        attack, benign: cost and exits of the two kinds of traffic.
+        benign_labelled, benign_correct: benign answers with a known label, and right ones.
+        query_digest, answer_digest: running digests of the attacker's queries and answers.
+    """
+
+    rounds: int
+    used: int
+    attack: SideTally
+    benign: SideTally
+    benign_labelled: int
+    benign_correct: int
+    query_digest: str
+    answer_digest: str
+
+
+class Stopwatch:
+    """Sums service time: the wall clock on a CPU, device events on CUDA, read without a stall."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._seconds = self._began = 0.0
+        self._start: torch.cuda.Event
+        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    def __enter__(self) -> None:
+        """Begin to measure; a watch runs once at a time."""
+        if self._cuda:
+            self._start = torch.cuda.Event(enable_timing=True)
+            self._start.record()
+        else:
+            self._began = time.perf_counter()
+
+    def __exit__(self, *exception: object) -> None:
+        """Add the time since the start."""
+        if not self._cuda:
+            self._seconds += time.perf_counter() - self._began
+            return
+        stop = torch.cuda.Event(enable_timing=True)
+        stop.record()
+        self._events.append((self._start, stop))
+        if len(self._events) >= 4096:  # bounds memory; the oldest have long finished
+            self.read()
+
+    def read(self) -> float:
+        """Return the seconds so far; waits for the device."""
+        for start, stop in self._events:
+            stop.synchronize()
+            self._seconds += start.elapsed_time(stop) / 1e3
+        self._events.clear()
+        return self._seconds
+
+    def set(self, seconds: float) -> None:
+        """Go on from so many seconds."""
+        self._seconds = seconds
+        self._events.clear()
+
+
+class _Side:
+    """Device counters of one kind of traffic."""
+
+    def __init__(self, shape: tuple[int, int], device: torch.device) -> None:
+        self.answered = 0
+        self.exits = torch.zeros(shape, dtype=torch.int64, device=device)
+        self.rows = self.exits.unbind()  # views: a post's row is looked up at every request
+        self.watch = Stopwatch(device)
+
+    def read(self, macs: Tensor, lengths: Sequence[int]) -> SideTally:
+        exits = self.exits.cpu()
+        rows = tuple(
+            tuple(int(count) for count in row[:length])
+            for row, length in zip(exits.tolist(), lengths, strict=True)
+        )
+        spent = float((exits.double() * macs).sum())
+        return SideTally(self.answered, rows, spent, self.watch.read())
+
+    def state(self) -> tuple[int, Tensor, float]:
+        return self.answered, self.exits, self.watch.read()
+
+    def restore(self, state: tuple[int, Tensor, float]) -> None:
+        self.answered, exits, seconds = state
+        self.exits.copy_(exits)
+        self.watch.set(seconds)
+
+
+class TallyMeter:
+    """Counts a game without making the device wait."""
+
+    def __init__(self, posts: Sequence[Post], device: torch.device) -> None:
+        self._lengths = [post.victim.num_exits for post in posts]
+        shape = (len(posts), max(self._lengths))
+        # cost of one answer by post and exit, on the host: used when counters are read
+        self._macs = torch.zeros(shape, dtype=torch.float64)
+        for row, post in enumerate(posts):
+            costs = torch.tensor(post.victim.profile.macs, dtype=torch.float64)
+            self._macs[row, : len(costs)] = costs + post.defence.overhead_macs
+        self._attack, self._benign = _Side(shape, device), _Side(shape, device)
+        self._labelled = torch.zeros((), dtype=torch.int64, device=device)
+        self._correct = torch.zeros((), dtype=torch.int64, device=device)
+        self._digests = digests_on(device)
+
+    @property
+    def answered(self) -> int:
+        """Images answered so far, to everybody."""
+        return self._attack.answered + self._benign.answered
+
+    def timed(self, benign: bool) -> Stopwatch:
+        """Return the watch of one side, a context whose time it adds."""
+        return (self._benign if benign else self._attack).watch
+
+    def count(self, post: int, exits: Tensor, *, benign: bool) -> None:
+        """Count the answers of a request by the (n,) exits they left from."""
+        side = self._benign if benign else self._attack
+        side.answered += exits.shape[0]
+        side.rows[post].scatter_add_(0, exits, _ones(exits.shape[0], exits.device))
+
+    def attack_counters(self) -> tuple[Tensor, Tensor]:
+        """Return copies of the attacker's exits, summed over posts, and of its MACs; no sync."""
+        exits = self._attack.exits
+        macs = (exits.double() * self._macs.to(exits.device, non_blocking=True)).sum()
+        return exits.sum(0), macs
+
+    def utility(self, posteriors: Tensor, labels: Tensor) -> None:
+        """Count right answers to honest users; a label of -1 says there is none."""
+        known = labels >= 0
+        self._labelled += known.sum()
+        self._correct += (known & (posteriors.argmax(1) == labels)).sum()
+
+    def digest(self, images: Tensor, targets: Tensor) -> None:
+        """Fold a round into the running digests of queries and answers, on the device."""
+        self._digests.add(images, targets)
+
+    def state(self) -> tuple[object, ...]:
+        """Return every counter; see `restore`."""
+        sides = self._attack.state(), self._benign.state()
+        return (*sides, self._labelled, self._correct, self._digests.read())
+
+    def restore(self, state: tuple[Any, ...]) -> None:  # Any: as `state` returns it
+        """Go on from the counters of another meter with the same posts."""
+        attack, benign, self._labelled, self._correct, digests = state
+        self._digests.restore(digests)
+        self._attack.restore(attack)
+        self._benign.restore(benign)
+
+    def read(self, *, rounds: int, used: int) -> Tally:
+        """Read every counter; waits for the device."""
+        queries, answers = self._digests.read()
+        return Tally(
+            rounds=rounds,
+            used=used,
+            attack=self._attack.read(self._macs, self._lengths),
+            benign=self._benign.read(self._macs, self._lengths),
+            benign_labelled=int(self._labelled),
+            benign_correct=int(self._correct),
+            query_digest=queries,
+            answer_digest=answers,
+        )
+
+
+@lru_cache(maxsize=8)
+def _ones(count: int, device: torch.device) -> Tensor:
+    """Return (count,) int64 ones."""
+    with torch.inference_mode(False):
+        return torch.ones(count, dtype=torch.int64, device=device)

@@ -1,0 +1,108 @@
+"""Lays the table of a game once, and deals a fresh game at it for every episode."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from envs.data.images import Splits
+from envs.data.sources import load
+from envs.defences.base import Defence, HardenKit, Post
+from envs.game.clocks import make_clock
+from envs.game.game import ExtractionGame, Seat
+from envs.game.traffic import BenignTraffic
+from envs.nets.multi_exit import MultiExit
+from envs.seeding import Streams
+from envs.training.recipes import Recipe, recipe_for
+from envs.training.victims import VictimSpec, train_victim
+from envs.types import Labels, LatencyMode, ThreatModel
+from envs.victim.victim import Victim
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSpec:
+    """What the environments play with; each has these as arguments.
+
+    Attributes:
+        data, data_options: the victim's data set, and where it lies.
+        victim, victim_params, recipe, victim_seed: what is trained (and cached) as the victim.
+        budget, labels, latency: the threat model; latency "none" or "virtual".
+        benign: share of honest queries among all, 0 to below 1.
+        device: where networks and images live.
+    """
+
+    data: str = "digits"
+    data_options: Mapping[str, Any] | None = None  # whatever the data set's loader takes
+    victim: str = "resnet10"
+    victim_params: Mapping[str, Any] | None = None  # likewise the network's builder
+    recipe: Recipe | None = None
+    victim_seed: int = 0
+    budget: int = 20_000
+    labels: Labels = "soft"
+    latency: LatencyMode = "none"
+    benign: float = 0.0
+    device: str = "cpu"
+
+
+class GameTable:
+    """Data, hardened victims and the threat model of every game that is dealt here.
+
+    Args:
+        spec: what to play with.
+        defences: what the defender brings, hardened here, in the order of the posts.
+
+    Attributes:
+        whole_macs: multiply-accumulates of one image through the undefended victim.
+    """
+
+    def __init__(self, spec: TableSpec, defences: Sequence[Defence]) -> None:
+        self.device = torch.device(spec.device)
+        self.splits: Splits = load(spec.data, device=spec.device, **dict(spec.data_options or {}))
+        trained = VictimSpec(
+            network=spec.victim,
+            params=dict(spec.victim_params or {}),
+            recipe=spec.recipe or recipe_for(self.splits.image_shape),
+            seed=spec.victim_seed,
+        )
+        self.whole_macs = self._victim(trained).profile.macs[-1]
+        self.posts = tuple(self._harden(defence, trained) for defence in defences)
+        self.threat = ThreatModel(
+            num_classes=self.splits.test.num_classes,
+            image_shape=self.splits.test.image_shape,
+            budget=spec.budget,
+            labels=spec.labels,
+            latency_visible=spec.latency != "none",
+        )
+        self._spec = spec
+
+    def deal(self, seat: Seat, streams: Streams) -> ExtractionGame:
+        """Start a game with an unspent budget; every random stream comes from `streams`."""
+        traffic = None
+        if self._spec.benign > 0:
+            traffic = BenignTraffic(
+                self.splits.test, share=self._spec.benign, generator=streams.torch("traffic")
+            )
+        return ExtractionGame(
+            self.threat,
+            self.posts,
+            seat,
+            clock=make_clock(self._spec.latency, streams),
+            streams=streams,
+            traffic=traffic,
+        )
+
+    def _victim(self, trained: VictimSpec) -> Victim:
+        """Train or recall the undefended victim; a network of its own on every call."""
+        return Victim(MultiExit(train_victim(self.splits, trained, device=self.device), ()))
+
+    def _harden(self, defence: Defence, trained: VictimSpec) -> Post:
+        kit = HardenKit(
+            data=self.splits,
+            streams=Streams(trained.seed).child("harden"),
+            device=self.device,
+            victim_key=trained.key(self.splits),
+        )
+        # hardening may touch the backbone, hence a fresh one
+        hardened = defence.harden(self._victim(trained), kit)
+        return Post(type(defence).__name__, defence, hardened)

@@ -1,0 +1,1 @@
+"""How long an answer takes: modelled servers, networks, countermeasures in time."""

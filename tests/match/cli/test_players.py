@@ -1,0 +1,128 @@
+"""`arena check` and `arena new`: from an empty folder to a player in the game."""
+
+import ast
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from arena.cli import app
+from arena.registry import players as catalog
+from arena.scenario import load
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words, code=0):
+        result = CliRunner().invoke(app, [str(word) for word in words])
+        assert result.exit_code == code, result.output
+        return result
+
+    return call
+
+
+def test_a_player_that_keeps_the_rules_passes_the_check(cli):
+    told = cli("check", "static", "--set", "strength=0.5")
+    assert told.stdout.endswith("static: conforms\n")
+
+
+def test_a_player_that_breaks_a_rule_fails_the_check_with_the_claim(cli, tmp_path):
+    (tmp_path / "wild.py").write_text(
+        "from agents import Countermeasure, Defender\n"
+        "class Wild(Defender):\n"
+        "    def act(self, view):\n"
+        "        return Countermeasure(strength=7.0)\n"
+    )
+    told = cli("check", "wild.py:Wild", "--json", code=1)
+    verdict = json.loads(told.stdout)
+    assert not verdict["passed"]
+    assert "decides" in [one["name"] for one in verdict["findings"] if not one["passed"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["statik"], "no attacker, defender or defence named 'statik'; did you mean 'static'?"),
+        (["static", "--set", "strenth=1"],
+         "static.strenth: unknown parameter; did you mean 'strength'?"),
+        (["static", "--shape", "8,8"],
+         "--shape: expected channels,height,width like 3,8,8, got '8,8'"),
+        (["gone.py:Gone"], "gone.py:Gone: no file gone.py; "),
+        # ":X:" is a picture to whoever draws it
+        (["gone.py:X"], "gone.py:X: no file gone.py; "),
+    ],
+)  # fmt: skip
+def test_a_check_of_what_is_not_there_is_a_usage_error(cli, words, line):
+    assert cli("check", *words, code=2).stderr.startswith(f"arena: {line}")
+
+
+def test_a_new_attacker_passes_its_own_test(cli, tmp_path):
+    cli("new", "attacker", "my-probe", "--out", tmp_path / "plugins")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=tmp_path / "plugins" / "my_probe",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["defence", "defender"])
+def test_a_new_plug_in_passes_the_check_and_has_a_playable_scenario(cli, tmp_path, kind):
+    cli("new", kind, "my-probe")
+    load(tmp_path / "my_probe" / "my_probe.toml").check()
+    told = cli("check", f"my_probe/my_probe/{kind}.py:MyProbe")
+    assert told.stdout.endswith("MyProbe: conforms\n")
+
+
+@pytest.mark.parametrize("kind", catalog.KINDS)
+def test_a_new_plug_in_is_small_and_installs_under_its_name(cli, tmp_path, kind):
+    cli("new", kind, "my-probe")
+    folder = tmp_path / "my_probe"
+    assert f'my-probe = "my_probe.{kind}:MyProbe"' in (folder / "pyproject.toml").read_text()
+    tree = ast.parse((folder / "my_probe" / f"{kind}.py").read_text())
+    (player,) = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    assert player.name == "MyProbe"
+    assert player.end_lineno - player.lineno < 45
+    assert "$" not in "".join(
+        path.read_text() for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"
+    )
+
+
+def test_a_new_attacker_plays_at_once(cli, tmp_path):
+    cli("new", "attacker", "my-probe")
+    words = ["run", "my_probe/my_probe.toml", "--quiet", "--no-figure", "--json"]
+    small = ["--set", "threat.budget=500", "--set", "victim.recipe.epochs=1"]
+    (scenario,) = json.loads(cli(*words, *small).stdout)["scenarios"]
+    assert [row["status"] for row in scenario["episodes"]] == ["success", "success"]
+    assert {row["attacker"] for row in scenario["episodes"]} == {"noise", "my-probe"}
+
+
+def test_nothing_is_written_over(cli, tmp_path):
+    (tmp_path / "my_probe").mkdir()
+    told = cli("new", "attacker", "my-probe", code=1)
+    assert "is there already; nothing was written" in told.stderr
+    assert list((tmp_path / "my_probe").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("My-Probe", "expected a name of small letters"),
+        ("../up", "expected a name of small letters"),
+        ("1st", "expected a name of small letters"),
+        ("class", "a package cannot be called 'class'"),
+        ("random", "a package cannot be called 'random'"),
+        ("arena", "a package cannot be called 'arena'"),
+        ("dfme", "there is attacker 'dfme' already"),
+    ],
+)
+def test_a_name_that_would_not_work_is_refused(cli, tmp_path, name, reason):
+    assert reason in cli("new", "attacker", name, code=2).stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,449 @@
+"""Tapes: queries are kept as they were asked, and another defender can answer them."""
+
+import gc
+import json
+import queue
+import re
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sqlalchemy import text
+from typer.testing import CliRunner
+
+from arena.cli import app
+from arena.cli.thumbnails import drawn, samples
+from arena.log import artifacts
+from arena.log.checking import check
+from arena.log.merging import merge
+from arena.log.pruning import strays
+from arena.log.rows import EpisodeFilter
+from arena.log.store import Log
+from arena.recording import shards
+from arena.recording.recorded_oracle import Tape, grid
+from arena.recording.shards import rounds_on_tape
+from arena.replay.counterfactual import answer_with
+from arena.replay.verify import verify
+from arena.runner.match import play
+from arena.scenario import Scenario
+from envs.errors import ArenaError, LogError, QueryError, UnknownName
+from envs.game.digests import HostDigests
+from envs.types import Response, ThreatModel
+
+TINY = {
+    "version": 1,
+    "name": "taped",
+    "data": "digits",
+    "seeds": [0],
+    "checkpoints": 4,
+    "record": "queries",
+    "victim": {"use": "conv-small", "recipe": {"epochs": 1}},
+    "clone": {"use": "mlp-small"},
+    "threat": {"budget": 500},
+    "traffic": {"benign": 0.25},
+    "attackers": [{"use": "noise"}],
+    "defenders": [
+        {"defence": "undefended"},
+        {"name": "rounded", "defence": "truncation", "params": {"decimals": 1}},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def taped(tmp_path_factory):
+    """A log with a taped episode against each defender; the log, and the first's row."""
+    path = tmp_path_factory.mktemp("taped") / "arena.db"
+    with Log.open(path) as log:
+        rows = play(Scenario.parse(TINY), log=log).episodes
+        assert [row.status for row in rows] == ["success", "success"], rows
+        yield log, rows[0]
+
+
+class Echo:
+    """An oracle that answers with what it can see of the first pixel."""
+
+    threat = ThreatModel(2, (1, 4, 4), 10**6)
+    remaining = 10**6
+
+    def query(self, images):
+        if images.max() > 1:
+            raise QueryError("too bright")
+        first = images[:, 0, 0, :1]
+        return Response(torch.cat([first, 1 - first], 1))
+
+
+def listening(tmp_path, **options):
+    tape = Tape(str(tmp_path / "arena.db"), "abc", **{"queries": True, **options})
+    return tape, tape.listening_to(Echo())
+
+
+def test_the_tape_of_a_game_is_every_query_and_answer_in_order(taped):
+    log, row = taped
+    rounds = list(rounds_on_tape(log, row.id))
+    assert sum(len(one.images) for one in rounds) == row.queries_used == 500
+    assert all(one.targets.shape == (len(one.images), 10) for one in rounds)
+    # the digests of the log, folded from the tape alone
+    digests = HostDigests()
+    for one in rounds:
+        digests.add(one.images, one.targets)
+    assert digests.read() == (row.query_digest, row.answer_digest)
+
+
+def test_a_taped_game_is_the_game_that_was_played_without(taped, tmp_path):
+    plain = {**TINY, "record": "digests", "defenders": TINY["defenders"][:1]}
+    with Log.open(tmp_path / "plain.db") as log:
+        (row,) = play(Scenario.parse(plain), log=log).episodes
+        assert {one.kind for one in log.artifacts(row.id)} == {"sample-queries"}
+    assert (row.answer_digest, row.clone_accuracy) == (
+        taped[1].answer_digest, taped[1].clone_accuracy
+    )  # fmt: skip
+
+
+def test_a_sample_picture_has_a_row_for_each_checkpoint(taped):
+    log, row = taped
+    (sample,) = [one for one in log.artifacts(row.id) if one.kind == "sample-queries"]
+    points = [point.queries_used for point in log.checkpoints(row.id)]
+    assert sample.meta["queries_used"] == points
+    with Image.open(artifacts.locate(log.where, sample.path)) as picture:
+        # 16 digits of 8x8, four times as large, and a line between them
+        assert picture.size == (16 * 33 + 1, 4 * 33 + 1)
+    assert sample.bytes < 100_000
+
+
+def test_a_replay_shows_what_was_asked_at_the_latest_checkpoint_and_where_the_picture_is(taped):
+    log, row = taped
+    found = samples(log, row)
+    marks = [point.queries_used for point in log.checkpoints(row.id)]
+    assert [strip.used for strip in found.strips] == marks
+    assert found.until(marks[0] - 1) is None
+    assert found.until(marks[1]).used == found.until(marks[2] - 1).used == marks[1]
+    # digits are as large as a thumbnail, so that its pixels are those of the query
+    rounds = list(rounds_on_tape(log, row.id))
+    ends = np.cumsum([len(one.images) for one in rounds])
+    latest = rounds[int(np.searchsorted(ends, marks[1]))].images[1, 0]
+    shown = found.until(marks[1]).pixels[:, 9:17, 0]
+    assert np.array_equal(shown, (latest * 255).round().to(torch.uint8).numpy())
+    picture = drawn(found.until(marks[1]))
+    assert [line.cell_len for line in picture.split()] == [8 + 9 * 8] * 4
+    assert str(picture.spans[0].style) == "#{0:02x}{0:02x}{0:02x} on #{1:02x}{1:02x}{1:02x}".format(
+        *found.until(marks[1]).pixels[:2, 0, 0]
+    )
+    told = CliRunner().invoke(app, ["replay", row.id, "--log", log.where]).stdout
+    (path,) = found.paths
+    assert told.endswith(f"what was asked, at each checkpoint: {path}\n")
+
+
+def test_a_replay_does_without_a_picture_that_is_gone_or_broken(taped, tmp_path):
+    log, row = taped
+    (path,) = samples(log, row).paths
+    content = path.read_bytes()
+    try:
+        for broken in (content[:200], b"no picture"):
+            path.write_bytes(broken)
+            assert samples(log, row).strips == []
+        path.unlink()
+        told = CliRunner().invoke(app, ["replay", row.id, "--log", log.where])
+        assert told.stdout.endswith("sample.png (it is not there any more)\n")
+    finally:
+        path.write_bytes(content)
+
+
+def test_the_log_with_its_files_is_in_order(taped):
+    assert check(taped[0]) == []
+
+
+def test_a_replay_of_a_taped_episode_leaves_no_files(taped):
+    log, row = taped
+    assert verify(log, row.id).same
+    assert strays(log) == []
+
+
+@pytest.fixture
+def copied(taped, tmp_path):
+    """A copy of the taped log and its files, to be damaged; the log, and the first's row."""
+    path = tmp_path / "copy.db"
+    with Log.open(path) as log:
+        merge(log, taped[0])
+        yield log, taped[1]
+
+
+def test_with_a_tape_the_very_round_that_differs_is_named(copied):
+    log, row = copied
+    (shard,) = [one for one in log.artifacts(row.id) if one.kind == "queries"]
+    path = artifacts.locate(log.where, shard.path)
+    with np.load(path) as arrays:
+        content = {name: arrays[name].copy() for name in arrays}
+    place = int(content["rounds"][:3].sum()) + 1  # the second answer of the fourth round
+    content["targets"][place] = content["targets"][place, ::-1]
+    np.savez_compressed(path, **content)
+    with log.engine.begin() as connection:  # as if it had been played like that
+        statement = "UPDATE round SET answer_digest = 'x' || bucket WHERE first_round >= 3"
+        connection.execute(text(statement))
+        connection.execute(text("UPDATE episode SET answer_digest = 'x'"))
+        statement = text("UPDATE artifact SET sha256 = :sha, bytes = :n WHERE path = :path")
+        facts = {"sha": artifacts.digest(path), "n": path.stat().st_size, "path": shard.path}
+        connection.execute(statement, facts)
+    first, second, *_ = verify(log, row.id).differences
+    queries = content["rounds"][:4].cumsum()
+    assert first.where == f"round 3 of the tape, queries {queries[2] + 1} to {queries[3]}"
+    assert first.what == "answers"
+    assert second.where.startswith("bucket")
+    assert second.what == "answer_digest"
+
+
+def test_a_tape_that_is_the_same_shows_that_the_log_was_altered(copied):
+    log, row = copied
+    with log.engine.begin() as connection:
+        connection.execute(text("UPDATE round SET answer_digest = 'x' WHERE bucket = 12"))
+    verdict = verify(log, row.id)
+    assert [one.what for one in verdict.differences] == ["answer_digest"]
+    assert verdict.causes == (
+        "every query and answer on the tape is the same: the log was altered",
+    )
+
+
+def test_without_its_tape_a_taped_episode_is_still_verified_by_its_digests(copied):
+    log, row = copied
+    for shard in log.artifacts(row.id):
+        artifacts.locate(log.where, shard.path).unlink()
+    verdict = verify(log, row.id)
+    assert verdict.same
+    assert "rounds could not be compared one by one" in "\n".join(verdict.notes)
+
+
+def test_a_picture_shows_the_pixels_where_they_belong():
+    images = torch.zeros(2, 1, 32, 32)
+    images[1, 0, 0, 0] = 1
+    picture = grid([images])
+    assert picture.shape == (34, 16 * 33 + 1)
+    assert (picture[1, 1], picture[1, 34], picture[1, 35]) == (0, 255, 0)
+    colours = torch.zeros(1, 3, 8, 8)
+    colours[0, 2] = 1
+    assert grid([colours])[1, 1].tolist() == [0, 0, 255]
+    assert grid([colours]).shape == (34, 16 * 33 + 1, 3)
+
+
+def test_shards_are_cut_at_rounds_and_read_back_as_they_were(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_BYTES", 1000)
+    tape, oracle = listening(tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    asked = [torch.rand(n, 1, 4, 4, generator=generator) for n in (7, 1, 12, 3, 9, 2)]
+    answers = [oracle.query(images).targets for images in asked]
+    tape.close()
+    rows = [row for row in tape.finished() if row.kind == "queries"]
+    # 72 bytes a query: 7+1+12 pass 1000 bytes, 3+9+2 do at the last
+    assert [row.meta["queries"] for row in rows] == [20, 14]
+    for row in rows:
+        assert artifacts.digest(tmp_path / row.path) == row.sha256
+    stored = [np.load(tmp_path / row.path) for row in rows]
+    assert torch.equal(torch.from_numpy(np.concatenate([one["images"] for one in stored])),
+                       torch.cat(asked))  # fmt: skip
+    assert torch.equal(torch.from_numpy(np.concatenate([one["targets"] for one in stored])),
+                       torch.cat(answers))  # fmt: skip
+    assert [one["rounds"].tolist() for one in stored] == [[7, 1, 12], [3, 9, 2]]
+
+
+def test_what_an_attacker_does_to_its_tensors_afterwards_is_not_on_the_tape(tmp_path):
+    tape, oracle = listening(tmp_path)
+    images = torch.full((4, 1, 4, 4), 0.25)
+    oracle.query(images)
+    images.fill_(0.75)
+    tape.close()
+    (row,) = [row for row in tape.finished() if row.kind == "queries"]
+    with np.load(tmp_path / row.path) as arrays:
+        assert (arrays["images"] == 0.25).all()
+
+
+def test_a_refused_query_is_not_on_the_tape(tmp_path):
+    tape, oracle = listening(tmp_path)
+    with pytest.raises(QueryError):
+        oracle.query(torch.full((4, 1, 4, 4), 2.0))
+    tape.close()
+    assert list(tape.finished()) == []
+    assert not (tmp_path / "arena.db.artifacts").exists()
+
+
+def test_the_game_waits_for_a_slow_disk_instead_of_filling_the_memory(tmp_path, monkeypatch):
+    gate = threading.Event()
+    monkeypatch.setattr(shards, "SHARD_BYTES", 1)
+    write = np.savez_compressed
+    monkeypatch.setattr(
+        np, "savez_compressed", lambda file, **arrays: gate.wait(30) and write(file, **arrays)
+    )
+    tape, oracle = listening(tmp_path)
+    asked = []
+
+    def ask():
+        for _ in range(3 * shards.WAITING):
+            oracle.query(torch.rand(1, 1, 4, 4))
+            asked.append(1)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join(1.0)
+    # those that wait, the one being written, and the one that cannot be put down
+    assert thread.is_alive()
+    assert shards.WAITING <= len(asked) <= shards.WAITING + 2
+    gate.set()
+    thread.join(30)
+    tape.close()
+    assert len([row for row in tape.finished() if row.kind == "queries"]) == 3 * shards.WAITING
+
+
+def test_an_interrupt_at_any_moment_leaves_a_tape_that_can_be_closed(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    gc.disable()  # an interrupt inside a callback of the collector is lost
+    images, answer = torch.rand(1, 1, 4, 4), Response(torch.full((1, 2), 0.5))
+    try:
+        for trial in range(150):
+            tape = Tape(str(tmp_path / "arena.db"), str(trial), queries=True)
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.002 + 2e-5 * trial)
+                # not for ever: an interrupt that falls into a destructor is lost
+                enough = time.monotonic() + 1.0
+                while time.monotonic() < enough:
+                    tape.keep(images, answer)
+            except KeyboardInterrupt:
+                pass
+            closing = threading.Thread(target=tape.close, daemon=True)
+            closing.start()
+            closing.join(60)
+            assert not closing.is_alive(), trial
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        gc.enable()
+
+
+def test_a_disk_that_refuses_is_told_and_leaves_no_half_a_file(tmp_path, monkeypatch):
+    def refuse(file, **arrays):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", refuse)
+    tape, oracle = listening(tmp_path)
+    oracle.query(torch.rand(1, 1, 4, 4))
+    with pytest.raises(LogError, match=r"cannot write queries to .*: No space left on device"):
+        tape.close()
+    assert list(tape.finished()) == []
+    assert list((tmp_path / "arena.db.artifacts" / "abc").iterdir()) == []
+
+
+def test_a_log_that_is_no_file_keeps_nothing():
+    tape = Tape("sqlite://", "abc", queries=True)
+    oracle = Echo()
+    assert tape.listening_to(oracle) is oracle
+    tape.sample(3)
+    tape.close()
+    assert list(tape.finished()) == []
+
+
+# What-ifs
+
+
+def test_the_same_defender_gives_the_same_answers_to_the_recorded_queries(taped):
+    log, row = taped
+    found = answer_with(log, row.id, "undefended")
+    assert (found.agreement, found.distance) == (1.0, 0.0)
+    assert found.episode.query_digest == row.query_digest
+    assert found.episode.answer_digest == row.answer_digest
+    assert found.episode.served_accuracy == row.served_accuracy
+
+
+def test_another_defender_answers_the_same_queries_otherwise(taped):
+    log, row = taped
+    found = answer_with(log, row.id[:8], "rounded")
+    assert found.episode.query_digest == row.query_digest
+    assert found.episode.answer_digest != row.answer_digest
+    assert 0 < found.distance < 2
+    assert (found.episode.kind, found.episode.defender) == ("what-if", "rounded")
+    assert found.episode.clone_accuracy is None
+    (event,) = [event for event in log.events(found.episode.id) if event.kind == "what-if"]
+    assert event.data["origin"] == row.id
+
+
+def test_the_listing_tells_a_what_if_from_a_play(taped):
+    log, row = taped
+    id = answer_with(log, row.id, "rounded").episode.id
+    listed = CliRunner().invoke(app, ["episodes", "--kind", "what-if", "--log", log.where]).stdout
+    (line,) = [line for line in listed.splitlines() if line.startswith(id)]
+    assert "success (what-if)" in line
+    assert not any(line.startswith(row.id) for line in listed.splitlines())
+    shown = CliRunner().invoke(app, ["episodes", "show", id, "--log", log.where]).stdout
+    assert "success (what-if)" in shown.splitlines()[0]
+
+
+def test_a_what_if_does_not_count_as_a_play_of_its_plan(taped):
+    log, row = taped
+    answer_with(log, row.id, "reverse-sigmoid")
+    known = len(log.episodes(EpisodeFilter(kind="play")))
+    scenario = {**TINY, "defenders": [{"defence": "reverse-sigmoid"}]}
+    assert not any(log.finished(plan.hash) for plan in Scenario.parse(scenario).plans())
+    assert play(Scenario.parse(TINY), log=log).skipped == known == 2
+
+
+def test_a_what_if_needs_a_tape_that_is_whole_and_a_defender_that_exists(taped, made_up):
+    log, row = taped
+    with pytest.raises(UnknownName, match="did you mean 'rounded'"):
+        answer_with(log, row.id, "roundet")
+    (shard,) = [one for one in log.artifacts(row.id) if one.kind == "queries"]
+    path = artifacts.locate(log.where, shard.path)
+    content = path.read_bytes()
+    try:
+        path.write_bytes(content[:-1] + b"x")
+        found = answer_with(log, row.id, "rounded")
+        assert (found.episode.status, "was altered" in found.episode.error) == ("error", True)
+        path.unlink()
+        with pytest.raises(ArenaError, match="shard 0 of its queries is not there"):
+            answer_with(log, row.id, "rounded")
+    finally:
+        path.write_bytes(content)
+
+
+def test_without_a_tape_the_user_is_told_how_to_make_one(tmp_path):
+    plain = {**TINY, "record": "digests", "defenders": TINY["defenders"][:1]}
+    with Log.open(tmp_path / "plain.db") as log:
+        (row,) = play(Scenario.parse(plain), log=log).episodes
+        with pytest.raises(ArenaError, match="arena run FILE --set record=queries"):
+            answer_with(log, row.id, "undefended")
+
+
+def test_the_command_line_sets_both_side_by_side_and_says_what_is_frozen(taped):
+    log, row = taped
+    words = ["replay", row.id, "--against", "rounded", "--quiet", "--log", log.where]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert f"({row.id}), answered by rounded: success" in lines[0]
+    assert lines[1].split() == ["undefended", "rounded"]
+    assert lines[-1].startswith("note: the attacker's reactions are frozen")
+    told = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert told["episode"]["kind"] == "what-if"
+    done = CliRunner().invoke(app, [*words, "--verify"])
+    assert done.exit_code == 2
+
+
+def test_the_handbook_s_example_reads_a_tape(taped, capsys):
+    log, row = taped
+    told = (Path(__file__).parents[3] / "docs" / "log.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", told, flags=re.DOTALL)
+    exec(example.replace("arena.db", log.where).replace('"ID"', repr(row.id)), {})
+    assert capsys.readouterr().out.startswith("torch.Size([64, 1, 8, 8])")
+
+
+def test_whoever_goes_on_removes_what_was_written_after_and_what_a_kill_left_unfinished(tmp_path):
+    names = ("queries-00000.npz", "queries-00001.npz", ".queries-00001.npz.0a1b2c3d.part")
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    writer = shards.ShardWriter("log.db", tmp_path, queue.SimpleQueue())
+    writer.go_on(1)
+    writer.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["queries-00000.npz"]

@@ -1,0 +1,146 @@
+"""Defences by name: in scenarios, inside a stack, and under the conformance suite."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from arena.conformance.defences import check_defence
+from arena.registry import players as catalog
+from arena.runner.progress import Watcher
+from arena.runner.setup import World
+from arena.scenario import Scenario, load
+from envs.errors import ScenarioError
+from envs.game.clocks import VirtualClock
+from envs.latency.model import make_model
+
+SCENARIOS = sorted((Path(__file__).parents[3] / "scenarios" / "defences").glob("*.toml"))
+BRIEF = {"surrogate_epochs": 1, "schedule_epochs": 2}
+DEFENCES = {
+    "dnf_plus": {"steps": 20},
+    "randp": {},
+    "p-poison": {},
+    "grad": BRIEF,
+    "meco": {"epochs": 1},
+    "reverse-sigmoid": {},
+    "adaptive-misinformation": {"epochs": 1},
+    "truncation": {"top": 2},
+    "modelguard-w": {},
+    "modelguard-s": {},
+    "timing": {},
+    "stack": {"layers": [{"use": "randp", "params": {"epsilon": 0.2}}, "modelguard-w", "timing"]},
+}
+
+
+@pytest.mark.parametrize("use", DEFENCES)
+def test_a_defence_passes_the_suite_that_authors_run(use):
+    findings = check_defence(partial(catalog.create, "defence", use, DEFENCES[use]))
+    assert [found for found in findings if not found.passed] == []
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_the_scenario_of_a_defence_can_be_played(path):
+    scenario = load(path)
+    scenario.check()
+    names = {defender.name for defender in scenario.defenders}
+    assert "undefended" in names
+    assert {"noise", "dfme"} <= {attacker.use for attacker in scenario.attackers}
+
+
+def test_every_defence_that_perturbs_has_a_scenario():
+    used = set()
+    for path in SCENARIOS:
+        for plan in load(path).plans():
+            for defence in plan.defender.defence:
+                used.add(defence.use)
+                used.update(layer["use"] for layer in defence.params.get("layers", []))
+    assert used >= {*DEFENCES, "dnf", "undefended"}
+
+
+def test_honest_users_with_odd_images_are_in_the_scenario_of_the_bare_victim():
+    path = next(path for path in SCENARIOS if path.stem == "undefended")
+    traffic = load(path).traffic
+    assert traffic.benign > 0
+    assert traffic.ood_share > 0
+
+
+def test_the_suite_names_every_defence_and_says_what_becomes_of_the_label():
+    """But for those that hide time, and several at once."""
+    plans = load("defence_suite").plans()
+    posts = {post.use: post.params for plan in plans for post in plan.defender.defence}
+    names = set(catalog.defences.names())
+    assert set(posts) >= names - {"timing", "stack", "dnf-plus", "dnf_plus"}
+    written = load("defence_suite").model_dump(exclude_unset=True)["defenders"]
+    for defender in written:
+        for post in defender["defence"]:
+            if "preserve_top1" in posts.get(post["use"], {}):
+                assert "preserve_top1" in post["params"], defender["name"]
+
+
+def test_every_main_attacker_meets_every_defender_or_one_that_labels_alike():
+    """Who learns from labels alone is spared nothing but the undefended victim to the bit."""
+    suite = load("defence_suite")
+    keeping = {
+        defender.name
+        for defender in suite.defenders
+        if all(post.params.get("preserve_top1") == "on" for post in defender.defence)
+    }
+    for attacker in suite.attackers:
+        assert set(attacker.spares) <= keeping - {"randp"}
+        if attacker.name in ("dfme", "knockoff"):
+            assert not attacker.spares
+        if attacker.name in ("dfme", "dfms-hl", "knockoff", "knockoff-hard"):
+            assert not attacker.against
+
+
+def test_a_layer_bears_on_what_an_episode_is():
+    path = next(path for path in SCENARIOS if path.stem == "stack")
+    plans = [
+        load(path, [f"defenders.dnf-rounded-constant.params.layers={layers}"]).plans()[-1]
+        for layers in (
+            '["dnf", {use = "truncation", params = {decimals = 2}}]',
+            '["dnf", {use = "truncation", params = {decimals = 3}}]',
+            '["dnf", {use = "truncation", params = {decimals = 2, rest = "zero"}}]',
+        )
+    ]
+    assert plans[0].hash != plans[1].hash
+    assert plans[0].hash == plans[2].hash  # a default that is written out changes nothing
+
+
+def test_a_fault_inside_a_stack_is_told_with_its_place():
+    with pytest.raises(ScenarioError, match=r"layers\.1\.params\.epsilonn.*'epsilon'"):
+        catalog.create(
+            "defence", "stack", {"layers": ["timing", {"use": "randp", "params": {"epsilonn": 1}}]}
+        )
+    with pytest.raises(ScenarioError, match="at least one layer"):
+        catalog.create("defence", "stack", {"layers": []})
+
+
+def test_constant_time_waits_for_the_server_of_the_scenario():
+    """Not for the default one: against a slower server a shorter deadline hides nothing."""
+    scenario = Scenario.parse(
+        {
+            "version": 1,
+            "name": "deadline",
+            "data": "digits",
+            "seeds": [0],
+            "victim": {"use": "mlp-small", "recipe": {"epochs": 1}},
+            "clone": "mlp-small",
+            "threat": {"budget": 10, "latency": "virtual"},
+            "latency": {"server": "cpu", "noise": 0.1},
+            "attackers": [{"use": "noise"}],
+            "defenders": [{"defence": "timing"}],
+        }
+    )
+    world = World(torch.device("cpu"), Watcher())
+    (post,) = world.fortress(scenario.plans()[0]).posts
+    model = make_model("cpu", noise=0.1)
+    answer = post.defence.answer(
+        post.victim,
+        torch.rand(50, 1, 8, 8),
+        clock=VirtualClock(model, 0),
+        generator=torch.Generator(),
+    )
+    deadline = model.expected(post.victim.profile, deviations=4)[-1]
+    assert (answer.latency == deadline).all()

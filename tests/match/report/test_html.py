@@ -1,0 +1,458 @@
+"""The report answers from the data, opens offline, tells nothing it should not, and never fails."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+import torch
+
+from arena.analysis.episode_data import gather
+from arena.analysis.metrics import MEASURES
+from arena.analysis.statistics import Interval
+from arena.report import html as page
+from arena.report import write_report
+from arena.report.findings import findings, headline
+from arena.report.formatting import cell, duration, number, plain, without_machine_paths
+from arena.report.tables import episode_details, inference_lines, origins, score_lines
+from envs.errors import ArenaError, UnknownName
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Leave the figures out where a test is about words: they take most of the time."""
+    monkeypatch.setattr(page, "FIGURES", {})
+
+
+def dossier_of(made_up):
+    rows = made_up.log.episodes()
+    return gather(made_up.log, [row.id for row in reversed(rows)])
+
+
+def answers(made_up, question):
+    (found,) = [f for f in findings(dossier_of(made_up)) if question in f.question]
+    return {answer.subject: answer.text for answer in found.answers}
+
+
+def report_of(made_up, tmp_path, **options):
+    ids = [row.id for row in made_up.log.episodes()]
+    return write_report(made_up.log, ids, tmp_path / "r.html", **options).read_text("utf-8")
+
+
+class Reader(HTMLParser):
+    """Collects what a page loads, its ids, its open elements and its text."""
+
+    VOID = frozenset({"meta", "br", "link", "img", "input", "hr"})
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.tags, self.open, self.loads, self.ids, self.links, self.text = [], [], [], [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("src", "srcset", "href", "xlink:href", "action", "poster", "data"):
+                if value.startswith("#"):
+                    self.links.append(value)
+                elif not value.startswith("data:image/png;base64,"):  # inside the page already
+                    self.loads.append(value)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def full(shared_made_up):
+    """Two attackers, two defenders, two seeds, inferences, an event and a cancelled episode."""
+    made_up = shared_made_up
+    for attacker, shift in [("dfme", 0.0), ("knockoff", -0.1)]:
+        for defender, clone in [("undefended", 0.9), ("dnf", 0.4)]:
+            for seed in range(2):
+                made_up.play(
+                    attacker,
+                    defender,
+                    seed,
+                    clone=clone + shift + seed / 50,
+                    inferences=[
+                        {"attribute": "exits", "inferred": 2 + seed, "truth": 3,
+                         "correct": seed == 1, "confidence": 0.5},
+                    ],
+                    events=[("note", "the clone answered NaN", {"traceback": "/home/x/y.py"})],
+                )  # fmt: skip
+    made_up.play("dfme", "dnf", 7, clone=0.1, status="cancelled", error="interrupted by the user")
+    return made_up
+
+
+@pytest.fixture(scope="module")
+def full_text(full, tmp_path_factory):
+    """The report about it, which takes seconds to draw."""
+    return report_of(full, tmp_path_factory.mktemp("report"))
+
+
+def test_a_full_report_is_one_well_formed_page_that_loads_nothing(full_text):
+    text, reader = full_text, Reader(full_text)
+    assert reader.open == []
+    assert reader.loads == []
+    assert "http:" not in text
+    assert "https:" not in text
+    assert not re.search(r"@import|url\((?!#)", text)
+    tags = [tag for tag, _ in reader.tags]
+    assert not {"script", "link", "img", "iframe", "object"} & set(tags)
+    assert tags.count("svg") == 4
+    assert "default-src 'none'" in text
+    assert len(text) < 1_000_000
+
+
+def test_its_ids_are_unique_and_its_links_lead_somewhere(made_up, tmp_path):
+    for scenario in ("one", "the other"):
+        made_up.play(scenario=scenario)
+    reader = Reader(report_of(made_up, tmp_path))
+    assert {"#one", "#the-other"} <= set(reader.links)
+    assert len(reader.ids) == len(set(reader.ids))
+    assert {link[1:] for link in reader.links} <= set(reader.ids)
+
+
+def test_it_can_be_read_by_those_who_cannot_see_it(full_text):
+    tags = Reader(full_text).tags
+    assert dict(tags)["html"] == {"lang": "en"}
+    assert [tag for tag, _ in tags].count("h1") == 1
+    assert all(attrs.get("scope") in ("col", "row") for tag, attrs in tags if tag == "th")
+    pictures = [attrs for _, attrs in tags if attrs.get("role") == "img"]
+    assert len(pictures) == 4
+    assert all(len(attrs["aria-label"]) > 20 for attrs in pictures)
+    boxes = [attrs for _, attrs in tags if "scroll" in (attrs.get("class") or "")]
+    assert all(attrs.get("tabindex") == "0" for attrs in boxes)
+
+
+def test_the_same_log_gives_the_same_file(full, full_text, tmp_path):
+    assert report_of(full, tmp_path) == full_text
+
+
+def test_hostile_names_stay_text(made_up, tmp_path):
+    evil = "<script>alert(1)</script>--><img src=http://x.invalid/a>\"'&{{ 7*7 }}"
+    made_up.play(
+        evil,
+        evil,
+        scenario=evil,
+        text=evil,
+        command=evil,
+        plan={"note": evil},
+        inferences=[{"attribute": evil, "inferred": evil, "truth": evil}],
+        events=[(evil, evil, {})],
+        status="success",
+    )
+    text = report_of(made_up, tmp_path, title=evil)
+    reader = Reader(text)
+    assert not {"script", "img"} & {tag for tag, _ in reader.tags}
+    assert reader.loads == []
+    assert evil in "".join(reader.text)
+    assert reader.open == []
+
+
+def test_the_headline_names_the_best_attack_on_the_strongest_and_weakest_defence(full):
+    # means over the seeds: dfme 0.91 and 0.41, knockoff 0.1 less
+    text = headline(dossier_of(full))
+    assert text.startswith(
+        "dnf held out best: against it, the best attack, dfme, reached a clone accuracy of 41.0%"
+    )
+    assert "Against undefended, which held out least, the best attack, dfme" in text
+    assert "91.0%" in text
+    # 0.9 against 0.4 and 0.92 against 0.42
+    assert "Between the two lie 50.0 points (alike on 2 seeds), clear of zero." in text
+    assert text.endswith("The undefended victim gets 95.0%.")
+
+
+@pytest.mark.parametrize(
+    ("scores", "begins", "said"),
+    [
+        ((0.50, 0.70, 0.30), "No defender was shown to hold out better", "which may be chance"),
+        ((0.60, 0.61, 0.62), "strong held out best: ", "clear of zero"),
+        ((0.60,), "On the one seed that was played, strong held out best: ", "may be chance"),
+    ],
+)
+def test_the_headline_is_no_surer_than_its_seeds(made_up, scores, begins, said):
+    for seed, clone in enumerate(scores):
+        made_up.play("dfme", "weak", seed, clone=clone)
+        made_up.play("dfme", "strong", seed, clone=0.45)
+    text = headline(dossier_of(made_up))
+    assert text.startswith(begins)
+    assert said in text
+
+
+def test_the_findings_carry_the_hand_computed_numbers(full):
+    attacks = answers(full, "Which attack")
+    # differences to knockoff are 0.1 on both seeds
+    assert "dfme, clone accuracy 41.0%" in attacks["dnf"]
+    assert "10.0 points ahead of knockoff" in attacks["dnf"]
+    assert "p = 0.5, the least that 2 seeds can give" in attacks["dnf"]
+    costs = answers(full, "cost the defender")
+    share = "an attack query took 40.0% of the whole network's compute (alike on 2 seeds)"
+    assert share in costs["dnf"]
+    assert "moved by 0.120" in costs["dnf"]
+    losses = answers(full, "honest users")
+    assert losses["dnf"].startswith("2.0 points lost (alike on 2 seeds)")
+    assert "right in 93.0%" in losses["dnf"]
+    sure = " ".join(answer.text for answer in findings(dossier_of(full))[3].answers)
+    assert "Of 9 episodes, 1 is in no mean: 1 cancelled." in sure
+    assert "On 2 seeds no paired test gives a p below 0.5" in sure
+
+
+def test_one_seed_is_said_to_have_no_interval(made_up):
+    made_up.play("a")
+    made_up.play("b", clone=0.3)
+    assert "50.0% (one seed, no interval)" in headline(dossier_of(made_up))
+    (sure,) = answers(made_up, "How sure").values()
+    assert "single seed, so that there is no interval" in sure
+    assert "on the one seed they share" in answers(made_up, "Which attack")["dnf"]
+    lines = score_lines(dossier_of(made_up).board)
+    assert {cell.interval for line in lines for cell in line.cells} == {""}
+
+
+def test_wide_intervals_say_how_many_seeds_would_narrow_them(made_up):
+    for seed, clone in enumerate([0.5, 0.6, 0.7]):
+        made_up.play(seed=seed, clone=clone)
+    sure = findings(dossier_of(made_up))[3]
+    text = " ".join(answer.text for answer in sure.answers)
+    # t(0.975, n - 1) * 0.1 / sqrt(n) <= 0.02 first at n = 99
+    assert "about 99 seeds would narrow it to ±2.0 points" in text
+
+
+def test_a_defence_that_helps_honest_users_is_said_to_gain(made_up):
+    made_up.play(victim_accuracy=0.90, served_accuracy=0.93)
+    assert "3.0 points gained" in answers(made_up, "honest users")["dnf"]
+    made_up.play("b", "free", victim_accuracy=0.9, served_accuracy=0.9)
+    made_up.play("b", "free", 1, victim_accuracy=0.9, served_accuracy=0.9)
+    assert answers(made_up, "honest users")["free"].startswith("nothing:")
+
+
+def test_the_scoreboard_shows_the_means_and_marks_the_best(full, full_text):
+    lines = score_lines(dossier_of(full).board)
+    shown = [(line.row.title, line.best, line.cells[0].mean) for line in lines]
+    assert shown == [
+        ("dfme / undefended", True, "91.0%"),
+        ("knockoff / undefended", False, "81.0%"),
+        ("dfme / dnf", True, "41.0%"),
+        ("knockoff / dnf", False, "31.0%"),
+    ]
+    # standard deviation of 0.40 and 0.42 is 0.01 sqrt(2); t(0.975, 1) = 12.706
+    assert lines[2].cells[0].interval == "28.3 to 53.7"
+    text = "".join(Reader(full_text).text)
+    assert "41.0%28.3 to 53.7" in text
+
+
+def test_inferences_stand_beside_the_truth(full):
+    line = inference_lines(dossier_of(full))[0]
+    assert (line.attribute, line.truth, line.correct, line.confidence) == (
+        "exits",
+        "3",
+        "1 of 2",
+        "50%",
+    )
+    assert line.inferred == "2 (1 of 2); 3 (1 of 2)"
+
+
+def test_what_an_attacker_left_unsaid_is_one_line(made_up):
+    truths = {"depth": 10, "family": "resnet", "thresholds": None}
+    unsaid = [{"attribute": name, "inferred": None, "truth": truths[name]} for name in truths]
+    made_up.play(inferences=[{"attribute": "exits", "inferred": 3, "truth": 3}, *unsaid])
+    said, rest = inference_lines(dossier_of(made_up))
+    assert (said.attribute, said.inferred) == ("exits", "3")
+    assert rest.attribute == "depth, family and thresholds"
+    assert (rest.inferred, rest.truth) == ("unknown", "depth 10; family resnet")
+
+
+def test_what_the_attacker_does_not_know_is_neither_right_nor_wrong(made_up):
+    made_up.play(inferences=[{"attribute": "depth", "inferred": None, "truth": 10}])
+    (line,) = inference_lines(dossier_of(made_up))
+    assert (line.inferred, line.correct) == ("unknown", "not judged")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"exits": None},
+        {"clone": None},
+        {"curve": ()},
+        {"exits": ((1000,), (0,))},
+        {"exits": ((1000,), (250,)), "served_accuracy": None, "victim_accuracy": None},
+        {"status": "cancelled", "error": "interrupted by the user"},
+        {"status": "error", "error": "DefenceError: off the simplex", "clone": None},
+        {"status": "started"},
+        {"kind": "what-if"},
+        {"text": "", "plan": {}},
+        dict.fromkeys(("queries_used", "attack_answered", "benign_answered", "clone_fidelity",
+                       "full_macs", "attack_macs_mean", "attack_compute_share", "budget",
+                       "benign_compute_share", "distortion_mean", "attack_seconds_mean")),
+    ],
+)  # fmt: skip
+def test_whatever_is_missing_there_is_a_report(made_up, tmp_path, case):
+    made_up.play(**case)
+    reader = Reader(report_of(made_up, tmp_path))
+    assert reader.open == []
+    text = "".join(reader.text)
+    assert "None" not in text
+    assert "nan" not in text.lower().replace("unanswered", "")
+
+
+def test_a_report_without_results_says_so(made_up, tmp_path, no_figures):
+    made_up.play(status="error", error="it broke", clone=None)
+    text = "".join(Reader(report_of(made_up, tmp_path)).text)
+    assert "There is no result: of 1 episode, none was played to a good end." in text
+    assert "it broke" in text
+
+
+def test_missing_figures_are_named_with_their_reason(made_up, tmp_path):
+    made_up.play(exits=None, clone=None)
+    text = "".join(Reader(report_of(made_up, tmp_path)).text)
+    assert "No figure “exits”: no rounds were logged" in text
+
+
+def test_each_episode_unfolds_to_what_the_log_knows(full, full_text):
+    dossier = dossier_of(full)
+    details = episode_details(dossier, dossier.episodes[0])
+    facts = dict(details.facts)
+    assert facts["status"] == "success"
+    assert facts["queries"] == "1,000 of 1,000"
+    assert facts["versions"] == "torch 2.6"
+    assert details.checkpoints[-1] == ("1,000", "90.0%", "")
+    assert details.events == [("note at 10 queries", "the clone answered NaN")]
+    text = "".join(Reader(full_text).text)
+    assert f"arena replay {full.log.episodes()[0].id} --verify" in text
+    assert 'name = "made-up"' in text
+
+
+def test_long_tables_are_thinned_and_say_so(made_up):
+    made_up.play(
+        curve=[(queries, queries / 500) for queries in range(1, 501)],
+        events=[("note", str(number), {}) for number in range(80)],
+    )
+    dossier = dossier_of(made_up)
+    details = episode_details(dossier, dossier.episodes[0])
+    assert len(details.checkpoints) == 60
+    assert details.hidden_checkpoints == 440
+    assert (details.checkpoints[0][0], details.checkpoints[-1][0]) == ("1", "500")
+    assert (len(details.events), details.hidden_events) == (50, 30)
+
+
+def test_episodes_beyond_the_unfolded_count_in_the_tables(
+    made_up, tmp_path, monkeypatch, no_figures
+):
+    monkeypatch.setattr(page, "DETAILED", 2)
+    for seed in range(5):
+        made_up.play(seed=seed)
+    text = "".join(Reader(report_of(made_up, tmp_path)).text)
+    assert "3 more episodes count in the tables" in text
+    assert "5 seeds" in text
+
+
+@pytest.mark.slow
+def test_fifty_episodes_stay_below_five_megabytes(made_up, tmp_path):
+    """Noise in colour compresses worst: every episode asked other noise, ten times sampled."""
+    noise = torch.Generator().manual_seed(0)
+    edges, counts = [1 + k / 100 for k in range(121)], list(range(120))
+    clock = {"edges": edges, "counts": counts, "exits": [{"seconds": 1.5, "share": 1.0}],
+             "images": 7140, "repeats": 1, "certainty": 0.5}  # fmt: skip
+    for attacker in "abcde":
+        for defender in "vwxyz":
+            for seed in range(2):
+                made_up.play(
+                    attacker,
+                    defender,
+                    seed,
+                    curve=[(k * 100, k / 10) for k in range(11)],
+                    asked=[(k, torch.rand(16, 3, 64, 64, generator=noise)) for k in range(10)],
+                    events=[("latencies", "told one exit apart", {"data": clock})],
+                )
+    text = report_of(made_up, tmp_path)
+    assert "What the attackers asked" in text
+    assert "What the clock told" in text
+    assert len(text.encode()) < 5_000_000
+
+
+def test_the_report_tells_nothing_of_the_machine(made_up, tmp_path, no_figures):
+    made_up.play(
+        command="arena run /home/someone/work/x.toml",
+        text='root = "/home/someone/data sets/cifar"',
+        plan={"data": {"root": "/home/someone/data"}},
+        status="error",
+        error="no file /home/someone/data/cifar.bin",
+        events=[("note", "read /home/someone/y", {"traceback": "File /home/someone/z.py"})],
+    )
+    text = report_of(made_up, tmp_path)
+    assert "someone" not in text
+    assert "secret-host" not in text
+    assert "arena run …/x.toml" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("arena run /a/b/c.toml --seed 1", "arena run …/c.toml --seed 1"),
+        ('root = "/home/My Name/data"', 'root = "…/data"'),
+        (r"C:\Users\me\x.toml", "…/x.toml"),
+        ("sqlite:////home/me/arena.db", "sqlite:///…/arena.db"),
+        ("file:///home/me/a.html", "file://…/a.html"),
+        ("--log=/srv/logs/arena.db", "--log=…/arena.db"),
+        ("scenarios/x.toml and ../y.toml and ~/z.toml", None),
+        ("https://host.example/a/b", None),
+        ("1/2/3 MACs/s, dfme / dnf", None),
+    ],
+)
+def test_only_absolute_paths_are_cut(text, left):
+    assert without_machine_paths(text) == (text if left is None else left)
+
+
+def test_runs_of_one_text_are_told_once(made_up):
+    for seed in range(3):
+        made_up.play(seed=seed)
+    made_up.play(seed=4, text="changed = true")
+    found = origins(dossier_of(made_up).runs)
+    assert [origin.text for origin in found] == ['name = "made-up"', "changed = true"]
+    assert "3 runs" in found[0].when
+
+
+def test_numbers_read_as_people_write_them():
+    assert number(0.6124, "share") == "61.2%"
+    assert number(-0.0123, "points") == "\N{MINUS SIGN}1.2"
+    assert number(-0.0001, "points") == "0.0"
+    assert number(4.2e6, "macs") == "4.2 M"
+    assert number(950, "macs") == "950"
+    assert duration(0.0134) == "13.4 ms"
+    assert duration(7500) == "2 h 5 min"
+    assert plain([0.25, True, None]) == "0.25, yes, unknown"
+
+
+def test_a_cell_says_when_it_rests_on_fewer_seeds_or_all_agree():
+    measure = MEASURES["clone_accuracy"]
+    assert cell(Interval(0.5, 0.4, 0.6, n=2), measure, seeds=3) == ("50.0%", "40.0 to 60.0", "n=2")
+    assert cell(Interval(1.0, 1.0, 1.0, n=3), measure, seeds=3) == ("100.0%", "all alike", "")
+    assert cell(None, measure, seeds=3) == ("", "", "")
+
+
+def test_what_cannot_be_reported_or_written_is_said_in_one_line(made_up, tmp_path, no_figures):
+    id = made_up.play()
+    with pytest.raises(ArenaError, match="at least one episode"):
+        write_report(made_up.log, [], tmp_path / "r.html")
+    with pytest.raises(UnknownName, match="no episode named"):
+        write_report(made_up.log, ["zzz"], tmp_path / "r.html")
+    with pytest.raises(ArenaError, match="cannot write the report"):
+        write_report(made_up.log, [id], tmp_path)
+
+
+def test_folders_on_the_way_are_made_and_the_path_comes_back(made_up, tmp_path, no_figures):
+    out = tmp_path / "a" / "b" / "r.html"
+    assert write_report(made_up.log, [made_up.play()[:6]], out) == out
+    assert out.read_text("utf-8").startswith("<!doctype html>")

@@ -1,0 +1,198 @@
+"""Several processes play one match into one log."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from arena.log.rows import EpisodeFilter
+from arena.log.store import Log
+from arena.runner.match import play
+from arena.runner.progress import Watcher
+from arena.runner.saves.schedule import Saving
+from arena.runner.workers.options import Staff
+from arena.scenario import load
+from arena.system.devices import pick_devices
+from envs.errors import ArenaError, LogError, ScenarioError
+
+TINY = """
+version = 1
+name = "tiny"
+data = "digits"
+seeds = [0, 1]
+checkpoints = 2
+victim = { use = "conv-small", recipe = { epochs = 1 } }
+clone = { use = "mlp-small" }
+threat = { budget = 500 }
+attackers = [{ use = "noise" }]
+defenders = [{ name = "undefended" }]
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+def test_two_workers_play_what_one_process_plays_and_in_the_same_order(tmp_path, path):
+    outcomes = []
+    for workers in (1, 2):
+        with Log.open(tmp_path / f"{workers}.db") as log:
+            rows = play(load(str(path)), log=log, workers=workers).episodes
+        outcomes.append([(row.seed, row.status, row.answer_digest, row.clone_accuracy)
+                         for row in rows])  # fmt: skip
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("parallel", [2, 5])
+def test_threads_play_what_one_after_the_other_is_played(tmp_path, path, parallel):
+    wanted = load(str(path), ["seeds=[0, 1, 2]", "threat.budget=400", "victim.seed=0"])
+    outcomes = []
+    for count in (1, parallel):
+        with Log.open(tmp_path / f"{count}.db") as log:
+            rows = play(wanted, log=log, parallel=count).episodes
+        outcomes.append([(row.seed, row.status, row.answer_digest, row.clone_accuracy,
+                          row.served_accuracy) for row in rows])  # fmt: skip
+    assert outcomes[0] == outcomes[1]
+    assert [status for _, status, *_ in outcomes[0]] == ["success"] * 3
+
+
+DEADLY = """
+import os, pathlib, signal
+from agents.attackers.noise import Noise
+
+
+class Deadly(Noise):
+    def __init__(self, *, times: int = 1, mark: str = ""):
+        super().__init__(batch=50)
+        self.times, self.mark = times, mark
+
+    def resume(self, oracle, kit):
+        class Trap:
+            threat = oracle.threat
+            remaining = property(lambda trap: oracle.remaining)
+
+            def query(trap, images):
+                marks = pathlib.Path(self.mark)
+                if oracle.remaining == 250 and len(list(marks.glob("*"))) < self.times:
+                    (marks / str(os.getpid())).touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return oracle.query(images)
+
+        super().resume(Trap(), kit)
+"""
+
+
+def deadly(tmp_path, times):
+    """Two episodes of an attacker who kills its process so many times, and two of another."""
+    (tmp_path / "deadly.py").write_text(DEADLY)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    use = f'name = "deadly", use = "{tmp_path}/deadly.py:Deadly"'
+    params = f'params = {{ times = {times}, mark = "{marks}" }}'
+    attackers = f'[{{ {use}, {params} }}, {{ use = "noise" }}]'
+    file = tmp_path / "deadly.toml"
+    file.write_text(TINY.replace('[{ use = "noise" }]', attackers))
+    return load(str(file), ["seeds=[0]", "victim.seed=0"])
+
+
+class Ear(Watcher):
+    def __init__(self):
+        self.lines = []
+
+    def line(self, text):
+        self.lines.append(text)
+
+
+def test_a_killed_worker_loses_nothing_and_its_episode_is_resumed(tmp_path):
+    ear = Ear()
+    saving = Saving(seconds=1e-9, share=1e9)
+    with Log.open(tmp_path / "a.db") as log:
+        rows = play(deadly(tmp_path, 1), log=log, workers=2, watcher=ear, saving=saving).episodes
+        events = [event.kind for event in log.events(rows[0].id)]
+    assert [(row.attacker, row.status) for row in rows] == [
+        ("deadly", "success"), ("noise", "success"),
+    ]  # fmt: skip
+    assert events == ["resumed"]
+    assert any("SIGKILL" in line and "again" in line for line in ear.lines)
+
+
+@pytest.mark.slow
+def test_an_episode_that_kills_two_workers_is_given_up_and_the_others_are_played(tmp_path):
+    with Log.open(tmp_path / "a.db") as log:
+        result = play(deadly(tmp_path, 9), log=log, workers=2)
+    assert [(row.attacker, row.status) for row in result.episodes] == [
+        ("deadly", "error"), ("noise", "success"),
+    ]  # fmt: skip
+    assert "died" in result.episodes[0].error
+    assert result.failed
+
+
+def test_workers_and_devices_that_cannot_be_are_refused_in_a_line():
+    for workers, parallel in (("two", 1), ("0", 1), ("2", 2), ("ray", 2), ("1", 0)):
+        with pytest.raises(ScenarioError):
+            Staff.of(workers, parallel)
+    assert Staff.of("ray:10.0.0.1:6379").cluster == "10.0.0.1:6379"
+    assert Staff.of("ray").cluster == ""
+    with pytest.raises(ArenaError, match="CUDA devices found"):
+        pick_devices("cpu,cuda:7", workers=2)
+
+
+def test_a_device_is_shared_out_among_workers(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    assert [str(device) for device in pick_devices("cuda", workers=2)] == [
+        "cuda:0", "cuda:1", "cuda:2",
+    ]  # fmt: skip
+    assert [str(device) for device in pick_devices("cuda", workers=1)] == ["cuda"]
+    assert [str(device) for device in pick_devices("cuda:2, cuda:0", workers=2)] == [
+        "cuda:2", "cuda:0",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_plays_what_one_process_plays(tmp_path, path):
+    pytest.importorskip("ray", reason="Ray is not installed (extra 'ray')")
+    outcomes = []
+    for workers in (1, "ray"):
+        with Log.open(tmp_path / f"{workers}.db") as log:
+            rows = play(load(str(path)), log=log, workers=workers).episodes
+        outcomes.append([(row.seed, row.status, row.answer_digest, row.clone_accuracy)
+                         for row in rows])  # fmt: skip
+    assert outcomes[0] == outcomes[1]
+    assert [status for _, status, *_ in outcomes[0]] == ["success"] * 2
+
+
+@pytest.mark.parametrize("how", ["--workers", pytest.param("--parallel", marks=pytest.mark.slow)])
+def test_an_interrupt_stops_all_who_play_and_their_episodes_end_as_cancelled(tmp_path, path, how):
+    log_path = tmp_path / "a.db"
+    command = [sys.executable, "-m", "arena.cli", "run", str(path), how, "2"]
+    options = ["--log", str(log_path), "--set", "threat.budget=5_000_000", "--no-figure"]
+    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + 200
+            while time.monotonic() < deadline and _with_rounds(log_path) < 2:
+                time.sleep(0.5)
+            os.kill(process.pid, signal.SIGINT)
+            _, said = process.communicate(timeout=100)
+        finally:
+            process.kill()
+    assert process.returncode == 1, said
+    assert "interrupted" in said
+    with Log.open(log_path) as log:
+        assert [row.status for row in log.episodes(EpisodeFilter())] == ["cancelled"] * 2
+
+
+def _with_rounds(path):
+    """Count the episodes that have written rounds."""
+    if not path.exists():
+        return 0
+    try:
+        with Log.open(path, read_only=True) as log:
+            return sum(bool(log.rounds(row.id)) for row in log.episodes(EpisodeFilter()))
+    except LogError:  # its tables are just being made
+        return 0

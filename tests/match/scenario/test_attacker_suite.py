@@ -1,0 +1,67 @@
+"""Every attacker of ours keeps the rules, and every scenario that shows one can be played."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from agents.attackers.campaign import Campaign
+from agents.attackers.exit_timing import ExitTiming
+from agents.attackers.knockoff import Knockoff
+from agents.attackers.latency_filter import LatencyFilter
+from arena.conformance import assert_conforms
+from arena.registry import players as catalog
+from arena.scenario import load
+
+ROOT = Path(__file__).parents[3] / "scenarios"
+# these have conformance tests of their own
+ELSEWHERE = {"noise", "random-generator", "dfme"}
+OURS_ALONE = {"noise"}
+
+
+@pytest.mark.parametrize("name", [n for n in catalog.attackers.builtin if n not in ELSEWHERE])
+def test_an_attacker_conforms(name):
+    assert_conforms(catalog.attackers.find(name))
+
+
+def reconnaissance() -> Campaign:
+    return Campaign(phases=[ExitTiming(), LatencyFilter()], shares=[0.4, 0.6])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [reconnaissance, partial(Knockoff, policy="adaptive", epochs=2)],
+    ids=["campaign", "bandit"],
+)
+def test_what_an_attacker_can_also_be_told_to_do_conforms(make):
+    """Every image the victim saw was charged, in a campaign of several attackers too."""
+    assert_conforms(make)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "attackers").glob("*.toml")), ids=lambda p: p.stem)
+def test_a_scenario_of_one_attacker_names_what_exists(path):
+    load(path).check()
+
+
+def test_every_attacker_has_a_scenario_of_its_own_on_digits():
+    for use in catalog.attackers.builtin:
+        scenario = load(ROOT / "attackers" / f"{use.replace('-', '_')}.toml")
+        assert scenario.data.use == "digits"
+        assert use in {attacker.use for attacker in scenario.attackers}
+
+
+@pytest.mark.parametrize("use", [n for n in catalog.attackers.builtin if n not in OURS_ALONE])
+def test_an_attacker_names_what_it_is_taken_from(use):
+    assert "Source:" in (catalog.attackers.find(use).__doc__ or "")
+
+
+@pytest.mark.parametrize(
+    "name", ["attack_suite", "attack_suite_28", "recon_then_extract", "exit_timing"]
+)
+def test_a_scenario_of_many_attackers_names_what_exists(name):
+    load(name).check()
+
+
+def test_the_suite_plays_every_attacker():
+    played = {attacker.use for attacker in load("attack_suite").attackers}
+    assert played == set(catalog.attackers.builtin)

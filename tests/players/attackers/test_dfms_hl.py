@@ -1,0 +1,148 @@
+"""DFMS-HL: its phases, its ledger, its diversity loss, and that it reads labels alone."""
+
+import math
+
+import pytest
+import torch
+
+from agents.attackers.dfms_hl import DFMSHL, Phases
+from agents.base import granted
+from agents.learning.ensemble import diversity
+from agents.learning.transfer_set import TransferSet, balanced_accuracy
+from agents.learning.weight_averages import Averages
+from envs.errors import PlayerError, ScenarioError
+
+QUICK = {"gan_epochs": 1, "clone_epochs": 2, "diversity_epochs": 1, "pool": 64, "batch": 16}
+
+
+def posteriors(images):
+    quarters = images.reshape(len(images), 4, -1).mean(2)
+    return (20 * quarters).softmax(1)
+
+
+def weights(clone):
+    return torch.cat([p.detach().flatten() for p in clone.parameters()])
+
+
+def test_the_diversity_loss_is_minus_log_k_when_even_and_0_for_one_class():
+    even = diversity(torch.eye(5) * 60)
+    one = diversity(torch.tensor([[60.0, 0, 0, 0, 0]]).repeat(5, 1))
+    assert float(even) == pytest.approx(-math.log(5), abs=1e-6)
+    assert float(one) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_diversity_loss_has_a_slope_where_a_class_never_occurs():
+    logits = torch.tensor([[0.0, 1.0, -300.0]], requires_grad=True)
+    diversity(logits).backward()
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_the_published_phases_cost_what_is_published():
+    phases = Phases.of((3, 32, 32))
+    assert phases.pool * phases.alternating_epochs == 7_500_000
+    assert phases.within(10**8, drawn=0.5) == phases
+
+
+def test_phases_shrink_with_the_budget_and_leave_most_to_the_alternating_one():
+    phases = Phases.of((1, 8, 8)).within(10_000, drawn=0.5)
+    labelled = round(phases.initial * 1.5) + phases.validation
+    assert labelled < 1_000
+    assert phases.pool < 250
+
+
+def test_every_label_is_in_the_ledger_and_augmentation_adds_none(fake_oracle, kit):
+    oracle = fake_oracle(1_000, posteriors)
+    attacker = DFMSHL(**QUICK, initial=200, validation=100)
+    attacker.attack(oracle, kit())
+    phases = attacker.phases
+    drawn = round(phases.initial / 2)
+    first = min(round(phases.initial * 0.5), len(attacker.pool))
+    before = [count for count in (first, drawn, drawn) if count]
+    assert oracle.requests[: len(before)] == before
+    assert oracle.requests[-1] == phases.validation
+    alternating = oracle.requests[len(before) : -1]
+    assert sum(alternating) == 1_000 - sum(before) - phases.validation
+    assert set(alternating[:-1]) == {16}
+    assert oracle.remaining == 0
+
+
+@pytest.mark.parametrize("budget", [1, 5, 90])
+def test_any_budget_is_played_to_its_end(fake_oracle, kit, budget):
+    oracle = fake_oracle(budget, posteriors)
+    DFMSHL(**QUICK).attack(oracle, kit(clone="resnet10-half"))
+    assert oracle.remaining == 0
+
+
+def test_soft_and_hard_answers_give_one_clone_and_so_does_noise_that_keeps_the_top(
+    fake_oracle, kit
+):
+    def flattened(images):
+        return 0.2 / 4 + 0.8 * posteriors(images)
+
+    def clone(answer, labels):
+        attacker = DFMSHL(**QUICK, validation=20)
+        attacker.attack(fake_oracle(300, answer, labels=labels), kit())
+        return weights(attacker.clone)
+
+    soft = clone(posteriors, "soft")
+    assert torch.equal(clone(posteriors, "hard"), soft)
+    assert torch.equal(clone(flattened, "soft"), soft)
+
+
+class Lopsided(torch.nn.Module):
+    """A clone that tells quarters of an image apart, and likes the first one best."""
+
+    def forward(self, images):
+        quarters = images.reshape(len(images), 4, -1).mean(2)
+        return 20 * quarters + torch.tensor([0.5, 0, 0, 0])
+
+
+def test_spreading_raises_the_entropy_of_the_clones_classes(fake_oracle, kit):
+    attacker = DFMSHL(pool=64, gan_epochs=1, diversity_epochs=60)
+    attacker._prepare(fake_oracle(10**6), kit())
+    attacker.clone = Lopsided()
+
+    def entropy():
+        labels = attacker.clone(attacker.gan.sample(400)).argmax(1)
+        shares = torch.bincount(labels, minlength=4) / 400
+        return float(-torch.special.xlogy(shares, shares).sum())
+
+    before = entropy()
+    attacker.spread()
+    assert before < 1.2
+    assert before + 0.1 < entropy() <= math.log(4)
+
+
+def test_the_proxy_pool_of_the_scenario_must_be_lent():
+    attacker = DFMSHL(proxy="pool")
+    with pytest.raises(PlayerError, match="needs pool"):
+        granted(attacker, labels="hard", latency_visible=False, pool=False)
+    granted(DFMSHL(), labels="hard", latency_visible=False, pool=False)
+
+
+@pytest.mark.parametrize("options", [{"drawn": 1.5}, {"batch": 1}, {"proxy": "cats"}])
+def test_what_cannot_be_played_is_refused(options):
+    with pytest.raises(ScenarioError, match="expected"):
+        DFMSHL(**options)
+
+
+def test_averages_follow_by_their_decays():
+    net = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(net.weight)
+    averages = Averages(net, [0.0, 0.5, 0.9])
+    torch.nn.init.ones_(net.weight)
+    averages.update()
+    averages.update()
+    assert [float(each.weight) for each in averages.networks] == pytest.approx([1, 0.75, 0.19])
+
+
+def test_balanced_accuracy_counts_classes_alike_and_only_those_that_occur():
+    class First(torch.nn.Module):
+        def forward(self, images):
+            return torch.tensor([1.0, 0, 0]).repeat(len(images), 1)
+
+    labels = torch.tensor([0, 0, 0, 1])
+    held = TransferSet(
+        torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.nn.functional.one_hot(labels, 3).float()
+    )
+    assert balanced_accuracy(First(), held) == 0.5

@@ -1,0 +1,118 @@
+"""Asking several times, and sharing a budget: the oracles in front of the oracle."""
+
+import pytest
+import torch
+
+from agents.attackers.averaging import Averaging
+from agents.base import granted
+from agents.oracle_wrappers import Allowance, Repeated, Restored, combined
+from envs.errors import BudgetExhausted, NotGranted, PlayerError, ScenarioError
+from envs.seeding import Streams
+
+
+def chance():
+    return Streams(0).torch("chance")
+
+
+@pytest.mark.parametrize("repeats", [1, 3, 7])
+def test_a_line_spends_exactly_so_many_times_the_plain_queries(fake_oracle, kit, repeats):
+    plain, oracle = fake_oracle(140), fake_oracle(140 * repeats)
+    Averaging(repeats=1, batch=10).attack(plain, kit())
+    Averaging(repeats=repeats, batch=10).attack(oracle, kit())
+    assert plain.remaining == oracle.remaining == 0
+    assert oracle.requests == [size for size in plain.requests for _ in range(repeats)]
+
+
+def test_the_rest_below_one_question_is_left(fake_oracle, kit):
+    oracle = fake_oracle(50)
+    Averaging(repeats=4, batch=5).attack(oracle, kit())
+    assert oracle.remaining == 2
+
+
+def test_answers_are_combined_as_they_say():
+    answers = torch.tensor(
+        [[[0.6, 0.3, 0.1]], [[0.1, 0.8, 0.1]], [[0.5, 0.4, 0.1]]]
+    )  # (3 answers, 1 image, 3 classes)
+    times = torch.tensor([[1.0], [2.0], [3.0]])
+    assert combined(answers, "mean", times).flatten().tolist() == pytest.approx([0.4, 0.5, 0.1])
+    assert combined(answers, "vote", times).flatten().tolist() == [1, 0, 0]
+    assert combined(answers, "least-confident", times).flatten().tolist() == pytest.approx(
+        [0.5, 0.4, 0.1]
+    )
+    assert combined(answers, "slowest", times)[0, 0] == pytest.approx(0.5)
+
+
+def test_the_mean_of_log_odds_takes_symmetric_noise_off():
+    clean = torch.tensor([[0.7, 0.2, 0.1]])
+    noise = torch.tensor([1.0, -1.0, 0.5, -0.5])[:, None, None] * torch.tensor([1.0, -2.0, 1.0])
+    served = torch.sigmoid(torch.logit(clean) + noise)
+    mean = combined(served, "logit-mean", torch.zeros(4, 1))
+    assert torch.allclose(mean, clean, atol=1e-5)
+
+
+def test_fresh_noise_averages_away(fake_oracle):
+    generator = chance()
+    clean = torch.tensor([0.7, 0.1, 0.1, 0.1])
+
+    def noisy(images):
+        wrong = torch.randint(1, 4, (len(images),), generator=generator)
+        return 0.5 * clean + 0.5 * torch.nn.functional.one_hot(wrong, 4)
+
+    def spread(repeats):
+        oracle = Repeated(fake_oracle(4_000, noisy), repeats, generator=chance())
+        return float(oracle.query(torch.rand(100, 1, 8, 8)).targets.std(0).mean())
+
+    assert spread(16) == pytest.approx(spread(1) / 4, rel=0.3)
+
+
+@pytest.mark.parametrize("duplicates", ["exact", "jitter", "shift"])
+def test_the_first_question_is_the_image_and_the_others_are_near_it(fake_oracle, duplicates):
+    seen = []
+    oracle = Repeated(
+        fake_oracle(60, listen=seen.append), 3, generator=chance(), duplicates=duplicates
+    )
+    images = torch.rand(20, 1, 8, 8, generator=Streams(1).torch("images"))
+    oracle.query(images)
+    assert torch.equal(seen[0], images)
+    for copy in seen[1:]:
+        if duplicates == "exact":
+            assert torch.equal(copy, images)
+        elif duplicates == "jitter":
+            assert 0 < float((copy - images).abs().max()) <= 1.001 / 255
+        else:
+            assert torch.equal(copy.flatten(1).sort(1).values, images.flatten(1).sort(1).values)
+
+
+def test_a_question_the_budget_does_not_pay_for_costs_nothing(fake_oracle):
+    inner = fake_oracle(29)
+    oracle = Repeated(inner, 3, generator=chance())
+    assert oracle.remaining == 9
+    with pytest.raises(BudgetExhausted, match="3 answers to each of 10 images with 29 left"):
+        oracle.query(torch.rand(10, 1, 8, 8))
+    assert inner.remaining == 29
+
+
+def test_an_allowance_ends_before_the_budget_does(fake_oracle):
+    calls = []
+    inner = fake_oracle(100)
+    oracle = Allowance(inner, 30, after=lambda: calls.append(1))
+    assert oracle.threat.budget == oracle.remaining == 30
+    oracle.query(torch.rand(25, 1, 8, 8))
+    with pytest.raises(BudgetExhausted, match="this phase's 30 left"):
+        oracle.query(torch.rand(6, 1, 8, 8))
+    assert (inner.remaining, oracle.remaining, calls) == (75, 5, [1])
+
+
+def test_restored_answers_go_through_and_hide_what_was_hidden(fake_oracle):
+    oracle = Restored(fake_oracle(10), lambda answers: answers.flip(1))
+    response = oracle.query(torch.rand(4, 1, 8, 8))
+    assert response.targets.shape == (4, 4)
+    with pytest.raises(NotGranted):
+        _ = response.latency
+
+
+def test_the_slowest_answer_needs_a_clock():
+    with pytest.raises(PlayerError, match="needs latency"):
+        granted(Averaging(combine="slowest"), labels="soft", latency_visible=False, pool=False)
+    with pytest.raises(ScenarioError, match="at least 1"):
+        Averaging(repeats=0)

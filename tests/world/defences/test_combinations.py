@@ -1,0 +1,100 @@
+"""Any defence with any other, in either order, and with any network of a victim."""
+
+import itertools
+
+import pytest
+import torch
+
+from envs.data.images import Splits
+from envs.data.sources import load
+from envs.defences.adaptive_misinformation import AdaptiveMisinformation
+from envs.defences.base import HardenKit
+from envs.defences.dnf import DNF
+from envs.defences.gradient_redirection import GradientRedirection
+from envs.defences.meco import MeCo
+from envs.defences.modelguard import ModelGuardS, ModelGuardW
+from envs.defences.prediction_poisoning import PredictionPoisoning
+from envs.defences.randp import RandP
+from envs.defences.reverse_sigmoid import ReverseSigmoid
+from envs.defences.stack import Stack
+from envs.defences.timing import Timing
+from envs.defences.truncation import Truncation
+from envs.game.clocks import make_clock
+from envs.nets import registry
+from envs.nets.multi_exit import MultiExit
+from envs.seeding import Streams
+from envs.victim.victim import Victim
+
+MAKE = {
+    "randp": lambda: RandP(epsilon=0.4),
+    "p-poison": lambda: PredictionPoisoning(epsilon=0.4, surrogate="small"),
+    "grad": lambda: GradientRedirection(epsilon=0.4, surrogate="untrained"),
+    "meco": lambda: MeCo(retrain="off", scale=0.1),
+    "reverse-sigmoid": lambda: ReverseSigmoid(beta=0.1),
+    "misinformation": lambda: AdaptiveMisinformation(detector="victim", epochs=1),
+    "truncation": lambda: Truncation(decimals=2),
+    "modelguard-w": lambda: ModelGuardW(epsilon=0.4),
+    "modelguard-s": lambda: ModelGuardS(epsilon=0.4),
+    "timing": lambda: Timing(policy="constant", seconds=1.0),
+    "dnf": lambda: DNF("plain", thresholds="published", epochs=1),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ARENA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def digits() -> Splits:
+    full = load("digits")
+    few = {name: getattr(full, name).select(slice(0, 64)) for name in ("train", "test")}
+    return Splits(
+        few["train"], full.validation, few["test"], full.mean, full.std, full.name, "few-digits"
+    )
+
+
+def victim(network, shape, mean=(0.5,), std=(0.3,)):
+    backbone = registry.build(
+        network,
+        num_classes=10,
+        image_shape=shape,
+        generator=torch.Generator().manual_seed(0),
+        mean=mean,
+        std=std,
+    )
+    return Victim(MultiExit(backbone, ()))
+
+
+def answered(defence, bare, data):
+    kit = HardenKit(data, Streams(0), torch.device("cpu"))
+    hardened = defence.harden(bare, kit)
+    with torch.no_grad():
+        return defence.answer(
+            hardened,
+            data.test.images(slice(0, 24)),
+            clock=make_clock("virtual", Streams(0)),
+            generator=torch.Generator().manual_seed(0),
+        )
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.permutations(MAKE, 2)))
+def test_two_defences_one_after_the_other_keep_what_they_promise(digits, first, second):
+    stack = Stack(layers=[MAKE[first](), MAKE[second]()])
+    answer = answered(stack, victim("conv-small", (1, 8, 8)), digits)
+    assert not answer.fault
+    torch.testing.assert_close(answer.posteriors.sum(1), torch.ones(24), atol=1e-6, rtol=0)
+    if "timing" in (first, second):
+        assert (answer.latency == 1.0).all()
+    if "dnf" not in (first, second):
+        assert (answer.exits == 0).all()
+
+
+@pytest.mark.parametrize("network", ["mobilenetv2-small", "densenet-small", "mlp-small"])
+@pytest.mark.parametrize("name", MAKE)
+def test_a_defence_takes_any_network(digits, name, network):
+    answer = answered(MAKE[name](), victim(network, (1, 8, 8)), digits)
+    assert not answer.fault
+    torch.testing.assert_close(answer.posteriors.sum(1), torch.ones(24), atol=1e-6, rtol=0)

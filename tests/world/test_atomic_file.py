@@ -1,0 +1,56 @@
+"""Claims about files that appear complete or not at all."""
+
+import subprocess
+import sys
+
+import pytest
+
+from envs.atomic_file import LEFT, whole_file
+
+
+@pytest.mark.parametrize("flush", [False, True])
+def test_readers_find_the_old_content_until_all_of_the_new_is_there(tmp_path, flush):
+    path = tmp_path / "scores.json"
+    path.write_text("old")
+    with whole_file(path, flush=flush) as part:
+        part.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("fault", [OSError("full"), KeyboardInterrupt()])
+def test_a_writer_that_fails_changes_nothing_and_leaves_nothing(tmp_path, fault):
+    path = tmp_path / "scores.json"
+    path.write_text("old")
+
+    def fail():
+        with whole_file(path) as part:
+            part.write_text("ne")
+            raise fault
+
+    with pytest.raises(type(fault)):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_writers_do_not_meet(tmp_path):
+    path = tmp_path / "scores.json"
+    with whole_file(path) as first, whole_file(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"
+
+
+def test_a_killed_writer_leaves_a_hidden_file_that_tells_whose_it_is(tmp_path):
+    path = tmp_path / "scores.json"
+    killed = (
+        "import os, pathlib, signal; from envs.atomic_file import whole_file\n"
+        f"with whole_file(pathlib.Path({str(path)!r})) as part:\n"
+        "    part.write_text('ne'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", killed], check=False)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".scores.json.")
+    assert left.name.endswith(LEFT)
