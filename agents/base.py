@@ -56,13 +56,13 @@ class Kit:
         device: where its networks and images live.
         generator: its random stream, on the device. Nothing else may draw its chance.
         new_clone: builds a freshly initialised clone; maps (n, c, h, w) in [0, 1] to logits.
-        intel: what earlier phases of a campaign found, by name.
+        shared_findings: what earlier phases of a campaign found, by name.
     """
 
     device: torch.device
     generator: torch.Generator
     new_clone: Callable[[], nn.Module]
-    intel: dict[str, object] = field(default_factory=dict)
+    shared_findings: dict[str, object] = field(default_factory=dict)
     surrogate_pool: ImageSet | None = None
     on_report: Callable[[Mapping[str, float]], None] = lambda values: None
     on_note: Callable[[str, str, Mapping[str, object]], None] = lambda kind, message, data: None
@@ -151,15 +151,15 @@ class Note:
 class Defender(ABC):
     """A player who decides how each request is answered.
 
-    The defences it brought are the game's posts, in the scenario's order. It sees requests of
-    clients, never who is an attacker.
+    It chooses among the deployed defences, in the scenario's order. It sees requests of clients,
+    never who is an attacker.
     """
 
     learns_between_episodes: ClassVar[bool] = False
-    """Whether `lesson` of one episode goes to `recall` of the next, over the scenario's seeds."""
+    """Whether the state of one episode is carried to the next, over the scenario's seeds."""
 
-    def begin(self, posts: int, generator: torch.Generator) -> None:  # noqa: B027 - a hook most defenders leave alone
-        """Take the seat: how many defences were brought, and the defender's random stream."""
+    def begin(self, deployed_defences: int, generator: torch.Generator) -> None:  # noqa: B027 - a hook most defenders leave alone
+        """Set up: the number of deployed defences, and the defender's random stream."""
 
     @abstractmethod
     def act(self, view: View) -> Countermeasure:
@@ -172,11 +172,11 @@ class Defender(ABC):
         """Tell what was noticed; read once, when the episode is over. Keep it to a few hundred."""
         return ()
 
-    def recall(self, lesson: Mapping[str, object]) -> None:  # noqa: B027 - a hook most defenders leave alone
-        """Take up what `lesson` told after the episode before, once seated; {} in the first."""
+    def load_carried_state(self, state: Mapping[str, object]) -> None:  # noqa: B027 - a hook most defenders leave alone
+        """Load `carried_state` of the episode before, after `begin`; {} in the first."""
 
-    def lesson(self) -> Mapping[str, object]:
-        """Tell, in JSON values, what the next episode should know; read when this one is over."""
+    def carried_state(self) -> Mapping[str, object]:
+        """Return, in JSON values, what the next episode should know; read when this one is over."""
         return {}
 
 

@@ -82,7 +82,7 @@ class Restored:
     def query(self, images: Tensor) -> Response:
         """Ask for answers and repair them."""
         response = self._oracle.query(images)
-        return Response(self._restore(response.targets), latency_of(response, self.threat))
+        return Response(self._restore(response.posteriors), latency_of(response, self.threat))
 
 
 class Repeated:
@@ -125,7 +125,7 @@ class Repeated:
         copies = [images, *(self._copy(images) for _ in range(self._repeats - 1))]
         responses = [self._oracle.query(copy) for copy in copies]
         latencies = [latency_of(response, self.threat) for response in responses]
-        answers = torch.stack([response.targets for response in responses])  # (q, n, K)
+        answers = torch.stack([response.posteriors for response in responses])  # (q, n, K)
         times = torch.stack([each for each in latencies if each is not None] or [answers[0, :, 0]])
         targets = combined(answers, self._combine, times)
         return Response(targets, times.amin(0) if self.threat.latency_visible else None)

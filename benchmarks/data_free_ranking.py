@@ -22,7 +22,7 @@ from arena.registry import players as catalog
 from envs.data.images import ImageSet
 from envs.data.resize import fit_to
 from envs.data.sources import load
-from envs.defences.base import Defence, Post
+from envs.defences.base import Defence, DeployedDefence
 from envs.game.clocks import make_clock
 from envs.game.game import ExtractionGame, GameOracle
 from envs.nets import registry
@@ -93,7 +93,7 @@ def play(world: World, make: type[Attacker], *, budget: int, checkpoints: int, s
     victim = Victim(MultiExit(world.victim, ()))  # type: ignore[arg-type]
     game = ExtractionGame(
         ThreatModel(world.classes, world.shape, budget),
-        [Post("none", Defence(), victim)],
+        [DeployedDefence("none", Defence(), victim)],
         Static(),
         clock=make_clock("none", streams),
         streams=streams,

@@ -127,8 +127,8 @@ CLONES_HEAD = (
     "defender", "DFME", "DFMS-HL", "Knockoff soft", "Knockoff hard", "best adaptive", "worst case",
 )  # fmt: skip
 SERVICE_HEAD = (
-    "defender", "served accuracy %", "agreement %", "L1 honest", "L1 honest OOD", "L1 attack",
-    "MACs attack", "MACs honest", "µs attack", "µs honest", "harden s",
+    "defender", "served accuracy %", "agreement %", "L1 benign", "L1 benign OOD", "L1 attack",
+    "MACs attack", "MACs benign", "µs attack", "µs benign", "harden s",
 )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
-"""Makes the table of docs/defenders.md: what a drift test finds in honest and in attack queries.
+"""Makes the table of docs/defenders.md: what a drift test finds in benign and in attack queries.
 
     python -m benchmarks.detector_table [--seeds 0 1 2] [--only TEXT] [--write]
 
-Honest clients ask digits, digits with odd images among them, or odd images alone; attackers have
+Benign clients ask digits, digits with odd images among them, or odd images alone; attackers have
 their first 6,000 queries. Every client's queries go through one `DriftTest` with the settings of
 `Detector`; nothing is countered. Minutes on one core, most of them for DFMS-HL.
 """
@@ -29,7 +29,7 @@ from agents.defenders.query_drift import DriftTest
 from agents.defenders.static import Static
 from envs.data.images import ImageSet
 from envs.data.sources import load, load_pool
-from envs.defences.base import Defence, Post
+from envs.defences.base import Defence, DeployedDefence
 from envs.errors import BudgetExhausted
 from envs.game.clocks import make_clock
 from envs.game.game import ExtractionGame, GameOracle
@@ -37,7 +37,7 @@ from envs.nets import registry
 from envs.nets.multi_exit import MultiExit
 from envs.seeding import Streams
 from envs.training.recipes import recipe_for
-from envs.training.victims import VictimSpec, train_victim
+from envs.training.victims import VictimTraining, train_victim
 from envs.types import ThreatModel
 from envs.victim.victim import Victim
 
@@ -82,7 +82,7 @@ class Client:
         self._seen: set[str] = set()
         finding.clients += 1
 
-    def __call__(self, images: Tensor, posteriors: Tensor, *, benign: bool, foreign: bool) -> None:
+    def __call__(self, images: Tensor, posteriors: Tensor, *, benign: bool, ood: bool) -> None:
         """Look at an answered request."""
         self.ask(images, posteriors.argmax(1))
 
@@ -113,7 +113,7 @@ class Row(NamedTuple):
 def victim() -> Victim:
     """Train the victim, or recall it: `resnet10-half` on digits, seed 0."""
     digits = load("digits")
-    spec = VictimSpec("resnet10-half", recipe_for(digits.image_shape), seed=0)
+    spec = VictimTraining("resnet10-half", recipe_for(digits.image_shape), seed=0)
     network = train_victim(digits, spec, device=CPU, report=lambda line: None)
     return Victim(MultiExit(network, ()))
 
@@ -124,7 +124,7 @@ def asked(answerer: Answerer, images: Tensor, client: Client) -> None:
         client.ask(part, answerer(part))
 
 
-def honest_clients(answerer: Answerer, images: Tensor, clients: int, *, seed: int = 0) -> Finding:
+def benign_clients(answerer: Answerer, images: Tensor, clients: int, *, seed: int = 0) -> Finding:
     """Let so many clients ask all images, each in an order of its own."""
     finding, generator = Finding(), Streams(seed).torch("orders")
     for _ in range(clients):
@@ -180,7 +180,7 @@ def attacked(served: Victim, make: Callable[[], Attacker], pool: ImageSet | None
         streams = Streams(seed)
         game = ExtractionGame(
             ThreatModel(10, (1, 8, 8), ATTACK_QUERIES),
-            [Post("undefended", Defence(), served)],
+            [DeployedDefence("undefended", Defence(), served)],
             Static(),
             clock=make_clock("none", streams),
             streams=streams,
@@ -204,7 +204,7 @@ def _clone(weights: torch.Generator) -> torch.nn.Module:
 
 
 def rows() -> list[Row]:
-    """List the table's rows, honest clients first."""
+    """List the table's rows, benign clients first."""
     served, digits = victim(), load("digits")
     pools = {
         name: load_pool(name, image_shape=(1, 8, 8), count=6000, generator=Streams(0).torch(name))
@@ -216,26 +216,26 @@ def rows() -> list[Row]:
     def answerer(images: Tensor) -> Tensor:
         return served.posteriors(images).argmax(1)
 
-    def honest(title: str, measure: Callable[[], Finding]) -> Row:
+    def benign(title: str, measure: Callable[[], Finding]) -> Row:
         return Row(title, lambda seeds: measure())
 
     found = [
-        honest("84 clients, the 600 test digits each", lambda: honest_clients(answerer, test, 84)),
-        honest("28 clients, all 1,797 digits each", lambda: honest_clients(answerer, every, 28)),
-        honest("one client, the test digits 84 times",
+        benign("84 clients, the 600 test digits each", lambda: benign_clients(answerer, test, 84)),
+        benign("28 clients, all 1,797 digits each", lambda: benign_clients(answerer, every, 28)),
+        benign("one client, the test digits 84 times",
                lambda: one_client(answerer, again(test, 84))),
-        honest("one client, 50,000 turned and shifted digits",
+        benign("one client, 50,000 turned and shifted digits",
                lambda: one_client(answerer, moved(every, 50_000))),
     ]  # fmt: skip
     for name, pool in pools.items():
         for share in (0.05, 0.25, 0.5) if name == "strokes" else (0.25, 0.5):
             stream = mixed(every, pool.images(), share, count=1797)
             found.append(
-                honest(f"digits with {share:.0%} {name}",
+                benign(f"digits with {share:.0%} {name}",
                        partial(one_client, answerer, iter([stream])))
             )  # fmt: skip
     found += [
-        honest(f"{name} alone, from an honest user",
+        benign(f"{name} alone, from a benign user",
                partial(one_client, answerer, iter([pool.images()])))
         for name, pool in pools.items()
     ]  # fmt: skip

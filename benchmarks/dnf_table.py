@@ -33,11 +33,11 @@ SERVICE = (
     ("served accuracy %", "knockoff", "served_accuracy"),
     ("agreement with the victim %", "knockoff", "served_agreement"),
     ("L1 distance", "knockoff", "distortion_mean"),
-    ("compute per honest query %", "knockoff", "benign_compute_share"),
+    ("compute per benign query %", "knockoff", "benign_compute_share"),
     ("compute per query of strokes %", "knockoff", "attack_compute_share"),
     ("compute per query of DFME %", "dfme", "attack_compute_share"),
 )
-"""What honest users and the server pay: title, whose episodes tell it, the figure."""
+"""What benign users and the server pay: title, whose episodes tell it, the figure."""
 
 
 def digits(rows: Sequence[EpisodeRow]) -> str:
@@ -52,7 +52,7 @@ def digits(rows: Sequence[EpisodeRow]) -> str:
             _cell(dfme, "benign_compute_share"), _by_seed(_clones(dfme)),
         ])  # fmt: skip
     head = ["defender", "DFME's clone %", "noise's clone %", "served accuracy %",
-            "compute per DFME query %", "compute per honest query %",
+            "compute per DFME query %", "compute per benign query %",
             "DFME's clone by seed %"]  # fmt: skip
     return table(head, lines)
 
@@ -68,7 +68,7 @@ def plus(rows: Sequence[EpisodeRow]) -> str:
     worst = {name: list(worst_case(mine).values()) for name, mine in columns.items()}
     lines.append(["**worst case**", *(f"**{_interval(w, 0, 1)}**" for w in worst.values())])
     lines.append(["worst case by seed", *(_by_seed(w) for w in worst.values())])
-    lines.append(["*honest users*", *("" for _ in columns)])
+    lines.append(["*benign users*", *("" for _ in columns)])
     for title, attacker, figure in SERVICE:
         cells = (_cell(groups[name].get(attacker, []), figure) for name in columns)
         lines.append([title, *cells])
@@ -93,7 +93,7 @@ def differences(rows: Sequence[EpisodeRow]) -> str:
         if left not in columns or right not in columns:
             continue
         clone = _minus(worst_case(columns[left]), worst_case(columns[right]))
-        served = _minus(_honest(columns[left]), _honest(columns[right]))
+        served = _minus(_benign(columns[left]), _benign(columns[right]))
         told = (_interval(values) if values else "-" for values in (clone, served))
         lines.append([f"{left} less {right}", *told])
     return table(["difference, seed by seed", "worst case", "served accuracy"], lines)
@@ -105,7 +105,7 @@ def _columns(rows: Sequence[EpisodeRow]) -> dict[str, list[EpisodeRow]]:
     return columns | ({STRICT: strict} if strict else {})
 
 
-def _honest(rows: Sequence[EpisodeRow]) -> dict[int, float]:
+def _benign(rows: Sequence[EpisodeRow]) -> dict[int, float]:
     mine = [row for row in rows if row.attacker == "knockoff"]
     return {row.seed: row.served_accuracy for row in mine if row.served_accuracy is not None}
 

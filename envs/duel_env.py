@@ -15,7 +15,7 @@ from envs.errors import PlayerError, QueryError
 from envs.extraction_env import answer_space, arrays, as_images, padded, query_space
 from envs.game.counters import Tally
 from envs.game.game import Countermeasure, ExtractionGame, Served, View
-from envs.game.game_factory import GameTable, TableSpec
+from envs.game.game_factory import GameFactory, GameSpec
 from envs.seeding import Streams
 from envs.training.evaluation import evaluate
 from envs.types import Response, ThreatModel
@@ -44,12 +44,12 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
     """Copy a classifier, or keep it from being copied.
 
     The attacker sends a batch of images; the defender says by which of its defences, and how
-    strongly, this round's requests are answered, the attacker's and honest users' alike. Neither
+    strongly, this round's requests are answered, the attacker's and benign users' alike. Neither
     sees the other's move before its own.
 
     ## Action Spaces
     `attacker`: `Box(0, 1, (batch, channels, height, width), float32)`. `defender`:
-    `Dict(post=Discrete(defences), strength=Box(0, 1, (1,)))`.
+    `Dict(defence=Discrete(defences), strength=Box(0, 1, (1,)))`.
 
     ## Observation Spaces
     `attacker`: as in `envs.extraction_env.ExtractionEnv`. `defender`: what its server saw of the
@@ -61,7 +61,7 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
     ## Rewards
     `attacker`: the increase of the submitted clone's test accuracy since it was last measured,
     every `measure_every` rounds and at the end. `defender`: the same with the sign turned round,
-    minus `utility_price` for each share of this round's honest users answered wrongly, minus
+    minus `utility_price` for each share of this round's benign users answered wrongly, minus
     `compute_price` for the share of the whole network that this round's answers cost.
 
     ## Starting State
@@ -72,7 +72,7 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
 
     ## Arguments
     `spec`: what is played with. `defences`: what the defender brings. `batch`, `measure_every`,
-    `utility_price`, `compute_price`. Hand the attacker's clone in with `submit(clone)`.
+    `utility_price`, `compute_price`. Worker the attacker's clone in with `submit(clone)`.
 
     ## Version History
     v0: first version.
@@ -82,7 +82,7 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
 
     def __init__(
         self,
-        spec: TableSpec | None = None,
+        spec: GameSpec | None = None,
         *,
         defences: Sequence[Defence] = (),
         batch: int = 64,
@@ -90,26 +90,26 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
         utility_price: float = 0.0,
         compute_price: float = 0.0,
     ) -> None:
-        spec = spec or TableSpec()
-        self._table = GameTable(spec, defences or [Defence()])
+        spec = spec or GameSpec()
+        self._games = GameFactory(spec, defences or [Defence()])
         self._batch, self._measure_every = batch, measure_every
         self._prices = utility_price, compute_price
-        honest = 0 if spec.benign == 0 else int(batch * spec.benign / (1 - spec.benign)) + 1
-        self._window = batch + honest
+        benign = 0 if spec.benign == 0 else int(batch * spec.benign / (1 - spec.benign)) + 1
+        self._window = batch + benign
         self._clone: nn.Module | None = None
         self._seed = Streams(0)
         self.render_mode = None
         self.possible_agents = [ATTACKER, DEFENDER]
         self.agents: list[str] = []
         self.observation_spaces = {
-            ATTACKER: answer_space(self._table.threat, batch),
-            DEFENDER: _server_space(self._table, self._window),
+            ATTACKER: answer_space(self._games.threat, batch),
+            DEFENDER: _server_space(self._games, self._window),
         }
         self.action_spaces = {
-            ATTACKER: query_space(self._table.threat, batch),
+            ATTACKER: query_space(self._games.threat, batch),
             DEFENDER: spaces.Dict(
                 {
-                    "post": spaces.Discrete(len(self._table.posts)),
+                    "defence": spaces.Discrete(len(self._games.deployed_defences)),
                     "strength": spaces.Box(0.0, 1.0, (1,), np.float32),
                 }
             ),
@@ -126,10 +126,10 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
     @property
     def threat(self) -> ThreatModel:
         """What the attacker may ask, and what an answer shows."""
-        return self._table.threat
+        return self._games.threat
 
     def submit(self, clone: nn.Module) -> None:
-        """Hand in the clone that is measured: a module from (n, c, h, w) in [0, 1] to logits."""
+        """Worker in the clone that is measured: a module from (n, c, h, w) in [0, 1] to logits."""
         self._clone = clone
 
     def reset(
@@ -141,7 +141,7 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
         if options and "clone" in options:
             self.submit(options["clone"])
         self._chair = _Chair()
-        self._game = self._table.deal(self._chair, streams)
+        self._game = self._games.new_game(self._chair, streams)
         self._order = streams.torch("duel")
         self._numbers = torch.randperm(_CLIENTS, generator=self._order)
         self._rounds, self._accuracy = 0, 0.0
@@ -184,25 +184,29 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
         return observations, rewards, ended, truncated, infos
 
     def _move(self, action: Mapping[str, Any]) -> Countermeasure:
-        post, strength = int(action["post"]), float(np.asarray(action["strength"]).reshape(-1)[0])
-        if not 0 <= post < len(self._table.posts) or not 0 <= strength <= 1:
+        defence, strength = (
+            int(action["defence"]),
+            float(np.asarray(action["strength"]).reshape(-1)[0]),
+        )
+        if not 0 <= defence < len(self._games.deployed_defences) or not 0 <= strength <= 1:
             raise PlayerError(
-                f"expected a post from 0 to {len(self._table.posts) - 1} and a strength in [0, 1], "
-                f"got {post} and {strength}"
+                f"expected a defence from 0 to {len(self._games.deployed_defences) - 1} and a "
+                f"strength in [0, 1], "
+                f"got {defence} and {strength}"
             )
-        return Countermeasure(post, strength)
+        return Countermeasure(defence, strength)
 
     def _rewards(self) -> dict[str, float]:
         gained = 0.0
         if self._game.over or self._rounds % self._measure_every == 0:
-            before, test = self._accuracy, self._table.splits.test
+            before, test = self._accuracy, self._games.splits.test
             if self._clone is not None:
                 self._accuracy = evaluate(self._clone, test.pixels, test.labels)
             gained = self._accuracy - before
         now = self._game.tally()
         utility, compute = self._prices
         paid = utility * _wrong_share(self._before, now)
-        paid += compute * _compute_share(self._before, now, self._table.whole_macs)
+        paid += compute * _compute_share(self._before, now, self._games.whole_macs)
         self._before = now
         return {ATTACKER: gained, DEFENDER: -gained - paid}
 
@@ -253,8 +257,8 @@ _CLIENTS = 256
 """Client numbers are drawn out of so many."""
 
 
-def _server_space(table: GameTable, window: int) -> spaces.Dict:
-    exits = max(post.victim.num_exits for post in table.posts)
+def _server_space(table: GameFactory, window: int) -> spaces.Dict:
+    exits = max(defence.victim.num_exits for defence in table.deployed_defences)
     threat = table.threat
     return spaces.Dict(
         {
@@ -268,7 +272,7 @@ def _server_space(table: GameTable, window: int) -> spaces.Dict:
 
 
 def _wrong_share(before: Tally, now: Tally) -> float:
-    """Give the share of honest queries since `before` that were answered wrongly; 0 of none."""
+    """Give the share of benign queries since `before` that were answered wrongly; 0 of none."""
     asked = now.benign_labelled - before.benign_labelled
     right = now.benign_correct - before.benign_correct
     return 1 - right / asked if asked else 0.0

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from envs.defences.base import Defence
 from envs.errors import QueryError
 from envs.game.game import Countermeasure, ExtractionGame, Served, View
-from envs.game.game_factory import GameTable, TableSpec
+from envs.game.game_factory import GameFactory, GameSpec
 from envs.seeding import Streams
 from envs.training.evaluation import evaluate
 from envs.training.recipes import Recipe
@@ -45,14 +45,14 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
     the first images are answered; the rows behind them are zeros.
 
     ## Observation Space
-    `Dict(targets=Box(0, 1, (batch, classes)), latency=Box(0, 86400, (batch,)),
+    `Dict(posteriors=Box(0, 1, (batch, classes)), latency=Box(0, 86400, (batch,)),
     remaining=Box(0, budget, (1,), int64))`. Latency is in seconds, and zeros where the threat
     model hides it. NumPy arrays; with `tensors=True` torch tensors on the device, not copied.
 
     ## Rewards
     The increase of the submitted clone's test accuracy since it was last measured, every
     `measure_every` steps and at the end; so the return of an episode is the final accuracy.
-    Hand your clone in with `env.unwrapped.submit(clone)`; it is read, never changed.
+    Worker your clone in with `env.unwrapped.submit(clone)`; it is read, never changed.
 
     ## Starting State
     An unspent budget. `reset(seed=...)` fixes every random stream of the episode.
@@ -64,12 +64,12 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
     Always the same keys: `answered` (images answered in this step), `queries_used`,
     `queries_left`, `macs` (spent on the attacker so far), `exits` (its answers by exit),
     `clone_accuracy` (last measured, 0 before). `macs` and `exits` are the simulator's
-    knowledge, not the attacker's: an honest agent does not read them.
+    knowledge, not the attacker's: a benign agent does not read them.
 
     ## Arguments
     `data`, `victim`, `victim_params`, `recipe`, `victim_seed`: what is trained (and cached) as
     the victim. `defence`: a `Defence`, hardened here. `budget`, `batch`, `labels`,
-    `latency` ("none" or "virtual"), `benign` (share of honest traffic), `measure_every` (steps),
+    `latency` ("none" or "virtual"), `benign` (share of benign traffic), `measure_every` (steps),
     `tensors`, `device`. With `tensors=True` make it with `disable_env_checker=True`: Gymnasium's
     checker knows arrays only.
 
@@ -100,7 +100,7 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
         render_mode: str | None = None,
     ) -> None:
         self.render_mode = render_mode
-        spec = TableSpec(
+        spec = GameSpec(
             data=data,
             data_options=data_options,
             victim=victim,
@@ -113,17 +113,17 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
             benign=benign,
             device=device,
         )
-        self._table = GameTable(spec, [defence or Defence()])
+        self._games = GameFactory(spec, [defence or Defence()])
         self._tensors = tensors
         self._batch, self._measure_every = batch, measure_every
         self._clone: nn.Module | None = None
         self._game: ExtractionGame | None = None
         self._steps, self._accuracy = 0, 0.0
-        self.action_space = query_space(self._table.threat, batch)
-        self.observation_space = answer_space(self._table.threat, batch)
+        self.action_space = query_space(self._games.threat, batch)
+        self.observation_space = answer_space(self._games.threat, batch)
 
     def submit(self, clone: nn.Module) -> None:
-        """Hand in the clone that is measured: a module from (n, c, h, w) in [0, 1] to logits."""
+        """Worker in the clone that is measured: a module from (n, c, h, w) in [0, 1] to logits."""
         self._clone = clone
 
     def reset(
@@ -134,7 +134,7 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
         streams = Streams(seed if seed is not None else int(self.np_random.integers(2**31)))
         if options and "clone" in options:
             self.submit(options["clone"])
-        self._game = self._table.deal(_AlwaysFirst(), streams)
+        self._game = self._games.new_game(_AlwaysFirst(), streams)
         self._steps, self._accuracy = 0, 0.0
         return self._observe(None, 0), self._info(0)
 
@@ -151,14 +151,14 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
         self._steps += 1
         measured = self._game.over or self._steps % self._measure_every == 0
         reward = self._reward() if measured else 0.0
-        answered = len(response.targets)
+        answered = len(response.posteriors)
         info = self._info(answered)
         return self._observe(response, answered), reward, self._game.over, False, info
 
     def _reward(self) -> float:
         before = self._accuracy
         if self._clone is not None:
-            test = self._table.splits.test
+            test = self._games.splits.test
             self._accuracy = evaluate(self._clone, test.pixels, test.labels)
         return self._accuracy - before
 
@@ -189,7 +189,7 @@ def answer_space(threat: ThreatModel, batch: int) -> spaces.Dict:
     """Give the space of what an attacker sees of a batch."""
     return spaces.Dict(
         {
-            "targets": spaces.Box(0.0, 1.0, (batch, threat.num_classes), np.float32),
+            "posteriors": spaces.Box(0.0, 1.0, (batch, threat.num_classes), np.float32),
             "latency": spaces.Box(0.0, LONGEST, (batch,), np.float64),
             "remaining": spaces.Box(0, threat.budget, (1,), np.int64),
         }
@@ -204,18 +204,18 @@ def padded(game: ExtractionGame, response: Response | None, batch: int) -> dict[
         response: what was answered; None before the first query.
         batch: rows of the observation.
     """
-    answered = 0 if response is None else len(response.targets)
-    targets = torch.zeros(batch, game.threat.num_classes, device=game.device)
+    answered = 0 if response is None else len(response.posteriors)
+    posteriors = torch.zeros(batch, game.threat.num_classes, device=game.device)
     latency = torch.zeros(batch, dtype=torch.float64, device=game.device)
     if response is not None:
         if answered == batch:
-            targets = response.targets
+            posteriors = response.posteriors
         else:
-            targets[:answered] = response.targets
+            posteriors[:answered] = response.posteriors
         if game.threat.latency_visible:
             latency[:answered] = response.latency
     remaining = torch.tensor([game.remaining], dtype=torch.int64)
-    return {"targets": targets, "latency": latency, "remaining": remaining}
+    return {"posteriors": posteriors, "latency": latency, "remaining": remaining}
 
 
 def arrays(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:

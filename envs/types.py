@@ -35,13 +35,13 @@ class Response:
     """What the oracle answers to one batch.
 
     Attributes:
-        targets: (n, num_classes) float32, rows sum to 1; one-hot where only labels are granted.
+        posteriors: (n, num_classes) float32, rows sum to 1; one-hot where only labels are granted.
     """
 
-    __slots__ = ("_latency", "targets")
+    __slots__ = ("_latency", "posteriors")
 
-    def __init__(self, targets: Tensor, latency: Tensor | None = None) -> None:
-        self.targets = targets
+    def __init__(self, posteriors: Tensor, latency: Tensor | None = None) -> None:
+        self.posteriors = posteriors
         self._latency = latency
 
     @property

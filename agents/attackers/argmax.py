@@ -9,7 +9,7 @@ class Argmax(DFME):
     """DFME that learns the most likely label of each answer and nothing else of it.
 
     Free, and decisive against defences that change probabilities but keep the top class. The
-    honest figure for soft access is the better of this attacker and the plain one. Serves hard
+    benign figure for soft access is the better of this attacker and the plain one. Serves hard
     labels as well.
 
     Args:

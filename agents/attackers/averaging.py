@@ -61,7 +61,7 @@ class Averaging(DFME):
             # what it needs depends on what it is told
             self.requires = frozenset({"latency"})  # type: ignore[misc]
 
-    def door(self, oracle: Oracle, kit: Kit) -> Oracle:
+    def wrap_oracle(self, oracle: Oracle, kit: Kit) -> Oracle:
         """Return an oracle that asks everything several times."""
         return Repeated(
             oracle,

@@ -24,9 +24,9 @@ _ABOUT_AS_LIKELY = 0.5  # of the likeliest network's probability
 class Campaign(Attacker):
     """Several attackers, one after another, out of one budget.
 
-    What a phase finds out it leaves in `kit.intel`; the campaign adds what was inferred so far,
-    as "inferred". A phase that ends early leaves its rest to those after it. The clone handed in
-    is that of the last phase that has one.
+    Each phase leaves its findings in `kit.shared_findings`; the campaign adds what was inferred so
+    far, as "inferred". A phase that ends early leaves its rest to those after it. The clone handed
+    in is that of the last phase that has one.
 
     Args:
         phases: the attackers, in their order; uniform noise and then a confidence filter if
@@ -40,7 +40,7 @@ class Campaign(Attacker):
 
     Notes:
         A clone of an adopted architecture has the input normalisation of the lent ones. The name
-        of the network is left in `kit.intel` as "adopted".
+        of the network is left in `kit.shared_findings` as "adopted".
 
     Source:
         Reconnaissance before exfiltration is how MITRE ATLAS chains techniques, AML.T0014 before
@@ -102,7 +102,7 @@ class Campaign(Attacker):
         self._follow()
         if phase.inferred is not None:
             self.inferred = merged(self.inferred, phase.inferred)
-            kit.intel["inferred"] = self.inferred
+            kit.shared_findings["inferred"] = self.inferred
 
     def _follow(self) -> None:
         """Hand in the clone of the phase that plays."""
@@ -113,10 +113,12 @@ class Campaign(Attacker):
     def _kit(self, oracle: Oracle, kit: Kit) -> Kit:
         if not self._adopt or self.inferred is None:
             return kit
-        name = self.inferred.architecture or likeliest(self.inferred, kit.intel, oracle.threat)
+        name = self.inferred.architecture or likeliest(
+            self.inferred, kit.shared_findings, oracle.threat
+        )
         if name is None:
             return kit
-        kit.intel["adopted"] = name
+        kit.shared_findings["adopted"] = name
         return replace(kit, new_clone=partial(_adopted, name, oracle, kit))
 
 
@@ -125,20 +127,20 @@ def _nothing() -> None:
 
 
 def likeliest(
-    guess: ArchitectureGuess, intel: Mapping[str, object], threat: ThreatModel
+    guess: ArchitectureGuess, shared_findings: Mapping[str, object], threat: ThreatModel
 ) -> str | None:
     """Choose a network of the inferred family and depth.
 
     Args:
         guess: what was inferred so far.
-        intel: "architectures" holds probabilities by name.
+        shared_findings: "architectures" holds probabilities by name.
         threat: says what networks are built for.
 
     Returns:
         The widest of those at least half as likely as the likeliest; None where family, depth
         or probabilities are unknown.
     """
-    found = intel.get("architectures")
+    found = shared_findings.get("architectures")
     if guess.family is None or guess.depth is None or not isinstance(found, Mapping):
         return None
     fitting = {

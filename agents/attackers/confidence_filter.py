@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from agents.attackers.filtering import Sieve
+from agents.attackers.filtering import FilteredDFME
 from agents.base import ArchitectureGuess, Kit
 from agents.learning.clone import Loss
 from agents.timing_probe.confidence_jumps import first_jump
@@ -17,7 +17,7 @@ _MARGIN = 1e-6  # float32 posteriors round to either side of a threshold
 _EVERYTHING = 1.0 + 1e-5
 
 
-class ConfidenceFilter(Sieve):
+class ConfidenceFilter(FilteredDFME):
     """Discard every answer above the least threshold of a multi-exit victim.
 
     Whoever leaves early is more confident than that exit's threshold, so that an answer below
@@ -28,7 +28,7 @@ class ConfidenceFilter(Sieve):
             phase of a campaign, or else from the density of served confidences, if absent.
         look: answers from which it is estimated, at most a tenth of the budget.
         constant: keep confident answers too, but for classes with more than `constant` / K of
-            them: early answers to foreign images collapse to one class. 3 is a fair value.
+            them: early answers to OOD images collapse to one class. 3 is a fair value.
         aversion: weight in the generator's loss of what the clone's confidence exceeds the
             threshold by, so that its images stay with the last exit.
         images: "generator", or "pool" for images of the surrogate pool.
@@ -94,7 +94,7 @@ class ConfidenceFilter(Sieve):
 
     def measure(self, response: Response) -> Tensor:
         """Return the served confidences."""
-        return response.targets.amax(1)
+        return response.posteriors.amax(1)
 
     def estimate(self, values: Tensor, oracle: Oracle) -> float:
         """Find the first jump of the confidences; without one nothing is discarded."""
@@ -106,7 +106,7 @@ class ConfidenceFilter(Sieve):
     def keep(self, images: Tensor, response: Response) -> Tensor | None:
         """Keep the unsure answers; with `constant`, also the sure ones of no dominant class."""
         assert self.cut is not None
-        targets = response.targets.to(self._confident.device)
+        targets = response.posteriors.to(self._confident.device)
         unsure = targets.amax(1) <= self.cut - _MARGIN
         if self._constant is None:
             return unsure
@@ -133,10 +133,10 @@ class ConfidenceFilter(Sieve):
 
 
 def least_threshold(kit: Kit) -> float | None:
-    """Return the least threshold among what earlier phases wrote into `kit.intel`."""
-    found = kit.intel.get("thresholds")
+    """Return the least threshold among what earlier phases wrote into `kit.shared_findings`."""
+    found = kit.shared_findings.get("thresholds")
     if found is None:
-        guess = kit.intel.get("inferred")
+        guess = kit.shared_findings.get("inferred")
         found = guess.thresholds if isinstance(guess, ArchitectureGuess) else None
     if not isinstance(found, list | tuple):
         return None

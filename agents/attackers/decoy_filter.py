@@ -21,10 +21,10 @@ _FEWEST = 0.02  # share of the pool's answers below which a filter has nothing t
 class DecoyFilter(Attacker):
     """Knockoff that knows misleading answers by what the victim tells noise.
 
-    An answer to noise is certainly no honest one. A first clone learns what the victim says to
+    An answer to noise is certainly no benign one. A first clone learns what the victim says to
     uniform noise and to images of an untrained generator. Then images of the surrogate pool are
     asked, and the answers which that clone would have given too are dropped: they follow the
-    rule for foreign images. A second clone learns from the others.
+    rule for OOD images. A second clone learns from the others.
 
     Args:
         share: of the budget that goes to noise.
@@ -33,7 +33,7 @@ class DecoyFilter(Attacker):
         request: images per request.
 
     Notes:
-        An honest answer that happens to agree with the rule is dropped too, one in K where the
+        A benign answer that happens to agree with the rule is dropped too, one in K where the
         rule has nothing to do with the class. Where hardly an answer is left, all are kept.
 
     Source:
@@ -70,8 +70,8 @@ class DecoyFilter(Attacker):
         count = round(self._share * oracle.remaining)
         rule: nn.Module | None = None
         if count > 1:
-            foreign = bought(oracle, self._noise(oracle, kit, count), request=self._request)
-            rule = _trained(fresh, foreign, recipe, seed=training)
+            ood = bought(oracle, self._noise(oracle, kit, count), request=self._request)
+            rule = _trained(fresh, ood, recipe, seed=training)
         if not oracle.remaining:
             return
         pixels = of_pool(kit.pool, draws.take(oracle.remaining))
@@ -92,12 +92,12 @@ class DecoyFilter(Attacker):
 
     def _kept(self, answers: TransferSet, rule: nn.Module, kit: Kit) -> TransferSet:
         foretold = predict(rule, answers.pixels).argmax(1)
-        apart = foretold != answers.targets.argmax(1)
+        apart = foretold != answers.posteriors.argmax(1)
         share = float(apart.float().mean())
         kit.report(kept=share)
         if share < _FEWEST:
             return answers
-        return TransferSet(answers.pixels[apart], answers.targets[apart])
+        return TransferSet(answers.pixels[apart], answers.posteriors[apart])
 
 
 def _trained(fresh: nn.Module, answers: TransferSet, recipe: Recipe, *, seed: int) -> nn.Module:

@@ -6,9 +6,10 @@ is asked twice, once as it is and once a step of 1e-3 aside.
 
 The loop, its ledger and its hooks serve other data-free attacks too. Override `generator_step`
 for another game (and `iteration_cost` with it), `keep` to learn from some answers only,
-`disagreement` for another loss, `build_clone` and `learn` for several clones or a replay, `door` to
-put an oracle in front of the oracle, `finish` for what comes after the last query. Who leaves
-`attack` alone can be resumed as this one can.
+`disagreement` for another loss, `build_clone` and `learn` for several clones or a replay,
+`wrap_oracle` to
+put an oracle in front of the oracle, `finish` for what comes after the last query. Subclasses that
+keep `attack` can be resumed as this one can.
 """
 
 from collections.abc import Sequence
@@ -104,13 +105,13 @@ class DFME(Attacker):
 
     def attack(self, oracle: Oracle, kit: Kit) -> None:
         """Spend the budget in iterations of generator and clone steps."""
-        self._door = self.door(oracle, kit)
-        self.prepare(self._door, kit)
+        self._oracle = self.wrap_oracle(oracle, kit)
+        self.prepare(self._oracle, kit)
         self.resume(oracle, kit)
 
     def resume(self, oracle: Oracle, kit: Kit) -> None:
-        """Play the iterations that are left, through the door that `attack` was given."""
-        oracle = self._door
+        """Play the iterations that are left, through the oracle that `attack` was given."""
+        oracle = self._oracle
         while oracle.remaining >= self.epochs.cost:
             kit.safe_point()
             if self.iterations % self.epochs.length == 0:
@@ -125,7 +126,7 @@ class DFME(Attacker):
             self.clone_step(oracle, kit, min(self.settings.batch, oracle.remaining))
         self.finish(oracle, kit)
 
-    def door(self, oracle: Oracle, kit: Kit) -> Oracle:
+    def wrap_oracle(self, oracle: Oracle, kit: Kit) -> Oracle:
         """Return what the loop asks: the oracle, or one of the attacker's own in front of it."""
         return oracle
 
@@ -188,7 +189,7 @@ class DFME(Attacker):
 
         def loss(points: Tensor) -> Tensor:
             images = to_unit(points)
-            targets = oracle.query(images).targets.to(images.device)
+            targets = oracle.query(images).posteriors.to(images.device)
             # float64, because differences of 1e-5 are taken of this
             return -self.disagreement(clone(images).double(), targets.double())
 
@@ -211,7 +212,7 @@ class DFME(Attacker):
         """Ask fresh images and move the clone towards the answers."""
         images = self.synthesiser.images(count)
         response = oracle.query(images)
-        targets = response.targets.to(images.device)
+        targets = response.posteriors.to(images.device)
         kept = self.keep(images, response)
         if kept is not None:
             images, targets = images[kept], targets[kept]

@@ -262,7 +262,7 @@ class DFMSHL(Attacker):
         if self._augment:
             images = autoaugment(images, self._kit.generator)
         # nothing but the most likely label of each answer is read
-        labels = harden_labels(oracle.query(images).targets.to(images.device))
+        labels = harden_labels(oracle.query(images).posteriors.to(images.device))
         return trainer.step(images, labels.float())
 
     def _choose(self, oracle: Oracle, kit: Kit) -> None:

@@ -128,7 +128,7 @@ class DisGUIDE(DFME):
         if self._grey and images.shape[1] > 1:
             images[::_GREY_EVERY] = images[::_GREY_EVERY].mean(1, keepdim=True)
         response = oracle.query(images)
-        self.note("clone_loss", self.learn(images, response.targets.to(images.device)))
+        self.note("clone_loss", self.learn(images, response.posteriors.to(images.device)))
 
     def learn(self, images: Tensor, targets: Tensor) -> Tensor:
         """Train both clones on new answers and then on replayed ones; the new ones' loss."""

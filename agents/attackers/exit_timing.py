@@ -10,9 +10,9 @@ from torch import Tensor
 
 from agents.base import ArchitectureGuess, Attacker, Kit
 from agents.learning.transfer_set import TransferSet, branch, recipe_for
-from agents.timing_probe import architecture_match as ladder
+from agents.timing_probe import architecture_match as exit_times
 from agents.timing_probe import noise as jitter
-from agents.timing_probe.architecture_guess import Evidence, guess, ladder_of, read_answers
+from agents.timing_probe.architecture_guess import Evidence, exit_times_of, guess, read_answers
 from agents.timing_probe.candidates import candidates
 from agents.timing_probe.log_record import LATENCIES, histogram, in_words
 from agents.timing_probe.mixture import ExitCount, count_exits
@@ -42,9 +42,10 @@ class ExitTiming(Attacker):
     and the classifier behind it, count as one: no clock tells them apart. The number of exits
     that exist is an inference from the network's published form, apart from the number seen.
 
-    For later phases of a campaign `kit.intel` gets "transfer" (images, targets), "exit_of" (the
-    exit of each, -1 unknown), "latency_cuts" (seconds between exits), "deepest_latency" (seconds
-    from which an answer comes from the deepest exit seen), "exit_seconds", "architectures"
+    For later phases of a campaign `kit.shared_findings` gets "transfer" (images, posteriors),
+    "exit_of" (the exit of each, -1 unknown), "latency_cuts" (seconds between exits),
+    "deepest_latency" (seconds from which an answer comes from the deepest exit seen),
+    "exit_seconds", "architectures"
     (probabilities by name), "thresholds", "widths" and "calibration".
 
     Args:
@@ -91,7 +92,7 @@ class ExitTiming(Attacker):
         probes = ProbeImages(oracle.threat.image_shape, kit)
         if oracle.remaining < _LEAST_BUDGET:
             images = probes.draw(oracle.remaining)
-            targets = oracle.query(images).targets.to(kit.device)
+            targets = oracle.query(images).posteriors.to(kit.device)
             self._train(kit, images, targets)
             return
         watch = Stopwatch(oracle, probes.reference())
@@ -103,9 +104,9 @@ class ExitTiming(Attacker):
         self.inferred = guess(evidence, least=self._least, absolute=self._hardware is not None)
         exits = _exits(watch, samples, evidence.count).to(kit.device)
         images = torch.cat([sample.images for sample in samples])
-        targets = torch.cat([sample.targets for sample in samples])
+        targets = torch.cat([sample.posteriors for sample in samples])
         _share(kit, evidence, watch.calibration)
-        kit.intel.update(transfer=(images, targets), exit_of=exits)
+        kit.shared_findings.update(transfer=(images, targets), exit_of=exits)
         kept = exits == evidence.count.exits - 1
         if not self._deepest_only or not bool(kept.any()):
             kept = torch.ones_like(kept)
@@ -143,11 +144,11 @@ class ExitTiming(Attacker):
         times = watch.summary(sample)
         count = count_exits(times)
         soft = threat.labels == "soft"
-        thresholds, widths = read_answers(count, times, sample.targets) if soft else (None, ())
+        thresholds, widths = read_answers(count, times, sample.posteriors) if soft else (None, ())
         hypotheses = []
         if count.exits > 2:  # two times, an offset and a rate: everything fits
-            hypotheses = ladder.match(
-                ladder_of(count, len(sample)),
+            hypotheses = exit_times.match(
+                exit_times_of(count, len(sample)),
                 candidates(threat.image_shape, threat.num_classes),
                 hardware=self._hardware,
             )
@@ -211,20 +212,20 @@ def _looked_closer(watch: Stopwatch, many: Sample) -> list[Sample]:
     return [closer, many.pick(np.setdiff1d(np.arange(len(many)), few))]
 
 
-def _share(kit: Kit, evidence: Evidence, calibration: jitter.Calibration) -> None:
+def _share(kit: Kit, evidence: Evidence, calibration: jitter.NoiseFit) -> None:
     """Leave what was found to later phases of a campaign."""
     count = evidence.count
     cuts = torch.from_numpy(count.boundaries()).exp().tolist()
-    found: dict[str, Any] = {  # Any: intel differs in type
+    found: dict[str, Any] = {  # Any: shared_findings differs in type
         "latency_cuts": tuple(cuts),
         "deepest_latency": cuts[-1] if cuts else 0.0,
-        "exit_seconds": tuple(ladder_of(count, evidence.probes).seconds.tolist()),
+        "exit_seconds": tuple(exit_times_of(count, evidence.probes).seconds.tolist()),
         "architectures": evidence.architectures,
         "thresholds": evidence.thresholds.values if evidence.thresholds else (),
         "widths": evidence.widths,
         "calibration": calibration,
     }
-    kit.intel.update(found)
+    kit.shared_findings.update(found)
 
 
 def _device(name: str | None) -> DeviceCost | None:

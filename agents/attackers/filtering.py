@@ -20,7 +20,7 @@ from envs.oracle import Oracle
 from envs.types import Response
 
 
-class Sieve(DFME):
+class FilteredDFME(DFME):
     """DFME with a filter on the answers its clone learns from.
 
     Subclasses say what is measured of an answer, how a cut is estimated from the first ones, and
@@ -114,7 +114,7 @@ class Sieve(DFME):
         return to_unit(of_pool(kit.pool, self._pool_draws.take(count)))
 
     def _learn_kept(self, images: Tensor, response: Response) -> None:
-        targets = response.targets.to(images.device)
+        targets = response.posteriors.to(images.device)
         kept = self.keep(images, response)
         if kept is not None:
             kept = kept.to(images.device)

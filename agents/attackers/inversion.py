@@ -56,8 +56,8 @@ class Inversion(DFME):
         batch, generator_steps, clone_steps, generator_rate, clone_rate, loss: as for `DFME`.
 
     Notes:
-        A defence that answers honest images well and foreign ones wrongly shows nothing here:
-        labelled images are honest ones.
+        A defence that answers benign images well and OOD ones wrongly shows nothing here:
+        labelled images are benign ones.
 
     Source:
         No published attack. Answers whose order is wrong are those of Orekondy et al. 2020,
@@ -96,7 +96,7 @@ class Inversion(DFME):
         )
         self._labelled, self._sigmas = labelled, sigmas
 
-    def door(self, oracle: Oracle, kit: Kit) -> Oracle:
+    def wrap_oracle(self, oracle: Oracle, kit: Kit) -> Oracle:
         """Check the answers; return an oracle that gives them as they are, or turned round.
 
         Raises:
@@ -104,9 +104,9 @@ class Inversion(DFME):
         """
         held = self._held(oracle, kit)
         if held is not None:
-            answers = oracle.query(held.images()).targets.to(kit.device)
+            answers = oracle.query(held.images()).posteriors.to(kit.device)
             self.turn = reading(answers, held.labels, sigmas=self._sigmas)
-            kit.intel["turn"] = self.turn.name
+            kit.shared_findings["turn"] = self.turn.name
             kit.report(turned_round=float(self.turn.name != "none"))
         return oracle if self.turn is None else Restored(oracle, self.turn.restore)
 

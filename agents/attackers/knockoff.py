@@ -86,7 +86,7 @@ class Knockoff(Attacker):
                 combine=combine,
                 duplicates=duplicates,
             )
-        self._door = oracle
+        self._oracle = oracle
         self._fresh = self.clone = kit.new_clone().to(kit.device)
         order, self._training = branch(kit.generator), int(branch(kit.generator).initial_seed())
         self._seller = self._source(oracle, kit, self._fresh, order)
@@ -98,10 +98,10 @@ class Knockoff(Attacker):
     def resume(self, oracle: Oracle, kit: Kit) -> None:
         """Buy and train up to the budgets that are left; a training starts from its beginning."""
         name, changes = self._recipe
-        recipe = recipe_for(name, self._door.threat.image_shape, **changes)
+        recipe = recipe_for(name, self._oracle.threat.image_shape, **changes)
         while self._stops:
             missing = self._stops[0] - (0 if self._bought is None else len(self._bought))
-            more = self._seller.buy(self._door, missing, request=self._request)
+            more = self._seller.buy(self._oracle, missing, request=self._request)
             if more is not None:
                 self._bought = more if self._bought is None else self._bought + more
             kit.safe_point()
@@ -194,7 +194,7 @@ class AdaptivePolicy(RandomPolicy):
             drawn = self._inside[action].take(int(mine.sum())).to(index.device)
             index[mine.to(index.device)] = self._members[action][drawn]
         answers = bought(oracle, of_pool(self._pool, index), request=count)
-        images, targets = to_unit(answers.pixels), answers.targets
+        images, targets = to_unit(answers.pixels), answers.posteriors
         self._bandit.learn(actions, self._worth(images, targets))
         self._trainer.step(images, targets)
         return answers

@@ -81,7 +81,7 @@ class LateKnockoff(Attacker):
         share = float(late.float().mean())
         kit.report(kept=share)
         if share >= _FEWEST:
-            answers = TransferSet(answers.pixels[late], answers.targets[late])
+            answers = TransferSet(answers.pixels[late], answers.posteriors[late])
         if self._answers == "argmax":
             answers = answers.hardened()
         clone = copy.deepcopy(self.clone)
@@ -93,8 +93,8 @@ class LateKnockoff(Attacker):
         targets, seen = [], []
         for part in pixels.split(self._request):
             response = oracle.query(to_unit(part))
-            targets.append(response.targets.to(pixels.device))
-            measure = response.latency if self._by == "latency" else response.targets.amax(1)
+            targets.append(response.posteriors.to(pixels.device))
+            measure = response.latency if self._by == "latency" else response.posteriors.amax(1)
             seen.append(measure.double().to(pixels.device))
         return TransferSet(pixels, torch.cat(targets)), torch.cat(seen)
 

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from agents.attackers.filtering import Sieve
+from agents.attackers.filtering import FilteredDFME
 from agents.base import Kit
 from agents.learning.clone import Loss
 from agents.timing_probe.mixture import count_exits
@@ -13,7 +13,7 @@ from envs.oracle import Oracle
 from envs.types import Response
 
 
-class LatencyFilter(Sieve):
+class LatencyFilter(FilteredDFME):
     """Keep only the answers that took as long as the deepest exit takes.
 
     A victim that really stops computing answers the sooner the earlier it leaves. Latencies fall
@@ -69,7 +69,7 @@ class LatencyFilter(Sieve):
 
     def known(self, kit: Kit) -> float | None:
         """Return the latency from which answers come from the deepest exit, if it was found."""
-        found = kit.intel.get("deepest_latency")
+        found = kit.shared_findings.get("deepest_latency")
         return float(found) if isinstance(found, int | float) else None
 
     def measure(self, response: Response) -> Tensor:

@@ -57,6 +57,6 @@ class Noise(Attacker):
             images = torch.rand(
                 (count, *oracle.threat.image_shape), generator=kit.generator, device=kit.device
             )
-            trainer.step(images, oracle.query(images).targets.to(kit.device))
+            trainer.step(images, oracle.query(images).posteriors.to(kit.device))
             self._steps += 1
         trainer.clone.eval()

@@ -96,7 +96,7 @@ class Recovery(DFME):
         self._preserves, self._repeats = preserves_top1, repeats
         self._pairs, self._prior = pairs, prior
 
-    def door(self, oracle: Oracle, kit: Kit) -> Oracle:
+    def wrap_oracle(self, oracle: Oracle, kit: Kit) -> Oracle:
         """Return an oracle whose answers are repaired on the way."""
         restore = self._restorer(oracle, kit)
         if self._repeats > 1:

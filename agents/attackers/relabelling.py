@@ -17,9 +17,9 @@ from envs.training.evaluation import predict
 class Relabelled(DFME):
     """DFME whose clone gets its classes exchanged at the end, by a few labelled images.
 
-    A defence that answers foreign images systematically wrong gives its victim away: the clone
+    A defence that answers OOD images systematically wrong gives its victim away: the clone
     is far below chance, and exchanging its classes, or reversing their order, turns it round.
-    `Inversion` looks for that among the answers to its labelled images, which are honest ones;
+    `Inversion` looks for that among the answers to its labelled images, which are benign ones;
     this attacker looks at what its clone says of them. Its labelled images cost no query.
 
     They come from the scenario's pool, whose classes must be the victim's: name the victim's own
@@ -65,7 +65,7 @@ class Relabelled(DFME):
         )
         self._labelled, self._sigmas = labelled, sigmas
 
-    def door(self, oracle: Oracle, kit: Kit) -> Oracle:
+    def wrap_oracle(self, oracle: Oracle, kit: Kit) -> Oracle:
         """Draw the labelled images, and ask the oracle as it is.
 
         Raises:

@@ -92,7 +92,7 @@ class Slowdown(RandomGenerator):
         slow = oracle.remaining <= self._begin_at
         if slow:
             images = self.slowed(images)
-        targets = oracle.query(images).targets.to(images.device)
+        targets = oracle.query(images).posteriors.to(images.device)
         self.note("confidence_slow" if slow else "confidence_plain", targets.amax(1).mean())
         self.note("clone_loss", self.learn(images, targets))
 

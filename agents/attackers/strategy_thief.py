@@ -29,7 +29,7 @@ class StrategyThief(RandomGenerator):
     exits; without one the jump in the density of confidences tells early answers from late
     ones. The clone gets as many exits, and gates: each answer trains the exit it came from, and
     the gates learn to predict that exit. A threshold is the least confidence among the answers
-    of its exit. Found thresholds and cuts also go into `kit.intel`.
+    of its exit. Found thresholds and cuts also go into `kit.shared_findings`.
 
     Args:
         look: answers that are looked at first, at most a third of the budget.
@@ -120,7 +120,7 @@ class StrategyThief(RandomGenerator):
         held, self._held = self._held or [], None
         if not held:
             return
-        answers = torch.cat([response.targets for _, response in held])
+        answers = torch.cat([response.posteriors for _, response in held])
         times = [latency_of(response, oracle.threat) for _, response in held]
         seen = torch.cat([each for each in times if each is not None] or [answers.amax(1)])
         self._cuts = self._find(seen)
@@ -160,10 +160,10 @@ class StrategyThief(RandomGenerator):
             thresholds=tuple(thresholds) if thresholds else None,
         )
         if thresholds:
-            kit.intel["thresholds"] = tuple(thresholds)
+            kit.shared_findings["thresholds"] = tuple(thresholds)
         if self._by_time:
-            kit.intel["latency_cuts"] = tuple(self._cuts)
-            kit.intel["deepest_latency"] = self._cuts[-1] if self._cuts else 0.0
+            kit.shared_findings["latency_cuts"] = tuple(self._cuts)
+            kit.shared_findings["deepest_latency"] = self._cuts[-1] if self._cuts else 0.0
         kit.report(exits=float(count))
 
     def _give_exits(self, kit: Kit) -> None:
@@ -178,11 +178,11 @@ class StrategyThief(RandomGenerator):
         self.trainer.clone = self.clone = gated
 
     def _learn_from(self, images: Tensor, response: Response) -> None:
-        targets = response.targets.to(images.device)
+        targets = response.posteriors.to(images.device)
         if not isinstance(self.clone, Gated):
             self.note("clone_loss", self.learn(images, targets))
             return
-        seen = response.latency if self._by_time else response.targets.amax(1)
+        seen = response.latency if self._by_time else response.posteriors.amax(1)
         exits = self.exits_of(seen).to(images.device).clamp_max(self.clone.num_exits - 1)
         self.clone.train(len(images) > 1)
         logits, leaving = self.clone.both(images)

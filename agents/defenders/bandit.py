@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from agents.base import Defender, Note
-from agents.defenders.countermeasures import Step, check_posts, read_step
+from agents.defenders.countermeasures import Step, check_indices, read_step
 from agents.defenders.query_drift import DriftTest
 from envs.errors import PlayerError
 from envs.game.game import Countermeasure, Served, View
@@ -35,7 +35,7 @@ class Bandit(Defender):
     defender that knows nothing yet. Arms never tried come first, in order.
 
     Args:
-        arms: countermeasures to choose from; every post at strength 1 where absent.
+        arms: countermeasures to choose from; every defence at strength 1 where absent.
         leak_price: of what suspects are told.
         compute_price: of depth.
         utility_price: of doubt towards everybody else.
@@ -48,7 +48,7 @@ class Bandit(Defender):
 
     Notes:
         L cannot tell a confident lie from a confident answer: a defence that swaps labels without
-        adding doubt looks leaky, and one that hurts honest users so looks free. C counts exits as
+        adding doubt looks leaky, and one that hurts benign users so looks free. C counts exits as
         if they were equally far apart, and knows nothing of a defence's own overhead.
     """
 
@@ -87,16 +87,16 @@ class Bandit(Defender):
         self.chosen = 0
         self.past: list[dict[str, float]] = []
 
-    def begin(self, posts: int, generator: torch.Generator) -> None:
-        """Take the seat; PlayerError where an arm names a post that nobody brought."""
+    def begin(self, deployed_defences: int, generator: torch.Generator) -> None:
+        """Take the seat; PlayerError where an arm names a defence that nobody brought."""
         if not self._arms:
-            self._arms = [Countermeasure(post, 1.0) for post in range(posts)]
-        check_posts(self._arms, posts)
-        self.recall({})
+            self._arms = [Countermeasure(defence, 1.0) for defence in range(deployed_defences)]
+        check_indices(self._arms, deployed_defences)
+        self.load_carried_state({})
 
-    def recall(self, lesson: Mapping[str, object]) -> None:
+    def load_carried_state(self, carried_state: Mapping[str, object]) -> None:
         """Take up the episodes before, and choose the arm of this one."""
-        self.past = list(cast(list[dict[str, float]], lesson.get("past", [])))
+        self.past = list(cast(list[dict[str, float]], carried_state.get("past", [])))
         self.chosen = choose(self._scored(self.past), len(self._arms), weight=self._exploration)
 
     def act(self, view: View) -> Countermeasure:
@@ -113,7 +113,7 @@ class Bandit(Defender):
         self._rest = self._rest or Answers(posteriors)
         (self._told if client in self._suspects else self._rest).add(posteriors, served.exits)
 
-    def lesson(self) -> Mapping[str, object]:
+    def carried_state(self) -> Mapping[str, object]:
         """Tell every episode so far with what was seen of its arm."""
         return {"past": [*self.past, self._seen()]} if self._told else {}
 
@@ -124,7 +124,7 @@ class Bandit(Defender):
         seen = self._seen()
         arm = self._arms[self.chosen]
         text = (
-            f"arm {self.chosen} (post {arm.post}, strength {arm.strength}): leak "
+            f"arm {self.chosen} (defence {arm.defence}, strength {arm.strength}): leak "
             f"{seen['leak']:.3f}, doubt {seen['doubt']:.3f}, suspects {len(self._suspects)}"
         )
         return (Note("arm", text, self._answered, {**seen, "suspects": len(self._suspects)}),)

@@ -1,4 +1,4 @@
-"""Countermeasures as scenarios write them: tables of `post` and `strength`."""
+"""Countermeasures as scenarios write them: tables of `defence` and `strength`."""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,7 +6,7 @@ from envs.errors import PlayerError
 from envs.game.game import Countermeasure
 
 Step = Mapping[str, float]
-"""{ post = 1, strength = 0.5 }; `post` is 0 and `strength` 1 where absent."""
+"""{ defence = 1, strength = 0.5 }; `defence` is 0 and `strength` 1 where absent."""
 
 
 def read_step(step: Step, *, where: str, beside: Iterable[str] = ()) -> Countermeasure:
@@ -18,30 +18,30 @@ def read_step(step: Step, *, where: str, beside: Iterable[str] = ()) -> Counterm
         beside: other keys the table may have.
 
     Raises:
-        PlayerError: an unknown key, a post that is no whole number from 0, or a strength that is
+        PlayerError: an unknown key, a defence that is no whole number from 0, or a strength that is
             not in [0, 1].
     """
-    known = ("post", "strength", *beside)
+    known = ("defence", "strength", *beside)
     unknown = sorted(set(step) - set(known))
     if unknown:
         raise PlayerError(f"{where}: unknown key '{unknown[0]}'; expected {', '.join(known)}")
-    post, strength = step.get("post", 0), step.get("strength", 1.0)
-    if post < 0 or post != int(post):
-        raise PlayerError(f"{where}: expected the number of a post, from 0, got {post}")
+    defence, strength = step.get("defence", 0), step.get("strength", 1.0)
+    if defence < 0 or defence != int(defence):
+        raise PlayerError(f"{where}: expected the number of a defence, from 0, got {defence}")
     if not 0 <= strength <= 1:
         raise PlayerError(f"{where}: expected a strength from 0 to 1, got {strength}")
-    return Countermeasure(int(post), float(strength))
+    return Countermeasure(int(defence), float(strength))
 
 
-def check_posts(decisions: Iterable[Countermeasure], posts: int) -> None:
-    """Refuse a countermeasure at a post that nobody brought.
+def check_indices(decisions: Iterable[Countermeasure], deployed_defences: int) -> None:
+    """Refuse a countermeasure at a defence that nobody brought.
 
     Raises:
-        PlayerError: with the number of the post and of those there are.
+        PlayerError: with the number of the defence and of those there are.
     """
-    last = max(decision.post for decision in decisions)
-    if last >= posts:
+    last = max(decision.defence for decision in decisions)
+    if last >= deployed_defences:
         raise PlayerError(
-            f"this defender mans post {last}, but the scenario brought {posts} "
-            f"(counted from 0); list more defences or name another post"
+            f"this defender mans defence {last}, but the scenario brought {deployed_defences} "
+            f"(counted from 0); list more defences or name another defence"
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from agents.base import Defender, Note
-from agents.defenders.countermeasures import Step, check_posts, read_step
+from agents.defenders.countermeasures import Step, check_indices, read_step
 from agents.defenders.query_drift import DriftTest, Evidence
 from envs.errors import PlayerError
 from envs.game.game import Countermeasure, Served, View
@@ -32,14 +32,14 @@ class Detector(Defender):
 
     Args:
         normality: coefficient of normality below which distances raise an alarm ("shape").
-        band: least and largest median distance of an ordinary client, as calibrated on honest
+        band: least and largest median distance of an ordinary client, as calibrated on benign
             queries of this victim's kind; outside it an alarm is raised too ("place"). It also
-            turns away honest users with images of another kind. Absent: not tested.
+            turns away benign users with images of another kind. Absent: not tested.
         window: distances a test looks at; nothing is said before a client gave so many.
         every: distances between two tests of a client, and queries worked off at once.
         memory: latest distinct queries kept per client.
-        calm: countermeasure towards unsuspicious clients; post 0 at strength 0 where absent.
-        ladder: countermeasures after one alarm, two, ...; the last post at strength 1 where
+        calm: countermeasure towards unsuspicious clients; defence 0 at strength 0 where absent.
+        ladder: countermeasures after one alarm, two, ...; the last defence at strength 1 where
             absent.
         cool_down: queries without an alarm after which a client steps down; never where absent.
         most_clients: clients remembered; beyond it the longest unseen is forgotten.
@@ -94,11 +94,11 @@ class Detector(Defender):
         self._files: dict[int, _File] = {}
         self.alarms: list[Note] = []
 
-    def begin(self, posts: int, generator: torch.Generator) -> None:
-        """Take the seat; PlayerError where a step names a post that nobody brought."""
+    def begin(self, deployed_defences: int, generator: torch.Generator) -> None:
+        """Take the seat; PlayerError where a step names a defence that nobody brought."""
         if not self._rungs:
-            self._rungs = [Countermeasure(posts - 1, 1.0)]
-        check_posts([self._calm, *self._rungs], posts)
+            self._rungs = [Countermeasure(deployed_defences - 1, 1.0)]
+        check_indices([self._calm, *self._rungs], deployed_defences)
 
     def act(self, view: View) -> Countermeasure:
         """Decide by the level the client has come to."""

@@ -45,7 +45,7 @@ def shapiro_francia(values: Tensor) -> Tensor:
 def without_far(values: Tensor, *, deviations: float = 3.0, share: float = 0.1) -> Tensor:
     """Drop what lies far above the rest, a tenth of the sample at most.
 
-    An honest user's odd image lies far from all others; what an explorer does lies near. So only
+    A benign user's odd image lies far from all others; what an explorer does lies near. So only
     the upper side is trimmed, where PRADA drops outliers of both.
 
     Args:
@@ -83,7 +83,7 @@ def fingerprints(images: Tensor) -> Tensor:
 class History:
     """What one client asked, and how far each new query lay from the nearest before.
 
-    Distances are taken among queries of one served label. Exact repeats have none: honest users
+    Distances are taken among queries of one served label. Exact repeats have none: benign users
     ask again what they asked before. Queries are worked off in blocks of fixed size, so that how
     a client splits them into requests changes nothing.
 

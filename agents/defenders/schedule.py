@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from agents.base import Defender
-from agents.defenders.countermeasures import Step, check_posts, read_step
+from agents.defenders.countermeasures import Step, check_indices, read_step
 from envs.errors import PlayerError
 from envs.game.game import Countermeasure, View
 
@@ -15,9 +15,9 @@ class Schedule(Defender):
     """Answer by one countermeasure after the other, as images are answered.
 
     Args:
-        pieces: tables of `from`, `post` and `strength`, in rising order of `from`. A piece holds
+        pieces: tables of `from`, `defence` and `strength`, in rising order of `from`. A piece holds
             from so many answered images on (to whomever), until the next one begins. The first
-            begins at 0. A request is answered whole by the piece it begins in. Post 0 at full
+            begins at 0. A request is answered whole by the piece it begins in. Defence 0 at full
             strength throughout where absent.
 
     Raises:
@@ -42,9 +42,9 @@ class Schedule(Defender):
             for number, piece in enumerate(pieces)
         ]
 
-    def begin(self, posts: int, generator: torch.Generator) -> None:
-        """Take the seat; PlayerError where a piece names a post that nobody brought."""
-        check_posts(self._decisions, posts)
+    def begin(self, deployed_defences: int, generator: torch.Generator) -> None:
+        """Take the seat; PlayerError where a piece names a defence that nobody brought."""
+        check_indices(self._decisions, deployed_defences)
 
     def act(self, view: View) -> Countermeasure:
         """Decide by how many images were answered before this request."""

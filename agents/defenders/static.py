@@ -12,23 +12,24 @@ class Static(Defender):
 
     Args:
         strength: of the defence, 0 (off) to 1 (as configured).
-        post: index of the defence, among those brought.
+        defence: index of the defence, among those brought.
 
     Raises:
-        PlayerError: a strength or a post out of range, the latter on taking the seat.
+        PlayerError: a strength or a defence out of range, the latter on taking the seat.
     """
 
-    def __init__(self, *, strength: float = 1.0, post: int = 0) -> None:
+    def __init__(self, *, strength: float = 1.0, defence: int = 0) -> None:
         if not 0 <= strength <= 1:
             raise PlayerError(f"expected a strength from 0 to 1, got {strength}")
-        self._decision = Countermeasure(post, strength)
+        self._decision = Countermeasure(defence, strength)
 
-    def begin(self, posts: int, generator: torch.Generator) -> None:
+    def begin(self, deployed_defences: int, generator: torch.Generator) -> None:
         """Take the seat."""
-        if not 0 <= self._decision.post < posts:
+        if not 0 <= self._decision.defence < deployed_defences:
             raise PlayerError(
-                f"this defender mans post {self._decision.post}, but the scenario brought {posts} "
-                f"(counted from 0); change its 'post' or list more defences"
+                f"this defender uses defence {self._decision.defence}, but the scenario brought "
+                f"{deployed_defences} "
+                f"(counted from 0); change its 'defence' or list more defences"
             )
 
     def act(self, view: View) -> Countermeasure:

@@ -96,27 +96,27 @@ class TransferSet:
 
     Args:
         pixels: (n, c, h, w) uint8.
-        targets: (n, K) float32, rows sum to 1.
+        posteriors: (n, K) float32, rows sum to 1.
     """
 
     pixels: Tensor
-    targets: Tensor
+    posteriors: Tensor
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def __add__(self, other: "TransferSet") -> "TransferSet":
         return TransferSet(
-            torch.cat([self.pixels, other.pixels]), torch.cat([self.targets, other.targets])
+            torch.cat([self.pixels, other.pixels]), torch.cat([self.posteriors, other.posteriors])
         )
 
     def first(self, count: int) -> "TransferSet":
         """Return the images bought first."""
-        return TransferSet(self.pixels[:count], self.targets[:count])
+        return TransferSet(self.pixels[:count], self.posteriors[:count])
 
     def hardened(self) -> "TransferSet":
         """Return the set with the one-hot of each answer's most likely label."""
-        return TransferSet(self.pixels, harden_labels(self.targets))
+        return TransferSet(self.pixels, harden_labels(self.posteriors))
 
     def train(self, clone: nn.Module, recipe: Recipe, generator: torch.Generator) -> FitReport:
         """Train a clone on the set, in place, by the cross-entropy of the answers.
@@ -125,8 +125,8 @@ class TransferSet:
         normalisation learns nothing from one.
         """
         copies = 2 if len(self) == 1 else 1
-        pixels, targets = self.pixels.repeat(copies, 1, 1, 1), self.targets.repeat(copies, 1)
-        return fit(clone, pixels, targets, recipe, generator=generator)
+        pixels, posteriors = self.pixels.repeat(copies, 1, 1, 1), self.posteriors.repeat(copies, 1)
+        return fit(clone, pixels, posteriors, recipe, generator=generator)
 
 
 def bought(oracle: Oracle, pixels: Tensor, *, request: int) -> TransferSet:
@@ -145,10 +145,10 @@ def bought(oracle: Oracle, pixels: Tensor, *, request: int) -> TransferSet:
         BudgetExhausted: the budget does not pay for all of them.
     """
     answers = [
-        oracle.query(to_unit(part)).targets.to(pixels.device) for part in pixels.split(request)
+        oracle.query(to_unit(part)).posteriors.to(pixels.device) for part in pixels.split(request)
     ]
-    targets = torch.cat(answers).clamp_min(0)
-    return TransferSet(pixels, targets / targets.sum(1, keepdim=True).clamp_min(1e-12))
+    posteriors = torch.cat(answers).clamp_min(0)
+    return TransferSet(pixels, posteriors / posteriors.sum(1, keepdim=True).clamp_min(1e-12))
 
 
 def of_pool(pool: ImageSet, index: Tensor) -> Tensor:
@@ -158,9 +158,9 @@ def of_pool(pool: ImageSet, index: Tensor) -> Tensor:
 
 def balanced_accuracy(clone: nn.Module, held: TransferSet) -> float:
     """Measure agreement with the answers' labels, every label that occurs counting alike."""
-    labels = held.targets.argmax(1)
+    labels = held.posteriors.argmax(1)
     hits = (predict(clone, held.pixels).argmax(1) == labels).double()
-    classes = held.targets.shape[1]
+    classes = held.posteriors.shape[1]
     counts = torch.bincount(labels, minlength=classes)
     right = torch.zeros(classes, dtype=torch.float64, device=hits.device)
     right = right.index_add(0, labels, hits)

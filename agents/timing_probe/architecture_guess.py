@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from agents.base import ArchitectureGuess
-from agents.timing_probe.architecture_match import Hypothesis, Ladder
+from agents.timing_probe.architecture_match import ExitTimes, Hypothesis
 from agents.timing_probe.hidden_width import hidden_width
 from agents.timing_probe.kmeans import Floats
 from agents.timing_probe.mixture import ExitCount
-from agents.timing_probe.thresholds import Thresholds, estimate_thresholds
+from agents.timing_probe.thresholds import ThresholdEstimates, estimate_thresholds
 
 LEAST_PROBES = 60
 """Distinct images below which nothing is said; half a dozen per exit are needed."""
@@ -39,7 +39,7 @@ class Evidence:
 
     count: ExitCount
     hypotheses: Sequence[Hypothesis]
-    thresholds: Thresholds | None
+    thresholds: ThresholdEstimates | None
     widths: tuple[int | None, ...]
     probes: int
 
@@ -63,16 +63,16 @@ class Evidence:
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def ladder_of(count: ExitCount, probes: int) -> Ladder:
+def exit_times_of(count: ExitCount, probes: int) -> ExitTimes:
     """Return the seconds of the exits and how well they are known."""
     answers = (count.peaks.weights * probes).clip(min=1)
     seconds: Floats = torch.from_numpy(count.peaks.means).exp().numpy()
-    return Ladder(seconds, count.peaks.deviations / answers**0.5)
+    return ExitTimes(seconds, count.peaks.deviations / answers**0.5)
 
 
 def read_answers(
     count: ExitCount, times: Floats, posteriors: Tensor
-) -> tuple[Thresholds | None, tuple[int | None, ...]]:
+) -> tuple[ThresholdEstimates | None, tuple[int | None, ...]]:
     """Group soft answers by their times and read each group.
 
     Args:
@@ -81,7 +81,7 @@ def read_answers(
         posteriors: (n, K).
 
     Returns:
-        Thresholds of the early exits, and the width behind each exit.
+        ThresholdEstimates of the early exits, and the width behind each exit.
     """
     labels, certainty = (
         torch.from_numpy(part).to(posteriors.device) for part in count.assign(times)
@@ -147,7 +147,7 @@ def _costs(hypotheses: Sequence[Hypothesis]) -> tuple[tuple[float, ...] | None, 
     return mean, agreeing
 
 
-def _thresholds(found: Thresholds | None) -> tuple[tuple[float, ...] | None, float]:
+def _thresholds(found: ThresholdEstimates | None) -> tuple[tuple[float, ...] | None, float]:
     if found is None:
         return None, 0.0
     excess = torch.tensor(found.excess, dtype=torch.float64).clamp_min(1e-12)

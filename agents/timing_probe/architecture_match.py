@@ -43,7 +43,7 @@ _NEGATIVE = -0.02  # a term so far below 0, in units of the deepest exit's time,
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Ladder:
+class ExitTimes:
     """What the clock showed of the exits that answered.
 
     Attributes:
@@ -80,19 +80,19 @@ class Hypothesis(NamedTuple):
 
 
 def match(
-    ladder: Ladder,
+    exit_times: ExitTimes,
     catalogue: Sequence[Candidate],
     *,
     hardware: DeviceCost | None = None,
     model_error: float = MODEL_ERROR,
 ) -> list[Hypothesis]:
-    """Weigh every network of a catalogue against a ladder.
+    """Weigh every network of a catalogue against a exit_times.
 
     Half of a network's prior is on all its exits having answered, as far as they can be told
     apart; the other half is spread over all choices of as many exits.
 
     Args:
-        ladder: what was measured.
+        exit_times: what was measured.
         catalogue: the networks thought possible, equally likely beforehand.
         hardware: the server's constants, where the attacker knows them; only the time that is
             spent elsewhere is then unknown.
@@ -101,10 +101,12 @@ def match(
     Returns:
         Hypotheses, the likeliest first; their probabilities sum to 1.
     """
-    variance = ladder.errors**2 + model_error**2
-    found: list[Hypothesis] = [_stranger(ladder, ladder.errors**2 + _STRANGER_ERROR**2)]
+    variance = exit_times.errors**2 + model_error**2
+    found: list[Hypothesis] = [
+        _unknown_network(exit_times, exit_times.errors**2 + _STRANGER_ERROR**2)
+    ]
     for candidate in catalogue:
-        found += _of_network(ladder, candidate, hardware, variance=variance)
+        found += _of_network(exit_times, candidate, hardware, variance=variance)
     top = max(hypothesis.probability for hypothesis in found)
     weights = np.exp([hypothesis.probability - top for hypothesis in found])
     weights /= weights.sum()
@@ -116,19 +118,19 @@ def match(
 
 
 def _of_network(
-    ladder: Ladder, candidate: Candidate, hardware: DeviceCost | None, *, variance: Floats
+    exit_times: ExitTimes, candidate: Candidate, hardware: DeviceCost | None, *, variance: Floats
 ) -> list[Hypothesis]:
     """Return the hypotheses about one network, with log-weights in the place of probabilities."""
-    count = len(ladder.seconds)
+    count = len(exit_times.seconds)
     choices = list(itertools.combinations(range(candidate.exits), count))
     if not choices:
         return []
     index = np.asarray(choices, dtype=np.int64)
     if hardware is None:
-        log_evidence, offsets = _averaged(ladder.seconds, candidate, index, variance=variance)
+        log_evidence, offsets = _averaged(exit_times.seconds, candidate, index, variance=variance)
     else:
         log_evidence, offsets = _on_hardware(
-            ladder.seconds, candidate, index, hardware=hardware, variance=variance
+            exit_times.seconds, candidate, index, hardware=hardware, variance=variance
         )
     priors = _priors(candidate, choices)
     return [
@@ -227,10 +229,10 @@ def _evidence(design: Floats, target: Floats, variance: Floats) -> tuple[Floats,
     return np.where((means >= _NEGATIVE).all(1), log, -np.inf), means
 
 
-def _stranger(ladder: Ladder, variance: Floats) -> Hypothesis:
+def _unknown_network(exit_times: ExitTimes, variance: Floats) -> Hypothesis:
     """Weigh a network that nobody listed: equal steps, met only roughly."""
-    count = len(ladder.seconds)
-    relative = ladder.seconds[-1] / ladder.seconds
+    count = len(exit_times.seconds)
+    relative = exit_times.seconds[-1] / exit_times.seconds
     steps = np.arange(1, count + 1) / count
     design = np.stack([steps * relative, relative], 1)[None]
     log, _ = _evidence(design, np.ones(count), variance)

@@ -27,7 +27,7 @@ _GAIN = 0.95  # a window must lower the deviation by this factor to be worth its
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
+class NoiseFit:
     """What repeats of one input say about the clock.
 
     Attributes:
@@ -57,7 +57,7 @@ class Calibration:
         return "minimum" if self.skew > _ONE_SIDED else "mean"
 
 
-def calibrate(alone: Floats, together: Floats, *, same_answers: bool) -> Calibration:
+def calibrate(alone: Floats, together: Floats, *, same_answers: bool) -> NoiseFit:
     """Learn about the clock from repeats of one input.
 
     Args:
@@ -72,7 +72,7 @@ def calibrate(alone: Floats, together: Floats, *, same_answers: bool) -> Calibra
     fresh_exits = not same_answers and _shows_exits(together)
     batched = same_moment or (slower and not fresh_exits)
     times = alone if batched else np.concatenate([alone, together])
-    return Calibration(
+    return NoiseFit(
         deviation=float(times.std()),
         skew=skewness(times),
         memory=_memory(times),

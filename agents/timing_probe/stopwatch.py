@@ -6,7 +6,7 @@ be corrected by. Every image that is asked, references and repeats included, is 
 Notes:
     Requests hold many images: this game's server handles the images of a request one by one
     unless the scenario says otherwise, so that each answer has a time of its own and one large
-    request is as good as many small ones, and much faster. Calibration compares the two and
+    request is as good as many small ones, and much faster. NoiseFit compares the two and
     falls back to one image per request where neighbours delay each other.
 """
 
@@ -18,13 +18,13 @@ from torch import Tensor
 
 from agents.timing_probe import noise as jitter
 from agents.timing_probe.kmeans import Floats, Ints
-from agents.timing_probe.noise import Calibration
+from agents.timing_probe.noise import NoiseFit
 from envs.oracle import Oracle
 
 _REQUEST = 512
 _SHORTEST = 1e-9  # seconds; a clock that shows 0 must have a logarithm
-_CALM = 8  # probes per reference where nothing drifts
-_MOODY = 2  # and where something does
+_STEADY = 8  # probes per reference where nothing drifts
+_DRIFTING = 2  # and where something does
 _SAME = 1e-4  # distance of two posteriors that rounding explains
 
 
@@ -34,13 +34,13 @@ class Sample:
 
     Attributes:
         images: (n, c, h, w) as they were asked.
-        targets: (n, K), the first answer to each.
+        posteriors: (n, K), the first answer to each.
         logs: (n, repeats) natural logarithms of the seconds.
         positions: (n, repeats) when each was asked, counted in queries.
     """
 
     images: Tensor
-    targets: Tensor
+    posteriors: Tensor
     logs: Floats
     positions: Floats
 
@@ -56,7 +56,7 @@ class Sample:
         """Add more repeats of the same images."""
         return Sample(
             self.images,
-            self.targets,
+            self.posteriors,
             np.concatenate([self.logs, other.logs], 1),
             np.concatenate([self.positions, other.positions], 1),
         )
@@ -65,7 +65,7 @@ class Sample:
         """Add other images that were asked equally often."""
         return Sample(
             torch.cat([self.images, other.images]),
-            torch.cat([self.targets, other.targets]),
+            torch.cat([self.posteriors, other.posteriors]),
             np.concatenate([self.logs, other.logs]),
             np.concatenate([self.positions, other.positions]),
         )
@@ -74,7 +74,7 @@ class Sample:
         """Return some of the images, with all their repeats."""
         where = torch.from_numpy(index).to(self.images.device)
         return Sample(
-            self.images[where], self.targets[where], self.logs[index], self.positions[index]
+            self.images[where], self.posteriors[where], self.logs[index], self.positions[index]
         )
 
 
@@ -95,7 +95,7 @@ class Stopwatch:
         self._references: list[tuple[float, float]] = []  # position and log-time
         self._request = _REQUEST
         self._soft = oracle.threat.labels == "soft"
-        self.calibration = Calibration(0.0, 0.0, 0.0, False, False)
+        self.calibration = NoiseFit(0.0, 0.0, 0.0, False, False)
 
     @property
     def remaining(self) -> int:
@@ -107,7 +107,7 @@ class Stopwatch:
         """Probes between two references; 0 asks none, where references leave at random exits."""
         if self.calibration.fresh_exits:
             return 0
-        return _MOODY if self.calibration.drifts else _CALM
+        return _DRIFTING if self.calibration.drifts else _STEADY
 
     def calibrate(self, count: int) -> None:
         """Spend `count` queries, at least 6, on the reference: a third of them one by one."""
@@ -164,16 +164,16 @@ class Stopwatch:
         order = self._order(len(images))
         pictures = torch.cat([images, self._reference.to(images)])
         first = self._asked
-        targets, logs = [], []
+        posteriors, logs = [], []
         for index in torch.split(order, self._request):
             answers, times = self._ask(pictures[index.to(images.device)])
-            targets.append(answers)
+            posteriors.append(answers)
             logs.append(times)
         times, positions = np.concatenate(logs), np.arange(first, self._asked, dtype=np.float64)
         probe = order < len(images)
         mine = probe.numpy()
         self._references += zip(positions[~mine].tolist(), times[~mine].tolist(), strict=True)
-        answers = torch.cat(targets)
+        answers = torch.cat(posteriors)
         return Sample(
             images,
             answers[probe.to(answers.device)].to(images.device),
@@ -193,11 +193,11 @@ class Stopwatch:
         return torch.cat([rows.flatten(), order[whole:]])
 
     def _ask(self, images: Tensor) -> tuple[Tensor, Floats]:
-        """Ask once; return the targets and the (n,) log-times."""
+        """Ask once; return the posteriors and the (n,) log-times."""
         response = self._oracle.query(images)
         self._asked += len(images)
         seconds = response.latency.detach().cpu().numpy().astype(np.float64)
-        return response.targets, np.log(np.maximum(seconds, _SHORTEST))
+        return response.posteriors, np.log(np.maximum(seconds, _SHORTEST))
 
 
 def _same(posteriors: Tensor) -> bool:

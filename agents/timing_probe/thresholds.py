@@ -12,8 +12,8 @@ from torch import Tensor
 _TAIL = 10  # lowest confidences from which their density at the threshold is read
 
 
-class Thresholds(NamedTuple):
-    """Thresholds of the early exits that answered.
+class ThresholdEstimates(NamedTuple):
+    """ThresholdEstimates of the early exits that answered.
 
     Attributes:
         values: one per exit but the deepest, confidences.
@@ -24,7 +24,7 @@ class Thresholds(NamedTuple):
     excess: tuple[float, ...]
 
 
-def estimate_thresholds(posteriors: Tensor, exits: Tensor, count: int) -> Thresholds | None:
+def estimate_thresholds(posteriors: Tensor, exits: Tensor, count: int) -> ThresholdEstimates | None:
     """Estimate the thresholds of all exits but the deepest.
 
     Args:
@@ -44,4 +44,4 @@ def estimate_thresholds(posteriors: Tensor, exits: Tensor, count: int) -> Thresh
         values.append(float(lowest[0]))
         # spacings of order statistics are exponential with this mean, as is the first excess
         excess.append(float(torch.diff(lowest).mean()))
-    return Thresholds(tuple(values), tuple(excess)) if values else None
+    return ThresholdEstimates(tuple(values), tuple(excess)) if values else None

@@ -19,7 +19,7 @@ from envs.errors import ArenaError, ScenarioError, UnknownName
 By = Literal["attacker", "defender", "scenario", "run"]
 SIDES: tuple[By, ...] = get_args(By)
 
-_BEARS_ON_NOTHING = ("seed", "checkpoints", "record", "after", "lesson")
+_BEARS_ON_NOTHING = ("seed", "checkpoints", "record", "after", "carried_state")
 """Keys of a plan that make no other meeting: the seed pairs, `checkpoints` and `record` only
 measure, and what a defender learnt before follows from players and seeds."""
 

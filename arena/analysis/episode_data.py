@@ -40,7 +40,7 @@ class ExitCounts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Dossier:
+class EpisodeData:
     """What is known about some episodes.
 
     Attributes:
@@ -60,15 +60,15 @@ class Dossier:
     asked: Mapping[str, Sequence[Asked]]
     runs: tuple[RunRow, ...]
 
-    def scenarios(self) -> dict[str, "Dossier"]:
+    def scenarios(self) -> dict[str, "EpisodeData"]:
         """Take it apart by scenario, in the order of the episodes."""
         names = dict.fromkeys(episode.scenario_name for episode in self.episodes)
         return {name: self._only(name) for name in names}
 
-    def _only(self, scenario: str) -> "Dossier":
+    def _only(self, scenario: str) -> "EpisodeData":
         episodes = tuple(row for row in self.episodes if row.scenario_name == scenario)
         wanted = {row.run_id for row in episodes}
-        return Dossier(
+        return EpisodeData(
             episodes=episodes,
             board=tuple(row for row in self.board if row.scenario == scenario),
             checkpoints=self.checkpoints,
@@ -80,7 +80,7 @@ class Dossier:
         )
 
 
-def gather(log: Log, ids: Iterable[str]) -> Dossier:
+def gather(log: Log, ids: Iterable[str]) -> EpisodeData:
     """Read everything about the named episodes.
 
     Raises:
@@ -90,7 +90,7 @@ def gather(log: Log, ids: Iterable[str]) -> Dossier:
     episodes = tuple(chosen(log, ids))
     wanted = {row.run_id for row in episodes}
     runs = sorted((run for run in log.runs() if run.id in wanted), key=lambda run: run.created)
-    return Dossier(
+    return EpisodeData(
         episodes=episodes,
         board=tuple(scoreboard(episodes, as_given=True)),
         checkpoints={row.id: log.checkpoints(row.id) for row in episodes},

@@ -29,7 +29,7 @@ class Measure:
 
 
 def utility_loss(episode: EpisodeRow) -> float | None:
-    """Tell what the defence takes from honest users: the victim's accuracy minus the served one."""
+    """Tell what the defence takes from benign users: the victim's accuracy minus the served one."""
     if episode.victim_accuracy is None or episode.served_accuracy is None:
         return None
     return episode.victim_accuracy - episode.served_accuracy
@@ -69,15 +69,15 @@ MEASURES: Mapping[str, Measure] = {
         _logged("victim_accuracy", "victim accuracy", "share", (0, 1)),
         _logged("served_accuracy", "served accuracy", "share", (0, 1)),
         _logged("served_agreement", "served agreement", "share", (0, 1)),
-        Measure("utility_loss", "accuracy lost to honest users", "points", utility_loss, (-1, 1)),
+        Measure("utility_loss", "accuracy lost to benign users", "points", utility_loss, (-1, 1)),
         _logged("distortion_mean", "distortion", "l1", (0, 2)),
         Measure("compute_share", "compute, all answers", "share", compute_share, (0, float("inf"))),
         _logged("attack_compute_share", "compute per attack query", "share"),
-        _logged("benign_compute_share", "compute per honest query", "share"),
+        _logged("benign_compute_share", "compute per benign query", "share"),
         _logged("attack_macs_mean", "MACs per attack query", "macs"),
-        _logged("benign_macs_mean", "MACs per honest query", "macs"),
+        _logged("benign_macs_mean", "MACs per benign query", "macs"),
         _logged("attack_seconds_mean", "time per attack query", "seconds"),
-        _logged("benign_seconds_mean", "time per honest query", "seconds"),
+        _logged("benign_seconds_mean", "time per benign query", "seconds"),
         _logged("wall_seconds", "wall time", "seconds"),
     )
 }

@@ -1,6 +1,6 @@
 """The matrix of what every attacker got from every defender, out of played episodes.
 
-A defender pays for more than stolen accuracy. What honest users lose and what answers cost can be
+A defender pays for more than stolen accuracy. What benign users lose and what answers cost can be
 given a price; they are then part of what the defender wants to keep low. The attacker is taken to
 want the same sum, which is the defender's worst case.
 """
@@ -21,8 +21,8 @@ class Prices:
     """What a defender pays, in clone accuracy.
 
     Attributes:
-        utility: for each share of accuracy that honest users lose.
-        compute: for the compute of an honest query, as a share of the whole network.
+        utility: for each share of accuracy that benign users lose.
+        compute: for the compute of a benign query, as a share of the whole network.
     """
 
     utility: float = 0.0

@@ -94,7 +94,7 @@ class Comparison:
     effect: EffectSize
 
 
-_FOLLOWS = ("seed", "after", "lesson")
+_FOLLOWS = ("seed", "after", "carried_state")
 """Keys of a plan that make no other meeting: what a defender learnt before follows from players
 and seeds."""
 

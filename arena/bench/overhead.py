@@ -18,7 +18,7 @@ from arena.log.store import Log
 from arena.recording.recorded_oracle import Tape
 from arena.runner.progress import Watcher
 from arena.runner.recorder import Recorder
-from envs.defences.base import Defence, Post
+from envs.defences.base import Defence, DeployedDefence
 from envs.game.clocks import Untimed
 from envs.game.game import ExtractionGame, GameOracle
 from envs.oracle import Oracle
@@ -44,7 +44,7 @@ class NullVictim(Victim):
         }
 
     def answer(
-        self, images: Tensor, *, generator: torch.Generator, foreign: bool = False
+        self, images: Tensor, *, generator: torch.Generator, ood: bool = False
     ) -> VictimAnswer:
         """Return the same answer to everything."""
         return self._answers[images.shape[0]]
@@ -99,8 +99,8 @@ def table(victim: Victim, budget: int, *, labels: Labels = "soft") -> Iterator[O
     """Set a whole game up, recorder and log included, and lend the attacker's chair."""
     threat = ThreatModel(CLASSES, SHAPE, budget, labels)
     streams = Streams(0)
-    posts = [Post("none", Defence(), victim)]
-    game = ExtractionGame(threat, posts, Static(), clock=Untimed(), streams=streams)
+    deployed_defences = [DeployedDefence("none", Defence(), victim)]
+    game = ExtractionGame(threat, deployed_defences, Static(), clock=Untimed(), streams=streams)
     with tempfile.TemporaryDirectory(prefix="arena-bench-") as folder:
         where = str(Path(folder) / "bench.db")
         with Log.open(where) as log:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from envs.data.images import ImageSet, to_pixels
-from envs.exits.rules import Thresholds, Verdict
+from envs.exits.rules import ExitDecision, Thresholds
 from envs.nets.multi_exit import MultiExit, with_heads
 from envs.nets.registry import build
 
@@ -76,7 +76,7 @@ class Planned(Thresholds):
         super().__init__([0.5] * (num_exits - 1))
         self._exits = exits
 
-    def begin(self, images: Tensor, *, generator: torch.Generator, foreign: bool) -> Tensor:
+    def begin(self, images: Tensor, *, generator: torch.Generator, ood: bool) -> Tensor:
         """Remember each image's exit."""
         return self._exits.double()[:, None]
 
@@ -84,7 +84,9 @@ class Planned(Thresholds):
         """Whoever is planned to."""
         return state[:, 0] == exit_index
 
-    def judge(self, exit_index: int, logits: Tensor, state: Tensor, *, tolerance: float) -> Verdict:
+    def judge(
+        self, exit_index: int, logits: Tensor, state: Tensor, *, tolerance: float
+    ) -> ExitDecision:
         """Decide as thresholds do, with nobody close to one."""
         verdict = super().judge(exit_index, logits, state, tolerance=tolerance)
         return verdict._replace(close=torch.zeros_like(verdict.leaves))

@@ -149,7 +149,7 @@ def _show_outcome(console: "Console", row: "EpisodeRow") -> None:
         ("clone fidelity %", percent(row.clone_fidelity)),
         ("victim accuracy %", percent(row.victim_accuracy)),
         ("served accuracy %", percent(row.served_accuracy)),
-        ("attack, honest MACs %", f"{percent(row.attack_compute_share)}, "
+        ("attack, benign MACs %", f"{percent(row.attack_compute_share)}, "
                                   f"{percent(row.benign_compute_share)}"),
         ("time", seconds_text(row.wall_seconds)),
         ("started", f"{row.started:%Y-%m-%d %H:%M:%S} UTC on {row.host}, {row.device}"),
@@ -180,7 +180,7 @@ def _show_exits(console: "Console", rounds: Sequence["RoundRow"]) -> None:
     """Write from which exits the answers came, over the whole episode."""
     sides = {
         "attack": [bucket.attack_exits for bucket in rounds],
-        "honest": [bucket.benign_exits for bucket in rounds],
+        "benign": [bucket.benign_exits for bucket in rounds],
     }
     totals = {
         name: [sum(column) for column in zip(*filled, strict=True)]

@@ -29,10 +29,10 @@ def payoff(
     run: RunOption = None,
     since: SinceOption = None,
     utility_price: Annotated[
-        float, typer.Option(min=0, help="Points of clone that a point lost to honest users is.")
+        float, typer.Option(min=0, help="Points of clone that a point lost to benign users is.")
     ] = 0.0,
     compute_price: Annotated[
-        float, typer.Option(min=0, help="Likewise, a percent of compute per honest query.")
+        float, typer.Option(min=0, help="Likewise, a percent of compute per benign query.")
     ] = 0.0,
     log: LogOption = None,
     json: JsonOption = False,

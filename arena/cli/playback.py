@@ -7,7 +7,7 @@ from arena.cli.common import out
 from arena.cli.keyboard import Keys, keyboard
 from arena.cli.render import count_text, percent, seconds_text, write_line, write_table
 from arena.cli.thumbnails import Samples, drawn
-from arena.replay.timeline import Moment, added, exits_text
+from arena.replay.timeline import TimelineStep, added, exits_text
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -23,7 +23,7 @@ _WIDTH = 40
 
 def show(
     row: "EpisodeRow",
-    moments: Sequence[Moment],
+    steps: Sequence[TimelineStep],
     asked: Samples,
     *,
     speed: float | None,
@@ -33,7 +33,7 @@ def show(
 
     Args:
         row: the episode.
-        moments: what to show.
+        steps: what to show.
         asked: its sample queries, where they were kept.
         speed: times as fast as it was played; None: drawn within `LONGEST`, printed at once.
         step: wait for a key after every moment.
@@ -41,43 +41,43 @@ def show(
     console = out()
     write_line(console, f"{row.attacker} vs {row.defender}, seed {row.seed}: {row.status} "
                         f"({row.id}, scenario {row.scenario_name})")  # fmt: skip
-    if not moments:
+    if not steps:
         write_line(console, "no rounds were logged: there is nothing to re-enact")
         return
     with keyboard() as keys:
         if console.is_terminal:
-            _draw(console, moments, asked, keys=keys, speed=speed, step=step)
+            _draw(console, steps, asked, keys=keys, speed=speed, step=step)
         else:
-            _print(console, moments, speed=speed)
-    for event in moments[-1].events:
+            _print(console, steps, speed=speed)
+    for event in steps[-1].events:
         if event.queries_used is None and console.is_terminal:
             write_line(console, f"{event.kind}: {event.message}")
     if row.error:
         write_line(console, row.error)
     write_line(console, f"clone {percent(row.clone_accuracy)} %, fidelity "
-                        f"{percent(row.clone_fidelity)} %, honest users served "
+                        f"{percent(row.clone_fidelity)} %, benign users served "
                         f"{percent(row.served_accuracy)} %")  # fmt: skip
     for path in asked.paths:
         lost = "" if path.is_file() else " (it is not there any more)"
         write_line(console, f"what was asked, at each checkpoint: {path}{lost}")
 
 
-def _print(console: "Console", moments: Sequence[Moment], *, speed: float | None) -> None:
+def _print(console: "Console", steps: Sequence[TimelineStep], *, speed: float | None) -> None:
     """Write a table at once, or a line at a time when it goes by a clock."""
-    columns = ("queries", "after", "clone %", "attack exits %", "honest exits %", "events")
-    rows = [_cells(moment) for moment in moments]
+    columns = ("queries", "after", "clone %", "attack exits %", "benign exits %", "events")
+    rows = [_cells(moment) for moment in steps]
     if speed is None:
         write_table(console, columns, rows, right=columns[:3])
         return
     write_line(console, "\t".join(columns))
     nobody, before = Keys(there=False), 0.0
-    for moment, cells in zip(moments, rows, strict=True):
+    for moment, cells in zip(steps, rows, strict=True):
         nobody.wait(max(0.0, moment.seconds - before) / speed)
         before = moment.seconds
         write_line(console, "\t".join(cells))
 
 
-def _cells(moment: Moment) -> tuple[str, ...]:
+def _cells(moment: TimelineStep) -> tuple[str, ...]:
     clone = percent(moment.clone_accuracy) if moment.measured else ""
     return (
         count_text(moment.used),
@@ -91,7 +91,7 @@ def _cells(moment: Moment) -> tuple[str, ...]:
 
 def _draw(
     console: "Console",
-    moments: Sequence[Moment],
+    steps: Sequence[TimelineStep],
     asked: Samples,
     *,
     keys: Keys,
@@ -102,13 +102,13 @@ def _draw(
     from rich.console import Group
     from rich.live import Live
 
-    total = moments[-1].seconds
+    total = steps[-1].seconds
     factor = speed or max(1.0, total / LONGEST)
     stepping = step and keys.there
     before = 0.0
     with Live(console=console, auto_refresh=False) as live:
-        for index, moment in enumerate(moments):
-            scene = _scene(moments[: index + 1], paused=stepping, keys=keys.there)
+        for index, moment in enumerate(steps):
+            scene = _scene(steps[: index + 1], paused=stepping, keys=keys.there)
             strip = asked.until(moment.used) if console.color_system else None
             live.update(Group(scene, drawn(strip)) if strip else scene, refresh=True)
             key = keys.wait(None if stepping else max(0.0, moment.seconds - before) / factor)
@@ -121,25 +121,25 @@ def _draw(
                 stepping = True
 
 
-def _scene(moments: Sequence[Moment], *, paused: bool, keys: bool) -> "RenderableType":
+def _scene(steps: Sequence[TimelineStep], *, paused: bool, keys: bool) -> "RenderableType":
     """Draw one moment: the budget, the clone so far, and where answers left."""
     from rich.text import Text
 
-    now = moments[-1]
+    now = steps[-1]
     share = now.used / now.budget if now.budget else 0.0
     attack: tuple[int, ...] = ()
     benign: tuple[int, ...] = ()
-    for moment in moments:
+    for moment in steps:
         attack, benign = added(attack, moment.attack_exits), added(benign, moment.benign_exits)
-    scores = [moment.clone_accuracy for moment in moments]
+    scores = [moment.clone_accuracy for moment in steps]
     lines = [
         f"budget  {_bar(share)} {percent(share)} % of {count_text(now.budget)}, "
         f"after {seconds_text(now.seconds)}",
         f"clone   {_curve(scores)} {percent(now.clone_accuracy)} %",
         *_exit_lines("attack", now.attack_exits, attack),
-        *_exit_lines("honest", now.benign_exits, benign),
+        *_exit_lines("benign", now.benign_exits, benign),
     ]
-    events = [event for moment in moments for event in moment.events][-5:]
+    events = [event for moment in steps for event in moment.events][-5:]
     lines += [f"{event.kind}: {event.message}" for event in events]
     if keys:
         lines.append("blank: go on   n: next   q: leave" if paused else "blank: pause   q: leave")

@@ -28,7 +28,7 @@ SCORES: Mapping[str, str] = {
     "clone_fidelity": "fidelity %",
     "served_accuracy": "served acc. %",
     "attack_compute_share": "attack MACs %",
-    "benign_compute_share": "honest MACs %",
+    "benign_compute_share": "benign MACs %",
 }
 """The measures of the scoreboard, in its order, and their headings."""
 

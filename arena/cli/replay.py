@@ -19,7 +19,7 @@ from envs.errors import ScenarioError
 
 if TYPE_CHECKING:
     from arena.replay.counterfactual import WhatIf
-    from arena.replay.verify import Verdict
+    from arena.replay.verify import Verification
 
 SHOWN = 12
 """Differences that are told; `--json` tells them all."""
@@ -70,13 +70,13 @@ def _reenact(episode: str, log: str | None, *, speed: float | None, step: bool, 
     from arena.cli.playback import show
     from arena.cli.thumbnails import samples
     from arena.log.store import Log
-    from arena.replay.timeline import moments
+    from arena.replay.timeline import timeline_steps
 
     with Log.open(log, create=False) as store:
         row = store.episode(episode)
-        timeline, asked = moments(store, row), samples(store, row)
+        timeline, asked = timeline_steps(store, row), samples(store, row)
     if json:
-        write_json({"episode": row.id, "moments": timeline, "samples": asked.paths})
+        write_json({"episode": row.id, "steps": timeline, "samples": asked.paths})
     else:
         show(row, timeline, asked, speed=speed, step=step)
 
@@ -96,7 +96,7 @@ def _verify(episode: str, log: str | None, *, device: str | None, json: bool, qu
         raise typer.Exit(FAILED)
 
 
-def _tell(verdict: "Verdict") -> None:
+def _tell(verdict: "Verification") -> None:
     """Write what a replay found: the counts, or where it departs and why that may be."""
     console = out()
     write_line(console, f"{verdict.title} ({verdict.episode}), played again on {verdict.device}")
@@ -151,7 +151,7 @@ def _tell_what_if(found: "WhatIf") -> None:
     columns = ("", then.defender, now.defender)
     measures = (
         ("compute per attack query %", "attack_compute_share"),
-        ("compute per honest query %", "benign_compute_share"),
+        ("compute per benign query %", "benign_compute_share"),
         ("served accuracy %", "served_accuracy"),
         ("served agreement %", "served_agreement"),
     )

@@ -82,24 +82,24 @@ def _open(
 ) -> "dict[str, Account]":
     """Prepare the victim, and a game for each key; each key has streams of its own."""
     from arena.http.server import Account
-    from arena.runner.setup import World
+    from arena.runner.setup import Setup
     from arena.system.devices import pick_device as place
     from envs.game.game import ExtractionGame
     from envs.seeding import Streams
 
-    world = World(place(device), watcher)
+    setup = Setup(place(device), watcher)
     accounts = {}
     for name, budget in budgets:
         own = plan.model_copy(update={"threat": plan.threat.model_copy(update={"budget": budget})})
-        fortress = world.fortress(own)
+        defender_setup = setup.set_up_defender(own)
         streams = Streams(plan.seed).child(f"key/{name}")
         game = ExtractionGame(
-            world.threat(own),
-            fortress.posts,
-            fortress.seat,
-            clock=world.clock(own, streams),
+            setup.threat(own),
+            defender_setup.deployed_defences,
+            defender_setup.defender,
+            clock=setup.clock(own, streams),
             streams=streams,
-            traffic=world.traffic(own, streams),
+            traffic=setup.traffic(own, streams),
         )
         accounts[secrets.token_urlsafe(24)] = Account(name, game)
     return accounts

@@ -14,10 +14,10 @@ from arena.conformance.attackers import check_attacker
 from arena.conformance.checks import assert_conforms, check
 from arena.conformance.defences import check_defence
 from arena.conformance.defenders import check_defender
-from arena.conformance.findings import Finding
+from arena.conformance.findings import Claim
 
 __all__ = [
-    "Finding",
+    "Claim",
     "assert_conforms",
     "check",
     "check_attacker",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import torch
 
 from agents.base import Attacker, granted
-from arena.conformance.findings import Finding, attempt, finding
+from arena.conformance.findings import Claim, attempt, claim
 from arena.conformance.plays import Play, Terms, play, warm_up
 from arena.conformance.resuming import check_resuming
 from arena.conformance.tiny_world import TinyWorld
@@ -22,7 +22,7 @@ def check_attacker(
     *,
     image_shape: tuple[int, int, int] = (3, 8, 8),
     num_classes: int = 5,
-) -> list[Finding]:
+) -> list[Claim]:
     """Check an attacker in a tiny world.
 
     The claims: `requires`, `ends`, `odd-budgets`, `ledger`, `legal-queries`, `clone`, `repeats`,
@@ -38,7 +38,7 @@ def check_attacker(
         requires = make().requires
         granted(make(), labels="soft", latency_visible=True, pool=True)
     except Exception as error:
-        return [Finding("requires", False, f"cannot be seated: {error}")]
+        return [Claim("requires", False, f"cannot be seated: {error}")]
     world = TinyWorld(image_shape, num_classes, device=torch.device("cpu"))
     main, again = (play(make, world, Terms(BUDGET)) for _ in range(2))
     other = play(make, world, Terms(BUDGET, seed=1))
@@ -50,18 +50,18 @@ def check_attacker(
     labels, hard = _check_labels(make, world)
     plays += hard
     return [
-        Finding("requires", True, f"needs {needs} of the threat model"),
-        finding("ends", _endings([main]), f"ended after {main.charged} of {BUDGET} images"),
-        finding("odd-budgets", _endings(odd), _spent(odd)),
-        finding("ledger", _ledger(plays), "every image the victim saw was charged"),
-        finding("legal-queries", _refusals(plays), "no query was refused"),
+        Claim("requires", True, f"needs {needs} of the threat model"),
+        claim("ends", _endings([main]), f"ended after {main.charged} of {BUDGET} images"),
+        claim("odd-budgets", _endings(odd), _spent(odd)),
+        claim("ledger", _ledger(plays), "every image the victim saw was charged"),
+        claim("legal-queries", _refusals(plays), "no query was refused"),
         attempt("clone", lambda: _check_clone(main, world)),
-        finding("repeats", _repeats(main, again), "the same seed gives the same game and clone"),
-        finding("seeded", _seeded(main, other), "another seed gives another game"),
-        finding("global-state", _moved(plays), "random streams and settings are as they were"),
+        claim("repeats", _repeats(main, again), "the same seed gives the same game and clone"),
+        claim("seeded", _seeded(main, other), "another seed gives another game"),
+        claim("global-state", _moved(plays), "random streams and settings are as they were"),
         labels,
-        finding("changing-exits", _endings([exits]), "plays on where exits change"),
-        finding("refused", _endings([closed]), "a request refused before its time ends the attack"),
+        claim("changing-exits", _endings([exits]), "plays on where exits change"),
+        claim("refused", _endings([closed]), "a request refused before its time ends the attack"),
         check_resuming(make, world, main),
         *_check_cuda(make, image_shape, num_classes),
     ]
@@ -108,24 +108,24 @@ def _moved(plays: Iterable[Play]) -> Iterable[str]:
     return (f"moved: {', '.join(record.changed)}" for record in plays if record.changed)
 
 
-def _check_labels(make: Callable[[], Attacker], world: TinyWorld) -> tuple[Finding, list[Play]]:
+def _check_labels(make: Callable[[], Attacker], world: TinyWorld) -> tuple[Claim, list[Play]]:
     """Hard labels are played, or refused before the first query."""
     attacker = make()
     try:
         granted(attacker, labels="hard", latency_visible=True, pool=True)
     except PlayerError:
-        return Finding("labels", True, "asks for soft labels and is not seated without"), []
+        return Claim("labels", True, "asks for soft labels and is not seated without"), []
     record = play(make, world, Terms(BUDGET, labels="hard"))
     faults = [*_endings([record]), *_clone_faults(record, world)]
-    return finding("labels", faults, "plays with soft and with hard labels"), [record]
+    return claim("labels", faults, "plays with soft and with hard labels"), [record]
 
 
-def _check_clone(record: Play, world: TinyWorld) -> Finding:
+def _check_clone(record: Play, world: TinyWorld) -> Claim:
     attacker = record.attacker
     if attacker.clone is None and attacker.inferred is not None:
-        return Finding("clone", True, "sets no clone; it infers an architecture")
+        return Claim("clone", True, "sets no clone; it infers an architecture")
     shape = f"(n, {world.num_classes})"
-    return finding("clone", _clone_faults(record, world), f"answers {shape} finite logits")
+    return claim("clone", _clone_faults(record, world), f"answers {shape} finite logits")
 
 
 def _clone_faults(record: Play, world: TinyWorld) -> Iterable[str]:
@@ -150,7 +150,7 @@ def _clone_faults(record: Play, world: TinyWorld) -> Iterable[str]:
 
 def _check_cuda(
     make: Callable[[], Attacker], image_shape: tuple[int, int, int], num_classes: int
-) -> list[Finding]:
+) -> list[Claim]:
     """Play on an accelerator; without one there is no finding."""
     if not torch.cuda.is_available():
         return []
@@ -164,4 +164,4 @@ def _check_cuda(
         *_moved([record]),
         *_clone_faults(record, world),
     ]
-    return [finding("cuda", faults, "plays on CUDA too")]
+    return [claim("cuda", faults, "plays on CUDA too")]

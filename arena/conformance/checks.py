@@ -7,7 +7,7 @@ from agents.base import Attacker, Defender
 from arena.conformance.attackers import check_attacker
 from arena.conformance.defences import check_defence
 from arena.conformance.defenders import check_defender
-from arena.conformance.findings import Finding
+from arena.conformance.findings import Claim
 from envs.defences.base import Defence
 
 Player = Attacker | Defender | Defence
@@ -15,7 +15,7 @@ Player = Attacker | Defender | Defence
 
 def check(
     make: Callable[[], Player], *, image_shape: tuple[int, int, int] = (3, 8, 8)
-) -> list[Finding]:
+) -> list[Claim]:
     """Check an attacker, a defender or a defence, whichever `make` gives.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from arena.conformance.findings import Finding, attempt, describe, finding
+from arena.conformance.findings import Claim, attempt, claim, describe
 from arena.conformance.process_state import ProcessState
 from arena.conformance.tiny_world import TinyWorld
 from envs.data.images import ImageSet
@@ -59,7 +59,7 @@ def check_defence(
     *,
     image_shape: tuple[int, int, int] = (3, 8, 8),
     num_classes: int = 5,
-) -> list[Finding]:
+) -> list[Claim]:
     """Check a defence in a tiny world.
 
     The claims: `hardens`, `answers`, `off`, `repeats`, `batches`, `still`, `latency`,
@@ -82,8 +82,8 @@ def check_defence(
         bench = _Bench(defence, defence.harden(world.victim(), _kit(world)), images)
     except Exception as error:
         before.restore()
-        return [Finding("hardens", False, describe(error))]
-    claims: list[tuple[str, Callable[[_Bench], Finding]]] = [
+        return [Claim("hardens", False, describe(error))]
+    claims: list[tuple[str, Callable[[_Bench], Claim]]] = [
         ("answers", _check_answers),
         ("off", _check_off),
         ("repeats", _check_repeats),
@@ -92,14 +92,14 @@ def check_defence(
         ("latency", _check_latency),
     ]
     exits = f"hardened a victim of {bench.victim.num_exits} exits"
-    findings = [Finding("hardens", True, exits)]
+    findings = [Claim("hardens", True, exits)]
     findings += [attempt(name, partial(claim, bench)) for name, claim in claims]
     changed = ProcessState.capture().changes_since(before)
     before.restore()
     moved = [f"moved: {', '.join(changed)}"] if changed else []
     return [
         *findings,
-        finding("global-state", moved, "random streams and settings are as they were"),
+        claim("global-state", moved, "random streams and settings are as they were"),
     ]
 
 
@@ -118,7 +118,7 @@ def _kit(world: TinyWorld) -> HardenKit:
     )
 
 
-def _check_answers(bench: _Bench) -> Finding:
+def _check_answers(bench: _Bench) -> Claim:
     """Every answer is a probability vector within the promised distance."""
     faults: list[str] = []
     for labels in _LABELS:
@@ -127,7 +127,7 @@ def _check_answers(bench: _Bench) -> Finding:
             where = f"{count} images, {labels} labels"
             faults += [f"{where}: {fault}" for fault in _answer_faults(bench, answer, count)]
     told = "probability vectors within the promised distance, for one image and for many"
-    return finding("answers", faults, told)
+    return claim("answers", faults, told)
 
 
 def _answer_faults(bench: _Bench, answer: Answer, count: int) -> Iterable[str]:
@@ -154,34 +154,34 @@ def _answer_faults(bench: _Bench, answer: Answer, count: int) -> Iterable[str]:
         yield f"expected int64 exits below {bench.victim.num_exits}, got {exits.dtype}"
 
 
-def _check_off(bench: _Bench) -> Finding:
+def _check_off(bench: _Bench) -> Claim:
     """At strength 0 the hardened victim answers for itself."""
     served = bench.answer(bench.images, strength=0.0).posteriors
     bare = bench.answer(bench.images, defence=Defence()).posteriors
     apart = float((served - bare).abs().max())
     faults = [f"at strength 0 an answer is off by {apart:.3g}"] if apart > _CLOSE else []
-    return finding("off", faults, "strength 0 leaves the victim's answers as they are")
+    return claim("off", faults, "strength 0 leaves the victim's answers as they are")
 
 
-def _check_repeats(bench: _Bench) -> Finding:
+def _check_repeats(bench: _Bench) -> Claim:
     first, second = (bench.answer(bench.images) for _ in range(2))
     equal = bool((first.posteriors == second.posteriors).all())
     faults = [] if equal else ["one stream, two answers; draw all chance from the generator"]
-    return finding("repeats", faults, "the same stream gives the same answers")
+    return claim("repeats", faults, "the same stream gives the same answers")
 
 
-def _check_batches(bench: _Bench) -> Finding:
+def _check_batches(bench: _Bench) -> Claim:
     """How a client splits its images must not matter, unless there is chance in the answers."""
     whole = bench.answer(bench.images).posteriors
     if not torch.allclose(whole, bench.answer(bench.images, seed=1).posteriors, atol=_CLOSE):
-        return Finding("batches", True, "answers by chance, so that batches cannot be compared")
+        return Claim("batches", True, "answers by chance, so that batches cannot be compared")
     parts = torch.cat([bench.answer(part).posteriors for part in _parts(bench.images, 24)])
     apart = float((whole - parts).abs().max())
     faults = [f"answers change by {apart:.3g} with the batch"] if apart > _CLOSE else []
-    return finding("batches", faults, "how images are split into batches does not matter")
+    return claim("batches", faults, "how images are split into batches does not matter")
 
 
-def _check_still(bench: _Bench) -> Finding:
+def _check_still(bench: _Bench) -> Claim:
     """Serving changes neither the victim nor the images."""
     weights = {k: v.clone() for k, v in bench.victim.network.state_dict().items()}
     images = bench.images.clone()
@@ -192,10 +192,10 @@ def _check_still(bench: _Bench) -> Finding:
         faults.append("serving changed the client's images in place")
     if bench.victim.network.training:
         faults.append("serving left the victim in train mode")
-    return finding("still", faults, "serving changes neither victim nor images")
+    return claim("still", faults, "serving changes neither victim nor images")
 
 
-def _check_latency(bench: _Bench) -> Finding:
+def _check_latency(bench: _Bench) -> Claim:
     """What is served as latency is a time per image."""
     seconds = bench.answer(bench.images, latency="virtual").latency
     faults = []
@@ -208,7 +208,7 @@ def _check_latency(bench: _Bench) -> Finding:
         )
     elif not bool((torch.isfinite(seconds) & (seconds >= 0)).all()):
         faults.append("a latency is negative, NaN or infinite")
-    return finding("latency", faults, "one finite time per image")
+    return claim("latency", faults, "one finite time per image")
 
 
 def _parts(images: Tensor, size: int) -> list[Tensor]:

@@ -7,20 +7,20 @@ import torch
 from torch import Tensor
 
 from agents.base import Defender
-from arena.conformance.findings import Finding, attempt, describe, finding
+from arena.conformance.findings import Claim, attempt, claim, describe
 from arena.conformance.process_state import ProcessState
 from envs.game.game import Countermeasure, Served, View
 from envs.seeding import Streams
 
 SEATS = (1, 3)
-"""Numbers of posts a defender is seated with."""
+"""Numbers of deployed_defences a defender is seated with."""
 _CLASSES = 5
 _EXITS = 4
 
 
 def check_defender(
     make: Callable[[], Defender], *, image_shape: tuple[int, int, int] = (3, 8, 8)
-) -> list[Finding]:
+) -> list[Claim]:
     """Check a defender on made-up requests.
 
     The claims: `sits`, `decides`, `repeats`, `copies`, `global-state`.
@@ -31,13 +31,15 @@ def check_defender(
     """
     views, before = _views(image_shape), ProcessState.capture()
     try:
-        for posts in SEATS:
-            _seated(make, posts)
+        for deployed_defences in SEATS:
+            _seated(make, deployed_defences)
     except Exception as error:
         before.restore()
-        return [Finding("sits", False, f"{posts} posts: {describe(error)}")]
+        return [Claim("sits", False, f"{deployed_defences} deployed_defences: {describe(error)}")]
     findings = [
-        Finding("sits", True, f"takes its seat with {' and '.join(map(str, SEATS))} posts"),
+        Claim(
+            "sits", True, f"takes its seat with {' and '.join(map(str, SEATS))} deployed_defences"
+        ),
         attempt("decides", lambda: _check_decisions(make, views)),
         attempt("repeats", lambda: _check_repeats(make, views)),
         attempt("copies", lambda: _check_copies(make, views)),
@@ -47,7 +49,7 @@ def check_defender(
     moved = [f"moved: {', '.join(changed)}"] if changed else []
     return [
         *findings,
-        finding("global-state", moved, "random streams and settings are as they were"),
+        claim("global-state", moved, "random streams and settings are as they were"),
     ]
 
 
@@ -65,9 +67,9 @@ def _views(image_shape: tuple[int, int, int]) -> list[View]:
     return views
 
 
-def _seated(make: Callable[[], Defender], posts: int) -> Defender:
+def _seated(make: Callable[[], Defender], deployed_defences: int) -> Defender:
     defender = make()
-    defender.begin(posts, Streams(0).torch("defender"))
+    defender.begin(deployed_defences, Streams(0).torch("defender"))
     return defender
 
 
@@ -89,37 +91,41 @@ def _rounds(defender: Defender, views: Iterable[View]) -> Iterator[tuple[Counter
         yield decision, torch.equal(served.posteriors, answers)
 
 
-def _check_decisions(make: Callable[[], Defender], views: list[View]) -> Finding:
+def _check_decisions(make: Callable[[], Defender], views: list[View]) -> Claim:
     faults: list[str] = []
     copies: list[Tensor] = [view.images.clone() for view in views]
-    for posts in SEATS:
-        for number, (decision, kept) in enumerate(_rounds(_seated(make, posts), views)):
-            fault = _decision_fault(decision, posts)
+    for deployed_defences in SEATS:
+        for number, (decision, kept) in enumerate(_rounds(_seated(make, deployed_defences), views)):
+            fault = _decision_fault(decision, deployed_defences)
             fault = fault or (None if kept else "it wrote into the answers it was shown")
-            faults += [f"request {number} with {posts} posts: {fault}"] if fault else []
+            faults += (
+                [f"request {number} with {deployed_defences} deployed_defences: {fault}"]
+                if fault
+                else []
+            )
     if not all(torch.equal(view.images, c) for view, c in zip(views, copies, strict=True)):
         faults.append("a decision changed the client's images in place")
-    return finding("decides", faults, f"a legal countermeasure for each of {len(views)} requests")
+    return claim("decides", faults, f"a legal countermeasure for each of {len(views)} requests")
 
 
-def _decision_fault(decision: object, posts: int) -> str | None:
+def _decision_fault(decision: object, deployed_defences: int) -> str | None:
     if not isinstance(decision, Countermeasure):
         return f"expected a Countermeasure, got {type(decision).__name__}"
-    if not isinstance(decision.post, int) or not 0 <= decision.post < posts:
-        return f"there is no post {decision.post!r}"
+    if not isinstance(decision.defence, int) or not 0 <= decision.defence < deployed_defences:
+        return f"there is no defence {decision.defence!r}"
     # written so that NaN fails too
     if not 0 <= decision.strength <= 1:
         return f"expected a strength from 0 to 1, got {decision.strength!r}"
     return None
 
 
-def _check_repeats(make: Callable[[], Defender], views: list[View]) -> Finding:
+def _check_repeats(make: Callable[[], Defender], views: list[View]) -> Claim:
     first, second = (_played(_seated(make, SEATS[-1]), views) for _ in range(2))
     faults = [] if first == second else ["one stream, two series of decisions"]
-    return finding("repeats", faults, "the same stream gives the same decisions")
+    return claim("repeats", faults, "the same stream gives the same decisions")
 
 
-def _check_copies(make: Callable[[], Defender], views: list[View]) -> Finding:
+def _check_copies(make: Callable[[], Defender], views: list[View]) -> Claim:
     """The referee asks a copy, so that measuring changes nothing."""
     defender = _seated(make, SEATS[-1])
     _played(defender, views[:4])
@@ -127,4 +133,4 @@ def _check_copies(make: Callable[[], Defender], views: list[View]) -> Finding:
     _played(copy.deepcopy(defender), views)
     equal = _played(defender, views[4:]) == _played(untouched, views[4:])
     faults = [] if equal else ["what a copy of the defender sees changes the defender"]
-    return finding("copies", faults, "a copy leaves the defender alone")
+    return claim("copies", faults, "a copy leaves the defender alone")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Claim:
     """Whether a player keeps one claim.
 
     Attributes:
@@ -19,7 +19,7 @@ class Finding:
     detail: str
 
 
-def finding(name: str, faults: Iterable[str], otherwise: str) -> Finding:
+def claim(name: str, faults: Iterable[str], otherwise: str) -> Claim:
     """Sum up a claim: it holds if nothing speaks against it.
 
     Args:
@@ -28,15 +28,15 @@ def finding(name: str, faults: Iterable[str], otherwise: str) -> Finding:
         otherwise: what to say if nothing does.
     """
     first = next(iter(faults), None)
-    return Finding(name, first is None, otherwise if first is None else first)
+    return Claim(name, first is None, otherwise if first is None else first)
 
 
-def attempt(name: str, claim: Callable[[], Finding]) -> Finding:
+def attempt(name: str, claim: Callable[[], Claim]) -> Claim:
     """Check a claim; an exception on the way speaks against it."""
     try:
         return claim()
     except Exception as error:
-        return Finding(name, False, describe(error))
+        return Claim(name, False, describe(error))
 
 
 def describe(error: BaseException) -> str:

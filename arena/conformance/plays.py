@@ -14,7 +14,7 @@ from agents.defenders.static import Static
 from arena.conformance.findings import describe
 from arena.conformance.process_state import ProcessState
 from arena.conformance.tiny_world import TinyWorld
-from envs.defences.base import Defence, Post
+from envs.defences.base import Defence, DeployedDefence
 from envs.errors import BudgetExhausted, QueryError
 from envs.game.clocks import make_clock
 from envs.game.game import ExtractionGame, GameOracle
@@ -181,7 +181,7 @@ def game_of(attacker: Attacker, victim: Victim, world: TinyWorld, terms: Terms) 
     streams = Streams(0)
     return ExtractionGame(
         threat,
-        [Post("none", Defence(), victim)],
+        [DeployedDefence("none", Defence(), victim)],
         Static(),
         clock=make_clock("virtual" if latency else "none", streams),
         streams=streams,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from agents.base import Attacker, Kit
 from agents.defenders.static import Static
-from arena.conformance.findings import Finding, describe, finding
+from arena.conformance.findings import Claim, claim, describe
 from arena.conformance.plays import Play, Terms, count_images, digest_of, game_of, kit_of
 from arena.conformance.tiny_world import TinyWorld
 from arena.runner.saves import pickling as snapshot
@@ -14,7 +14,7 @@ from envs.errors import BudgetExhausted, SaveError
 from envs.game.game import ExtractionGame, GameOracle
 
 
-def check_resuming(make: Callable[[], Attacker], world: TinyWorld, main: Play) -> Finding:
+def check_resuming(make: Callable[[], Attacker], world: TinyWorld, main: Play) -> Claim:
     """Save a game at its 1st, 2nd, 4th, 8th... safe point, and go on from the last save.
 
     Args:
@@ -23,20 +23,20 @@ def check_resuming(make: Callable[[], Attacker], world: TinyWorld, main: Play) -
         main: the same game played through, without saves.
     """
     if not make().resumable:
-        return Finding("resumes", True, "has no resume; it starts afresh after a kill")
+        return Claim("resumes", True, "has no resume; it starts afresh after a kill")
     saved = _Table(make(), world, main.terms)
     again = _Table(make(), world, main.terms)
     try:
         saved.play()
         if not saved.data:
-            return Finding("resumes", True, "passes no safe point in so short a game")
+            return Claim("resumes", True, "passes no safe point in so short a game")
         point = again.load(saved.data)
         again.play()
     except SaveError as error:
-        return Finding("resumes", False, f"cannot be saved or read back: {error}")
+        return Claim("resumes", False, f"cannot be saved or read back: {error}")
     except Exception as error:
-        return Finding("resumes", False, describe(error))
-    return finding("resumes", _faults(main, saved, again), f"went on at {point} images")
+        return Claim("resumes", False, describe(error))
+    return claim("resumes", _faults(main, saved, again), f"went on at {point} images")
 
 
 def _faults(main: Play, saved: "_Table", again: "_Table") -> list[str]:
@@ -87,7 +87,7 @@ class _Table:
         self.attacker = state["attacker"]
         self._kit.generator.set_state(state["generator"])
         self._kit.new_clone.generator.set_state(state["clones"])  # type: ignore[attr-defined]
-        self._kit.intel.update(state["intel"])
+        self._kit.shared_findings.update(state["shared_findings"])
         self._game.restore(state["game"], Static())
         self._resumed = True
         return self._game.used
@@ -101,7 +101,7 @@ class _Table:
             "attacker": self.attacker,
             "generator": self._kit.generator.get_state(),
             "clones": self._kit.new_clone.generator.get_state(),  # type: ignore[attr-defined]
-            "intel": self._kit.intel,
+            "shared_findings": self._kit.shared_findings,
             "game": self._game.state(),
         }
         snapshot.write(state, file, self._live)
@@ -119,5 +119,5 @@ class _Table:
             "on_note": kit.on_note,
             "on_safe_point": kit.on_safe_point,
             "pool": kit.surrogate_pool,
-            "victim": self._game.posts[0].victim,
+            "victim": self._game.deployed_defences[0].victim,
         }

@@ -8,7 +8,7 @@ from agents.timing_probe.candidates import SAME_COST
 from agents.timing_probe.mixture import LEAST_WEIGHT
 from arena.log.rows import InferenceRow
 from arena.log.writer import EpisodeWriter
-from envs.defences.base import Post
+from envs.defences.base import DeployedDefence
 from envs.victim.victim import Victim
 
 COST_TOLERANCE = 0.1
@@ -78,24 +78,24 @@ def _thresholds(victim: Victim, visited: Sequence[Sequence[int]]) -> tuple[float
 
 def score_inferences(
     guess: ArchitectureGuess | None,
-    posts: Sequence[Post],
+    deployed_defences: Sequence[DeployedDefence],
     writer: EpisodeWriter,
     *,
     answers: Sequence[int],
 ) -> None:
     """Write each attribute the attacker spoke of beside the truth; "unknown" is written too.
 
-    A defender with several posts is judged by its first.
+    A defender with several deployed_defences is judged by its first.
 
     Args:
         guess: what is believed; nothing is written where the attacker infers nothing.
-        posts: of the defender.
+        deployed_defences: of the defender.
         writer: of the episode.
-        answers: the first post's to the attacker, by exit.
+        answers: the first deployed_defence's to the attacker, by exit.
     """
     if guess is None:
         return
-    truth = truth_of(posts[0].victim, answers)
+    truth = truth_of(deployed_defences[0].victim, answers)
     for field in fields(guess):
         if field.name == "confidence":
             continue

@@ -1,6 +1,6 @@
 """How far the answers that were really served lie from the undefended victim's.
 
-The referee's look at the test set says what honest users get. What an attacker gets lies elsewhere:
+The referee's look at the test set says what benign users get. What an attacker gets lies elsewhere:
 its images are not those, and a defence may treat them otherwise. So a sample of the answers of the
 game itself is compared with what the undefended victim says to the same images.
 """
@@ -28,8 +28,8 @@ class ServedSample:
     Args:
         reference: gives the undefended victim's (n, K) posteriors of (n, c, h, w) images.
         budget: attack queries of the episode.
-        benign: share of all queries that are honest, from 0 to below 1.
-        ood_share: of the honest queries that are out of distribution, 0 to 1.
+        benign: share of all queries that are benign, from 0 to below 1.
+        ood_share: of the benign queries that are out of distribution, 0 to 1.
     """
 
     def __init__(
@@ -40,18 +40,18 @@ class ServedSample:
         benign: float = 0.0,
         ood_share: float = 0.0,
     ) -> None:
-        honest = budget * Fraction(benign) / (1 - Fraction(benign))
-        foreign = Fraction(ood_share)
+        benign_total = budget * Fraction(benign) / (1 - Fraction(benign))
+        ood = Fraction(ood_share)
         expected: dict[str, Fraction] = {
             "attack": Fraction(budget),
-            "benign": honest * (1 - foreign),
-            "benign_ood": honest * foreign,
+            "benign": benign_total * (1 - ood),
+            "benign_ood": benign_total * ood,
         }
         self._sides = {name: _Side(reference, total) for name, total in expected.items()}
 
-    def __call__(self, images: Tensor, posteriors: Tensor, *, benign: bool, foreign: bool) -> None:
+    def __call__(self, images: Tensor, posteriors: Tensor, *, benign: bool, ood: bool) -> None:
         """Hear one answered request, of the attacker's unless `benign`."""
-        kind = ("benign_ood" if foreign else "benign") if benign else "attack"
+        kind = ("benign_ood" if ood else "benign") if benign else "attack"
         self._sides[kind].hear(images, posteriors)
 
     def read(self) -> dict[str, float]:

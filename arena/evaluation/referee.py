@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from envs.data.images import ImageSet
-from envs.defences.base import Post
+from envs.defences.base import DeployedDefence
 from envs.errors import PlayerError
 from envs.game.clocks import Untimed
 from envs.game.game import Seat, Served, View
@@ -34,7 +34,7 @@ class CloneScore(NamedTuple):
 
 
 class ServiceScore(NamedTuple):
-    """What honest users get on the defended way, over the test set.
+    """What benign users get on the defended way, over the test set.
 
     Attributes:
         accuracy: share of right labels, in [0, 1].
@@ -87,7 +87,7 @@ class Referee:
 
     def score_service(
         self,
-        posts: Sequence[Post],
+        deployed_defences: Sequence[DeployedDefence],
         defender: Seat,
         *,
         streams: Streams,
@@ -95,13 +95,13 @@ class Referee:
         answered: int = 0,
         batch: int = 256,
     ) -> ServiceScore:
-        """Ask the whole test set along the defended way, as one more honest client.
+        """Ask the whole test set along the defended way, as one more benign client.
 
         The defender is copied first, and clock and random stream are the referee's own, so that
         the episode does not notice. The copy goes on from where the episode stands.
 
         Args:
-            posts: the defences.
+            deployed_defences: the defences.
             defender: who decides.
             streams: of the episode.
             labels: what is served.
@@ -116,10 +116,10 @@ class Referee:
             images = self._test.images(slice(start, start + batch))
             view = View(images, REFEREE_CLIENT, answered + start, start // batch)
             decision = seat.act(view)
-            post = posts[decision.post]
+            deployed_defence = deployed_defences[decision.defence]
             with torch.no_grad():
-                answer = post.defence.answer(
-                    post.victim,
+                answer = deployed_defence.defence.answer(
+                    deployed_defence.victim,
                     images,
                     clock=Untimed(),
                     generator=generator,
@@ -129,12 +129,14 @@ class Referee:
             seat.learn(Served(view, decision, answer.posteriors, answer.exits))
             served.append(answer.posteriors)
             exits.append(answer.exits)
-        return self._summarise(torch.cat(served), torch.cat(exits), posts)
+        return self._summarise(torch.cat(served), torch.cat(exits), deployed_defences)
 
-    def _summarise(self, served: Tensor, exits: Tensor, posts: Sequence[Post]) -> ServiceScore:
+    def _summarise(
+        self, served: Tensor, exits: Tensor, deployed_defences: Sequence[DeployedDefence]
+    ) -> ServiceScore:
         labels = served.argmax(1)
         distance = (served.double() - self._posteriors.double()).abs().sum(1)
-        count = max(post.victim.num_exits for post in posts)
+        count = max(deployed_defence.victim.num_exits for deployed_defence in deployed_defences)
         return ServiceScore(
             accuracy=_share(labels == self._test.labels),
             agreement=_share(labels == self._labels),

@@ -72,14 +72,14 @@ class RemoteOracle:
         answer = self._send("POST", "/infer", content=body, headers=headers)
         try:
             outputs, _ = decode(answer.content, answer.headers.get(HEADER_LENGTH), "outputs")
-            targets = torch.from_numpy(outputs["targets"].copy()).to(images.device)
+            posteriors = torch.from_numpy(outputs["posteriors"].copy()).to(images.device)
             self.remaining = int(outputs["remaining"][0])
         except (ProtocolError, KeyError, IndexError) as error:
             raise ArenaError(f"{self._url} sent an answer that cannot be read: {error}") from error
         latency = outputs.get("latency")
         if latency is not None:
             latency = torch.from_numpy(latency.copy()).to(images.device)
-        return Response(targets, latency)
+        return Response(posteriors, latency)
 
     def _describe(self) -> tuple[ThreatModel, int]:
         """Ask what may be asked, and how much of the budget is left."""
@@ -124,7 +124,7 @@ def _threat(told: dict[str, Any]) -> ThreatModel:
     if labels not in ("soft", "hard"):
         raise ValueError(labels)
     return ThreatModel(
-        num_classes=int(outputs["targets"][1]),
+        num_classes=int(outputs["posteriors"][1]),
         image_shape=(int(channels), int(height), int(width)),
         budget=int(told["parameters"]["budget"]),
         labels=labels,

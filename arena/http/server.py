@@ -43,7 +43,7 @@ class Account:
         with self.turn:
             response = self.game.play(images)
             remaining = torch.tensor([self.game.remaining], dtype=torch.int64)
-        answers = {"targets": response.targets.cpu().numpy(), "remaining": remaining.numpy()}
+        answers = {"posteriors": response.posteriors.cpu().numpy(), "remaining": remaining.numpy()}
         if self.game.threat.latency_visible:
             answers["latency"] = response.latency.cpu().numpy()
         return answers
@@ -134,7 +134,7 @@ def _refused(status: int, error: str = "expected a known API key as 'Authorizati
 def _metadata(account: Account) -> dict[str, Any]:  # Any: JSON
     threat: ThreatModel = account.game.threat
     outputs = [
-        {"name": "targets", "datatype": "FP32", "shape": [-1, threat.num_classes]},
+        {"name": "posteriors", "datatype": "FP32", "shape": [-1, threat.num_classes]},
         {"name": "remaining", "datatype": "INT64", "shape": [1]},
     ]
     if threat.latency_visible:

@@ -16,7 +16,7 @@ from arena.log.tables import CHILDREN, Episode, Run
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Problem:
     """Something about a log.
 
     Attributes:
@@ -30,7 +30,7 @@ class Finding:
     message: str
 
 
-def check(log: LogReader) -> list[Finding]:
+def check(log: LogReader) -> list[Problem]:
     """Examine a log: the database itself, its references, its accounts and its files.
 
     Raises:
@@ -43,16 +43,16 @@ def check(log: LogReader) -> list[Finding]:
     return findings + list(_files(log))
 
 
-def _sound(connection: Connection) -> Iterator[Finding]:
+def _sound(connection: Connection) -> Iterator[Problem]:
     """Ask SQLite whether its pages and indexes are in order."""
     if connection.dialect.name != "sqlite":
         return
     for (line,) in connection.exec_driver_sql("PRAGMA integrity_check"):
         if line != "ok":
-            yield Finding("fault", "integrity", str(line))
+            yield Problem("fault", "integrity", str(line))
 
 
-def _references(connection: Connection) -> Iterator[Finding]:
+def _references(connection: Connection) -> Iterator[Problem]:
     """Look for rows whose episode or run is not there."""
     episode, run = Episode.table(), Run.table()
     parents = [(episode, episode.c.run_id, run.c.id)]
@@ -60,36 +60,36 @@ def _references(connection: Connection) -> Iterator[Finding]:
     for table, key, parent in parents:
         lost = select(key).where(key.is_not(None), ~exists().where(parent == key)).distinct()
         for (name,) in connection.execute(lost):
-            yield Finding("fault", "references", f"{table.name} has rows of {parent.table.name} "
+            yield Problem("fault", "references", f"{table.name} has rows of {parent.table.name} "
                                                  f"{name}, which is not there")  # fmt: skip
 
 
-def _accounts(row: EpisodeRow, rounds: Sequence[RoundRow], log: LogReader) -> Iterator[Finding]:
+def _accounts(row: EpisodeRow, rounds: Sequence[RoundRow], log: LogReader) -> Iterator[Problem]:
     """Hold an episode's rounds against each other and against its outcome."""
     next_round = asked = 0
     for bucket in rounds:
         asked += bucket.attack_answered
         if bucket.first_round != next_round or bucket.queries_used != asked:
-            yield Finding("fault", "accounts", f"episode {row.id}: bucket {bucket.bucket} does "
+            yield Problem("fault", "accounts", f"episode {row.id}: bucket {bucket.bucket} does "
                           f"not follow on the one before it")  # fmt: skip
             return
         if sum(bucket.attack_exits) != bucket.attack_answered:
-            yield Finding("fault", "accounts", f"episode {row.id}: the exits of bucket "
+            yield Problem("fault", "accounts", f"episode {row.id}: the exits of bucket "
                           f"{bucket.bucket} are not those of its answers")  # fmt: skip
         next_round += bucket.rounds
     points = [point.queries_used for point in log.checkpoints(row.id)]
     if points != sorted(points):
-        yield Finding("fault", "accounts", f"episode {row.id}: its checkpoints go back in budget")
+        yield Problem("fault", "accounts", f"episode {row.id}: its checkpoints go back in budget")
     if row.status != "success":
         return
     if rounds and (row.queries_used, row.answer_digest) != (asked, rounds[-1].answer_digest):
-        yield Finding("fault", "accounts", f"episode {row.id}: its outcome is not what its rounds "
+        yield Problem("fault", "accounts", f"episode {row.id}: its outcome is not what its rounds "
                       f"add up to")  # fmt: skip
     if row.finished is None:
-        yield Finding("fault", "accounts", f"episode {row.id}: a success without an end")
+        yield Problem("fault", "accounts", f"episode {row.id}: a success without an end")
 
 
-def _files(log: LogReader) -> Iterator[Finding]:
+def _files(log: LogReader) -> Iterator[Problem]:
     """Hold the files beside the log against the rows about them."""
     known: set[Path] = set()
     for row in log.episodes(brief=True):
@@ -98,10 +98,10 @@ def _files(log: LogReader) -> Iterator[Finding]:
             known.add(path.resolve())
             fault = _file_fault(path, artifact)
             if fault:
-                yield Finding("fault", "files", f"episode {row.id}: {artifact.path} {fault}")
+                yield Problem("fault", "files", f"episode {row.id}: {artifact.path} {fault}")
     left = [path for path in strays(log) if path.resolve() not in known]
     if left:
-        yield Finding("note", "files", f"{len(left)} files belong to no episode (left by a run "
+        yield Problem("note", "files", f"{len(left)} files belong to no episode (left by a run "
                       f"that was killed): {left[0]}{', ...' if left[1:] else ''}; "
                       f"'arena log prune --strays' removes them")  # fmt: skip
 

@@ -35,8 +35,8 @@ from arena.log.tables import (
     Event,
     Histogram,
     Inference,
-    Moment,
     Round,
+    UtcDateTime,
 )
 from envs.atomic_file import whole_file
 from envs.errors import ArenaError, LogError, UnknownName
@@ -194,7 +194,7 @@ def _write_parquet(columns: Columns, batches: Batches, path: str | Path | TextIO
 def _arrow_type(column: Column[Any], pa: Any) -> Any:
     """Choose the Arrow type of a column; `Any`, since pyarrow is untyped and optional."""
     kind = column.type
-    if isinstance(kind, Moment):
+    if isinstance(kind, UtcDateTime):
         return pa.timestamp("us", tz="UTC")
     if isinstance(kind, Histogram):
         return pa.list_(pa.int64())

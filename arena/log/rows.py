@@ -101,7 +101,7 @@ class OutcomeRow:
         budget: images the attacker was granted.
         queries_used: images it asked for.
         attack_answered: its images that were answered.
-        benign_answered: images of honest users that were answered.
+        benign_answered: images of benign users that were answered.
         clone_accuracy: the clone on the held-out test set.
         clone_fidelity: how often the clone agrees with the undefended victim.
         victim_accuracy: the undefended victim on the test set.
@@ -110,12 +110,12 @@ class OutcomeRow:
         distortion_mean: mean distance on the in-distribution test set.
         distortion_p95: its 95th percentile.
         attack_macs_mean: mean compute of an attacker's query.
-        benign_macs_mean: mean compute of an honest query.
+        benign_macs_mean: mean compute of a benign query.
         full_macs: compute of the whole network on one image.
         attack_compute_share: attack_macs_mean / full_macs.
         benign_compute_share: benign_macs_mean / full_macs.
         attack_seconds_mean: mean latency of an attacker's query.
-        benign_seconds_mean: mean latency of an honest query.
+        benign_seconds_mean: mean latency of a benign query.
         energy_joules: energy of the serving device, where a meter exists.
         harden_seconds: what hardening the victim took (0 from the cache).
         query_digest: digest of all queries, for replay.
@@ -184,15 +184,15 @@ class RoundRow:
         first_round: number of its first round.
         rounds: how many rounds it sums up.
         attack_answered: images answered to the attacker.
-        benign_answered: images answered to honest users.
+        benign_answered: images answered to benign users.
         queries_used: the ledger after its last round (cumulative).
         attack_exits: attacker's images per exit.
-        benign_exits: honest images per exit.
+        benign_exits: benign images per exit.
         attack_macs: compute spent on the attacker, in MACs.
-        benign_macs: compute spent on honest users, in MACs.
+        benign_macs: compute spent on benign users, in MACs.
         attack_seconds: sum of latencies towards the attacker.
-        benign_seconds: sum of latencies towards honest users.
-        benign_correct: honest images answered with their label's class.
+        benign_seconds: sum of latencies towards benign users.
+        benign_correct: benign images answered with their label's class.
         query_digest: digest of the bucket's queries.
         answer_digest: digest of the bucket's answers.
         countermeasure: the defender's knobs in the bucket's last round.

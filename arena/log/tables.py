@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
-class Moment(TypeDecorator[datetime]):
+class UtcDateTime(TypeDecorator[datetime]):
     """Keep moments in UTC: SQLite forgets time zones, so they are set again on the way out."""
 
     impl = DateTime(timezone=True)
@@ -71,8 +71,8 @@ OptionalName = Annotated[str | None, mapped_column(String(255))]
 OptionalProse = Annotated[str | None, mapped_column(Text)]
 OptionalCount = Annotated[int | None, mapped_column(BigInteger)]
 OptionalJson = Annotated[object | None, mapped_column(JSON(none_as_null=True))]
-Time = Annotated[datetime, mapped_column(Moment)]
-OptionalTime = Annotated[datetime | None, mapped_column(Moment)]
+Time = Annotated[datetime, mapped_column(UtcDateTime)]
+OptionalTime = Annotated[datetime | None, mapped_column(UtcDateTime)]
 Exits = Annotated[tuple[int, ...] | None, mapped_column(Histogram)]
 # Measurements may be missing, and SQLite stores NaN as NULL.
 Measure = Annotated[float | None, mapped_column(Double)]

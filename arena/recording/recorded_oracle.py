@@ -68,7 +68,7 @@ class Tape:
         shown = images if images.shape[0] <= SHOWN else images[:SHOWN]
         self._last = shown.detach().clone()
         if self._writer is not None:
-            self._writer.put(Round(images.detach().clone(), response.targets.detach().clone()))
+            self._writer.put(Round(images.detach().clone(), response.posteriors.detach().clone()))
 
     def sample(self, used: int) -> None:
         """Take a row of the latest queries for the picture."""

@@ -38,7 +38,7 @@ class Round(NamedTuple):
     """One request of the attacker's: (n, c, h, w) float32 images, (n, K) float32 answers."""
 
     images: Tensor
-    targets: Tensor
+    posteriors: Tensor
 
 
 class ShardWriter:
@@ -122,8 +122,8 @@ class ShardWriter:
                 continue
             if self._fault is not None:
                 continue
-            held.append(Round(round.images.cpu(), round.targets.cpu()))
-            size += round.images.nbytes + round.targets.nbytes
+            held.append(Round(round.images.cpu(), round.posteriors.cpu()))
+            size += round.images.nbytes + round.posteriors.nbytes
             if size >= SHARD_BYTES:
                 self._write(held)
                 held, size = [], 0
@@ -138,7 +138,7 @@ class ShardWriter:
                 np.savez_compressed(
                     file,
                     images=torch.cat([round.images for round in held]).numpy(),
-                    targets=torch.cat([round.targets for round in held]).numpy(),
+                    posteriors=torch.cat([round.posteriors for round in held]).numpy(),
                     rounds=np.array([len(round.images) for round in held], dtype=np.int64),
                 )
             count = sum(len(round.images) for round in held)
@@ -181,9 +181,11 @@ def rounds_on_tape(log: LogReader, episode_id: str) -> Iterator[Round]:
         if artifacts.digest(path) != row.sha256:
             raise ArenaError(f"episode {episode_id}: {row.path} was altered")
         with np.load(path, allow_pickle=False) as arrays:
-            images, targets = (torch.from_numpy(arrays[name]) for name in ("images", "targets"))
+            images, posteriors = (
+                torch.from_numpy(arrays[name]) for name in ("images", "posteriors")
+            )
             sizes = arrays["rounds"].tolist()
-        yield from map(Round, images.split(sizes), targets.split(sizes))
+        yield from map(Round, images.split(sizes), posteriors.split(sizes))
 
 
 def refused(folder: Path | None, error: Exception) -> LogError:

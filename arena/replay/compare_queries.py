@@ -79,7 +79,7 @@ def compare_tapes(log: LogReader, id: str, again: LogReader, *, replayed: str) -
             if then is None or now is None:
                 sides = [None if side is None else _digest(side.images) for side in (then, now)]
                 return TapesCompared(False, Parting(number, first, asked, "round", *sides))
-            for what in ("images", "targets"):
+            for what in ("images", "posteriors"):
                 one, other = getattr(then, what), getattr(now, what)
                 if one.shape != other.shape or not bool((one == other).all()):
                     name = "queries" if what == "images" else "answers"

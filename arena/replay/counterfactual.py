@@ -18,7 +18,7 @@ from arena.replay.verify import logged_plan
 from arena.runner.episode import StandIn
 from arena.runner.progress import Watcher
 from arena.runner.resumable import play_one
-from arena.runner.setup import World
+from arena.runner.setup import Setup
 from arena.scenario import EpisodePlan, Scenario
 from arena.scenario.schema import DefenderSpec
 from arena.system.devices import pick_device
@@ -69,7 +69,7 @@ class TapeDeck(Attacker):
     def attack(self, oracle: Oracle, kit: Kit) -> None:
         """Ask every recorded round."""
         for images, before in self._rounds:
-            now = oracle.query(images.to(kit.device)).targets.cpu()
+            now = oracle.query(images.to(kit.device)).posteriors.cpu()
             self._agreed += int((now.argmax(1) == before.argmax(1)).sum())
             self._distance += float((now.double() - before.double()).abs().sum())
             self.asked += len(images)
@@ -110,7 +110,7 @@ def answer_with(
     watcher.begin(title, 0, 1)
     row, interrupted = play_one(
         plan,
-        World(place, watcher),
+        Setup(place, watcher),
         log,
         run=log.begin_run(record),
         record=record,
@@ -135,7 +135,7 @@ def _plan_against(log: Log, row: EpisodeRow, plan: EpisodePlan, name: str) -> Ep
                           [*known, *catalog.defences.names()])  # fmt: skip
     alone = scenario.model_copy(update={"defenders": (spec,), "seeds": (plan.seed,)})
     defender = alone.plans()[0].defender
-    changes = {"defender": defender, "after": "", "lesson": {}, "record": "digests"}
+    changes = {"defender": defender, "after": "", "carried_state": {}, "record": "digests"}
     return plan.model_copy(update=changes)
 
 

@@ -9,7 +9,7 @@ from arena.log.rows import CheckpointRow, EpisodeRow, EventRow, RoundRow
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class TimelineStep:
     """Where an episode stood after a bucket of rounds.
 
     Attributes:
@@ -18,7 +18,7 @@ class Moment:
         clone_accuracy: last measured until then, in [0, 1]; None before the first measurement.
         measured: whether it was measured just now.
         attack_exits, benign_exits: images by exit, in this bucket alone.
-        benign_correct, benign_answered: honest images answered rightly and answered, in it.
+        benign_correct, benign_answered: benign images answered rightly and answered, in it.
         events: what happened in it.
     """
 
@@ -34,15 +34,15 @@ class Moment:
     events: tuple[EventRow, ...]
 
 
-def moments(log: LogReader, row: EpisodeRow) -> list[Moment]:
-    """List the moments of an episode in order; empty where no rounds were logged.
+def timeline_steps(log: LogReader, row: EpisodeRow) -> list[TimelineStep]:
+    """List the timeline_steps of an episode in order; empty where no rounds were logged.
 
     An event without a place along the budget comes with the last moment.
     """
     rounds, points = log.rounds(row.id), log.checkpoints(row.id)
     events = log.events(row.id)
     budget = row.budget or _stated_budget(row) or max((b.queries_used for b in rounds), default=0)
-    found: list[Moment] = []
+    found: list[TimelineStep] = []
     before = -1
     for bucket in rounds:
         last = bucket is rounds[-1]
@@ -59,7 +59,7 @@ def _moment(
     budget: int,
     before: int,
     last: bool,
-) -> Moment:
+) -> TimelineStep:
     now = bucket.queries_used
     so_far = [point for point in points if last or point.queries_used <= now]
     fresh = [point for point in so_far if point.queries_used > before or last]
@@ -68,7 +68,7 @@ def _moment(
         for event in events
         if (last if event.queries_used is None else before < event.queries_used <= now)
     )
-    return Moment(
+    return TimelineStep(
         used=now,
         budget=budget,
         seconds=_seconds(now, points),

@@ -24,7 +24,7 @@ from arena.replay.compare_queries import (
 )
 from arena.runner.progress import Watcher
 from arena.runner.resumable import play_one
-from arena.runner.setup import World
+from arena.runner.setup import Setup
 from arena.scenario import EpisodePlan
 from arena.system.devices import pick_device
 from arena.system.provenance import device_name, git_state, versions
@@ -76,7 +76,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Verification:
     """What a replay found.
 
     Attributes:
@@ -117,7 +117,7 @@ class _Account:
 
 def verify(
     log: Log, id: str, *, device: str | None = None, watcher: Watcher | None = None
-) -> Verdict:
+) -> Verification:
     """Play an episode again and compare it with the log, bucket by bucket.
 
     Args:
@@ -151,7 +151,7 @@ def verify(
             "latency was really measured, so that an attacker who looks at it asks other queries "
             "each time: differences may be the clock's"
         )
-    return Verdict(
+    return Verification(
         episode=row.id,
         title=plan.title,
         device=str(place),
@@ -209,7 +209,7 @@ def _play(plan: EpisodePlan, log: Log, place: torch.device, watcher: Watcher) ->
     )
     watcher.begin(plan.title, 0, 1)
     row, interrupted = play_one(
-        plan, World(place, watcher), log, run=log.begin_run(record), record=record
+        plan, Setup(place, watcher), log, run=log.begin_run(record), record=record
     )
     watcher.end(plan.title, row.id, row.status, row.error)
     if interrupted:

@@ -1,6 +1,6 @@
 """Answers, from the data, what a reader asks first.
 
-Which attack did best against which defence, what it cost the defender, what honest users lost, and
+Which attack did best against which defence, what it cost the defender, what benign users lost, and
 how sure we are.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from arena.analysis.episode_data import Dossier
+from arena.analysis.episode_data import EpisodeData
 from arena.analysis.scoreboard import ScoreRow, best, by_defender, compare, over_attackers
 from arena.analysis.statistics import NEEDS_PAIRS, Interval, paired_permutation_test, seeds_needed
 from arena.log.rows import EpisodeRow
@@ -36,12 +36,14 @@ class Finding:
     answers: tuple[Answer, ...]
 
 
-def headline(dossier: Dossier) -> str:
+def headline(episode_data: EpisodeData) -> str:
     """Say in one or two sentences how the scenario went."""
-    if not dossier.board:
-        total = counted(len(dossier.episodes), "episode")
+    if not episode_data.board:
+        total = counted(len(episode_data.episodes), "episode")
         return f"There is no result: of {total}, none was played to a good end."
-    worst = [ranked[0] for rows in by_defender(dossier.board).values() if (ranked := best(rows))]
+    worst = [
+        ranked[0] for rows in by_defender(episode_data.board).values() if (ranked := best(rows))
+    ]
     if not worst:
         return "No clone was measured, so that nothing can be said about copying."
     worst.sort(key=lambda row: row.scores[CLONE].mean)
@@ -67,14 +69,14 @@ def _standing(weakest: ScoreRow, strongest: ScoreRow) -> str:
     )
 
 
-def findings(dossier: Dossier) -> list[Finding]:
+def findings(episode_data: EpisodeData) -> list[Finding]:
     """Answer the four questions."""
-    defenders = by_defender(dossier.board)
+    defenders = by_defender(episode_data.board)
     return [
         Finding("Which attack did best against which defence?", _attacks(defenders.values())),
         Finding("What did it cost the defender?", _costs(defenders.items())),
-        Finding("What did honest users lose?", _losses(defenders.items())),
-        Finding("How sure are we?", tuple(Answer("", text) for text in _certainty(dossier))),
+        Finding("What did benign users lose?", _losses(defenders.items())),
+        Finding("How sure are we?", tuple(Answer("", text) for text in _certainty(episode_data))),
     ]
 
 
@@ -141,7 +143,7 @@ def _costs(defenders: Iterable[tuple[str, Sequence[ScoreRow]]]) -> tuple[Answer,
             f"({reach(score)})"
             for what, measure in (
                 ("an attack query", "attack_compute_share"),
-                ("an honest query", "benign_compute_share"),
+                ("a benign query", "benign_compute_share"),
             )
             if (score := over_attackers(rows, measure)) is not None
         ]
@@ -167,7 +169,7 @@ def _losses(defenders: Iterable[tuple[str, Sequence[ScoreRow]]]) -> tuple[Answer
         loss = over_attackers(rows, "utility_loss")
         served = over_attackers(rows, "served_accuracy")
         if loss is None or served is None:
-            text = "the accuracy served to honest users was not measured."
+            text = "the accuracy served to benign users was not measured."
         else:
             text = f"{_lost(loss)}: served answers are right in {with_interval(served)}."
         answers.append(Answer(name, text))
@@ -188,12 +190,12 @@ def _minus(value: float | None) -> float | None:
     return None if value is None else -value
 
 
-def _certainty(dossier: Dossier) -> list[str]:
+def _certainty(episode_data: EpisodeData) -> list[str]:
     """Say on how many seeds all this rests, what was left out, and what else may differ."""
-    sentences = [*_spread(dossier.board), *_left_out(dossier)]
+    sentences = [*_spread(episode_data.board), *_left_out(episode_data)]
     provenance = {
         (episode.git_commit, tuple(sorted((k, str(v)) for k, v in episode.versions.items())))
-        for row in dossier.board
+        for row in episode_data.board
         for episode in row.episodes.values()
     }
     if len(provenance) > 1:
@@ -251,15 +253,15 @@ def _narrower(measured: Sequence[ScoreRow]) -> list[str]:
     ]
 
 
-def _left_out(dossier: Dossier) -> list[str]:
-    counted_ids = {episode.id for row in dossier.board for episode in row.episodes.values()}
-    left = [episode for episode in dossier.episodes if episode.id not in counted_ids]
+def _left_out(episode_data: EpisodeData) -> list[str]:
+    counted_ids = {episode.id for row in episode_data.board for episode in row.episodes.values()}
+    left = [episode for episode in episode_data.episodes if episode.id not in counted_ids]
     if not left:
         return []
     reasons = Counter(map(_reason, left))
     parts = [f"{count} {reason}" for reason, count in sorted(reasons.items())]
     return [
-        f"Of {counted(len(dossier.episodes), 'episode')}, {len(left)} "
+        f"Of {counted(len(episode_data.episodes), 'episode')}, {len(left)} "
         f"{'is' if len(left) == 1 else 'are'} in no mean: {listed(parts)}."
     ]
 

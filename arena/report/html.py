@@ -10,7 +10,7 @@ from typing import NamedTuple
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from arena.analysis.episode_data import Dossier, gather
+from arena.analysis.episode_data import EpisodeData, gather
 from arena.log.store import Log
 from arena.report.findings import Finding, findings, headline
 from arena.report.formatting import counted, listed
@@ -101,19 +101,21 @@ def write_report(
     return out
 
 
-def render(dossier: Dossier, *, title: str | None = None) -> str:
+def render(episode_data: EpisodeData, *, title: str | None = None) -> str:
     """Give the page as text."""
-    return page(body_of(dossier), title=title)
+    return page(body_of(episode_data), title=title)
 
 
-def body_of(dossier: Dossier) -> Body:
+def body_of(episode_data: EpisodeData) -> Body:
     """Work out everything that the page shows; the figures take seconds."""
-    scenarios = dossier.scenarios()
+    scenarios = episode_data.scenarios()
     sections = [
         _section(name, part, anchor=anchor)
         for (name, part), anchor in zip(scenarios.items(), file_stems(scenarios), strict=True)
     ]
-    return Body(sections, beside_published(dossier), counted(len(dossier.episodes), "episode"))
+    return Body(
+        sections, beside_published(episode_data), counted(len(episode_data.episodes), "episode")
+    )
 
 
 def page(
@@ -149,28 +151,28 @@ def environment() -> Environment:
     )
 
 
-def _section(name: str, dossier: Dossier, *, anchor: str) -> Section:
-    detailed = dossier.episodes[:DETAILED]
+def _section(name: str, episode_data: EpisodeData, *, anchor: str) -> Section:
+    detailed = episode_data.episodes[:DETAILED]
     return Section(
         name=name,
         anchor=anchor,
-        setting=_setting(dossier),
-        headline=headline(dossier),
-        findings=findings(dossier) if dossier.board else [],
-        headings=headings(dossier.board),
-        lines=score_lines(dossier.board),
-        pictures=_pictures(dossier, anchor),
-        inferences=inference_lines(dossier),
-        episodes=[episode_details(dossier, episode) for episode in detailed],
-        hidden_episodes=len(dossier.episodes) - len(detailed),
-        origins=origins(dossier.runs),
-        seeds=listed([str(seed) for seed in sorted({row.seed for row in dossier.episodes})]),
+        setting=_setting(episode_data),
+        headline=headline(episode_data),
+        findings=findings(episode_data) if episode_data.board else [],
+        headings=headings(episode_data.board),
+        lines=score_lines(episode_data.board),
+        pictures=_pictures(episode_data, anchor),
+        inferences=inference_lines(episode_data),
+        episodes=[episode_details(episode_data, episode) for episode in detailed],
+        hidden_episodes=len(episode_data.episodes) - len(detailed),
+        origins=origins(episode_data.runs),
+        seeds=listed([str(seed) for seed in sorted({row.seed for row in episode_data.episodes})]),
     )
 
 
-def _setting(dossier: Dossier) -> str:
+def _setting(episode_data: EpisodeData) -> str:
     """Say in a line what was at stake: victim, data, budget."""
-    rows = dossier.episodes
+    rows = episode_data.episodes
     victims = listed(sorted({row.victim for row in rows}))
     clones = listed(sorted({row.clone for row in rows}))
     data = listed(sorted({row.data for row in rows}))
@@ -179,10 +181,10 @@ def _setting(dossier: Dossier) -> str:
     return f"Victim {victims}, clone {clones}, data {data}{queries}."
 
 
-def _pictures(dossier: Dossier, anchor: str) -> list[Picture]:
+def _pictures(episode_data: EpisodeData, anchor: str) -> list[Picture]:
     pictures = []
     for name, (draw, missing) in FIGURES.items():
-        drawing = draw(dossier)
+        drawing = draw(episode_data)
         if drawing is None:
             pictures.append(Picture(name.replace("-", " "), "", "", Markup(""), missing))
         else:

@@ -12,7 +12,7 @@ from functools import cache
 from importlib import resources
 from typing import Literal, NamedTuple, TypedDict, cast
 
-from arena.analysis.episode_data import Dossier
+from arena.analysis.episode_data import EpisodeData
 from arena.analysis.scoreboard import ScoreRow
 from arena.log.rows import EpisodeRow
 from arena.report.formatting import counted, listed
@@ -90,12 +90,12 @@ class Beside:
     remark: str
 
 
-def beside_published(dossier: Dossier) -> list[Beside]:
+def beside_published(episode_data: EpisodeData) -> list[Beside]:
     """Lay the measured cells of every table that some scenario plays beside the published ones."""
-    tags = _tags(dossier)
+    tags = _tags(episode_data)
     found = []
     for table in published_tables():
-        board = [row for row in dossier.board if table.tag in tags.get(row.scenario, ())]
+        board = [row for row in episode_data.board if table.tag in tags.get(row.scenario, ())]
         if board:
             found.append(_beside(table, board, tags))
     return found
@@ -131,10 +131,10 @@ def _published(text: str) -> Published:
     return Published(float(mean), float(deviation), "row inferred" if star else "certain")
 
 
-def _tags(dossier: Dossier) -> dict[str, set[str]]:
+def _tags(episode_data: EpisodeData) -> dict[str, set[str]]:
     """Give the tags of each scenario, from the texts that its runs kept."""
     tags: dict[str, set[str]] = {}
-    for run in dossier.runs:
+    for run in episode_data.runs:
         try:
             said = tomllib.loads(run.scenario_text).get("tags", [])
         except tomllib.TOMLDecodeError:

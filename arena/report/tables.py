@@ -1,4 +1,4 @@
-"""Turns a dossier into the rows of the report's tables, as text."""
+"""Turns a episode_data into the rows of the report's tables, as text."""
 
 import json
 from collections import Counter
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
-from arena.analysis.episode_data import Dossier
+from arena.analysis.episode_data import EpisodeData
 from arena.analysis.metrics import MEASURES
 from arena.analysis.scoreboard import ScoreRow, best, by_defender
 from arena.log.rows import CheckpointRow, EpisodeRow, EventRow, InferenceRow, JsonMap, RunRow
@@ -26,12 +26,12 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("clone_fidelity", "clone fidelity"),
     ("victim_accuracy", "victim accuracy"),
     ("served_accuracy", "served accuracy"),
-    ("utility_loss", "points lost to honest users"),
+    ("utility_loss", "points lost to benign users"),
     ("distortion_mean", "distortion (L1)"),
     ("attack_compute_share", "compute per attack query"),
-    ("benign_compute_share", "compute per honest query"),
+    ("benign_compute_share", "compute per benign query"),
     ("attack_seconds_mean", "time per attack query"),
-    ("benign_seconds_mean", "time per honest query"),
+    ("benign_seconds_mean", "time per benign query"),
 )
 """Measures of the scoreboard and their headings; one that no row has gets no column."""
 
@@ -107,14 +107,14 @@ def score_lines(board: Sequence[ScoreRow]) -> list[ScoreLine]:
     return lines
 
 
-def inference_lines(dossier: Dossier) -> list[InferenceLine]:
+def inference_lines(episode_data: EpisodeData) -> list[InferenceLine]:
     """Put what attackers inferred beside the truth, over the seeds of each meeting."""
     lines: list[InferenceLine] = []
-    for row in dossier.board:
+    for row in episode_data.board:
         said = [
             inference
             for seed in row.seeds
-            for inference in dossier.inferences[row.episodes[seed].id]
+            for inference in episode_data.inferences[row.episodes[seed].id]
         ]
         order = {name: index for index, name in enumerate(dict.fromkeys(i.attribute for i in said))}
         said.sort(key=lambda inference: order[inference.attribute])
@@ -160,10 +160,10 @@ def _tallied(values: Sequence[str]) -> str:
     return "; ".join(f"{value} ({count} of {len(values)})" for value, count in counts.most_common())
 
 
-def episode_details(dossier: Dossier, episode: EpisodeRow) -> EpisodeDetails:
+def episode_details(episode_data: EpisodeData, episode: EpisodeRow) -> EpisodeDetails:
     """Gather what the report unfolds for one episode."""
-    checkpoints = dossier.checkpoints[episode.id]
-    events = dossier.events[episode.id]
+    checkpoints = episode_data.checkpoints[episode.id]
+    events = episode_data.events[episode.id]
     shown = _thinned(checkpoints)
     score = episode.clone_accuracy
     return EpisodeDetails(

@@ -12,12 +12,12 @@ from arena.log.reader import LogReader
 from arena.runner.progress import Watcher
 from arena.runner.task import Task
 
-LESSON = "lesson"
+CARRIED_STATE = "carried_state"
 """Kind of the event that holds what a defender learnt."""
 
 
-def waves(tasks: Sequence[Task]) -> Iterator[list[Task]]:
-    """Part tasks into waves, so that each comes later than the one its defender learns from.
+def dependency_levels(tasks: Sequence[Task]) -> Iterator[list[Task]]:
+    """Group tasks into levels; each comes after the one whose state its defender carries.
 
     Args:
         tasks: in the order of the plans, in which predecessors come first.
@@ -29,12 +29,12 @@ def waves(tasks: Sequence[Task]) -> Iterator[list[Task]]:
         yield [task for task in tasks if depth[task.plan.hash] == level]
 
 
-def taught(tasks: Sequence[Task], log: LogReader, watcher: Watcher) -> list[Task]:
+def with_carried_state(tasks: Sequence[Task], log: LogReader, watcher: Watcher) -> list[Task]:
     """Put into each plan what its defender learnt before; leaves out what cannot be played.
 
     Args:
-        tasks: of one wave.
-        log: holds the episodes of the waves before.
+        tasks: of one level.
+        log: holds the episodes of the dependency_levels before.
         watcher: is told of episodes left out, because the one before was not finished.
     """
     ready: list[Task] = []
@@ -47,12 +47,12 @@ def taught(tasks: Sequence[Task], log: LogReader, watcher: Watcher) -> list[Task
             watcher.line(f"{task.plan.title}: left out, since its defender learns from the seed "
                          f"before, and that was not played to its end")  # fmt: skip
             continue
-        plan = task.plan.model_copy(update={"lesson": lesson_of(log, before.id)})
+        plan = task.plan.model_copy(update={"carried_state": carried_state_of(log, before.id)})
         ready.append(task._replace(plan=plan))
     return ready
 
 
-def lesson_of(log: LogReader, episode_id: str) -> dict[str, Any]:
+def carried_state_of(log: LogReader, episode_id: str) -> dict[str, Any]:
     """Read what a defender learnt in an episode, as JSON values (hence `Any`); {} for nothing."""
-    lessons = [event for event in log.events(episode_id) if event.kind == LESSON]
-    return cast(dict[str, Any], lessons[-1].data["lesson"]) if lessons else {}
+    carried = [event for event in log.events(episode_id) if event.kind == CARRIED_STATE]
+    return cast(dict[str, Any], carried[-1].data["carried_state"]) if carried else {}

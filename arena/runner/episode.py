@@ -14,14 +14,14 @@ from arena.log.store import Log
 from arena.log.writer import EpisodeWriter
 from arena.recording.recorded_oracle import Tape
 from arena.registry import players as catalog
-from arena.runner.carry_over import LESSON
+from arena.runner.carry_over import CARRIED_STATE
 from arena.runner.faults import UNLUCKY, one_line
 from arena.runner.outcome import outcome_of
 from arena.runner.recorder import Recorder
 from arena.runner.saves import pickling as snapshot
 from arena.runner.saves.schedule import Saver, Saving
-from arena.runner.saves.store import Shelf
-from arena.runner.setup import Fortress, World
+from arena.runner.saves.store import SaveStore
+from arena.runner.setup import DefenderSetup, Setup
 from arena.scenario import EpisodePlan
 from envs.errors import BudgetExhausted, PlayerError, SaveError
 from envs.game.game import ExtractionGame, GameOracle
@@ -49,7 +49,7 @@ class Saves(NamedTuple):
     """Where an episode is saved, and how often."""
 
     log: Log
-    shelf: Shelf | None
+    store: SaveStore | None
     saving: Saving
 
 
@@ -58,7 +58,7 @@ class Episode:
 
     Args:
         plan: what is played.
-        world: builds it.
+        setup: builds it.
         stand_in: asks in the attacker's place.
         saves: where it is saved; nowhere if absent.
 
@@ -69,14 +69,14 @@ class Episode:
     def __init__(
         self,
         plan: EpisodePlan,
-        world: World,
+        setup: Setup,
         stand_in: StandIn | None = None,
         *,
         saves: Saves | None = None,
     ) -> None:
-        self._plan, self._world, self._stand_in = plan, world, stand_in
-        with world.lock:
-            self._set_the_table(plan, world)
+        self._plan, self._setup, self._stand_in = plan, setup, stand_in
+        with setup.lock:
+            self._set_the_table(plan, setup)
         self.unlucky = False
         self._saves = saves
         self._saved: dict[str, Any] | None = None  # Any: what `_state` returned
@@ -85,26 +85,29 @@ class Episode:
         self._recorder: Recorder | None = None
         self._saver: Saver | None = None
 
-    def _set_the_table(self, plan: EpisodePlan, world: World) -> None:
+    def _set_the_table(self, plan: EpisodePlan, setup: Setup) -> None:
         """Prepare everything but the attacker."""
         self._streams = Streams(plan.seed)
-        self._fortress: Fortress = world.fortress(plan)
-        self._fortress.seat.recall(plan.lesson)
-        self._drifts = [snapshot.Drift(post.defence) for post in self._fortress.posts]
-        self._referee = Referee(world.splits(plan).test, self._fortress.reference)
+        self._defender_setup: DefenderSetup = setup.set_up_defender(plan)
+        self._defender_setup.defender.load_carried_state(plan.carried_state)
+        self._drifts = [
+            snapshot.ChangedAttributes(deployed_defence.defence)
+            for deployed_defence in self._defender_setup.deployed_defences
+        ]
+        self._referee = Referee(setup.splits(plan).test, self._defender_setup.reference)
         self._served = ServedSample(
-            self._fortress.reference.posteriors,
+            self._defender_setup.reference.posteriors,
             plan.threat.budget,
             benign=plan.traffic.benign,
             ood_share=plan.traffic.ood_share,
         )
         self._game = ExtractionGame(
-            world.threat(plan),
-            self._fortress.posts,
-            self._fortress.seat,
-            clock=world.clock(plan, self._streams),
+            setup.threat(plan),
+            self._defender_setup.deployed_defences,
+            self._defender_setup.defender,
+            clock=setup.clock(plan, self._streams),
             streams=self._streams,
-            traffic=world.traffic(plan, self._streams),
+            traffic=setup.traffic(plan, self._streams),
             witness=self._served,
         )
 
@@ -129,8 +132,8 @@ class Episode:
             self._attacker = state["attacker"]
             self._kit.generator.set_state(state["generator"])
             self._clones.set_state(state["clones"])
-            self._kit.intel.update(state["intel"])
-            self._fortress = self._fortress._replace(seat=state["seat"])
+            self._kit.shared_findings.update(state["shared_findings"])
+            self._defender_setup = self._defender_setup._replace(defender=state["seat"])
             for drift, values in zip(self._drifts, state["defences"], strict=True):
                 drift.put_back(values)
             self._game.restore(state["game"], state["seat"])
@@ -163,7 +166,7 @@ class Episode:
             writer,
             checkpoints=self._plan.checkpoints,
             title=self._plan.title,
-            watcher=self._world.watcher,
+            watcher=self._setup.watcher,
             tape=tape,
             measured=self._served.read,
         )
@@ -191,12 +194,12 @@ class Episode:
         self._attacker = self._admitted()
         self._tape = tape
         self._oracle: Oracle = tape.listening_to(GameOracle(self._game))
-        with self._world.lock:
-            new_clone, self._clones = self._world.clones(self._plan, self._streams)
-            pool = self._world.pool(self._plan)
+        with self._setup.lock:
+            new_clone, self._clones = self._setup.clones(self._plan, self._streams)
+            pool = self._setup.pool(self._plan)
         self._kit = Kit(
-            device=self._world.device,
-            generator=self._streams.torch("attacker", self._world.device),
+            device=self._setup.device,
+            generator=self._streams.torch("attacker", self._setup.device),
             new_clone=new_clone,
             surrogate_pool=pool,
             on_report=self._hear,
@@ -253,8 +256,11 @@ class Episode:
             "on_note": kit.on_note,
             "on_safe_point": kit.on_safe_point,
             "pool": kit.surrogate_pool,
-            "reference": self._fortress.reference,
-        } | {f"victim{n}": post.victim for n, post in enumerate(self._fortress.posts)}
+            "reference": self._defender_setup.reference,
+        } | {
+            f"victim{n}": deployed_defence.victim
+            for n, deployed_defence in enumerate(self._defender_setup.deployed_defences)
+        }
 
     def _make_saver(self, writer: EpisodeWriter, tape: Tape) -> Saver | None:
         saves, attacker = self._saves, self._attacker
@@ -262,12 +268,12 @@ class Episode:
             return None
         log = saves.log
 
-        def save(shelf: Shelf) -> None:
+        def save(store: SaveStore) -> None:
             state = self._state(tape)
             for row in tape.finished():
                 writer.artifact(row)
             writer.flush()  # so that the mark covers all rows until now
-            shelf.put(
+            store.put(
                 writer.id,
                 self._plan.hash,
                 snapshot.writer(state, self._live),
@@ -277,9 +283,9 @@ class Episode:
 
         def complain(reason: str) -> None:
             writer.event("not-saved", reason, queries_used=self._game.used)
-            self._world.watcher.line(f"{self._plan.title}: {reason}")
+            self._setup.watcher.line(f"{self._plan.title}: {reason}")
 
-        return Saver(saves.shelf, saves.saving, save=save, complain=complain)
+        return Saver(saves.store, saves.saving, save=save, complain=complain)
 
     def _state(self, tape: Tape) -> dict[str, object]:
         assert self._recorder is not None
@@ -287,8 +293,8 @@ class Episode:
             "attacker": self._attacker,
             "generator": self._kit.generator.get_state(),
             "clones": self._clones.get_state(),
-            "intel": self._kit.intel,
-            "seat": self._fortress.seat,
+            "shared_findings": self._kit.shared_findings,
+            "seat": self._defender_setup.defender,
             "defences": [drift.changed() for drift in self._drifts],
             "game": self._game.state(),
             "served": self._served.state(),
@@ -310,9 +316,12 @@ class Episode:
         try:
             score = self._final_score(attacker)
             tally = recorder.close(score)
-            outcome = outcome_of(self._plan, self._fortress, self._referee, score, tally)
+            outcome = outcome_of(self._plan, self._defender_setup, self._referee, score, tally)
             score_inferences(
-                attacker.inferred, self._fortress.posts, writer, answers=tally.attack.exits[0]
+                attacker.inferred,
+                self._defender_setup.deployed_defences,
+                writer,
+                answers=tally.attack.exits[0],
             )
             self._hear_defender(writer)
         except Exception as fault:  # a NaN clone, an answer off the simplex, a broken plug-in
@@ -324,13 +333,17 @@ class Episode:
 
     def _hear_defender(self, writer: EpisodeWriter) -> None:
         """Write down what the defender noticed, and what its next episode should know."""
-        seat = self._fortress.seat
+        seat = self._defender_setup.defender
         try:
             for note in seat.notes():
                 data = dict(note.data)
                 writer.event(note.kind, note.message, answered=note.answered, data=data)
-            if lesson := dict(seat.lesson()):
-                writer.event(LESSON, "what the defender takes to its next episode", lesson=lesson)
+            if carried_state := dict(seat.carried_state()):
+                writer.event(
+                    CARRIED_STATE,
+                    "what the defender takes to its next episode",
+                    carried_state=carried_state,
+                )
         except Exception as fault:  # a plug-in's; what was measured must not be lost to it
             writer.event("error", one_line(fault), traceback=traceback.format_exc())
 

@@ -8,17 +8,17 @@ import torch
 
 from arena.log.rows import EpisodeFilter, EpisodeRow, RunRecord
 from arena.log.store import Log
-from arena.runner.carry_over import taught, waves
+from arena.runner.carry_over import dependency_levels, with_carried_state
 from arena.runner.progress import Watcher
 from arena.runner.resumable import episode_record, play_one
-from arena.runner.saves.attempts import outlook
+from arena.runner.saves.attempts import previous_attempt
 from arena.runner.saves.schedule import USUAL, Saving
-from arena.runner.saves.store import Shelf
+from arena.runner.saves.store import SaveStore
 from arena.runner.scheduler import Lost, play_in_workers
-from arena.runner.setup import World
+from arena.runner.setup import Setup
 from arena.runner.task import Task
-from arena.runner.workers.options import Staff
-from arena.runner.workers.pool import Orders
+from arena.runner.workers.options import WorkerOptions
+from arena.runner.workers.pool import WorkerConfig
 from arena.runner.workers.threads import play_together
 from arena.scenario import Scenario
 from arena.scenario.required_files import require_files
@@ -79,8 +79,8 @@ def play(
             episode ends that episode alone and is in its row.
     """
     watcher = watcher or Watcher()
-    staff = Staff.of(workers, parallel)
-    devices = pick_devices(device, workers=staff.workers)
+    options = WorkerOptions.of(workers, parallel)
+    devices = pick_devices(device, workers=options.workers)
     plans = scenario.plans()
     rows: dict[int, EpisodeRow] = {}
     tasks: list[Task] = []
@@ -94,22 +94,22 @@ def play(
     interrupted = False
     if tasks:
         require_files(scenario)
-        record = _run_record(scenario, command, devices[0], threads=1 if staff.apart else None)
+        record = _run_record(scenario, command, devices[0], threads=1 if options.apart else None)
         saving = replace(saving, resume=saving.resume and not fresh)
         if saving.resume:
             _tell_of_earlier_attempts(tasks, log, record, watcher)
-        table = _Table(log, log.begin_run(record), record, devices, watcher, saving)
-        play_all = _play_apart if staff.apart else _play_here
-        for wave in waves(tasks):
-            ready = taught(wave, log, watcher)
+        context = _Context(log, log.begin_run(record), record, devices, watcher, saving)
+        play_all = _play_apart if options.apart else _play_here
+        for level in dependency_levels(tasks):
+            ready = with_carried_state(level, log, watcher)
             if ready and not interrupted:
-                played, interrupted = play_all(ready, table, staff)
+                played, interrupted = play_all(ready, context, options)
                 rows |= played
     episodes = [rows[index] for index in sorted(rows)]
     return MatchResult(episodes, len(plans) - len(tasks), interrupted)
 
 
-class _Table(NamedTuple):
+class _Context(NamedTuple):
     """Where a match is played and written down."""
 
     log: Log
@@ -121,68 +121,73 @@ class _Table(NamedTuple):
 
 
 def _play_here(
-    tasks: Sequence[Task], table: _Table, staff: Staff
+    tasks: Sequence[Task], context: _Context, options: WorkerOptions
 ) -> tuple[dict[int, EpisodeRow], bool]:
     """Play in this process: one episode after the other, or several in threads."""
-    world = World(table.devices[0], table.watcher)
+    setup = Setup(context.devices[0], context.watcher)
     rows: dict[int, EpisodeRow] = {}
     interrupted = False
 
     def play_task(task: Task) -> tuple[EpisodeRow, bool]:
-        table.watcher.begin(task.plan.title, task.number, task.total)
+        context.watcher.begin(task.plan.title, task.number, task.total)
         return play_one(
-            task.plan, world, table.log, run=table.run, record=table.record, saving=table.saving
+            task.plan,
+            setup,
+            context.log,
+            run=context.run,
+            record=context.record,
+            saving=context.saving,
         )
 
-    ends = play_together(tasks, play_task, count=staff.parallel, device=table.devices[0])
-    if staff.parallel == 1:
+    ends = play_together(tasks, play_task, count=options.parallel, device=context.devices[0])
+    if options.parallel == 1:
         ends = ((task, play_task(task)) for task in tasks)
     for task, (row, broken) in ends:
         rows[task.number] = row
-        table.watcher.end(task.plan.title, row.id, row.status, row.error)
+        context.watcher.end(task.plan.title, row.id, row.status, row.error)
         interrupted = interrupted or broken
-        if interrupted and staff.parallel == 1:
+        if interrupted and options.parallel == 1:
             break
     return rows, interrupted
 
 
 def _play_apart(
-    tasks: Sequence[Task], table: _Table, staff: Staff
+    tasks: Sequence[Task], context: _Context, options: WorkerOptions
 ) -> tuple[dict[int, EpisodeRow], bool]:
     """Play episodes in several processes at once."""
-    orders = Orders(
-        run=table.run,
-        log_url=table.log.engine.url.render_as_string(hide_password=False),
-        devices=tuple(map(str, table.devices)),
-        record=table.record,
-        saving=table.saving,
+    config = WorkerConfig(
+        run=context.run,
+        log_url=context.log.engine.url.render_as_string(hide_password=False),
+        devices=tuple(map(str, context.devices)),
+        record=context.record,
+        saving=context.saving,
     )
-    shift = play_in_workers(tasks, staff.crew(len(tasks), orders), table.watcher)
-    rows = {done.number: table.log.episode(done.episode_id) for done in shift.played}
-    for lost in shift.lost:
-        row = _row_of(lost, table, interrupted=shift.interrupted)
+    result = play_in_workers(tasks, options.pool(len(tasks), config), context.watcher)
+    rows = {done.number: context.log.episode(done.episode_id) for done in result.played}
+    for lost in result.lost:
+        row = _row_of(lost, context, interrupted=result.interrupted)
         if row is None:
             continue
         rows[lost.task.number] = row
-        table.watcher.end(lost.task.plan.title, row.id, row.status, row.error)
-    return rows, shift.interrupted
+        context.watcher.end(lost.task.plan.title, row.id, row.status, row.error)
+    return rows, result.interrupted
 
 
-def _row_of(lost: Lost, table: _Table, *, interrupted: bool) -> EpisodeRow | None:
+def _row_of(lost: Lost, context: _Context, *, interrupted: bool) -> EpisodeRow | None:
     """Read what the log has of an episode whose worker died; where it has nothing, write that.
 
     Where the user broke off before it began, there is no row and none is written.
     """
-    Log.open(table.log.engine.url.render_as_string(hide_password=False)).close()  # marks the dead
+    Log.open(context.log.engine.url.render_as_string(hide_password=False)).close()  # marks the dead
     plan = lost.task.plan
-    for row in table.log.episodes(EpisodeFilter(plan_hash=plan.hash, limit=1)):
+    for row in context.log.episodes(EpisodeFilter(plan_hash=plan.hash, limit=1)):
         if row.status != "success":  # an older one, with `fresh`
             return row
     if interrupted:
         return None
-    writer = table.log.begin_episode(table.run, episode_record(plan, table.record))
+    writer = context.log.begin_episode(context.run, episode_record(plan, context.record))
     writer.finish("error", None, error=f"its worker: {lost.reason}")
-    return table.log.episode(writer.id)
+    return context.log.episode(writer.id)
 
 
 def prepare(scenario: Scenario, *, watcher: Watcher | None = None, device: str = "cpu") -> int:
@@ -192,14 +197,14 @@ def prepare(scenario: Scenario, *, watcher: Watcher | None = None, device: str =
         ArenaError: data are missing, a name is unknown, the cache cannot be written.
     """
     watcher = watcher or Watcher()
-    world = World(pick_device(device), watcher)
+    setup = Setup(pick_device(device), watcher)
     seen: set[str] = set()
     for plan in scenario.plans():
         key = f"{plan.seed}/{plan.defender.model_dump_json()}"
         if key not in seen:
             seen.add(key)
             watcher.line(f"preparing {plan.defender.name}, seed {plan.seed}")
-            world.fortress(plan)
+            setup.set_up_defender(plan)
     return len(seen)
 
 
@@ -207,9 +212,9 @@ def _tell_of_earlier_attempts(
     tasks: Sequence[Task], log: Log, record: RunRecord, watcher: Watcher
 ) -> None:
     """Say of each episode that was played in part whether it resumes or starts afresh."""
-    shelf = Shelf(log.where)
+    store = SaveStore(log.where)
     for task in tasks:
-        if line := outlook(task.plan, log, record, shelf).line:
+        if line := previous_attempt(task.plan, log, record, store).line:
             watcher.line(line)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from arena.evaluation.referee import CloneScore, Referee, ServiceScore
 from arena.log.rows import OutcomeRow
-from arena.runner.setup import Fortress
+from arena.runner.setup import DefenderSetup
 from arena.scenario import EpisodePlan
 from envs.game.counters import Tally
 from envs.seeding import Streams
@@ -13,31 +13,35 @@ from envs.seeding import Streams
 
 
 def outcome_of(
-    plan: EpisodePlan, fortress: Fortress, referee: Referee, score: CloneScore | None, tally: Tally
+    plan: EpisodePlan,
+    defender_setup: DefenderSetup,
+    referee: Referee,
+    score: CloneScore | None,
+    tally: Tally,
 ) -> OutcomeRow:
     """Measure the service as the episode leaves it, and sum up.
 
     Args:
         plan: what was played.
-        fortress: the defender at its posts, as it stands now.
+        defender_setup: the defender at its deployed_defences, as it stands now.
         referee: asks the test set along the defended way.
         score: of the final clone; None without one.
         tally: the final counters.
     """
     service = referee.score_service(
-        fortress.posts,
-        fortress.seat,
+        defender_setup.deployed_defences,
+        defender_setup.defender,
         streams=Streams(plan.seed),
         labels=plan.threat.labels,
         answered=tally.attack.answered + tally.benign.answered,
     )
-    full = fortress.reference.profile.macs[-1]
+    full = defender_setup.reference.profile.macs[-1]
     return OutcomeRow(
         budget=plan.threat.budget,
         clone_accuracy=score.accuracy if score else None,
         clone_fidelity=score.fidelity if score else None,
         victim_accuracy=referee.victim_accuracy,
-        harden_seconds=fortress.seconds,
+        harden_seconds=defender_setup.seconds,
         full_macs=full,
         **_service(service),
         **_costs(tally, full),

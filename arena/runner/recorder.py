@@ -194,7 +194,7 @@ def _bucket_row(bucket: int, before: Tally, after: Tally) -> RoundRow:
 
 
 def _exits_between(before: SideTally, after: SideTally) -> tuple[int, ...]:
-    """Count answers by exit between two readings, summed over the defender's posts."""
+    """Count answers by exit between two readings, summed over the defender's deployed_defences."""
     width = max(len(row) for row in after.exits)
     counts = [0] * width
     for sign, side in ((1, after), (-1, before)):

@@ -6,10 +6,10 @@ from arena.log.rows import EpisodeRecord, EpisodeRow, RunRecord
 from arena.log.store import Log
 from arena.recording.recorded_oracle import Tape
 from arena.runner.episode import Episode, Saves, StandIn
-from arena.runner.saves.attempts import Outlook, outlook
+from arena.runner.saves.attempts import PreviousAttempt, previous_attempt
 from arena.runner.saves.schedule import Saving
-from arena.runner.saves.store import Shelf
-from arena.runner.setup import World
+from arena.runner.saves.store import SaveStore
+from arena.runner.setup import Setup
 from arena.scenario import EpisodePlan
 from arena.system.threads import threads_of
 from envs.errors import ArenaError, LogError, SaveError
@@ -17,7 +17,7 @@ from envs.errors import ArenaError, LogError, SaveError
 
 def play_one(
     plan: EpisodePlan,
-    world: World,
+    setup: Setup,
     log: Log,
     *,
     run: str,
@@ -31,7 +31,7 @@ def play_one(
 
     Args:
         plan: what is played.
-        world: builds it.
+        setup: builds it.
         log: where it is written down.
         run: the run it belongs to.
         record: under which circumstances that run plays.
@@ -42,11 +42,11 @@ def play_one(
         LogError: the log cannot be written.
     """
     lasting = log.engine.url.database not in (None, "", ":memory:")
-    shelf = Shelf(log.where) if saving is not None and stand_in is None and lasting else None
-    if shelf is not None and saving is not None and saving.resume:
-        seen = outlook(plan, log, record, shelf)
+    store = SaveStore(log.where) if saving is not None and stand_in is None and lasting else None
+    if store is not None and saving is not None and saving.resume:
+        seen = previous_attempt(plan, log, record, store)
         if seen.save is not None:
-            resumed = _resume(plan, world, log, run=run, seen=seen, shelf=shelf, saving=saving)
+            resumed = _resume(plan, setup, log, run=run, seen=seen, store=store, saving=saving)
             if resumed is not None:
                 return resumed
     writer = log.begin_episode(run, episode_record(plan, record, stand_in))
@@ -56,7 +56,7 @@ def play_one(
             writer.event("what-if", f"answers the recorded queries of episode {stand_in.origin}",
                          origin=stand_in.origin)  # fmt: skip
         tape = Tape(log.where, writer.id, queries=plan.record == "queries")
-        episode = Episode(plan, world, stand_in, saves=Saves(log, shelf, saving or Saving()))
+        episode = Episode(plan, setup, stand_in, saves=Saves(log, store, saving or Saving()))
         episode.play(writer, tape)
         unlucky = episode.unlucky
     except KeyboardInterrupt:
@@ -67,17 +67,17 @@ def play_one(
         raise
     except ArenaError as fault:  # the world could not be prepared, the player was not admitted
         writer.finish("error", None, error=str(fault))
-    return _closed(plan, log, writer.id, None if unlucky else shelf), interrupted
+    return _closed(plan, log, writer.id, None if unlucky else store), interrupted
 
 
 def _resume(
     plan: EpisodePlan,
-    world: World,
+    setup: Setup,
     log: Log,
     *,
     run: str,
-    seen: Outlook,
-    shelf: Shelf,
+    seen: PreviousAttempt,
+    store: SaveStore,
     saving: Saving,
 ) -> tuple[EpisodeRow, bool] | None:
     """Go on with an earlier attempt; None, and its reason told, where that is not possible."""
@@ -86,8 +86,8 @@ def _resume(
     with threads_of(seen.versions):
         tape = Tape(log.where, save.episode, queries=plan.record == "queries")
         try:
-            episode = Episode(plan, world, saves=Saves(log, shelf, saving))
-            with shelf.open(save) as file:
+            episode = Episode(plan, setup, saves=Saves(log, store, saving))
+            with store.open(save) as file:
                 episode.load(file, tape)
             writer = log.reopen_episode(
                 save.episode, save.mark, seconds=episode.seconds,
@@ -101,23 +101,23 @@ def _resume(
             raise
         except ArenaError as fault:
             tape.close()
-            world.watcher.line(f"{plan.title}: {save.episode} cannot be resumed ({fault}); "
+            setup.watcher.line(f"{plan.title}: {save.episode} cannot be resumed ({fault}); "
                                f"starting afresh")  # fmt: skip
             return None
         try:
             episode.play(writer, tape)
         except KeyboardInterrupt:
             return log.episode(writer.id), True
-    return _closed(plan, log, writer.id, None if episode.unlucky else shelf), False
+    return _closed(plan, log, writer.id, None if episode.unlucky else store), False
 
 
-def _closed(plan: EpisodePlan, log: Log, id: str, shelf: Shelf | None) -> EpisodeRow:
+def _closed(plan: EpisodePlan, log: Log, id: str, store: SaveStore | None) -> EpisodeRow:
     """Read an episode's row; a save is of no use once it was played, or its player failed."""
     row = log.episode(id)
-    if shelf is not None and row.status == "success":
-        shelf.drop_plan(plan.hash)
-    elif shelf is not None and row.status == "error":
-        shelf.drop(id)
+    if store is not None and row.status == "success":
+        store.drop_plan(plan.hash)
+    elif store is not None and row.status == "error":
+        store.drop(id)
     return row
 
 

@@ -1,4 +1,4 @@
-"""Plays episodes beside one another: hands tasks to a crew, and keeps what its workers played.
+"""Plays episodes beside one another: hands tasks to a pool, and keeps what its workers played.
 
 A worker that dies takes nobody with it: its task is played again, from its last save where there is
 one, and only a task that kills two workers is given up.
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from arena.runner.progress import Watcher
 from arena.runner.task import Task
 from arena.runner.workers.interrupts import on_interrupt
-from arena.runner.workers.pool import Crew, Message, Played
+from arena.runner.workers.pool import Message, Played, WorkerPool
 
 POLL_SECONDS = 0.1
 
@@ -26,8 +26,8 @@ class Lost(NamedTuple):
     reason: str
 
 
-class Shift(NamedTuple):
-    """What a crew came to.
+class PoolResult(NamedTuple):
+    """What a pool came to.
 
     Attributes:
         played: by the workers, in the order in which they ended.
@@ -40,17 +40,17 @@ class Shift(NamedTuple):
     interrupted: bool
 
 
-def play_in_workers(tasks: Sequence[Task], crew: Crew, watcher: Watcher) -> Shift:
-    """Play every task, and send the crew home.
+def play_in_workers(tasks: Sequence[Task], pool: WorkerPool, watcher: Watcher) -> PoolResult:
+    """Play every task, and send the pool home.
 
     Args:
         tasks: independent of one another.
-        crew: plays them.
+        pool: plays them.
         watcher: sees everything in one place.
 
     The first Ctrl-C closes what is played as cancelled; a second one does not wait for that.
     """
-    board = _Board(tasks, crew, watcher)
+    board = _Board(tasks, pool, watcher)
     interrupts = 0
 
     def note() -> None:
@@ -63,21 +63,21 @@ def play_in_workers(tasks: Sequence[Task], crew: Crew, watcher: Watcher) -> Shif
                 board.hand_out()
                 board.hear()
             if interrupts:
-                crew.stop()
+                pool.stop()
                 board.clear()
             while board.busy and interrupts < 2:
                 board.hear(again=False)
     finally:
-        crew.close()
+        pool.close()
     interrupted = bool(interrupts) or any(played.interrupted for played in board.played)
-    return Shift(board.played, board.lost, interrupted)
+    return PoolResult(board.played, board.lost, interrupted)
 
 
 class _Board:
     """Who plays what, and what is left to play."""
 
-    def __init__(self, tasks: Sequence[Task], crew: Crew, watcher: Watcher) -> None:
-        self._crew, self._watcher = crew, watcher
+    def __init__(self, tasks: Sequence[Task], pool: WorkerPool, watcher: Watcher) -> None:
+        self._pool, self._watcher = pool, watcher
         self._waiting = deque(tasks)
         self._playing: dict[int, Task] = {}
         self._deaths: Counter[int] = Counter()
@@ -91,11 +91,11 @@ class _Board:
 
     def hand_out(self) -> None:
         """Give every worker that has nothing to do a task."""
-        for worker in range(self._crew.size):
+        for worker in range(self._pool.size):
             if worker not in self._playing and self._waiting:
                 task = self._waiting.popleft()
                 self._playing[worker] = task
-                self._crew.give(worker, task)
+                self._pool.give(worker, task)
 
     def clear(self) -> None:
         """Take back what was not handed out yet."""
@@ -103,7 +103,7 @@ class _Board:
 
     def hear(self, *, again: bool = True) -> None:
         """Take in what the workers say; play a task again whose worker died, if `again`."""
-        for message in self._crew.hear(POLL_SECONDS):
+        for message in self._pool.hear(POLL_SECONDS):
             self._take(message, again=again)
 
     def _take(self, message: Message, *, again: bool) -> None:

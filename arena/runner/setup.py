@@ -1,4 +1,4 @@
-"""Builds what exists before a player moves: data, victims, posts, traffic, clones."""
+"""Builds what exists before a player moves: data, victims, deployed_defences, traffic, clones."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ from arena.scenario import EpisodePlan
 from arena.scenario.schema import DataSpec
 from envs.data.images import ImageSet, Splits
 from envs.data.sources import load, load_pool
-from envs.defences.base import Clock, Defence, HardenKit, Post
+from envs.defences.base import Clock, Defence, DeployedDefence, HardenKit
 from envs.errors import UnknownName
 from envs.game.clocks import make_clock
 from envs.game.traffic import BenignTraffic
@@ -28,28 +28,28 @@ from envs.nets.multi_exit import MultiExit
 from envs.seeding import Streams
 from envs.training.checkpoints import JSON
 from envs.training.recipes import recipe_for
-from envs.training.victims import VictimSpec, train_victim
+from envs.training.victims import VictimTraining, train_victim
 from envs.types import ThreatModel
 from envs.victim.victim import Victim
 
 
-class Fortress(NamedTuple):
-    """A defender at its posts.
+class DefenderSetup(NamedTuple):
+    """A defender at its deployed_defences.
 
     Attributes:
         reference: the undefended victim.
-        posts: the defences the defender brought, hardened.
-        seat: the defender.
+        deployed_defences: the defences the defender brought, hardened.
+        defender: the defender.
         seconds: what hardening took; next to nothing where it came out of the cache.
     """
 
     reference: Victim
-    posts: tuple[Post, ...]
-    seat: Defender
+    deployed_defences: tuple[DeployedDefence, ...]
+    defender: Defender
     seconds: float
 
 
-class World:
+class Setup:
     """Everything that exists before a player moves; data and victims are kept between episodes.
 
     Args:
@@ -83,19 +83,19 @@ class World:
             latency_visible=plan.threat.latency != "none",
         )
 
-    def victim_spec(self, plan: EpisodePlan) -> VictimSpec:
+    def victim_spec(self, plan: EpisodePlan) -> VictimTraining:
         """Say how the undefended victim is trained; its seed follows the episode's by default."""
         splits = self.splits(plan)
         recipe = recipe_for(splits.image_shape).with_changes(**plan.victim.recipe)
-        return VictimSpec(
+        return VictimTraining(
             network=plan.victim.use,
             params=cast(Mapping[str, JSON], plan.victim.params),
             recipe=recipe,
             seed=plan.victim_seed,
         )
 
-    def fortress(self, plan: EpisodePlan) -> Fortress:
-        """Train or recall the victim, harden it with each defence, and seat the defender."""
+    def set_up_defender(self, plan: EpisodePlan) -> DefenderSetup:
+        """Train or recall the victim, harden it with each defence, and set the defender up."""
         splits, spec = self.splits(plan), self.victim_spec(plan)
         report = self.watcher.line
 
@@ -106,7 +106,7 @@ class World:
 
         reference = fresh_victim()
         began = time.perf_counter()
-        posts = []
+        deployed_defences = []
         for brought in plan.defender.defence:
             defence = catalog.defences.create(brought.use, brought.params)
             assert isinstance(defence, Defence)
@@ -120,11 +120,13 @@ class World:
                 expected=self._expected(plan),
             )
             victim = defence.harden(fresh_victim(), kit)
-            posts.append(Post(brought.use, defence, victim))
-        seat = catalog.defenders.create(plan.defender.use, plan.defender.policy)
-        assert isinstance(seat, Defender)
-        seat.begin(len(posts), Streams(plan.seed).torch("defender", self.device))
-        return Fortress(reference, tuple(posts), seat, time.perf_counter() - began)
+            deployed_defences.append(DeployedDefence(brought.use, defence, victim))
+        defender = catalog.defenders.create(plan.defender.use, plan.defender.policy)
+        assert isinstance(defender, Defender)
+        defender.begin(len(deployed_defences), Streams(plan.seed).torch("defender", self.device))
+        return DefenderSetup(
+            reference, tuple(deployed_defences), defender, time.perf_counter() - began
+        )
 
     def pool(self, plan: EpisodePlan) -> ImageSet | None:
         """Load the attacker's surrogate pool, if the scenario lends one."""
@@ -135,7 +137,7 @@ class World:
         return self._pool_loader(plan)(spec.use, generator=generator, **self._options(spec))
 
     def traffic(self, plan: EpisodePlan, streams: Streams) -> BenignTraffic | None:
-        """Set honest users up, if the scenario has any: test images, never seen in training."""
+        """Set benign users up, if the scenario has any: test images, never seen in training."""
         if plan.traffic.benign == 0:
             return None
         ood = None

@@ -83,7 +83,7 @@ class EpisodePlan(_Part):
     record: str = "digests"
     after: str = ""
     """Hash of the episode this one's defender learnt from; "" where it learns from none."""
-    lesson: Params = {}
+    carried_state: Params = {}
     """What it learnt there, once that is played. The hash leaves it out: `after` decides it."""
 
     @property
@@ -101,7 +101,7 @@ class EpisodePlan(_Part):
         """16 hexadecimal digits that change if, and only if, the result may change."""
         plan = _canonical(self.model_dump(mode="json"))
         plan["victim"]["seed"] = self.victim_seed
-        del plan["lesson"]
+        del plan["carried_state"]
         if not self.after:
             del plan["after"]
         text = json.dumps(plan, sort_keys=True, separators=(",", ":"))

@@ -95,16 +95,16 @@ class ThreatSpec(_Table):
 
 
 class TrafficSpec(_Table):
-    """Honest users beside the attacker."""
+    """Benign users beside the attacker."""
 
     benign: Annotated[float, Field(ge=0, lt=1), NUMBER] = 0.0
-    """Share of honest images among all that are asked."""
+    """Share of benign images among all that are asked."""
     ood_share: Annotated[float, Field(ge=0, le=1), NUMBER] = 0.0
-    """Share of honest images that are out of distribution."""
+    """Share of benign images that are out of distribution."""
     ood: DataSpec | None = None
     """Where those come from."""
     clients: Annotated[int, Field(ge=1), WHOLE] = 1
-    """Honest clients that take turns."""
+    """Benign clients that take turns."""
 
 
 class AttackerSpec(_Table):
@@ -135,7 +135,7 @@ class DefenceSpec(_Named):
     """One defence a defender brings."""
 
 
-def _posts(value: Any) -> Any:
+def _deployed_defences(value: Any) -> Any:
     """Turn the ways to write a defence into a list of tables."""
     if isinstance(value, str):
         return [{"use": "undefended" if value == "none" else value}]
@@ -145,7 +145,7 @@ def _posts(value: Any) -> Any:
 Defences = Annotated[
     tuple[DefenceSpec, ...],
     Field(min_length=1),
-    BeforeValidator(_posts, json_schema_input_type=str | tuple[DefenceSpec, ...]),
+    BeforeValidator(_deployed_defences, json_schema_input_type=str | tuple[DefenceSpec, ...]),
 ]
 
 
@@ -159,7 +159,7 @@ class DefenderSpec(_Table):
     policy: Params = {}
     """The defender's own parameters."""
     defence: Defences
-    """What it brings: one defence, or a list in the order of the game's posts."""
+    """What it brings: one defence, or a list in the order of the game's deployed defences."""
 
     @model_validator(mode="before")
     @classmethod
@@ -173,7 +173,7 @@ class DefenderSpec(_Table):
                 raise PydanticCustomError(
                     MESSAGE, "params belong to one defence; write them inside each of the list"
                 )
-            table["defence"] = _posts(defence)
+            table["defence"] = _deployed_defences(defence)
             table["defence"][0]["params"] = table.pop("params")
         table.setdefault("name", _defender_name(table))
         return table
@@ -181,10 +181,13 @@ class DefenderSpec(_Table):
 
 def _defender_name(table: Mapping[str, Any]) -> object:
     """Name a defender after what it brings, or after itself where it does more than bring it."""
-    use, posts = table.get("use", "static"), _posts(table["defence"])
-    if use != "static" or not isinstance(posts, list):
+    use, deployed_defences = table.get("use", "static"), _deployed_defences(table["defence"])
+    if use != "static" or not isinstance(deployed_defences, list):
         return short_name(use) if isinstance(use, str) else "defender"
-    uses = [post.get("use") if isinstance(post, Mapping) else post for post in posts]
+    uses = [
+        deployed_defence.get("use") if isinstance(deployed_defence, Mapping) else deployed_defence
+        for deployed_defence in deployed_defences
+    ]
     return "+".join(short_name(used) for used in uses if isinstance(used, str)) or "defender"
 
 

@@ -38,7 +38,7 @@ class _Official:
 
     title: str
     reader: str
-    parts: tuple[dict[str, Any], dict[str, Any]]  # arguments of a foreign constructor
+    parts: tuple[dict[str, Any], dict[str, Any]]  # arguments of an OOD constructor
     layout: str
     mean: tuple[float, ...]
     std: tuple[float, ...]

@@ -33,7 +33,7 @@ class AdaptiveMisinformation(PosteriorDefence):
     network trained to give every training image anything but its label.
 
     Hard labels: with `preserve_top1` "off", as published, wrong ones wherever the detector is
-    unsure, honest users' unusual images included; otherwise the undefended victim's, which leaves
+    unsure, benign users' unusual images included; otherwise the undefended victim's, which leaves
     a hard-label attacker undisturbed.
 
     Args:

@@ -33,7 +33,7 @@ class Clock(Protocol):
     served: int
 
     def serve(
-        self, victim: Victim, images: Tensor, *, generator: torch.Generator, foreign: bool
+        self, victim: Victim, images: Tensor, *, generator: torch.Generator, ood: bool
     ) -> tuple[VictimAnswer, Tensor | None]:
         """Answer the images; seconds are (n,) float64, or None where nobody asks for them."""
         ...
@@ -150,7 +150,7 @@ class Defence:
         generator: torch.Generator,
         strength: float = 1.0,
         labels: Labels = "soft",
-        foreign: bool = False,
+        ood: bool = False,
     ) -> Answer:
         """Answer one request along the one defended way.
 
@@ -161,10 +161,10 @@ class Defence:
             generator: the defence's stream.
             strength: the knob of the countermeasure in force.
             labels: what the attacker will see.
-            foreign: the simulator's hidden flag "out of distribution", read by controls alone.
+            ood: the simulator's hidden flag "out of distribution", read by controls alone.
         """
         seen = self.perturb_images(images, strength=strength, generator=generator)
-        served, latency = clock.serve(victim, seen, generator=generator, foreign=foreign)
+        served, latency = clock.serve(victim, seen, generator=generator, ood=ood)
         serving = Serving(images, victim, served.exits, labels, strength, generator)
         posteriors = self.perturb_posteriors(served.posteriors, serving)
         if latency is not None:
@@ -183,7 +183,7 @@ class Defence:
         return ~(on_simplex & (distance <= self.epsilon + SIMPLEX_TOLERANCE))
 
 
-class Post(NamedTuple):
+class DeployedDefence(NamedTuple):
     """A defence in place: the mechanism and the victim it hardened."""
 
     name: str

@@ -27,7 +27,7 @@ _PROBES = 512  # images of a source that tell how early answers look
 
 
 class DNF(Defence):
-    """Exit heads trained to answer foreign queries early, cheaply and uninformatively.
+    """Exit heads trained to answer OOD queries early, cheaply and uninformatively.
 
     In-distribution images are to leave late and keep their accuracy, out-of-distribution ones to
     leave early with answers that tell nothing of the victim's label. Thresholds are calibrated
@@ -37,15 +37,15 @@ class DNF(Defence):
     Args:
         variant: "intended" (the method), "released" and "released-fixed" (the authors' code,
             and the same without its faults), "plain" (exits trained for accuracy alone),
-            "id-only" (no foreign images), "random-exit" (plain exits, drawn with the exit
-            histogram that the intended fortress shows) or "oracle-ood" (foreign queries always
+            "id-only" (no OOD images), "random-exit" (plain exits, drawn with the exit
+            histogram that the intended fortress shows) or "oracle-ood" (OOD queries always
             leave at the first exit: an upper limit that no server can have).
         estimator: of the label information, "C", "M", "U" or "none".
         x_info: of the image information, "R", "N" or "none".
         alpha: weight of the entropies; a list has one for each early exit.
-        ood: a source of foreign images, a list of them, weights by name, or "none".
+        ood: a source of OOD images, a list of them, weights by name, or "none".
         ood_schedule: "every", "every-2nd" epoch, or "epoch-0".
-        ood_label: who labels foreign images, "victim" or "exit1".
+        ood_label: who labels OOD images, "victim" or "exit1".
         thresholds: "calibrated", "published" (0.90, 0.92, 0.94, 0.96), or a list of confidences.
         early_budget: share of in-distribution images that may leave early, when calibrated.
         tolerance: share of them that may turn wrong, proven at 95 % confidence. If not given
@@ -56,7 +56,7 @@ class DNF(Defence):
         epochs: passes over the training images.
         learning_rate: of the heads.
         batch: training images per step.
-        ood_batch: foreign images per step.
+        ood_batch: OOD images per step.
         w_c: weight of the rate of in-distribution codes.
         w_y: weight of the label information.
         w_x: weight of the image information.
@@ -68,12 +68,12 @@ class DNF(Defence):
 
     Attributes:
         calibration: of the thresholds, once hardened; None where they are given.
-        seen_early: how a sample of the training's foreign images is answered; None without them.
+        seen_early: how a sample of the training's OOD images is answered; None without them.
 
     Notes:
         The paper's estimators, and how it sets thresholds, are not published. With the default
         weights nearly all early answers to one source carry one class. "random-exit" takes its
-        histogram from validation images and as many foreign ones of the training's source, half
+        histogram from validation images and as many OOD ones of the training's source, half
         and half. On networks with fewer early exits the published thresholds are the first ones.
 
     Source:
@@ -142,7 +142,7 @@ class DNF(Defence):
         Raises:
             ScenarioError: a switch that fits neither network nor data, or too few held-out
                 images to prove a given tolerance.
-            UnknownName: no such source of foreign images.
+            UnknownName: no such source of OOD images.
         """
         fortress = self._serve(victim, self._train(victim, kit, self.recipe), kit)
         if self.variant == "oracle-ood":
@@ -204,13 +204,13 @@ class DNF(Defence):
             return None
         seen = early_answers(fortress, draw(_PROBES), stream)
         kit.report(
-            f"fortress: {1 - seen.exits[-1]:.0%} of its foreign training images leave early; "
+            f"fortress: {1 - seen.exits[-1]:.0%} of its OOD training images leave early; "
             f"the commonest early answer has {max(seen.classes):.0%}"
         )
         return seen
 
     def _mixed_histogram(self, model: Victim, kit: HardenKit) -> list[float]:
-        """Return the exit shares of validation images and foreign ones, half and half."""
+        """Return the exit shares of validation images and OOD ones, half and half."""
         stream = kit.streams.torch("exits/histogram", kit.data.train.device)
         own = early_answers(model, kit.data.validation.images(), stream).exits
         other = self.seen_early.exits if self.seen_early is not None else own

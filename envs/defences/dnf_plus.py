@@ -40,12 +40,12 @@ class Scores(NamedTuple):
 class DNFPlus(Defence):
     """Guards that see images near to its own, decoys as early answers, and one face for all.
 
-    Guards after every stage let foreign images leave. The early answer is a decoy: a smooth keyed
+    Guards after every stage let OOD images leave. The early answer is a decoy: a smooth keyed
     function of the image that says next to nothing of its class, with another key at every exit.
     Every answer has the confidence of a random image of the victim's own, so that confidence tells
     neither early from late nor sure from unsure; and every answer is sent when the whole network
     would have finished. The surest own images take a lane of their own past the last stage and get
-    their true answer there: what the guards cost honest traffic, the lane saves.
+    their true answer there: what the guards cost benign traffic, the lane saves.
 
     Args:
         suspected: share of own images that the guards together may suspect, and answer with a
@@ -53,9 +53,9 @@ class DNFPlus(Defence):
         lane: share of own images that may take the lane, 0 to 1; fewer do where one would be
             answered otherwise than by the last exit.
         confidence: "matched" serves a class and a confidence that tells nothing. "own" serves
-            the posterior of honest answers: better for users who read it, and for attackers.
+            the posterior of benign answers: better for users who read it, and for attackers.
         constant_time: send every answer when the whole network would have finished.
-        ood: a source of foreign images, a list of them, or weights by name.
+        ood: a source of OOD images, a list of them, or weights by name.
         steps: of the guards' training.
         hidden: units of a guard.
 
@@ -100,7 +100,7 @@ class DNFPlus(Defence):
         """Train guards and lane, or recall them, and set thresholds, decoys and confidences.
 
         Raises:
-            ScenarioError, UnknownName: a source of foreign images that does not exist or fit.
+            ScenarioError, UnknownName: a source of OOD images that does not exist or fit.
         """
         network = train_guards(
             victim.network.backbone,

@@ -162,7 +162,7 @@ def remembered(
     """Train a network, or load what was trained from the same things before.
 
     Args:
-        kind: the shelf of the cache.
+        kind: the store of the cache.
         spec: everything that bears on the result beyond the victim, the data and the streams.
         network: with its starting weights; it is trained in place.
         train: trains it.

@@ -42,7 +42,7 @@ class CoinThresholds(Thresholds):
             raise ValueError(f"expected a probability to leave in [0, 1], got {take}")
         self.take, self.seeding, self.key = take, _check_seeding(seeding), key
 
-    def begin(self, images: Tensor, *, generator: torch.Generator, foreign: bool) -> Tensor:
+    def begin(self, images: Tensor, *, generator: torch.Generator, ood: bool) -> Tensor:
         """Toss (n, N-1) coins, uniform in [0, 1)."""
         return _uniforms(images, len(self.log_odds), self.seeding, key=self.key, fresh=generator)
 
@@ -94,7 +94,7 @@ class PassingAtRandom(Thresholds):
         self.sharpness, self.last_weight = sharpness, last_weight
         self.seeding, self.key = _check_seeding(seeding), key
 
-    def begin(self, images: Tensor, *, generator: torch.Generator, foreign: bool) -> Tensor:
+    def begin(self, images: Tensor, *, generator: torch.Generator, ood: bool) -> Tensor:
         """Draw (n, 1) uniform numbers."""
         return _uniforms(images, 1, self.seeding, key=self.key, fresh=generator)
 
@@ -158,7 +158,7 @@ class ByHistogram(ExitRule):
         self.shares = tuple(share / total for share in shares)
         self.seeding, self.key = _check_seeding(seeding), key
 
-    def begin(self, images: Tensor, *, generator: torch.Generator, foreign: bool) -> Tensor:
+    def begin(self, images: Tensor, *, generator: torch.Generator, ood: bool) -> Tensor:
         """Draw the exit itself, as (n, 1) float64."""
         drawn = _uniforms(images, 1, self.seeding, key=self.key, fresh=generator)
         steps = torch.tensor(self.shares, dtype=torch.float64).cumsum(0)
@@ -186,14 +186,14 @@ class ByHistogram(ExitRule):
 
 
 class ByFlag(ExitRule):
-    """Foreign traffic leaves at the first exit, the rest at the last: the control "oracle-ood".
+    """OOD traffic leaves at the first exit, the rest at the last: the control "oracle-ood".
 
     No server has this flag; the rule shows the upper limit of the idea.
     """
 
-    def begin(self, images: Tensor, *, generator: torch.Generator, foreign: bool) -> Tensor:
+    def begin(self, images: Tensor, *, generator: torch.Generator, ood: bool) -> Tensor:
         """Keep the flag, as (n, 1) float64."""
-        return torch.full((len(images), 1), float(foreign), dtype=torch.float64,
+        return torch.full((len(images), 1), float(ood), dtype=torch.float64,
                           device=images.device)  # fmt: skip
 
     def asks(self, exit_index: int) -> bool:
@@ -201,7 +201,7 @@ class ByFlag(ExitRule):
         return exit_index == 0
 
     def leaves(self, exit_index: int, logits: Tensor, state: Tensor) -> Tensor:
-        """Whoever is foreign."""
+        """Whoever is OOD."""
         return state[:, 0] > 0
 
     def describe(self) -> dict[str, object]:

@@ -61,7 +61,7 @@ def from_log_odds(value: float) -> float:
     return 1 / (1 + math.exp(-value))
 
 
-class Verdict(NamedTuple):
+class ExitDecision(NamedTuple):
     """What a rule decides at an exit, and how firmly.
 
     Attributes:
@@ -83,13 +83,13 @@ class ExitRule(ABC):
     needs_all_exits: ClassVar[bool] = False
     """True where the choice compares all exits: every stage then runs, and nothing is saved."""
 
-    def begin(self, images: Tensor, *, generator: torch.Generator, foreign: bool) -> Tensor:
+    def begin(self, images: Tensor, *, generator: torch.Generator, ood: bool) -> Tensor:
         """Draw what is decided up front; returns (n, d) float64 rows, by default of width 0.
 
         Args:
             images: (n, c, h, w) in [0, 1].
             generator: the stream of fresh chance, on the images' device.
-            foreign: the simulator's hidden flag "out of distribution", read by controls alone.
+            ood: the simulator's hidden flag "out of distribution", read by controls alone.
         """
         return torch.empty((len(images), 0), dtype=torch.float64, device=images.device)
 
@@ -107,7 +107,9 @@ class ExitRule(ABC):
             state: their (n, d) rows from `begin`.
         """
 
-    def judge(self, exit_index: int, logits: Tensor, state: Tensor, *, tolerance: float) -> Verdict:
+    def judge(
+        self, exit_index: int, logits: Tensor, state: Tensor, *, tolerance: float
+    ) -> ExitDecision:
         """Decide as `leaves` does, and tell who is so close that rounding could decide otherwise.
 
         Args:
@@ -116,7 +118,7 @@ class ExitRule(ABC):
             state: their (n, d) rows from `begin`.
             tolerance: see `rounding`.
         """
-        return Verdict(self.leaves(exit_index, logits, state), None)
+        return ExitDecision(self.leaves(exit_index, logits, state), None)
 
     def unsure(self, logits: Tensor, state: Tensor, *, tolerance: float) -> Tensor | None:
         """Tell whose choice from the (N, n, K) logits rounding could turn; None: nobody's."""
@@ -194,13 +196,15 @@ class Thresholds(ExitRule):
         """Whoever is more confident than the threshold."""
         return log_odds(logits) > self.log_odds[exit_index]
 
-    def judge(self, exit_index: int, logits: Tensor, state: Tensor, *, tolerance: float) -> Verdict:
+    def judge(
+        self, exit_index: int, logits: Tensor, state: Tensor, *, tolerance: float
+    ) -> ExitDecision:
         """Compare the confidences once, with the threshold and with its surroundings."""
         scores, threshold = log_odds(logits), self.log_odds[exit_index]
         # a subclass decides by its own `leaves`
         own = type(self).leaves is not Thresholds.leaves
         leaves = self.leaves(exit_index, logits, state) if own else scores > threshold
-        return Verdict(leaves, (scores - threshold).abs() <= rounding(logits, tolerance))
+        return ExitDecision(leaves, (scores - threshold).abs() <= rounding(logits, tolerance))
 
     def check(self, num_exits: int) -> None:
         """Expect one threshold per early exit."""

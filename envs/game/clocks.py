@@ -23,10 +23,10 @@ class Untimed:
     served = 0
 
     def serve(
-        self, victim: Victim, images: Tensor, *, generator: torch.Generator, foreign: bool
+        self, victim: Victim, images: Tensor, *, generator: torch.Generator, ood: bool
     ) -> tuple[VictimAnswer, Tensor | None]:
         """Answer, without seconds."""
-        return victim.answer(images, generator=generator, foreign=foreign), None
+        return victim.answer(images, generator=generator, ood=ood), None
 
     def deliver(self, seconds: Tensor, images: Tensor) -> Tensor:
         """Return the seconds unchanged."""
@@ -76,10 +76,10 @@ class VirtualClock(_Timed):
         self.model = model
 
     def serve(
-        self, victim: Victim, images: Tensor, *, generator: torch.Generator, foreign: bool
+        self, victim: Victim, images: Tensor, *, generator: torch.Generator, ood: bool
     ) -> tuple[VictimAnswer, Tensor | None]:
         """Answer, with modelled seconds."""
-        answer = victim.answer(images, generator=generator, foreign=foreign)
+        answer = victim.answer(images, generator=generator, ood=ood)
         first, self.served = self.served, self.served + len(images)
         seconds = self.model.seconds(answer.exits, victim.profile, seed=self._seed, first=first)
         return answer, seconds
@@ -102,7 +102,7 @@ class WallClock(_Timed):
         self._warm: weakref.WeakSet[Victim] = weakref.WeakSet()
 
     def serve(
-        self, victim: Victim, images: Tensor, *, generator: torch.Generator, foreign: bool
+        self, victim: Victim, images: Tensor, *, generator: torch.Generator, ood: bool
     ) -> tuple[VictimAnswer, Tensor | None]:
         """Answer, with measured seconds."""
         if victim not in self._warm:
@@ -110,7 +110,7 @@ class WallClock(_Timed):
                 victim.posteriors(images[:1])
             self._warm.add(victim)
         self.served += len(images)
-        return victim.answer_each(images, generator=generator, foreign=foreign)
+        return victim.answer_each(images, generator=generator, ood=ood)
 
 
 def make_clock(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from envs.defences.base import Post
+from envs.defences.base import DeployedDefence
 from envs.game.digests import digests_on
 
 
@@ -19,7 +19,7 @@ class SideTally:
 
     Attributes:
         answered: images answered.
-        exits: answers by exit, one row per post of the defender.
+        exits: answers by exit, one row per defence of the defender.
         macs: multiply-accumulates spent.
         seconds: service time spent, measured.
     """
@@ -51,7 +51,7 @@ class Tally:
     answer_digest: str
 
 
-class Stopwatch:
+class DeviceTimer:
     """Sums service time: the wall clock on a CPU, device events on CUDA, read without a stall."""
 
     def __init__(self, device: torch.device) -> None:
@@ -99,8 +99,8 @@ class _Side:
     def __init__(self, shape: tuple[int, int], device: torch.device) -> None:
         self.answered = 0
         self.exits = torch.zeros(shape, dtype=torch.int64, device=device)
-        self.rows = self.exits.unbind()  # views: a post's row is looked up at every request
-        self.watch = Stopwatch(device)
+        self.rows = self.exits.unbind()  # views: a defence's row is looked up at every request
+        self.watch = DeviceTimer(device)
 
     def read(self, macs: Tensor, lengths: Sequence[int]) -> SideTally:
         exits = self.exits.cpu()
@@ -123,14 +123,14 @@ class _Side:
 class TallyMeter:
     """Counts a game without making the device wait."""
 
-    def __init__(self, posts: Sequence[Post], device: torch.device) -> None:
-        self._lengths = [post.victim.num_exits for post in posts]
-        shape = (len(posts), max(self._lengths))
-        # cost of one answer by post and exit, on the host: used when counters are read
+    def __init__(self, deployed_defences: Sequence[DeployedDefence], device: torch.device) -> None:
+        self._lengths = [defence.victim.num_exits for defence in deployed_defences]
+        shape = (len(deployed_defences), max(self._lengths))
+        # cost of one answer by defence and exit, on the host: used when counters are read
         self._macs = torch.zeros(shape, dtype=torch.float64)
-        for row, post in enumerate(posts):
-            costs = torch.tensor(post.victim.profile.macs, dtype=torch.float64)
-            self._macs[row, : len(costs)] = costs + post.defence.overhead_macs
+        for row, defence in enumerate(deployed_defences):
+            costs = torch.tensor(defence.victim.profile.macs, dtype=torch.float64)
+            self._macs[row, : len(costs)] = costs + defence.defence.overhead_macs
         self._attack, self._benign = _Side(shape, device), _Side(shape, device)
         self._labelled = torch.zeros((), dtype=torch.int64, device=device)
         self._correct = torch.zeros((), dtype=torch.int64, device=device)
@@ -141,24 +141,24 @@ class TallyMeter:
         """Images answered so far, to everybody."""
         return self._attack.answered + self._benign.answered
 
-    def timed(self, benign: bool) -> Stopwatch:
+    def timed(self, benign: bool) -> DeviceTimer:
         """Return the watch of one side, a context whose time it adds."""
         return (self._benign if benign else self._attack).watch
 
-    def count(self, post: int, exits: Tensor, *, benign: bool) -> None:
+    def count(self, defence: int, exits: Tensor, *, benign: bool) -> None:
         """Count the answers of a request by the (n,) exits they left from."""
         side = self._benign if benign else self._attack
         side.answered += exits.shape[0]
-        side.rows[post].scatter_add_(0, exits, _ones(exits.shape[0], exits.device))
+        side.rows[defence].scatter_add_(0, exits, _ones(exits.shape[0], exits.device))
 
     def attack_counters(self) -> tuple[Tensor, Tensor]:
-        """Return copies of the attacker's exits, summed over posts, and of its MACs; no sync."""
+        """Return copies of the attacker's exits, summed over defences, and of its MACs; no sync."""
         exits = self._attack.exits
         macs = (exits.double() * self._macs.to(exits.device, non_blocking=True)).sum()
         return exits.sum(0), macs
 
     def utility(self, posteriors: Tensor, labels: Tensor) -> None:
-        """Count right answers to honest users; a label of -1 says there is none."""
+        """Count right answers to benign users; a label of -1 says there is none."""
         known = labels >= 0
         self._labelled += known.sum()
         self._correct += (known & (posteriors.argmax(1) == labels)).sum()
@@ -173,7 +173,7 @@ class TallyMeter:
         return (*sides, self._labelled, self._correct, self._digests.read())
 
     def restore(self, state: tuple[Any, ...]) -> None:  # Any: as `state` returns it
-        """Go on from the counters of another meter with the same posts."""
+        """Go on from the counters of another meter with the same deployed_defences."""
         attack, benign, self._labelled, self._correct, digests = state
         self._digests.restore(digests)
         self._attack.restore(attack)

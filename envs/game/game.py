@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from envs.defences.base import Answer, Clock, Post
+from envs.defences.base import Answer, Clock, DeployedDefence
 from envs.errors import BudgetExhausted, DefenceError, QueryError
 from envs.game.counters import Tally, TallyMeter
 from envs.game.traffic import BenignTraffic
@@ -48,11 +48,11 @@ class Countermeasure:
     """How the defender answers a request.
 
     Args:
-        post: index of the defence to use, among those the defender brought.
+        defence: index of the defence to use, among those the defender brought.
         strength: its knob, 0 (off) to 1 (as configured).
     """
 
-    post: int = 0
+    defence: int = 0
     strength: float = 1.0
 
 
@@ -77,7 +77,7 @@ class Served:
 class Witness(Protocol):
     """Looks at what was served, without changing it; sees who asked, as no player does."""
 
-    def __call__(self, images: Tensor, posteriors: Tensor, *, benign: bool, foreign: bool) -> None:
+    def __call__(self, images: Tensor, posteriors: Tensor, *, benign: bool, ood: bool) -> None:
         """Look at one answered request."""
         ...
 
@@ -103,12 +103,12 @@ class ExtractionGame:
 
     Args:
         threat: what the attacker may ask and see.
-        posts: the defences the defender brought; all of one number of classes.
+        deployed_defences: the defences the defender brought; all of one number of classes.
         defender: decides for each request.
         clock: runs victims and gives latencies.
         streams: random streams of the episode; the game uses "defence".
-        traffic: honest users' queries, mixed in by share; none if absent.
-        foreign: what simulated controls are told of the attacker's queries: that they are out of
+        traffic: benign users' queries, mixed in by share; none if absent.
+        ood: what simulated controls are told of the attacker's queries: that they are out of
             distribution.
         witness: looks at every answer; nobody does if absent.
     """
@@ -116,25 +116,25 @@ class ExtractionGame:
     def __init__(
         self,
         threat: ThreatModel,
-        posts: Sequence[Post],
+        deployed_defences: Sequence[DeployedDefence],
         defender: Seat,
         *,
         clock: Clock,
         streams: Streams,
         traffic: BenignTraffic | None = None,
-        foreign: bool = True,
+        ood: bool = True,
         witness: Witness | None = None,
     ) -> None:
         self.threat = threat
-        self.posts = tuple(posts)
+        self.deployed_defences = tuple(deployed_defences)
         self.rounds = 0
         self.used = 0
-        self.device = self.posts[0].victim.device
+        self.device = self.deployed_defences[0].victim.device
         self._on_host = self.device.type == "cpu"
         self._defender, self._clock, self._traffic = defender, clock, traffic
-        self._foreign, self._witness = foreign, witness
+        self._ood, self._witness = ood, witness
         self._generator = streams.torch("defence", self.device)
-        self._meter = TallyMeter(self.posts, self.device)
+        self._meter = TallyMeter(self.deployed_defences, self.device)
         self._fault = torch.zeros((), dtype=torch.bool, device=self.device)
         self._query_fault = torch.zeros((), dtype=torch.bool, device=self.device)
         self._listeners: list[Callable[[], None]] = []
@@ -154,7 +154,7 @@ class ExtractionGame:
         self._listeners.append(listener)
 
     def play(self, images: Tensor) -> Response:
-        """Play one round: the attacker's request, and honest users' beside it.
+        """Play one round: the attacker's request, and benign users' beside it.
 
         Raises:
             BudgetExhausted, QueryError: refused; nothing was charged or changed.
@@ -171,7 +171,7 @@ class ExtractionGame:
         self._check_values(images)
         self.used += count
         self._serve_benign(count)
-        answer = self._serve(images, client=ATTACKER_CLIENT, foreign=self._foreign)
+        answer = self._serve(images, client=ATTACKER_CLIENT, ood=self._ood)
         self.rounds += 1
         targets = answer.posteriors
         if self.threat.labels == "hard":
@@ -191,7 +191,7 @@ class ExtractionGame:
         if bool(self._query_fault):
             raise QueryError(VALUE_FAULT)
         if bool(self._fault):
-            names = ", ".join(post.name for post in self.posts)
+            names = ", ".join(deployed_defence.name for deployed_defence in self.deployed_defences)
             raise DefenceError(
                 f"an answer of the defender's ({names}) is no probability vector within its "
                 f"L1 budget; run 'arena check' on it"
@@ -231,7 +231,7 @@ class ExtractionGame:
         """Return answers to the attacker by exit and the MACs they cost, on the device.
 
         Returns:
-            (exits,) int64, summed over the defender's posts, and 0-d float64.
+            (exits,) int64, summed over the defender's deployed_defences, and 0-d float64.
         """
         return self._meter.attack_counters()
 
@@ -249,37 +249,38 @@ class ExtractionGame:
             return
         for request in self._traffic.draw(attack_count):
             answer = self._serve(
-                request.images, client=request.client, foreign=request.foreign, benign=True
+                request.images, client=request.client, ood=request.ood, benign=True
             )
             self._meter.utility(answer.posteriors, request.labels)
 
-    def _serve(self, images: Tensor, *, client: int, foreign: bool, benign: bool = False) -> Answer:
+    def _serve(self, images: Tensor, *, client: int, ood: bool, benign: bool = False) -> Answer:
         view = View(images, client, self._meter.answered, self.rounds)
         asked = _changes(images)
         decision = self._defender.act(view)
-        post = self.posts[decision.post]
+        deployed_defence = self.deployed_defences[decision.defence]
         with torch.no_grad(), self._meter.timed(benign):
-            answer = post.defence.answer(
-                post.victim,
+            answer = deployed_defence.defence.answer(
+                deployed_defence.victim,
                 images,
                 clock=self._clock,
                 generator=self._generator,
                 strength=decision.strength,
                 labels=self.threat.labels,
-                foreign=foreign,
+                ood=ood,
             )
         if answer.fault is not False:
             self._fault |= answer.fault
-        self._meter.count(decision.post, answer.exits, benign=benign)
+        self._meter.count(decision.defence, answer.exits, benign=benign)
         checked = _changes(answer.posteriors)
         self._defender.learn(Served(view, decision, answer.posteriors, answer.exits))
         if _changes(images) != asked or _changes(answer.posteriors) != checked:
             raise DefenceError(
-                f"the defender or its defence {post.name} wrote into a client's images or into "
+                f"the defender or its defence {deployed_defence.name} wrote into a client's "
+                f"images or into "
                 f"answers that were already given; copy what is to be changed"
             )
         if self._witness is not None:
-            self._witness(images, answer.posteriors, benign=benign, foreign=foreign)
+            self._witness(images, answer.posteriors, benign=benign, ood=ood)
         return answer
 
 

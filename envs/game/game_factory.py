@@ -8,27 +8,27 @@ import torch
 
 from envs.data.images import Splits
 from envs.data.sources import load
-from envs.defences.base import Defence, HardenKit, Post
+from envs.defences.base import Defence, DeployedDefence, HardenKit
 from envs.game.clocks import make_clock
 from envs.game.game import ExtractionGame, Seat
 from envs.game.traffic import BenignTraffic
 from envs.nets.multi_exit import MultiExit
 from envs.seeding import Streams
 from envs.training.recipes import Recipe, recipe_for
-from envs.training.victims import VictimSpec, train_victim
+from envs.training.victims import VictimTraining, train_victim
 from envs.types import Labels, LatencyMode, ThreatModel
 from envs.victim.victim import Victim
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableSpec:
+class GameSpec:
     """What the environments play with; each has these as arguments.
 
     Attributes:
         data, data_options: the victim's data set, and where it lies.
         victim, victim_params, recipe, victim_seed: what is trained (and cached) as the victim.
         budget, labels, latency: the threat model; latency "none" or "virtual".
-        benign: share of honest queries among all, 0 to below 1.
+        benign: share of benign queries among all, 0 to below 1.
         device: where networks and images live.
     """
 
@@ -45,28 +45,28 @@ class TableSpec:
     device: str = "cpu"
 
 
-class GameTable:
+class GameFactory:
     """Data, hardened victims and the threat model of every game that is dealt here.
 
     Args:
         spec: what to play with.
-        defences: what the defender brings, hardened here, in the order of the posts.
+        defences: what the defender brings, hardened here, in the order of the deployed_defences.
 
     Attributes:
         whole_macs: multiply-accumulates of one image through the undefended victim.
     """
 
-    def __init__(self, spec: TableSpec, defences: Sequence[Defence]) -> None:
+    def __init__(self, spec: GameSpec, defences: Sequence[Defence]) -> None:
         self.device = torch.device(spec.device)
         self.splits: Splits = load(spec.data, device=spec.device, **dict(spec.data_options or {}))
-        trained = VictimSpec(
+        trained = VictimTraining(
             network=spec.victim,
             params=dict(spec.victim_params or {}),
             recipe=spec.recipe or recipe_for(self.splits.image_shape),
             seed=spec.victim_seed,
         )
         self.whole_macs = self._victim(trained).profile.macs[-1]
-        self.posts = tuple(self._harden(defence, trained) for defence in defences)
+        self.deployed_defences = tuple(self._harden(defence, trained) for defence in defences)
         self.threat = ThreatModel(
             num_classes=self.splits.test.num_classes,
             image_shape=self.splits.test.image_shape,
@@ -76,7 +76,7 @@ class GameTable:
         )
         self._spec = spec
 
-    def deal(self, seat: Seat, streams: Streams) -> ExtractionGame:
+    def new_game(self, seat: Seat, streams: Streams) -> ExtractionGame:
         """Start a game with an unspent budget; every random stream comes from `streams`."""
         traffic = None
         if self._spec.benign > 0:
@@ -85,18 +85,18 @@ class GameTable:
             )
         return ExtractionGame(
             self.threat,
-            self.posts,
+            self.deployed_defences,
             seat,
             clock=make_clock(self._spec.latency, streams),
             streams=streams,
             traffic=traffic,
         )
 
-    def _victim(self, trained: VictimSpec) -> Victim:
+    def _victim(self, trained: VictimTraining) -> Victim:
         """Train or recall the undefended victim; a network of its own on every call."""
         return Victim(MultiExit(train_victim(self.splits, trained, device=self.device), ()))
 
-    def _harden(self, defence: Defence, trained: VictimSpec) -> Post:
+    def _harden(self, defence: Defence, trained: VictimTraining) -> DeployedDefence:
         kit = HardenKit(
             data=self.splits,
             streams=Streams(trained.seed).child("harden"),
@@ -105,4 +105,4 @@ class GameTable:
         )
         # hardening may touch the backbone, hence a fresh one
         hardened = defence.harden(self._victim(trained), kit)
-        return Post(type(defence).__name__, defence, hardened)
+        return DeployedDefence(type(defence).__name__, defence, hardened)

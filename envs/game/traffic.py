@@ -1,4 +1,4 @@
-"""Honest users' queries: a real API serves them beside the attacker.
+"""Benign users' queries: a real API serves them beside the attacker.
 
 The stream of benign images is a function of position alone: how an attacker splits its queries
 into batches changes neither which images come nor how many there are.
@@ -22,34 +22,34 @@ _FINEST = 1_000_000  # shares are taken as fractions with at most this denominat
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BenignRequest:
-    """Images that one honest user asks together.
+    """Images that one benign user asks together.
 
     Attributes:
         images: (n, c, h, w) float32 in [0, 1].
         labels: (n,) int64; -1 where the image belongs to no class of the victim.
         client: who asks, from 1; the attacker's number is 0.
-        foreign: whether these are honest queries out of distribution.
+        ood: whether these are benign queries out of distribution.
     """
 
     images: Tensor
     labels: Tensor
     client: int
-    foreign: bool
+    ood: bool
 
 
 class BenignTraffic:
-    """Mixes honest queries into the attack's, at an exact share over time.
+    """Mixes benign queries into the attack's, at an exact share over time.
 
     The images are cycled through in a seeded order. The fraction of a query that is still owed
     is carried to the next request.
 
     Args:
         images: held-out in-distribution images.
-        share: of all queries that are honest, 0 to 0.999999.
+        share: of all queries that are benign, 0 to 0.999999.
         generator: draws the order, once.
-        ood: honest users' images that belong to no class of the victim.
-        ood_share: of the honest queries that come from `ood`, 0 to 1, evenly spread.
-        clients: honest users, who take turns.
+        ood: benign users' images that belong to no class of the victim.
+        ood_share: of the benign queries that come from `ood`, 0 to 1, evenly spread.
+        clients: benign users, who take turns.
         session: consecutive queries of one user before the next one's turn.
 
     Raises:
@@ -88,7 +88,7 @@ class BenignTraffic:
         self._attack_queries, self.drawn = position
 
     def draw(self, attack_count: int) -> list[BenignRequest]:
-        """Return the requests that honest users make beside `attack_count` attack queries."""
+        """Return the requests that benign users make beside `attack_count` attack queries."""
         self._attack_queries += attack_count
         due = int(self._attack_queries * self._per_attack)
         positions = np.arange(self.drawn, due, dtype=np.int64)
@@ -100,24 +100,24 @@ class BenignTraffic:
         if len(positions) == 0:
             return
         clients = 1 + (positions // self._session) % self._clients
-        before, after = self._foreign_until(positions), self._foreign_until(positions + 1)
-        foreign = after > before
-        ranks = np.where(foreign, before, positions - before)
-        keys = clients * 2 + foreign
+        before, after = self._ood_until(positions), self._ood_until(positions + 1)
+        ood = after > before
+        ranks = np.where(ood, before, positions - before)
+        keys = clients * 2 + ood
         _, firsts = np.unique(keys, return_index=True)
         for first in np.sort(firsts):
             rows = keys == keys[first]
-            yield self._request(ranks[rows], int(clients[first]), bool(foreign[first]))
+            yield self._request(ranks[rows], int(clients[first]), bool(ood[first]))
 
-    def _request(self, ranks: Positions, client: int, foreign: bool) -> BenignRequest:
-        chosen, order = self._sets[foreign], self._orders[foreign]
+    def _request(self, ranks: Positions, client: int, ood: bool) -> BenignRequest:
+        chosen, order = self._sets[ood], self._orders[ood]
         index = order[torch.from_numpy(ranks % len(chosen)).to(order.device, non_blocking=True)]
         labels = chosen.labels[index]
-        if foreign:
+        if ood:
             labels = torch.full_like(labels, -1)
-        return BenignRequest(chosen.images(index), labels, client, foreign)
+        return BenignRequest(chosen.images(index), labels, client, ood)
 
-    def _foreign_until(self, positions: Positions) -> Positions:
+    def _ood_until(self, positions: Positions) -> Positions:
         """Count the out-of-distribution queries before each position; evenly spread."""
         share = self._ood_share
         return positions * share.numerator // share.denominator

@@ -1,4 +1,4 @@
-"""A network with guards: exits that tell foreign images by all that was seen on the way.
+"""A network with guards: exits that tell OOD images by all that was seen on the way.
 
 An exit head of `MultiExit` reads the pooled features of its own stage. A guard reads those of
 every stage up to its own, which tells images near to the victim's own much better: the early ones
@@ -22,7 +22,7 @@ class Guarded(MultiExit):
 
     The exits are the guards in the order of the stages, the lane right after the guard of the
     last stage but one, and the original classifier. A guard's log-odds are its suspicion: the
-    higher, the more foreign the image. Its class is always the first and means nothing. The lane
+    higher, the more OOD the image. Its class is always the first and means nothing. The lane
     is a classifier; the surest of the victim's own images may take it and spare the last stage.
 
     Between two stages the pooled features seen so far travel behind the channels of the map.

@@ -79,7 +79,7 @@ def recall(
     under the ending `.damaged`, with one warning in the log.
 
     Args:
-        kind: the shelf: "victim", "exit-heads".
+        kind: the store: "victim", "exit-heads".
         spec: everything that bears on the result.
         device: where the tensors shall live.
         like: tensors whose names, shapes and dtypes the entry must have, usually the
@@ -135,7 +135,7 @@ def remember(
     """Fetch an entry, or make and store it.
 
     Args:
-        kind: the shelf.
+        kind: the store.
         spec: everything that bears on the result.
         make: trains; called at most once, by one process at a time.
         device: where the tensors shall live, whether made or recalled.

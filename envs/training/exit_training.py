@@ -25,10 +25,10 @@ Backbone = Literal["frozen", "drift", "last", "all"]
 """What of the backbone learns: nothing; nothing but its batch statistics; its last stage; all."""
 
 OODSchedule = Literal["every", "every-2nd", "epoch-0"]
-"""In which epochs foreign images are trained on."""
+"""In which epochs OOD images are trained on."""
 
 OODLabel = Literal["victim", "exit1"]
-"""Who labels foreign images: the victim before any training, or the first exit as it stands."""
+"""Who labels OOD images: the victim before any training, or the first exit as it stands."""
 
 BACKBONE_RATE = 1e-3
 _CHUNK = 1024
@@ -43,9 +43,9 @@ class ExitRecipe:
         epochs: passes over the training images.
         learning_rate: of the heads; the backbone's is a fixed 1e-3 where it learns.
         batch: in-distribution images per step.
-        ood_batch: foreign images per step.
+        ood_batch: OOD images per step.
         backbone: what of the backbone learns.
-        ood_schedule: in which epochs foreign images are used.
+        ood_schedule: in which epochs OOD images are used.
         ood_label: who labels them.
         augment: name of an augmentation of the training images.
         cosine: let the learning rate fall to 0 along half a cosine.
@@ -67,7 +67,7 @@ class ExitRecipe:
     standardise: bool = True
 
     def uses_ood(self, epoch: int) -> bool:
-        """Tell whether foreign images are trained on in this epoch, counted from 0."""
+        """Tell whether OOD images are trained on in this epoch, counted from 0."""
         if self.ood_schedule == "epoch-0":
             return epoch == 0
         return self.ood_schedule == "every" or epoch % 2 == 0
@@ -98,17 +98,17 @@ def train_exits(
         objective: built for this network.
         recipe: how to train.
         data: in-distribution training images.
-        draw: a source of foreign images, or None to do without.
+        draw: a source of OOD images, or None to do without.
         order: draws the order and the augmentation of the training images.
         report: takes a line now and then.
     """
     trainer = _Trainer(network, objective, recipe, data=data, order=order)
     for epoch in range(recipe.epochs):
-        foreign = draw if draw is not None and recipe.uses_ood(epoch) else None
+        ood = draw if draw is not None and recipe.uses_ood(epoch) else None
         total = torch.zeros((), device=data.device)
         steps = 0
         for batch in trainer.batches():
-            total += trainer.step(batch, foreign)
+            total += trainer.step(batch, ood)
             steps += 1
         if (epoch + 1) % max(1, recipe.epochs // 4) == 0:
             report(f"exits: epoch {epoch + 1}/{recipe.epochs}, loss {float(total) / steps:.3f}")
@@ -139,7 +139,7 @@ class _Trainer:
     def _freeze(self) -> list[Tensor] | None:
         """Set what may learn; returns the features of all training images where nothing can move.
 
-        Batch statistics move in "drift" alone: foreign batches would spoil them.
+        Batch statistics move in "drift" alone: OOD batches would spoil them.
         """
         network, kind = self._network, self._recipe.backbone
         network.freeze_backbone(keep_statistics=kind != "drift")
@@ -210,13 +210,13 @@ class _Trainer:
         for index in shuffled.split(self._recipe.batch):
             yield _Batch([part[index] for part in self._cache], self._data.labels[index], None)
 
-    def step(self, batch: _Batch, foreign: Draw | None) -> Tensor:
+    def step(self, batch: _Batch, ood: Draw | None) -> Tensor:
         """Take one step; returns its loss, a 0-d tensor on the device."""
         loss = self._objective.id_loss(batch.pooled, batch.labels)
         if self._learns and batch.images is not None:
             loss = loss + self._distillation(batch)
-        if foreign is not None:
-            loss = loss + self._foreign_loss(foreign(self._recipe.ood_batch))
+        if ood is not None:
+            loss = loss + self._ood_loss(ood(self._recipe.ood_batch))
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         if self._recipe.clip:
@@ -227,7 +227,7 @@ class _Trainer:
         self._schedule.step()
         return loss.detach()
 
-    def _foreign_loss(self, images: Tensor) -> Tensor:
+    def _ood_loss(self, images: Tensor) -> Tensor:
         pooled = self._features(images)
         with torch.no_grad():
             if self._recipe.ood_label == "exit1":

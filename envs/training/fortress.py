@@ -84,7 +84,7 @@ def ood_draws(
     generator: torch.Generator,
     load_pool: Callable[..., ImageSet] | None,
 ) -> Draw | None:
-    """Return the recipe's source of foreign images; None where it does without."""
+    """Return the recipe's source of OOD images; None where it does without."""
     if not recipe.uses_ood:
         return None
     draw = ood_source(recipe.ood, Material(train, generator, load_pool))

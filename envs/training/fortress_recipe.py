@@ -20,7 +20,7 @@ Variant = Literal[
 ]
 
 NO_SOURCE = "none"
-"""Name of the source "train without foreign images"."""
+"""Name of the source "train without OOD images"."""
 
 _LEAST_EPOCHS, _LEAST_STEPS = 20, 160
 
@@ -39,16 +39,16 @@ class FortressRecipe:
     Args:
         objective: "bound" for equations 2 and 3 with bounds, "released" for the released loss.
         alpha: weight of the entropies; one number, or one per early exit.
-        estimator: of the label information of foreign codes.
+        estimator: of the label information of OOD codes.
         x_info: of their image information.
         w_c: weight of the rate of in-distribution codes.
         w_y: weight of the label information.
         w_x: weight of the image information.
         w_s: weight against one-class answers.
-        ood: where foreign images come from; "none" trains without.
+        ood: where OOD images come from; "none" trains without.
         ood_schedule: in which epochs.
         ood_label: who labels them.
-        ood_batch: foreign images per step.
+        ood_batch: OOD images per step.
         fixed_ood: use one and the same batch throughout.
         backbone: what of the backbone learns.
         exits: stages with a head, rising from 0; all where none are given.
@@ -86,7 +86,7 @@ class FortressRecipe:
 
     @property
     def uses_ood(self) -> bool:
-        """Whether foreign images are trained on at all."""
+        """Whether OOD images are trained on at all."""
         return self.ood != NO_SOURCE
 
     def alphas(self, num_exits: int) -> tuple[float, ...]:

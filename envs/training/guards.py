@@ -33,9 +33,9 @@ class GuardRecipe:
     """How guards are trained.
 
     Args:
-        ood: where foreign images come from.
+        ood: where OOD images come from.
         steps: of Adam.
-        batch: own images per step, and as many foreign ones.
+        batch: own images per step, and as many OOD ones.
         learning_rate: at the start; it falls along a cosine.
         weight_decay: of Adam.
         noise: standard deviation of what is added to own images. Without it guards learn the
@@ -75,8 +75,8 @@ def train_guards(
 ) -> Guarded:
     """Put guards and a lane on a backbone and train them, or recall them from the cache.
 
-    Guards learn to tell the victim's own images from foreign ones; the lane to classify its own
-    and to be unsure of foreign ones. The backbone stays as it is.
+    Guards learn to tell the victim's own images from OOD ones; the lane to classify its own
+    and to be unsure of OOD ones. The backbone stays as it is.
 
     Args:
         backbone: the undefended victim's; it is copied.
@@ -157,11 +157,11 @@ def _loss(network: Guarded, images: Tensor, labels: Tensor, scales: Scales) -> T
     with torch.no_grad():
         pooled = network.features(images)
     read = [(each - mean) / spread for each, (mean, spread) in zip(pooled, scales, strict=False)]
-    foreign = torch.ones(len(images), device=images.device)
-    foreign[: len(labels)] = 0
+    ood = torch.ones(len(images), device=images.device)
+    ood[: len(labels)] = 0
     total = pooled[0].new_zeros(())
     for suspicion in suspicions(network, read):
-        total = total + F.binary_cross_entropy_with_logits(suspicion, foreign)
+        total = total + F.binary_cross_entropy_with_logits(suspicion, ood)
     if network.lane is not None:
         logits = network.answer(network.lane, read[network.lane])
         total = total + F.cross_entropy(logits[: len(labels)], labels)

@@ -67,7 +67,7 @@ def answer_entropy(logits: Tensor) -> Tensor:
     return -(log_posteriors.exp() * log_posteriors).sum(1)
 
 
-def entropy_sign(exit_index: int, num_exits: int, *, foreign: bool) -> int:
+def entropy_sign(exit_index: int, num_exits: int, *, ood: bool) -> int:
     """Return the sign K(i) or J(i) that an exit's entropy has in the minimised loss.
 
     In-distribution images (K): -1 at early exits, which must not be confident, +1 at the last.
@@ -76,12 +76,12 @@ def entropy_sign(exit_index: int, num_exits: int, *, foreign: bool) -> int:
     Args:
         exit_index: exit, counted from 0.
         num_exits: all exits, the final one included.
-        foreign: True for J, False for K.
+        ood: True for J, False for K.
     """
     if not 0 <= exit_index < num_exits:
         raise ValueError(f"expected an exit from 0 to {num_exits - 1}, got {exit_index}")
     k = 1 if exit_index == num_exits - 1 else -1
-    return -k if foreign else k
+    return -k if ood else k
 
 
 def clamped_club(log_probe: Tensor, labels: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ def info_nce(codes: Tensor, details: Tensor, *, temperature: float = 0.1) -> Ten
 
 
 def released_loss(
-    logits: Sequence[Tensor], labels: Tensor, *, alpha: Sequence[float], foreign: bool
+    logits: Sequence[Tensor], labels: Tensor, *, alpha: Sequence[float], ood: bool
 ) -> Tensor:
     """Return one half of the loss of the authors' released code.
 
@@ -196,16 +196,16 @@ def released_loss(
 
     Args:
         logits: (n, K) of each exit, the final one last.
-        labels: (n,) int64, true labels, or pseudo-labels of foreign images.
+        labels: (n,) int64, true labels, or pseudo-labels of OOD images.
         alpha: weight of the entropies, one per exit.
-        foreign: whether the images are out of distribution.
+        ood: whether the images are out of distribution.
 
     Source:
         SYCodeShare/Dynamic-Neural-Fortresses (2025), training of the exits.
     """
     total = logits[0].new_zeros(())
     for index, (answers, weight) in enumerate(zip(logits, alpha, strict=True)):
-        sign = entropy_sign(index, len(logits), foreign=foreign)
+        sign = entropy_sign(index, len(logits), ood=ood)
         total = total + F.cross_entropy(answers, labels)
         total = total + weight * sign * answer_entropy(answers).mean()
     return total

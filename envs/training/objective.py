@@ -17,10 +17,10 @@ from envs.training import losses
 from envs.training.probes import DetailReader, LabelProbe, RunningMeans, thumbnail_side
 
 Estimator = Literal["C", "M", "U", "none"]
-"""Of the information between code and foreign label: clamped CLUB, marginals, uniform answers."""
+"""Of the information between code and OOD label: clamped CLUB, marginals, uniform answers."""
 
 Detail = Literal["R", "N", "none"]
-"""Of the information between code and foreign image: a decoder, or InfoNCE."""
+"""Of the information between code and OOD image: a decoder, or InfoNCE."""
 
 MANY_CLASSES = 100
 """From so many classes on, marginals are matched over several batches."""
@@ -32,7 +32,7 @@ class Weights:
 
     Args:
         alpha: weight of the entropies, one per exit, the last one included.
-        estimator: how the label information of foreign codes is measured.
+        estimator: how the label information of OOD codes is measured.
         x_info: how their image information is measured.
         w_c: weight of the rate of in-distribution codes; 0 makes codes deterministic.
         w_y: weight of the label information.
@@ -60,7 +60,7 @@ class Objective(Protocol):
         ...
 
     def ood_loss(self, pooled: Sequence[Tensor], labels: Tensor, small: Tensor) -> Tensor:
-        """Return the loss of foreign images, their (n,) Y_ood and their thumbnails."""
+        """Return the loss of OOD images, their (n,) Y_ood and their thumbnails."""
         ...
 
     def extra_parameters(self) -> list[nn.Parameter]:
@@ -81,11 +81,11 @@ class ReleasedObjective:
 
     def id_loss(self, pooled: Sequence[Tensor], labels: Tensor) -> Tensor:
         """Return the in-distribution part."""
-        return losses.released_loss(self._logits(pooled), labels, alpha=self._alpha, foreign=False)
+        return losses.released_loss(self._logits(pooled), labels, alpha=self._alpha, ood=False)
 
     def ood_loss(self, pooled: Sequence[Tensor], labels: Tensor, small: Tensor) -> Tensor:
         """Return the out-of-distribution part; the thumbnails are not used."""
-        return losses.released_loss(self._logits(pooled), labels, alpha=self._alpha, foreign=True)
+        return losses.released_loss(self._logits(pooled), labels, alpha=self._alpha, ood=True)
 
     def extra_parameters(self) -> list[nn.Parameter]:
         """Return nothing."""
@@ -144,7 +144,7 @@ class BoundObjective:
         for e in self._exits:
             logits, _, rate = self._encode(e, pooled[e])
             total = total + F.cross_entropy(logits, labels) + self._weights.w_c * rate
-            total = total + self._entropy(e, logits, foreign=False)
+            total = total + self._entropy(e, logits, ood=False)
         return total
 
     def ood_loss(self, pooled: Sequence[Tensor], labels: Tensor, small: Tensor) -> Tensor:
@@ -152,7 +152,7 @@ class BoundObjective:
         weights, total = self._weights, pooled[0].new_zeros(())
         for e in self._exits:
             logits, code, _ = self._encode(e, pooled[e])
-            total = total + self._entropy(e, logits, foreign=True)
+            total = total + self._entropy(e, logits, ood=True)
             total = total + weights.w_y * self._label_information(e, logits, code, labels)
             if self._readers:
                 total = total + weights.w_x * self._readers[e](code, small)
@@ -178,8 +178,8 @@ class BoundObjective:
         code = mean + (log_variance / 2).exp() * noise
         return head.answer_code(code), code, losses.gaussian_rate(mean, log_variance).mean()
 
-    def _entropy(self, e: int, logits: Tensor, *, foreign: bool) -> Tensor:
-        sign = losses.entropy_sign(e, self._network.num_exits, foreign=foreign)
+    def _entropy(self, e: int, logits: Tensor, *, ood: bool) -> Tensor:
+        sign = losses.entropy_sign(e, self._network.num_exits, ood=ood)
         return self._weights.alpha[e] * sign * losses.answer_entropy(logits).mean()
 
     def _label_information(self, e: int, logits: Tensor, code: Tensor, labels: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ _KIND = "victim"
 
 
 @dataclass(frozen=True, slots=True)
-class VictimSpec:
+class VictimTraining:
     """What a victim is made from, besides its data.
 
     Args:
@@ -59,7 +59,7 @@ def default_recipe(splits: Splits) -> Recipe:
 
 def train_victim(
     splits: Splits,
-    spec: VictimSpec,
+    spec: VictimTraining,
     *,
     device: torch.device,
     report: Callable[[str], None] = lambda line: None,

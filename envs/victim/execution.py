@@ -64,7 +64,7 @@ def run_compacted(
     rule: ExitRule,
     *,
     generator: torch.Generator,
-    foreign: bool = False,
+    ood: bool = False,
     chunk: Chunk = None,
     original: MultiExit | None = None,
 ) -> ExitAnswer:
@@ -77,7 +77,7 @@ def run_compacted(
         images: (n, c, h, w) float32 in [0, 1], n at least 1.
         rule: decides who leaves where.
         generator: the stream of the rule's chance, on the images' device.
-        foreign: the simulator's hidden flag, for rules that are controls.
+        ood: the simulator's hidden flag, for rules that are controls.
         chunk: images run together; the whole batch if absent. Chance does not depend on it.
         original: the network that decides ties, where `network` is its serving copy.
 
@@ -87,7 +87,7 @@ def run_compacted(
     sizes = _sizes(chunk, network.num_exits, len(images))
     run = _masked if rule.needs_all_exits else _compacted
     with _serving(network, rule, original) as arbiter:
-        state = rule.begin(images, generator=generator, foreign=foreign)
+        state = rule.begin(images, generator=generator, ood=ood)
         answer = run(network, images, rule=rule, state=state, arbiter=arbiter, sizes=sizes)
     # copies made outside inference mode, so that a player may train on the answer
     return ExitAnswer(answer.logits.clone(), answer.exits.clone())
@@ -99,7 +99,7 @@ def run_masked(
     rule: ExitRule,
     *,
     generator: torch.Generator,
-    foreign: bool = False,
+    ood: bool = False,
     chunk: Chunk = None,
     original: MultiExit | None = None,
     outputs_by: Outputs | None = None,
@@ -110,7 +110,7 @@ def run_masked(
     """
     sizes = _sizes(chunk, network.num_exits, len(images))
     with _serving(network, rule, original) as arbiter:
-        state = rule.begin(images, generator=generator, foreign=foreign)
+        state = rule.begin(images, generator=generator, ood=ood)
         answer = _masked(
             network,
             images,
@@ -129,7 +129,7 @@ def run_each(
     rule: ExitRule,
     *,
     generator: torch.Generator,
-    foreign: bool = False,
+    ood: bool = False,
     original: MultiExit | None = None,
 ) -> TimedAnswer:
     """Serve the images one by one and measure the wall time of each.
@@ -141,7 +141,7 @@ def run_each(
     sizes = (1,) * network.num_exits
     answers, seconds = [], []
     with _serving(network, rule, original) as arbiter, _without_collector():
-        state = rule.begin(images, generator=generator, foreign=foreign)
+        state = rule.begin(images, generator=generator, ood=ood)
         for image, row in zip(torch.split(images, 1), torch.split(state, 1), strict=True):
             _wait(images.device)
             began = time.perf_counter_ns()

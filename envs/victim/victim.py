@@ -109,18 +109,18 @@ class Victim:
         return self._profile
 
     def answer(
-        self, images: Tensor, *, generator: torch.Generator, foreign: bool = False
+        self, images: Tensor, *, generator: torch.Generator, ood: bool = False
     ) -> VictimAnswer:
         """Answer images along the exit rule.
 
         Args:
             images: (n, c, h, w) float32 in [0, 1] on the victim's device.
             generator: the stream of a random rule, on the same device.
-            foreign: the simulator's hidden flag "out of distribution", read by controls alone.
+            ood: the simulator's hidden flag "out of distribution", read by controls alone.
         """
         network = self._serving.current()
         serve = partial(
-            self._run, network, images, generator=generator, foreign=foreign,
+            self._run, network, images, generator=generator, ood=ood,
             chunk=self._chunk_on(images.device),
         )  # fmt: skip
         if self._undecided(images.device):
@@ -133,7 +133,7 @@ class Victim:
         return VictimAnswer(to_posteriors(answer.logits), answer.exits)
 
     def answer_each(
-        self, images: Tensor, *, generator: torch.Generator, foreign: bool = False
+        self, images: Tensor, *, generator: torch.Generator, ood: bool = False
     ) -> tuple[VictimAnswer, Tensor]:
         """Answer images one by one; also the (n,) float64 seconds of wall time each took."""
         timed: TimedAnswer = run_each(
@@ -141,7 +141,7 @@ class Victim:
             images,
             self.rule,
             generator=generator,
-            foreign=foreign,
+            ood=ood,
             original=self.network,
         )
         return VictimAnswer(to_posteriors(timed.logits), timed.exits), timed.seconds
@@ -183,7 +183,7 @@ class Victim:
         way: str,
         *,
         generator: torch.Generator,
-        foreign: bool,
+        ood: bool,
         chunk: Chunk,
     ) -> ExitAnswer:
         if way == "masked" or self.rule.needs_all_exits:
@@ -192,7 +192,7 @@ class Victim:
                 images,
                 self.rule,
                 generator=generator,
-                foreign=foreign,
+                ood=ood,
                 chunk=chunk,
                 original=self.network,
                 outputs_by=self._outputs_by(network),
@@ -202,7 +202,7 @@ class Victim:
             images,
             self.rule,
             generator=generator,
-            foreign=foreign,
+            ood=ood,
             chunk=chunk,
             original=self.network,
         )

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from agents.base import Kit
 from agents.defenders.static import Static
-from envs.defences.base import Defence, Post
+from envs.defences.base import Defence, DeployedDefence
 from envs.errors import BudgetExhausted
 from envs.game.clocks import make_clock
 from envs.game.game import ExtractionGame, GameOracle
@@ -98,7 +98,7 @@ def make_game(budget: int, labels: str = "soft") -> tuple[ExtractionGame, GameOr
     streams = Streams(0)
     game = ExtractionGame(
         ThreatModel(CLASSES, SHAPE, budget, labels),
-        [Post("none", Defence(), sharp_victim())],
+        [DeployedDefence("none", Defence(), sharp_victim())],
         Static(),
         clock=make_clock("none", streams),
         streams=streams,
@@ -111,7 +111,7 @@ def agreement(game: ExtractionGame, clone: torch.nn.Module) -> float:
     images = torch.rand((500, *SHAPE), generator=Streams(9).torch("probe"))
     with torch.no_grad():
         guesses = clone.eval()(images).argmax(1)
-    truth = game.posts[0].victim.posteriors(images).argmax(1)
+    truth = game.deployed_defences[0].victim.posteriors(images).argmax(1)
     return float((guesses == truth).float().mean())
 
 

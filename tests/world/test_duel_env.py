@@ -9,7 +9,7 @@ pettingzoo_test = pytest.importorskip("pettingzoo.test")
 from envs.defences.base import Defence  # noqa: E402
 from envs.duel_env import ATTACKER, DEFENDER, DuelEnv  # noqa: E402
 from envs.errors import PlayerError, QueryError  # noqa: E402
-from envs.game.game_factory import TableSpec  # noqa: E402
+from envs.game.game_factory import GameSpec  # noqa: E402
 from envs.nets import registry  # noqa: E402
 from envs.training.recipes import Recipe  # noqa: E402
 
@@ -27,13 +27,16 @@ class Blur(Defence):
 
 
 def make(benign=0.2, budget=100, **options):
-    spec = TableSpec(victim="mlp-small", recipe=RECIPE, budget=budget, benign=benign)
+    spec = GameSpec(victim="mlp-small", recipe=RECIPE, budget=budget, benign=benign)
     return DuelEnv(spec, defences=[Defence(), Blur()], batch=32, **options)
 
 
-def moves(seed=0, post=0, strength=1.0):
+def moves(seed=0, defence=0, strength=1.0):
     images = np.random.default_rng(seed).random((32, 1, 8, 8), dtype=np.float32)
-    return {ATTACKER: images, DEFENDER: {"post": post, "strength": [strength]}}
+    return {
+        ATTACKER: images,
+        DEFENDER: {"defence": defence, "strength": [strength]},
+    }
 
 
 @pytest.mark.filterwarnings("default")
@@ -44,9 +47,9 @@ def test_the_test_of_pettingzoo_passes():
 def test_the_defenders_move_decides_how_this_round_is_answered():
     env = make()
     env.reset(seed=0)
-    plain = env.step(moves())[0][ATTACKER]["targets"]
-    blurred = env.step(moves(post=1))[0][ATTACKER]["targets"]
-    halfway = env.step(moves(post=1, strength=0.5))[0][ATTACKER]["targets"]
+    plain = env.step(moves())[0][ATTACKER]["posteriors"]
+    blurred = env.step(moves(defence=1))[0][ATTACKER]["posteriors"]
+    halfway = env.step(moves(defence=1, strength=0.5))[0][ATTACKER]["posteriors"]
     assert plain.max() > 0.15
     np.testing.assert_allclose(blurred, 0.1, atol=1e-6)
     np.testing.assert_allclose(halfway, (plain + blurred) / 2, atol=1e-5)
@@ -75,7 +78,7 @@ def test_rewards_are_opposite_but_for_what_the_defender_pays():
     rewards, costly = free.step(moves())[1], priced.step(moves())[1]
     assert rewards[ATTACKER] == -rewards[DEFENDER] != 0
     assert costly[ATTACKER] == rewards[ATTACKER]
-    # 8 honest users of 40; the bare victim costs the whole network and errs on some of them
+    # 8 benign users of 40; the bare victim costs the whole network and errs on some of them
     wrong = (rewards[DEFENDER] - costly[DEFENDER] - 3.0) / 2.0
     assert 8 * wrong == pytest.approx(round(8 * wrong), abs=1e-6)
 
@@ -115,8 +118,12 @@ def test_the_same_seed_gives_the_same_duel_and_another_seed_another():
     [
         ({ATTACKER: np.zeros((33, 1, 8, 8), np.float32)}, QueryError, "at most 32"),
         ({ATTACKER: np.full((4, 1, 8, 8), np.nan, np.float32)}, QueryError, "NaN"),
-        ({DEFENDER: {"post": 2, "strength": [0.0]}}, PlayerError, "post from 0 to 1"),
-        ({DEFENDER: {"post": 0, "strength": [1.5]}}, PlayerError, "strength"),
+        (
+            {DEFENDER: {"defence": 2, "strength": [0.0]}},
+            PlayerError,
+            "defence from 0 to 1",
+        ),
+        ({DEFENDER: {"defence": 0, "strength": [1.5]}}, PlayerError, "strength"),
     ],
 )
 def test_a_move_that_is_none_is_refused_and_costs_nothing(changes, error, word):

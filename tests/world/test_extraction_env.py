@@ -59,8 +59,8 @@ def test_an_episode_ends_when_the_budget_is_spent_and_answers_no_more_than_it():
     assert terminated
     assert answered == [32, 32, 32, 4]
     assert remaining == [68, 36, 4, 0]
-    assert observation["targets"][4:].sum() == 0
-    np.testing.assert_allclose(observation["targets"][:4].sum(1), 1, atol=1e-5)
+    assert observation["posteriors"][4:].sum() == 0
+    np.testing.assert_allclose(observation["posteriors"][:4].sum(1), 1, atol=1e-5)
     with pytest.raises(gymnasium.error.ResetNeeded):
         env.step(next(sent))
 
@@ -105,13 +105,13 @@ def test_tensors_go_in_and_come_out_where_they_were_asked_for():
     env = make(tensors=True, disable_env_checker=True)
     env.reset(seed=0)
     observation, *_ = env.step(torch.rand(32, 1, 8, 8))
-    assert isinstance(observation["targets"], torch.Tensor)
+    assert isinstance(observation["posteriors"], torch.Tensor)
     plain = make()
     plain.reset(seed=0)
     same = torch.rand(32, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     env.reset(seed=0)
     ours, theirs = env.step(same)[0], plain.step(same.numpy())[0]
-    np.testing.assert_array_equal(ours["targets"].numpy(), theirs["targets"])
+    np.testing.assert_array_equal(ours["posteriors"].numpy(), theirs["posteriors"])
 
 
 def test_the_same_seed_gives_the_same_episode_and_another_seed_another():

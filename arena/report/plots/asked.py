@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
-from arena.analysis.episode_data import Dossier
+from arena.analysis.episode_data import EpisodeData
 from arena.analysis.scoreboard import ScoreRow
 from arena.recording.samples import Asked, Pixels
 from arena.report.plots.style import GREY, WIDTH, Drawing, settings, sheet, short
@@ -42,9 +42,9 @@ class Sheet(NamedTuple):
         return ", ".join(self.versus)
 
 
-def draw_asked(dossier: Dossier) -> Drawing | None:
+def draw_asked(episode_data: EpisodeData) -> Drawing | None:
     """Draw rows of queries for each meeting, early ones on top; None where no sample was kept."""
-    sheets = asked_sheets(dossier)
+    sheets = asked_sheets(episode_data)
     every = len(sheets)
     sheets = _chosen(sheets)
     if not sheets:
@@ -75,10 +75,10 @@ def draw_asked(dossier: Dossier) -> Drawing | None:
     )
 
 
-def asked_sheets(dossier: Dossier) -> list[Sheet]:
+def asked_sheets(episode_data: EpisodeData) -> list[Sheet]:
     """Give the sample of each meeting; those of one attacker that are alike are one."""
     groups: dict[tuple[str, bytes], tuple[list[str], Sequence[Asked]]] = {}
-    kept = [(row, sample) for row in dossier.board if (sample := _sample(dossier, row))]
+    kept = [(row, sample) for row in episode_data.board if (sample := _sample(episode_data, row))]
     for row, sample in kept:
         content = b"".join(image.tobytes() for asked in sample for image in asked.images)
         groups.setdefault((row.attacker, content), ([], sample))[0].append(row.versus)
@@ -89,9 +89,9 @@ def asked_sheets(dossier: Dossier) -> list[Sheet]:
     ]
 
 
-def _sample(dossier: Dossier, row: ScoreRow) -> Sequence[Asked]:
+def _sample(episode_data: EpisodeData, row: ScoreRow) -> Sequence[Asked]:
     """Give the sample of the first seed that has one."""
-    found = (dossier.asked.get(row.episodes[seed].id, ()) for seed in row.seeds)
+    found = (episode_data.asked.get(row.episodes[seed].id, ()) for seed in row.seeds)
     return next((sample for sample in found if sample), ())
 
 

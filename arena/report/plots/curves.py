@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
-from arena.analysis.episode_data import Dossier, chance_level
+from arena.analysis.episode_data import EpisodeData, chance_level
 from arena.analysis.scoreboard import ScoreRow
 from arena.analysis.statistics import Interval, mean_interval
 from arena.log.rows import CheckpointRow
@@ -71,9 +71,9 @@ def _track(checkpoints: Sequence[CheckpointRow]) -> list[tuple[int, float]]:
     return sorted(found.items())
 
 
-def draw_curves(dossier: Dossier) -> Drawing | None:
+def draw_curves(episode_data: EpisodeData) -> Drawing | None:
     """Draw clone accuracy over queries, one line for each meeting; None without checkpoints."""
-    rows = [(row, _curve_of(row, dossier)) for row in dossier.board]
+    rows = [(row, _curve_of(row, episode_data)) for row in episode_data.board]
     rows = [(row, line) for row, line in rows if line.queries]
     if not rows:
         return None
@@ -89,7 +89,7 @@ def draw_curves(dossier: Dossier) -> Drawing | None:
             ax = axes[panels.index(row.attacker)] if apart else axes[0]
             _draw_line(ax, line, pen(number), labels[row.versus if apart else row.title])
         for ax, panel in zip(axes, panels, strict=True):
-            _finish(ax, dossier, title=short(panel, 40 if per_row == 2 else 28))
+            _finish(ax, episode_data, title=short(panel, 40 if per_row == 2 else 28))
         outer_labels(axes, per_row=per_row)
         legend_below(figure, named_in(axes))
     ends = "; ".join(f"{row.title} ends at {percent(line.scores[-1].mean)}" for row, line in rows)
@@ -103,8 +103,8 @@ def draw_curves(dossier: Dossier) -> Drawing | None:
     )
 
 
-def _curve_of(row: ScoreRow, dossier: Dossier) -> Curve:
-    return curve([dossier.checkpoints.get(row.episodes[seed].id, ()) for seed in row.seeds])
+def _curve_of(row: ScoreRow, episode_data: EpisodeData) -> Curve:
+    return curve([episode_data.checkpoints.get(row.episodes[seed].id, ()) for seed in row.seeds])
 
 
 def _draw_line(ax: Axes, line: Curve, pen: Pen, label: str) -> None:
@@ -127,11 +127,11 @@ def _draw_line(ax: Axes, line: Curve, pen: Pen, label: str) -> None:
     )
 
 
-def _finish(ax: Axes, dossier: Dossier, *, title: str) -> None:
+def _finish(ax: Axes, episode_data: EpisodeData, *, title: str) -> None:
     """Add what the lines are to be read against: victim, chance, axes."""
     victims = [
         row.scores["victim_accuracy"].mean
-        for row in dossier.board
+        for row in episode_data.board
         if "victim_accuracy" in row.scores
     ]
     if victims:
@@ -139,7 +139,7 @@ def _finish(ax: Axes, dossier: Dossier, *, title: str) -> None:
         spread = percent(low) if high - low < 5e-4 else f"{percent(low)} to {percent(high)}"
         ax.axhspan(low, high, color=GREY, alpha=0.35, linewidth=0)
         ax.axhline(high, color=GREY, linewidth=1.2, label=f"victim, undefended ({spread})")
-    guesses = {chance_level(episode) for episode in dossier.episodes} - {None}
+    guesses = {chance_level(episode) for episode in episode_data.episodes} - {None}
     if len(guesses) == 1:
         (guess,) = guesses
         assert guess is not None

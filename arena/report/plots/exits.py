@@ -1,4 +1,4 @@
-"""Draws where queries left the network: attackers' beside honest users'."""
+"""Draws where queries left the network: attackers' beside benign users'."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from arena.analysis.episode_data import Dossier
+from arena.analysis.episode_data import EpisodeData
 from arena.analysis.statistics import Interval, mean_interval
 from arena.report.plots.style import (
     COLOURS,
@@ -28,7 +28,7 @@ from arena.report.plots.style import (
 SERIES = 4
 """More attackers than this are drawn as one."""
 
-HONEST = "honest users"
+HONEST = "benign users"
 
 Shares = dict[str, dict[str, list[Interval]]]
 """By defender and by who asked: the share of each exit."""
@@ -42,18 +42,18 @@ class Look(NamedTuple):
     hatch: str
 
 
-def exit_shares(dossier: Dossier) -> Shares:
+def exit_shares(episode_data: EpisodeData) -> Shares:
     """Average over seeds which share of each kind of traffic left at which exit.
 
-    A seed's shares are of all its queries; honest users' are pooled over the attackers.
+    A seed's shares are of all its queries; benign users' are pooled over the attackers.
     """
-    attackers = list(dict.fromkeys(row.attacker for row in dossier.board))
+    attackers = list(dict.fromkeys(row.attacker for row in episode_data.board))
     counts: dict[tuple[str, str], dict[int, list[tuple[int, ...]]]]
     counts = defaultdict(lambda: defaultdict(list))
-    for row in dossier.board:
+    for row in episode_data.board:
         name = row.attacker if len(attackers) <= SERIES else f"{len(attackers)} attackers"
         for seed, episode in row.episodes.items():
-            taken = dossier.exits[episode.id]
+            taken = episode_data.exits[episode.id]
             counts[row.versus, name][seed].append(taken.attack)
             counts[row.versus, HONEST][seed].append(taken.benign)
     shares: Shares = defaultdict(dict)
@@ -78,13 +78,13 @@ def _shares_of_seeds(seeds: Sequence[Sequence[tuple[int, ...]]]) -> list[Interva
     return [mean_interval(column.tolist()).within(0, 1) for column in table.T]
 
 
-def draw_exits(dossier: Dossier) -> Drawing | None:
+def draw_exits(episode_data: EpisodeData) -> Drawing | None:
     """Draw a histogram over exits for each defender; None where no exits were logged."""
-    shares = exit_shares(dossier)
+    shares = exit_shares(episode_data)
     if not shares:
         return None
     seen = dict.fromkeys(who for series in shares.values() for who in series)
-    # honest users first, so that they keep their colour whoever attacks
+    # benign users first, so that they keep their colour whoever attacks
     order = sorted(seen, key=lambda who: who != HONEST)
     labels = shortened(order, 34)
     looks = {

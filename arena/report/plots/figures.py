@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from arena.analysis.episode_data import Dossier, gather
+from arena.analysis.episode_data import EpisodeData, gather
 from arena.log.store import Log
 from arena.report.plots.asked import draw_asked
 from arena.report.plots.curves import draw_curves
@@ -15,7 +15,7 @@ from arena.report.plots.style import Drawing, save
 from arena.report.plots.tradeoff import draw_tradeoff
 from envs.errors import ArenaError
 
-Draw = Callable[[Dossier], Drawing | None]
+Draw = Callable[[EpisodeData], Drawing | None]
 
 FIGURES: Mapping[str, tuple[Draw, str]] = {
     "clone-accuracy": (draw_curves, "no clone was measured along the budget"),
@@ -58,9 +58,9 @@ def write_figures(
     scenarios = gather(log, episode_ids).scenarios()
     drawings = {
         f"{stem}-{drawing.name}": drawing
-        for stem, dossier in zip(file_stems(scenarios), scenarios.values(), strict=True)
+        for stem, episode_data in zip(file_stems(scenarios), scenarios.values(), strict=True)
         for draw, _ in FIGURES.values()
-        if (drawing := draw(dossier)) is not None
+        if (drawing := draw(episode_data)) is not None
     }
     if not drawings:
         raise ArenaError(

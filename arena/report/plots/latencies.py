@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from arena.analysis.episode_data import Dossier
+from arena.analysis.episode_data import EpisodeData
 from arena.analysis.scoreboard import ScoreRow
 from arena.report.plots.style import (
     COLOURS,
@@ -63,21 +63,21 @@ class Timed(NamedTuple):
     existing: int | None
 
 
-def timed_meetings(dossier: Dossier) -> list[Timed]:
+def timed_meetings(episode_data: EpisodeData) -> list[Timed]:
     """Find the meetings in which an attacker left a histogram of latencies."""
     meetings = []
-    for row in dossier.board:
+    for row in episode_data.board:
         ids = [row.episodes[seed].id for seed in row.seeds]
-        clocks = [clock for id in ids if (clock := _clock(dossier, id)) is not None]
+        clocks = [clock for id in ids if (clock := _clock(episode_data, id)) is not None]
         if clocks:
             found = tuple(len(clock.exits) for clock in clocks)
-            meetings.append(Timed(row, clocks[0], found, _existing(dossier, ids)))
+            meetings.append(Timed(row, clocks[0], found, _existing(episode_data, ids)))
     return meetings
 
 
-def _clock(dossier: Dossier, id: str) -> Clock | None:
+def _clock(episode_data: EpisodeData, id: str) -> Clock | None:
     """Read the last note of a probe; one that another program garbled is as good as none."""
-    notes = [event.data.get("data") for event in dossier.events[id] if event.kind == LATENCIES]
+    notes = [event.data.get("data") for event in episode_data.events[id] if event.kind == LATENCIES]
     if not notes or not isinstance(note := notes[-1], Mapping):
         return None
     try:
@@ -93,8 +93,10 @@ def _clock(dossier: Dossier, id: str) -> Clock | None:
     return clock if len(clock.edges) == len(clock.counts) + 1 and any(clock.counts) else None
 
 
-def _existing(dossier: Dossier, ids: Sequence[str]) -> int | None:
-    truths = [row.truth for id in ids for row in dossier.inferences[id] if row.attribute == "exits"]
+def _existing(episode_data: EpisodeData, ids: Sequence[str]) -> int | None:
+    truths = [
+        row.truth for id in ids for row in episode_data.inferences[id] if row.attribute == "exits"
+    ]
     return truths[0] if truths and isinstance(truths[0], int) else None
 
 
@@ -111,9 +113,9 @@ def _are(count: int) -> str:
     return "is 1" if count == 1 else f"are {count}"
 
 
-def draw_latencies(dossier: Dossier) -> Drawing | None:
+def draw_latencies(episode_data: EpisodeData) -> Drawing | None:
     """Draw a histogram for each meeting whose clock was read; None where none was."""
-    meetings = timed_meetings(dossier)
+    meetings = timed_meetings(episode_data)
     if not meetings:
         return None
     with settings():

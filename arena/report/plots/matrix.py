@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.ticker import PercentFormatter
 
-from arena.analysis.episode_data import Dossier
+from arena.analysis.episode_data import EpisodeData
 from arena.analysis.scoreboard import ScoreRow
 from arena.report.plots.style import WIDTH, Drawing, percent, settings, sheet, short, shortened
 
@@ -16,9 +16,9 @@ COLOURS = colormaps["cividis"]
 """Even in lightness, so that it reads in grey and to the colour-blind."""
 
 
-def draw_matrix(dossier: Dossier) -> Drawing | None:
+def draw_matrix(episode_data: EpisodeData) -> Drawing | None:
     """Draw mean clone accuracy of each meeting; None where no clone was measured."""
-    rows = [row for row in dossier.board if MEASURE in row.scores]
+    rows = [row for row in episode_data.board if MEASURE in row.scores]
     if not rows:
         return None
     variants = list(dict.fromkeys(row.variant for row in rows))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from arena.analysis.episode_data import Dossier
+from arena.analysis.episode_data import EpisodeData
 from arena.analysis.scoreboard import ScoreRow, best, by_defender, over_attackers
 from arena.analysis.statistics import Interval
 from arena.report.plots.style import (
@@ -53,7 +53,7 @@ class Standing(NamedTuple):
 
     @property
     def losses(self) -> tuple[float | None, float | None, float | None]:
-        """What the defender wants little of: copying, errors towards honest users, compute."""
+        """What the defender wants little of: copying, errors towards benign users, compute."""
         errors = None if self.utility is None else 1 - self.utility.mean
         return self.clone.mean, errors, None if self.compute is None else self.compute.mean
 
@@ -94,11 +94,11 @@ def _beats(one: Standing, other: Standing) -> bool:
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
-def draw_tradeoff(dossier: Dossier) -> Drawing | None:
+def draw_tradeoff(episode_data: EpisodeData) -> Drawing | None:
     """Draw clone accuracy against utility and against compute; None without either."""
-    places = standings(dossier.board)
+    places = standings(episode_data.board)
     sides: list[tuple[str, Callable[[Standing], Interval | None], str]] = [
-        ("accuracy served to honest users", _utility, "better: up and left"),
+        ("accuracy served to benign users", _utility, "better: up and left"),
         (
             "compute, share of the whole network",
             lambda place: place.compute,

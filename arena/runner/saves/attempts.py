@@ -6,12 +6,12 @@ from typing import NamedTuple
 from arena.log.reader import LogReader
 from arena.log.reopening import BROKEN_OFF
 from arena.log.rows import EpisodeFilter, EpisodeRow, RunRecord
-from arena.runner.saves.store import Save, Shelf
+from arena.runner.saves.store import Save, SaveStore
 from arena.scenario import EpisodePlan
 from arena.system.threads import THREADS
 
 
-class Outlook(NamedTuple):
+class PreviousAttempt(NamedTuple):
     """What is known before a plan is played.
 
     Attributes:
@@ -25,7 +25,9 @@ class Outlook(NamedTuple):
     versions: Mapping[str, object]
 
 
-def outlook(plan: EpisodePlan, log: LogReader, record: RunRecord, shelf: Shelf) -> Outlook:
+def previous_attempt(
+    plan: EpisodePlan, log: LogReader, record: RunRecord, store: SaveStore
+) -> PreviousAttempt:
     """Look for the latest attempt at a plan.
 
     It is gone on with if it was broken off, was saved, and would be played by the same program on
@@ -33,23 +35,24 @@ def outlook(plan: EpisodePlan, log: LogReader, record: RunRecord, shelf: Shelf) 
     """
     attempts = log.episodes(EpisodeFilter(plan_hash=plan.hash, limit=1))
     if not attempts or attempts[0].status == "success":
-        return Outlook(None, "", {})
+        return PreviousAttempt(None, "", {})
     row = attempts[0]
     before = f"{plan.title}: an earlier attempt ({row.id})"
     if row.status not in BROKEN_OFF:
-        return Outlook(None, f"{before} is {row.status}, by process {row.pid} on {row.host}; "
+        return PreviousAttempt(None, f"{before} is {row.status}, by process {row.pid} "
+                               f"on {row.host}; "
                              f"starting afresh", {})  # fmt: skip
-    save = shelf.find(row.id)
+    save = store.find(row.id)
     if save is None:
-        return Outlook(
+        return PreviousAttempt(
             None, f"{before} ended as {row.status} and left no save; starting afresh", {}
         )
     change = _change(row, record)
     if change:
-        return Outlook(None, f"{before} was played with {change}; starting afresh", {})
+        return PreviousAttempt(None, f"{before} was played with {change}; starting afresh", {})
     line = f"{before} ended as {row.status}; resuming at {save.queries_used} of " \
            f"{plan.threat.budget} queries"  # fmt: skip
-    return Outlook(save, line, row.versions)
+    return PreviousAttempt(save, line, row.versions)
 
 
 def _change(row: EpisodeRow, record: RunRecord) -> str:

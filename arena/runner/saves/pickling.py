@@ -91,7 +91,7 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-class Drift:
+class ChangedAttributes:
     """Tells which attributes of an object changed since it was made.
 
     Defences keep their networks in attributes; only what moves while they serve has to be saved.

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from arena.runner.saves.store import Shelf
+from arena.runner.saves.store import SaveStore
 from envs.errors import SaveError
 
 SECONDS = 30.0
@@ -37,33 +37,33 @@ class Saver:
     """Saves one episode at safe points, not too often.
 
     Args:
-        shelf: where saves lie; None saves nothing.
+        store: where saves lie; None saves nothing.
         saving: how often.
-        save: puts a save on the shelf.
+        save: puts a save on the store.
         complain: is told once why no save can be made.
     """
 
     def __init__(
         self,
-        shelf: Shelf | None,
+        store: SaveStore | None,
         saving: Saving,
         *,
-        save: Callable[[Shelf], None],
+        save: Callable[[SaveStore], None],
         complain: Callable[[str], None],
     ) -> None:
-        self._shelf = shelf if saving.seconds > 0 else None
+        self._store = store if saving.seconds > 0 else None
         self._saving, self._save, self._complain = saving, save, complain
         self._next = time.monotonic() + saving.seconds
 
     def safe_point(self) -> None:
         """Save if it is time; called between two steps of the attacker."""
-        if self._shelf is None or time.monotonic() < self._next:
+        if self._store is None or time.monotonic() < self._next:
             return
         began = time.monotonic()
         try:
-            self._save(self._shelf)
+            self._save(self._store)
         except (SaveError, OSError) as error:
-            self._shelf = None
+            self._store = None
             reason = error.strerror if isinstance(error, OSError) else str(error)
             self._complain(f"the episode cannot be saved and would start afresh: {reason}")
             return

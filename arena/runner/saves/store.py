@@ -50,7 +50,7 @@ class Save:
     version: int = VERSION
 
 
-class Shelf:
+class SaveStore:
     """The saves of one log.
 
     Args:

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from arena.runner.workers.pool import Crew, Orders
+from arena.runner.workers.pool import WorkerConfig, WorkerPool
 from envs.errors import ScenarioError
 
 RAY = "ray"
 
 
 @dataclass(frozen=True, slots=True)
-class Staff:
+class WorkerOptions:
     """Who plays.
 
     Attributes:
@@ -23,7 +23,7 @@ class Staff:
     parallel: int = 1
 
     @classmethod
-    def of(cls, workers: int | str, parallel: int = 1) -> "Staff":
+    def of(cls, workers: int | str, parallel: int = 1) -> "WorkerOptions":
         """Read "2", "ray" or "ray:ADDRESS".
 
         Raises:
@@ -33,34 +33,34 @@ class Staff:
         if parallel < 1:
             raise ScenarioError(f"expected parallel episodes of at least 1, got {parallel}")
         if text == RAY or text.startswith(f"{RAY}:"):
-            staff = cls(cluster=text[len(RAY) + 1 :])
+            options = cls(cluster=text[len(RAY) + 1 :])
         elif text.isdecimal() and int(text) > 0:
-            staff = cls(workers=int(text), parallel=parallel)
+            options = cls(workers=int(text), parallel=parallel)
         else:
             raise ScenarioError(
                 f"expected a number of workers, 'ray' or 'ray:ADDRESS', got '{text}'"
             )
-        if parallel > 1 and staff.apart:
+        if parallel > 1 and options.apart:
             raise ScenarioError(
                 f"parallel episodes share one process; leave out workers, or parallel ({parallel})"
             )
-        return staff
+        return options
 
     @property
     def apart(self) -> bool:
         """Whether episodes are played in other processes."""
         return self.workers > 1 or self.cluster is not None
 
-    def crew(self, tasks: int, orders: Orders) -> Crew:
+    def pool(self, tasks: int, config: WorkerConfig) -> WorkerPool:
         """Call the workers together, no more than there are tasks.
 
         Raises:
             ArenaError: Ray is not installed, or cannot be reached.
         """
         if self.cluster is not None:
-            from arena.runner.workers.ray_cluster import RayCrew
+            from arena.runner.workers.ray_cluster import RayPool
 
-            return RayCrew(tasks, orders, address=self.cluster)
-        from arena.runner.workers.processes import LocalCrew
+            return RayPool(tasks, config, address=self.cluster)
+        from arena.runner.workers.processes import ProcessPool
 
-        return LocalCrew(min(self.workers, tasks), orders)
+        return ProcessPool(min(self.workers, tasks), config)

@@ -1,4 +1,4 @@
-"""What a crew of workers is, and what its workers say."""
+"""What a pool of workers is, and what its workers say."""
 
 from typing import Any, NamedTuple, Protocol
 
@@ -28,7 +28,7 @@ class Message(NamedTuple):
     arguments: tuple[Any, ...]  # Any: of any of the watcher's methods
 
 
-class Orders(NamedTuple):
+class WorkerConfig(NamedTuple):
     """What every worker of a match is told once.
 
     Attributes:
@@ -47,7 +47,7 @@ class Orders(NamedTuple):
     saving: Any
 
 
-class Crew(Protocol):
+class WorkerPool(Protocol):
     """Workers that play one task each at a time."""
 
     size: int

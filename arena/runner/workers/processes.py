@@ -1,4 +1,4 @@
-"""A crew of processes on this machine."""
+"""A pool of processes on this machine."""
 
 import multiprocessing
 import os
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from arena.runner.task import Task
 from arena.runner.workers.interrupts import later
-from arena.runner.workers.pool import Message, Orders
+from arena.runner.workers.pool import Message, WorkerConfig
 
 GRACE = 5.0
 """Seconds that a worker gets to go home before it is ended."""
@@ -28,16 +28,16 @@ class _Worker(NamedTuple):
     pipe: "Connection[Any, Any]"
 
 
-class LocalCrew:
+class ProcessPool:
     """Spawned processes with a pipe each; a dead one is replaced when it is next needed.
 
     Args:
         size: how many.
-        orders: what they are told.
+        config: what they are told.
     """
 
-    def __init__(self, size: int, orders: Orders) -> None:
-        self.size, self._orders = size, orders
+    def __init__(self, size: int, config: WorkerConfig) -> None:
+        self.size, self._config = size, config
         self._context = multiprocessing.get_context("spawn")
         self._workers: dict[int, _Worker] = {}
 
@@ -52,7 +52,7 @@ class LocalCrew:
     def _begin(self, number: int) -> _Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
-            target=work, args=(number, self._orders, theirs), name=f"arena-worker-{number}"
+            target=work, args=(number, self._config, theirs), name=f"arena-worker-{number}"
         )
         with later():  # it inherits that it never hears Ctrl-C, from its first moment
             process.start()
@@ -99,7 +99,7 @@ class LocalCrew:
         self._workers.clear()
 
 
-def work(number: int, orders: Orders, pipe: "Connection[Any, Any]") -> None:
+def work(number: int, config: WorkerConfig, pipe: "Connection[Any, Any]") -> None:
     """Play what comes through the pipe until None comes; runs in a process of its own."""
     # Ctrl-C in a terminal reaches workers too, but the parent alone decides when to stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -113,13 +113,13 @@ def work(number: int, orders: Orders, pipe: "Connection[Any, Any]") -> None:
         except OSError:  # the parent is gone, and nobody is left to play for
             raise KeyboardInterrupt from None
 
-    from arena.runner.workers.worker import Hand, words_of
+    from arena.runner.workers.worker import Worker, words_of
 
     try:
-        hand = Hand(number, orders, say)
+        worker_here = Worker(number, config, say)
         while (task := pipe.recv()) is not None:
             try:
-                say("played", (hand.play(task),))
+                say("played", (worker_here.play(task),))
             except Exception as error:
                 say("fault", (words_of(error),))
     except (KeyboardInterrupt, EOFError):

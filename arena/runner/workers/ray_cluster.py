@@ -1,4 +1,4 @@
-"""A crew on a Ray cluster: one task of Ray's for each episode.
+"""A pool on a Ray cluster: one task of Ray's for each episode.
 
 The log has to be reachable from every machine: a PostgreSQL server, or a file on a shared disk.
 """
@@ -10,8 +10,8 @@ from typing import Any
 
 from arena.log.engine import resolve
 from arena.runner.task import Task
-from arena.runner.workers.pool import Message, Orders
-from arena.runner.workers.worker import Hand, words_of
+from arena.runner.workers.pool import Message, WorkerConfig
+from arena.runner.workers.worker import Worker, words_of
 from envs.errors import ArenaError
 
 # `Any` in this file: Ray's objects, which it leaves without types.
@@ -20,12 +20,12 @@ PASSED_ON = ("PYTHONPATH", "ARENA_CACHE", "ARENA_DATA")
 """Variables of the environment that workers get from here."""
 
 
-class RayCrew:
+class RayPool:
     """Slots of a Ray cluster: as many as it has CPUs, or GPUs where episodes need one.
 
     Args:
         tasks: how many there are to play; no more slots are used.
-        orders: what workers are told.
+        config: what workers are told.
         address: of a running cluster, "auto" for the one of this machine; "" starts one here, which
             ends with the match.
 
@@ -33,10 +33,10 @@ class RayCrew:
         ArenaError: Ray is not installed, no cluster answers, or it has no CPU (or GPU) to lend.
     """
 
-    def __init__(self, tasks: int, orders: Orders, *, address: str = "") -> None:
+    def __init__(self, tasks: int, config: WorkerConfig, *, address: str = "") -> None:
         self._ray = _ray()
         self._began = _connect(self._ray, address)
-        self._cuda = orders.devices[0].startswith("cuda")
+        self._cuda = config.devices[0].startswith("cuda")
         kind = "GPU" if self._cuda else "CPU"
         slots = int(self._ray.cluster_resources().get(kind, 0))
         if slots < 1:
@@ -44,9 +44,9 @@ class RayCrew:
             raise ArenaError(f"the Ray cluster has no {kind} to play on; see 'ray status'")
         self.size = min(tasks, slots)
         # Ray shows a task its own GPU alone, under the number 0
-        devices = ("cuda:0",) if self._cuda else orders.devices
-        self._orders = self._ray.put(
-            orders._replace(devices=devices, log_url=_from_anywhere(orders.log_url))
+        devices = ("cuda:0",) if self._cuda else config.devices
+        self._config = self._ray.put(
+            config._replace(devices=devices, log_url=_from_anywhere(config.log_url))
         )
         from ray.util.queue import Queue
 
@@ -57,8 +57,8 @@ class RayCrew:
         self._remote: Any = self._ray.remote(max_retries=0, **options)(_play)
 
     def give(self, worker: int, task: Task) -> None:
-        """Hand a task to the cluster."""
-        reference = self._remote.remote(worker, self._orders, self._said, task)
+        """Worker a task to the cluster."""
+        reference = self._remote.remote(worker, self._config, self._said, task)
         self._playing[reference] = worker
 
     def hear(self, seconds: float) -> list[Message]:
@@ -141,19 +141,19 @@ def _from_anywhere(log_url: str) -> str:
     return log_url if address.path is None else str(address.path.resolve())
 
 
-_hands: dict[str, Hand] = {}
-"""A world per run in each of Ray's processes, which play several tasks."""
+_workers_here: dict[str, Worker] = {}
+"""A setup per run in each of Ray's processes, which play several tasks."""
 
 
-def _play(worker: int, orders: Orders, said: Any, task: Task) -> Any:
+def _play(worker: int, config: WorkerConfig, said: Any, task: Task) -> Any:
     """Play one task in a process of Ray's."""
 
     def say(name: str, arguments: tuple[Any, ...]) -> None:
         said.put((worker, name, arguments))
 
-    hand = _hands.get(orders.run)
-    if hand is None:
-        _hands.clear()
-        hand = _hands[orders.run] = Hand(0, orders, say)
-    hand.say_by(say)
-    return hand.play(task)
+    worker_here = _workers_here.get(config.run)
+    if worker_here is None:
+        _workers_here.clear()
+        worker_here = _workers_here[config.run] = Worker(0, config, say)
+    worker_here.say_by(say)
+    return worker_here.play(task)

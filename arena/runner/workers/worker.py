@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from arena.runner.progress import Progress, Watcher
 from arena.runner.task import Task
-from arena.runner.workers.pool import Orders, Played
+from arena.runner.workers.pool import Played, WorkerConfig
 from arena.system.memory import keep_memory
 
 if TYPE_CHECKING:
@@ -43,30 +43,30 @@ class Messenger(Watcher):
         self.say("end", (title, episode_id, status, error))
 
 
-class Hand:
+class Worker:
     """Plays tasks one after another on one device.
 
     Args:
         number: of the worker; decides which of the devices it gets.
-        orders: of the match.
+        config: of the match.
         say: passes messages on.
     """
 
-    def __init__(self, number: int, orders: Orders, say: Say) -> None:
+    def __init__(self, number: int, config: WorkerConfig, say: Say) -> None:
         os.environ["OMP_NUM_THREADS"] = "1"
         keep_memory()
         import torch
 
-        from arena.runner.setup import World
+        from arena.runner.setup import Setup
         from arena.system.provenance import device_name
 
         torch.set_num_threads(1)
-        self._orders, self._watcher = orders, Messenger(say)
-        device = torch.device(orders.devices[number % len(orders.devices)])
+        self._config, self._watcher = config, Messenger(say)
+        device = torch.device(config.devices[number % len(config.devices)])
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        self._world: World = World(device, self._watcher)
-        self._record = replace(orders.record, device=device_name(device))
+        self._setup: Setup = Setup(device, self._watcher)
+        self._record = replace(config.record, device=device_name(device))
 
     def say_by(self, say: Say) -> None:
         """Pass messages on by another way from now on."""
@@ -79,14 +79,14 @@ class Hand:
 
         title = task.plan.title
         self._watcher.begin(title, task.number, task.total)
-        with Log.open(self._orders.log_url) as log:
+        with Log.open(self._config.log_url) as log:
             row, interrupted = play_one(
                 task.plan,
-                self._world,
+                self._setup,
                 log,
-                run=self._orders.run,
+                run=self._config.run,
                 record=self._record,
-                saving=self._orders.saving,
+                saving=self._config.saving,
             )
         self._watcher.end(title, row.id, row.status, row.error)
         return Played(task.number, row.id, interrupted)

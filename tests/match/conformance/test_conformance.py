@@ -1,4 +1,4 @@
-"""The conformance suite lets honest players pass and finds out each way of breaking the rules."""
+"""The conformance suite lets benign players pass and finds out each way of breaking the rules."""
 
 import random
 from functools import partial
@@ -82,7 +82,7 @@ def test_an_attacker_that_goes_on_otherwise_than_it_was_saved_is_found_out():
 
 
 class Quick(Attacker):
-    """An honest attacker of a few lines; each test below breaks it in one way."""
+    """A benign attacker of a few lines; each test below breaks it in one way."""
 
     batch = 50
 
@@ -99,7 +99,7 @@ class Quick(Attacker):
 
     def ask(self, oracle, kit):
         self.images = self.draw(oracle, kit.generator)
-        return oracle.query(self.images).targets
+        return oracle.query(self.images).posteriors
 
     def draw(self, oracle, generator):
         count = min(self.batch, oracle.remaining)
@@ -144,7 +144,7 @@ def test_needs_are_granted_in_the_tiny_world():
             self.images = self.images + 0 * torch.rand(1, generator=kit.generator)
             response = oracle.query(self.images.clamp(0, 1))
             assert response.latency.shape == (len(self.images),)
-            return response.targets
+            return response.posteriors
 
     findings = check_attacker(Prober)
     assert broken(findings) == {"seeded"}  # it asks the same images, whatever the seed
@@ -191,7 +191,7 @@ def test_an_attacker_that_goes_around_the_ledger_is_found():
     class Cheat(Quick):
         def ask(self, oracle, kit):
             targets = super().ask(oracle, kit)
-            oracle._GameOracle__game.posts[0].victim.posteriors(self.images[:1])
+            oracle._GameOracle__game.deployed_defences[0].victim.posteriors(self.images[:1])
             return targets
 
     findings = check_attacker(Cheat)
@@ -345,9 +345,9 @@ def test_an_attacker_that_takes_the_exits_for_fixed_is_found():
         def ask(self, oracle, kit):
             images = self.draw(oracle, kit.generator)
             self.images = images[: max(1, len(images) // 2)]
-            first = oracle.query(self.images).targets
+            first = oracle.query(self.images).posteriors
             if oracle.remaining >= len(self.images):
-                assert torch.equal(first, oracle.query(self.images).targets), "answers changed"
+                assert torch.equal(first, oracle.query(self.images).posteriors), "answers changed"
             return first
 
     findings = check_attacker(Trusting)
@@ -372,7 +372,7 @@ def test_an_attacker_that_insists_after_a_refusal_is_found():
 
 
 class Half(Defence):
-    """An honest defence: moves each posterior half way to uniform, at full strength."""
+    """A benign defence: moves each posterior half way to uniform, at full strength."""
 
     epsilon = 1.0
 
@@ -381,7 +381,7 @@ class Half(Defence):
         return (1 - share) * posteriors + share / posteriors.shape[1]
 
 
-def test_the_undefended_victim_and_an_honest_defence_conform():
+def test_the_undefended_victim_and_an_benign_defence_conform():
     assert_conforms(Defence)
     assert_conforms(Half)
 
@@ -482,14 +482,14 @@ def test_a_latency_that_is_no_time_per_image_is_found():
 
 
 class Alternating(Defender):
-    """An honest defender that draws its chance from its stream."""
+    """A benign defender that draws its chance from its stream."""
 
-    def begin(self, posts, generator):
-        self.posts, self.generator = posts, generator
+    def begin(self, deployed_defences, generator):
+        self.deployed_defences, self.generator = deployed_defences, generator
 
     def act(self, view):
-        post = int(torch.randint(self.posts, (), generator=self.generator))
-        return Countermeasure(post, 0.5)
+        deployed_defence = int(torch.randint(self.deployed_defences, (), generator=self.generator))
+        return Countermeasure(deployed_defence, 0.5)
 
 
 def test_the_built_in_defender_and_one_by_chance_conform():
@@ -498,16 +498,16 @@ def test_the_built_in_defender_and_one_by_chance_conform():
 
 
 def test_a_defender_that_cannot_sit_is_found():
-    findings = check_defender(partial(Static, post=2))
+    findings = check_defender(partial(Static, defence=2))
     assert broken(findings) == {"sits"}
-    assert "1 posts" in detail(findings, "sits")
+    assert "1 deployed_defences" in detail(findings, "sits")
 
 
 @pytest.mark.parametrize(
     ("decision", "told"),
     [
-        (Countermeasure(3), "no post 3"),
-        (Countermeasure(-1), "no post -1"),
+        (Countermeasure(3), "no defence 3"),
+        (Countermeasure(-1), "no defence -1"),
         (Countermeasure(0, 1.5), "got 1.5"),
         (Countermeasure(0, float("nan")), "got nan"),
         (None, "got NoneType"),
@@ -552,7 +552,7 @@ def test_chance_of_a_defender_from_elsewhere_is_found():
 
 def test_a_defender_whose_copy_is_no_copy_is_found():
     class Shared(Defender):
-        def begin(self, posts, generator):
+        def begin(self, deployed_defences, generator):
             Shared.served = 0
 
         def act(self, view):

@@ -132,7 +132,7 @@ def test_dfme_is_flagged_within_5000_queries_on_every_seed():
 
 
 @pytest.mark.slow
-def test_50000_honest_queries_of_digits_raise_no_alarm_of_either_kind():
+def test_50000_benign_queries_of_digits_raise_no_alarm_of_either_kind():
     rows = {row.title: row for row in detector_table.rows()}
     for title in ("84 clients, the 600 test digits each", "28 clients, all 1,797 digits each",
                   "one client, 50,000 turned and shifted digits"):  # fmt: skip
@@ -151,10 +151,10 @@ def test_a_client_that_explores_is_told_from_one_that_does_not():
     def answerer(asked):
         return torch.zeros(len(asked), dtype=torch.int64)
 
-    honest = detector_table.one_client(answerer, iter([images]))
+    benign = detector_table.one_client(answerer, iter([images]))
     explorer = detector_table.one_client(answerer, iter([probes]))
-    assert honest.shape == ()
-    assert honest.tests == 2
+    assert benign.shape == ()
+    assert benign.tests == 2
     assert explorer.shape == (300,)
     assert explorer.alarms >= 1
     assert "**at 300**" in detector_table.line("explorer", explorer)

@@ -42,13 +42,13 @@ def pictures(count, value=1.0):
 
 
 def heard(sample, images, posteriors, **changes):
-    sample(images, posteriors, **{"benign": False, "foreign": True, **changes})
+    sample(images, posteriors, **{"benign": False, "OOD": True, **changes})
 
 
 def test_distances_and_agreement_are_those_of_the_kind_of_traffic():
     sample = ServedSample(halves, 100, benign=0.5, ood_share=0.5)
     heard(sample, pictures(10), halves(pictures(10)))
-    heard(sample, pictures(10), torch.full((10, 2), 0.5), benign=True, foreign=False)
+    heard(sample, pictures(10), torch.full((10, 2), 0.5), benign=True, ood=False)
     heard(sample, pictures(5), torch.tensor([[0.0, 1.0]]).repeat(5, 1), benign=True)
     assert sample.read() == {
         "attack_distortion_mean": 0.0,
@@ -117,7 +117,7 @@ def played(tmp_path_factory):
         yield {row.defender: (row, log.checkpoints(row.id)) for row in rows}
 
 
-def test_the_log_says_how_far_attack_and_honest_answers_were_moved(played):
+def test_the_log_says_how_far_attack_and_benign_answers_were_moved(played):
     for kind in ("attack", "benign", "benign_ood"):
         distances = {
             name: points[-1].metrics[f"{kind}_distortion_mean"]

@@ -28,7 +28,7 @@ from arena.http.server import Account, create_app  # noqa: E402
 from envs.defences.base import Defence  # noqa: E402
 from envs.errors import ArenaError, BudgetExhausted, QueryError  # noqa: E402
 from envs.game.game import Countermeasure, ExtractionGame, GameOracle  # noqa: E402
-from envs.game.game_factory import GameTable, TableSpec  # noqa: E402
+from envs.game.game_factory import GameFactory, GameSpec  # noqa: E402
 from envs.nets import registry  # noqa: E402
 from envs.oracle import Oracle  # noqa: E402
 from envs.seeding import Streams  # noqa: E402
@@ -97,14 +97,14 @@ def test_no_bytes_break_the_reader(body, length):
 @pytest.fixture(scope="module")
 def table():
     recipe = Recipe(epochs=2, batch=64, learning_rate=0.05)
-    return GameTable(TableSpec(victim="mlp-small", recipe=recipe, budget=100, latency="virtual"),
+    return GameFactory(GameSpec(victim="mlp-small", recipe=recipe, budget=100, latency="virtual"),
                      [Defence()])  # fmt: skip
 
 
 @pytest.fixture
 def serving(table):
     """A running server with two keys; gives its address and the games by key."""
-    games = {key: table.deal(Still(), Streams(0)) for key in ("red", "blue")}
+    games = {key: table.new_game(Still(), Streams(0)) for key in ("red", "blue")}
     app = create_app({key: Account(key, game) for key, game in games.items()})
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
@@ -119,14 +119,14 @@ def serving(table):
 
 def test_a_remote_victim_answers_as_one_in_process(serving, table):
     url, _ = serving
-    here = GameOracle(table.deal(Still(), Streams(0)))
+    here = GameOracle(table.new_game(Still(), Streams(0)))
     images = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with RemoteOracle(url, "red") as there:
         oracle: Oracle = there
         assert oracle.threat == here.threat
         for _ in range(2):
             ours, theirs = here.query(images), oracle.query(images)
-            assert torch.equal(ours.targets, theirs.targets)
+            assert torch.equal(ours.posteriors, theirs.posteriors)
             assert torch.equal(ours.latency, theirs.latency)
             assert oracle.remaining == here.remaining
 
@@ -166,8 +166,8 @@ def test_a_client_of_the_protocol_that_writes_lists_is_answered_in_lists(serving
     headers = {"Authorization": "Bearer red"}
     answer = httpx.post(f"{url}/v2/models/victim/infer", json=asked, headers=headers).json()
     outputs = {output["name"]: output for output in answer["outputs"]}
-    assert outputs["targets"]["shape"] == [2, 10]
-    assert sum(outputs["targets"]["data"]) == pytest.approx(2, abs=1e-5)
+    assert outputs["posteriors"]["shape"] == [2, 10]
+    assert sum(outputs["posteriors"]["data"]) == pytest.approx(2, abs=1e-5)
     assert outputs["remaining"]["data"] == [98]
 
 

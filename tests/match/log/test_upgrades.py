@@ -17,7 +17,7 @@ from arena.cli import app
 from arena.log import schema
 from arena.log.checking import check
 from arena.log.store import Log
-from arena.replay.timeline import moments
+from arena.replay.timeline import timeline_steps
 from arena.replay.verify import logged_plan, verify
 from envs.errors import LogError
 
@@ -87,7 +87,7 @@ def test_what_an_earlier_version_wrote_is_read_checked_and_shown(stored):
         assert {(row.attacker, row.seed, row.status) for row in rows} == {
             (attacker, seed, "success") for attacker in ("noise", "exit-timing") for seed in (0, 1)
         }
-        assert all(moments(log, row) for row in rows)
+        assert all(timeline_steps(log, row) for row in rows)
         # the pictures of its queries are not stored with it
         assert [one for one in check(log) if one.what != "files"] == []
     shown = CliRunner().invoke(app, ["episodes", "show", rows[0].id, "--log", str(path)])

@@ -86,11 +86,11 @@ def test_the_tape_of_a_game_is_every_query_and_answer_in_order(taped):
     log, row = taped
     rounds = list(rounds_on_tape(log, row.id))
     assert sum(len(one.images) for one in rounds) == row.queries_used == 500
-    assert all(one.targets.shape == (len(one.images), 10) for one in rounds)
+    assert all(one.posteriors.shape == (len(one.images), 10) for one in rounds)
     # the digests of the log, folded from the tape alone
     digests = HostDigests()
     for one in rounds:
-        digests.add(one.images, one.targets)
+        digests.add(one.images, one.posteriors)
     assert digests.read() == (row.query_digest, row.answer_digest)
 
 
@@ -233,7 +233,7 @@ def test_shards_are_cut_at_rounds_and_read_back_as_they_were(tmp_path, monkeypat
     tape, oracle = listening(tmp_path)
     generator = torch.Generator().manual_seed(0)
     asked = [torch.rand(n, 1, 4, 4, generator=generator) for n in (7, 1, 12, 3, 9, 2)]
-    answers = [oracle.query(images).targets for images in asked]
+    answers = [oracle.query(images).posteriors for images in asked]
     tape.close()
     rows = [row for row in tape.finished() if row.kind == "queries"]
     # 72 bytes a query: 7+1+12 pass 1000 bytes, 3+9+2 do at the last

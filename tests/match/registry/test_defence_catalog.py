@@ -9,7 +9,7 @@ import torch
 from arena.conformance.defences import check_defence
 from arena.registry import players as catalog
 from arena.runner.progress import Watcher
-from arena.runner.setup import World
+from arena.runner.setup import Setup
 from arena.scenario import Scenario, load
 from envs.errors import ScenarioError
 from envs.game.clocks import VirtualClock
@@ -58,7 +58,7 @@ def test_every_defence_that_perturbs_has_a_scenario():
     assert used >= {*DEFENCES, "dnf", "undefended"}
 
 
-def test_honest_users_with_odd_images_are_in_the_scenario_of_the_bare_victim():
+def test_benign_users_with_odd_images_are_in_the_scenario_of_the_bare_victim():
     path = next(path for path in SCENARIOS if path.stem == "undefended")
     traffic = load(path).traffic
     assert traffic.benign > 0
@@ -68,14 +68,18 @@ def test_honest_users_with_odd_images_are_in_the_scenario_of_the_bare_victim():
 def test_the_suite_names_every_defence_and_says_what_becomes_of_the_label():
     """But for those that hide time, and several at once."""
     plans = load("defence_suite").plans()
-    posts = {post.use: post.params for plan in plans for post in plan.defender.defence}
+    deployed_defences = {
+        deployed_defence.use: deployed_defence.params
+        for plan in plans
+        for deployed_defence in plan.defender.defence
+    }
     names = set(catalog.defences.names())
-    assert set(posts) >= names - {"timing", "stack", "dnf-plus", "dnf_plus"}
+    assert set(deployed_defences) >= names - {"timing", "stack", "dnf-plus", "dnf_plus"}
     written = load("defence_suite").model_dump(exclude_unset=True)["defenders"]
     for defender in written:
-        for post in defender["defence"]:
-            if "preserve_top1" in posts.get(post["use"], {}):
-                assert "preserve_top1" in post["params"], defender["name"]
+        for deployed_defence in defender["defence"]:
+            if "preserve_top1" in deployed_defences.get(deployed_defence["use"], {}):
+                assert "preserve_top1" in deployed_defence["params"], defender["name"]
 
 
 def test_every_main_attacker_meets_every_defender_or_one_that_labels_alike():
@@ -84,7 +88,10 @@ def test_every_main_attacker_meets_every_defender_or_one_that_labels_alike():
     keeping = {
         defender.name
         for defender in suite.defenders
-        if all(post.params.get("preserve_top1") == "on" for post in defender.defence)
+        if all(
+            deployed_defence.params.get("preserve_top1") == "on"
+            for deployed_defence in defender.defence
+        )
     }
     for attacker in suite.attackers:
         assert set(attacker.spares) <= keeping - {"randp"}
@@ -133,14 +140,14 @@ def test_constant_time_waits_for_the_server_of_the_scenario():
             "defenders": [{"defence": "timing"}],
         }
     )
-    world = World(torch.device("cpu"), Watcher())
-    (post,) = world.fortress(scenario.plans()[0]).posts
+    setup = Setup(torch.device("cpu"), Watcher())
+    (deployed_defence,) = setup.set_up_defender(scenario.plans()[0]).deployed_defences
     model = make_model("cpu", noise=0.1)
-    answer = post.defence.answer(
-        post.victim,
+    answer = deployed_defence.defence.answer(
+        deployed_defence.victim,
         torch.rand(50, 1, 8, 8),
         clock=VirtualClock(model, 0),
         generator=torch.Generator(),
     )
-    deadline = model.expected(post.victim.profile, deviations=4)[-1]
+    deadline = model.expected(deployed_defence.victim.profile, deviations=4)[-1]
     assert (answer.latency == deadline).all()

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from arena.cli import app
 from arena.log.store import Log
-from arena.replay.timeline import moments
+from arena.replay.timeline import timeline_steps
 from arena.replay.verify import verify
 from arena.runner.match import play
 from arena.scenario import Scenario
@@ -202,7 +202,7 @@ def test_a_timeline_holds_what_the_log_does_in_the_order_of_the_budget(made_up):
         exits=((600, 400), (20, 180)),
         events=[("note", "early", {})],
     )
-    first, last = moments(made_up.log, made_up.log.episode(id))
+    first, last = timeline_steps(made_up.log, made_up.log.episode(id))
     assert (first.used, last.used, last.budget) == (500, 1000, 1000)
     assert (first.clone_accuracy, last.clone_accuracy) == (0.25, 0.5)
     assert (first.attack_exits, first.benign_exits) == ((300, 200), (10, 90))
@@ -222,7 +222,7 @@ def test_in_a_pipe_a_replay_is_plain_lines_at_once(made_up):
     assert "10/90" in lines[2]
     assert lines[2].endswith("note: early")
     assert len(lines) == 5
-    assert lines[-1] == "clone 50.0 %, fidelity 50.0 %, honest users served 93.0 %"
+    assert lines[-1] == "clone 50.0 %, fidelity 50.0 %, benign users served 93.0 %"
 
 
 def test_speed_is_kept_in_a_pipe_too(made_up, monkeypatch):
@@ -257,7 +257,7 @@ def test_a_terminal_is_drawn_and_keys_step_pause_and_leave(made_up):
         while part := screen.read(65536):  # OSError: the other end was closed
             text += part
             if text.count(b"blank: go on") > pressed and pressed < 2:
-                assert process.poll() is None  # it waits for a key after each of two moments
+                assert process.poll() is None  # it waits for a key after each of two steps
                 pressed += 1
                 screen.write(b"n")
     assert process.wait() == 0, text.decode()

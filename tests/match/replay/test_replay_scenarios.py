@@ -35,7 +35,9 @@ def meetings(scenario):
             "seeds": scenario.seeds[:1],
         }
         if catalog.learns_between_episodes(defender.use):
-            alone["seeds"] = scenario.seeds[:2]  # the second plays what the first has taught
+            alone["seeds"] = scenario.seeds[
+                :2
+            ]  # the second plays what the first has with_carried_state
         yield scenario.model_copy(update=alone)
 
 
@@ -53,9 +55,9 @@ def shortened(defender):
             ]
         return told
 
-    posts = [one.model_copy(update={"params": short(one.use, one.params)})
+    deployed_defences = [one.model_copy(update={"params": short(one.use, one.params)})
              for one in defender.defence]  # fmt: skip
-    return defender.model_copy(update={"defence": tuple(posts)})
+    return defender.model_copy(update={"defence": tuple(deployed_defences)})
 
 
 def alter(log, id, bucket):

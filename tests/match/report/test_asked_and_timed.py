@@ -41,7 +41,7 @@ name = "undefended"
 """
 
 
-def dossier_of(made_up):
+def episode_data_of(made_up):
     return gather(made_up.log, [row.id for row in reversed(made_up.log.episodes())])
 
 
@@ -68,29 +68,29 @@ def test_a_probe_s_clock_and_queries_are_in_the_log_and_drawn(tmp_path):
     with Log.open(tmp_path / "a.db") as log:
         (row,) = play(load(str(path)), log=log).episodes
         (event,) = [event for event in log.events(row.id) if event.kind == LATENCIES]
-        dossier = gather(log, [row.id])
+        episode_data = gather(log, [row.id])
     assert row.status == "success", row.error
     note = event.data["data"]
     assert sum(note["counts"]) == note["images"] > 0
     assert len(note["counts"]) == len(note["edges"]) - 1 == BINS
     assert note["edges"] == sorted(note["edges"])
     assert event.message.startswith("told one exit apart")
-    (timed,) = timed_meetings(dossier)
+    (timed,) = timed_meetings(episode_data)
     assert verdict(timed) == "probe: 1 exit (1 seed); there is 1"
-    (sheet,) = asked_sheets(dossier)
+    (sheet,) = asked_sheets(episode_data)
     assert [len(asked.images) for asked in sheet.sample][-1] > 0
-    assert draw_latencies(dossier) is not None
-    assert draw_asked(dossier) is not None
+    assert draw_latencies(episode_data) is not None
+    assert draw_asked(episode_data) is not None
 
 
 def test_the_histogram_has_the_shares_and_the_probe_s_exits(made_up):
     made_up.play(events=clock(), inferences=[{"attribute": "exits", "inferred": 2, "truth": 5}])
     made_up.play(seed=1, events=clock(exits=(2e-3,)))
-    dossier = dossier_of(made_up)
-    (timed,) = timed_meetings(dossier)
+    episode_data = episode_data_of(made_up)
+    (timed,) = timed_meetings(episode_data)
     assert timed.found == (2, 1)
     assert verdict(timed) == "probe: 1 or 2 exits (2 seeds); there are 5"
-    (ax,) = draw_latencies(dossier).figure.axes
+    (ax,) = draw_latencies(episode_data).figure.axes
     (steps,) = ax.patches
     values = steps.get_data().values
     assert (values[2], values[7], values.sum()) == (0.75, 0.25, 1.0)
@@ -109,12 +109,12 @@ def test_the_histogram_has_the_shares_and_the_probe_s_exits(made_up):
 )
 def test_a_garbled_note_is_as_good_as_none(made_up, garbled):
     made_up.play(events=clock(**garbled))
-    assert draw_latencies(dossier_of(made_up)) is None
+    assert draw_latencies(episode_data_of(made_up)) is None
 
 
 def test_a_note_of_another_shape_is_as_good_as_none(made_up):
     made_up.play(events=[("latencies", "mine", {"data": 7})])
-    assert draw_latencies(dossier_of(made_up)) is None
+    assert draw_latencies(episode_data_of(made_up)) is None
 
 
 def test_a_sample_comes_back_as_it_was_asked(made_up):
@@ -134,7 +134,7 @@ def test_a_sample_that_is_lost_or_altered_is_not_shown(made_up):
     assert asked_in(made_up.log, id) == ()
     path.unlink()
     assert asked_in(made_up.log, id) == ()
-    assert draw_asked(dossier_of(made_up)) is None
+    assert draw_asked(episode_data_of(made_up)) is None
 
 
 def test_the_same_queries_against_several_defenders_are_drawn_once(made_up):
@@ -143,13 +143,13 @@ def test_the_same_queries_against_several_defenders_are_drawn_once(made_up):
         made_up.play("still", defender, asked=same)
     made_up.play("moved", "a", asked=same)
     made_up.play("moved", "b", asked=[(10, images(0.1)), (20, images(0.75))])
-    found = [(sheet.attacker, sheet.against) for sheet in asked_sheets(dossier_of(made_up))]
+    found = [(sheet.attacker, sheet.against) for sheet in asked_sheets(episode_data_of(made_up))]
     assert found == [("still", "each of 3 defenders"), ("moved", "a"), ("moved", "b")]
 
 
 def test_rows_are_spread_over_time_and_named_by_their_queries(made_up):
     made_up.play(asked=[(1000 * k, images(k / 10)) for k in range(1, 11)])
-    (ax,) = draw_asked(dossier_of(made_up)).figure.axes
+    (ax,) = draw_asked(episode_data_of(made_up)).figure.axes
     assert [label.get_text() for label in ax.get_yticklabels()] == ["1k", "4k", "7k", "10k"]
     (picture,) = ax.get_images()
     rows = np.asarray(picture.get_array())
@@ -161,7 +161,7 @@ def test_large_and_many_images_are_shrunk_to_what_a_page_has_room_for(made_up):
     for attacker in range(6):
         shade = attacker / 10
         made_up.play(str(attacker), asked=[(k, images(shade, 128, channels=3)) for k in range(4)])
-    figure = draw_asked(dossier_of(made_up)).figure
+    figure = draw_asked(episode_data_of(made_up)).figure
     total = sum(np.asarray(im.get_array()).nbytes for ax in figure.axes for im in ax.get_images())
     assert total < 1.3 * sheets.BYTES
 
@@ -171,14 +171,14 @@ def test_of_too_many_sheets_each_attacker_keeps_one_and_the_caption_says_so(made
     for attacker in "ab":
         for k, defender in enumerate("xyz"):
             made_up.play(attacker, defender, asked=[(1, images(k / 9))])
-    drawing = draw_asked(dossier_of(made_up))
+    drawing = draw_asked(episode_data_of(made_up))
     assert len(drawing.figure.axes) == 2
     assert "4 more are not drawn" in drawing.caption
 
 
 def test_a_sheet_stands_in_the_page_without_loading_anything(made_up):
     made_up.play(asked=[(1, images(0.3))])
-    svg = inline_svg(draw_asked(dossier_of(made_up)), prefix="x")
+    svg = inline_svg(draw_asked(episode_data_of(made_up)), prefix="x")
     assert svg.count("data:image/png;base64,") == 1
     assert "http" not in svg
 

@@ -23,13 +23,13 @@ def no_figures(monkeypatch):
     monkeypatch.setattr(page, "FIGURES", {})
 
 
-def dossier_of(made_up):
+def episode_data_of(made_up):
     rows = made_up.log.episodes()
     return gather(made_up.log, [row.id for row in reversed(rows)])
 
 
 def answers(made_up, question):
-    (found,) = [f for f in findings(dossier_of(made_up)) if question in f.question]
+    (found,) = [f for f in findings(episode_data_of(made_up)) if question in f.question]
     return {answer.subject: answer.text for answer in found.answers}
 
 
@@ -164,7 +164,7 @@ def test_hostile_names_stay_text(made_up, tmp_path):
 
 def test_the_headline_names_the_best_attack_on_the_strongest_and_weakest_defence(full):
     # means over the seeds: dfme 0.91 and 0.41, knockoff 0.1 less
-    text = headline(dossier_of(full))
+    text = headline(episode_data_of(full))
     assert text.startswith(
         "dnf held out best: against it, the best attack, dfme, reached a clone accuracy of 41.0%"
     )
@@ -187,7 +187,7 @@ def test_the_headline_is_no_surer_than_its_seeds(made_up, scores, begins, said):
     for seed, clone in enumerate(scores):
         made_up.play("dfme", "weak", seed, clone=clone)
         made_up.play("dfme", "strong", seed, clone=0.45)
-    text = headline(dossier_of(made_up))
+    text = headline(episode_data_of(made_up))
     assert text.startswith(begins)
     assert said in text
 
@@ -202,10 +202,10 @@ def test_the_findings_carry_the_hand_computed_numbers(full):
     share = "an attack query took 40.0% of the whole network's compute (alike on 2 seeds)"
     assert share in costs["dnf"]
     assert "moved by 0.120" in costs["dnf"]
-    losses = answers(full, "honest users")
+    losses = answers(full, "benign users")
     assert losses["dnf"].startswith("2.0 points lost (alike on 2 seeds)")
     assert "right in 93.0%" in losses["dnf"]
-    sure = " ".join(answer.text for answer in findings(dossier_of(full))[3].answers)
+    sure = " ".join(answer.text for answer in findings(episode_data_of(full))[3].answers)
     assert "Of 9 episodes, 1 is in no mean: 1 cancelled." in sure
     assert "On 2 seeds no paired test gives a p below 0.5" in sure
 
@@ -213,33 +213,33 @@ def test_the_findings_carry_the_hand_computed_numbers(full):
 def test_one_seed_is_said_to_have_no_interval(made_up):
     made_up.play("a")
     made_up.play("b", clone=0.3)
-    assert "50.0% (one seed, no interval)" in headline(dossier_of(made_up))
+    assert "50.0% (one seed, no interval)" in headline(episode_data_of(made_up))
     (sure,) = answers(made_up, "How sure").values()
     assert "single seed, so that there is no interval" in sure
     assert "on the one seed they share" in answers(made_up, "Which attack")["dnf"]
-    lines = score_lines(dossier_of(made_up).board)
+    lines = score_lines(episode_data_of(made_up).board)
     assert {cell.interval for line in lines for cell in line.cells} == {""}
 
 
 def test_wide_intervals_say_how_many_seeds_would_narrow_them(made_up):
     for seed, clone in enumerate([0.5, 0.6, 0.7]):
         made_up.play(seed=seed, clone=clone)
-    sure = findings(dossier_of(made_up))[3]
+    sure = findings(episode_data_of(made_up))[3]
     text = " ".join(answer.text for answer in sure.answers)
     # t(0.975, n - 1) * 0.1 / sqrt(n) <= 0.02 first at n = 99
     assert "about 99 seeds would narrow it to ±2.0 points" in text
 
 
-def test_a_defence_that_helps_honest_users_is_said_to_gain(made_up):
+def test_a_defence_that_helps_benign_users_is_said_to_gain(made_up):
     made_up.play(victim_accuracy=0.90, served_accuracy=0.93)
-    assert "3.0 points gained" in answers(made_up, "honest users")["dnf"]
+    assert "3.0 points gained" in answers(made_up, "benign users")["dnf"]
     made_up.play("b", "free", victim_accuracy=0.9, served_accuracy=0.9)
     made_up.play("b", "free", 1, victim_accuracy=0.9, served_accuracy=0.9)
-    assert answers(made_up, "honest users")["free"].startswith("nothing:")
+    assert answers(made_up, "benign users")["free"].startswith("nothing:")
 
 
 def test_the_scoreboard_shows_the_means_and_marks_the_best(full, full_text):
-    lines = score_lines(dossier_of(full).board)
+    lines = score_lines(episode_data_of(full).board)
     shown = [(line.row.title, line.best, line.cells[0].mean) for line in lines]
     assert shown == [
         ("dfme / undefended", True, "91.0%"),
@@ -254,7 +254,7 @@ def test_the_scoreboard_shows_the_means_and_marks_the_best(full, full_text):
 
 
 def test_inferences_stand_beside_the_truth(full):
-    line = inference_lines(dossier_of(full))[0]
+    line = inference_lines(episode_data_of(full))[0]
     assert (line.attribute, line.truth, line.correct, line.confidence) == (
         "exits",
         "3",
@@ -268,7 +268,7 @@ def test_what_an_attacker_left_unsaid_is_one_line(made_up):
     truths = {"depth": 10, "family": "resnet", "thresholds": None}
     unsaid = [{"attribute": name, "inferred": None, "truth": truths[name]} for name in truths]
     made_up.play(inferences=[{"attribute": "exits", "inferred": 3, "truth": 3}, *unsaid])
-    said, rest = inference_lines(dossier_of(made_up))
+    said, rest = inference_lines(episode_data_of(made_up))
     assert (said.attribute, said.inferred) == ("exits", "3")
     assert rest.attribute == "depth, family and thresholds"
     assert (rest.inferred, rest.truth) == ("unknown", "depth 10; family resnet")
@@ -276,7 +276,7 @@ def test_what_an_attacker_left_unsaid_is_one_line(made_up):
 
 def test_what_the_attacker_does_not_know_is_neither_right_nor_wrong(made_up):
     made_up.play(inferences=[{"attribute": "depth", "inferred": None, "truth": 10}])
-    (line,) = inference_lines(dossier_of(made_up))
+    (line,) = inference_lines(episode_data_of(made_up))
     assert (line.inferred, line.correct) == ("unknown", "not judged")
 
 
@@ -321,8 +321,8 @@ def test_missing_figures_are_named_with_their_reason(made_up, tmp_path):
 
 
 def test_each_episode_unfolds_to_what_the_log_knows(full, full_text):
-    dossier = dossier_of(full)
-    details = episode_details(dossier, dossier.episodes[0])
+    episode_data = episode_data_of(full)
+    details = episode_details(episode_data, episode_data.episodes[0])
     facts = dict(details.facts)
     assert facts["status"] == "success"
     assert facts["queries"] == "1,000 of 1,000"
@@ -339,8 +339,8 @@ def test_long_tables_are_thinned_and_say_so(made_up):
         curve=[(queries, queries / 500) for queries in range(1, 501)],
         events=[("note", str(number), {}) for number in range(80)],
     )
-    dossier = dossier_of(made_up)
-    details = episode_details(dossier, dossier.episodes[0])
+    episode_data = episode_data_of(made_up)
+    details = episode_details(episode_data, episode_data.episodes[0])
     assert len(details.checkpoints) == 60
     assert details.hidden_checkpoints == 440
     assert (details.checkpoints[0][0], details.checkpoints[-1][0]) == ("1", "500")
@@ -419,7 +419,7 @@ def test_runs_of_one_text_are_told_once(made_up):
     for seed in range(3):
         made_up.play(seed=seed)
     made_up.play(seed=4, text="changed = true")
-    found = origins(dossier_of(made_up).runs)
+    found = origins(episode_data_of(made_up).runs)
     assert [origin.text for origin in found] == ['name = "made-up"', "changed = true"]
     assert "3 runs" in found[0].when
 

@@ -19,7 +19,7 @@ from arena.report.plots.tradeoff import Standing, draw_tradeoff, pareto, standin
 from envs.errors import ArenaError
 
 
-def dossier_of(made_up):
+def episode_data_of(made_up):
     return gather(made_up.log, [row.id for row in reversed(made_up.log.episodes())])
 
 
@@ -58,7 +58,7 @@ def test_a_measurement_that_is_missing_is_no_point():
 def test_the_drawn_line_has_the_means_victim_and_chance(made_up):
     for seed, clone in enumerate([0.4, 0.6]):
         made_up.play(seed=seed, clone=clone, curve=[(500, 0.5), (1000, 1.0)])
-    lines = lines_of(draw_curves(dossier_of(made_up)).figure)
+    lines = lines_of(draw_curves(episode_data_of(made_up)).figure)
     assert lines["dfme / dnf"].get_xdata() == pytest.approx([500, 1000])
     assert lines["dfme / dnf"].get_ydata() == pytest.approx([0.25, 0.5])
     assert lines["victim, undefended (95.0%)"].get_ydata() == pytest.approx([0.95, 0.95])
@@ -69,23 +69,23 @@ def test_many_meetings_get_a_panel_for_each_attacker(made_up):
     for attacker in "abc":
         for defender in "xyz":
             made_up.play(attacker, defender, exits=None)
-    figure = draw_curves(dossier_of(made_up)).figure
+    figure = draw_curves(episode_data_of(made_up)).figure
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["a", "b", "c"]
 
 
 def test_exit_shares_are_the_hand_computed_ones(made_up):
     made_up.play(seed=0, exits=((600, 300, 100), (20, 30, 200)))
     made_up.play(seed=1, exits=((400, 400, 200), (0, 50, 200)))
-    shares = exit_shares(dossier_of(made_up))["dnf"]
+    shares = exit_shares(episode_data_of(made_up))["dnf"]
     assert [score.mean for score in shares["dfme"]] == pytest.approx([0.5, 0.35, 0.15])
     assert [score.mean for score in shares[HONEST]] == pytest.approx([0.04, 0.16, 0.8])
     assert shares["dfme"][0].n == 2
 
 
-def test_honest_users_of_all_attackers_are_one_series(made_up):
+def test_benign_users_of_all_attackers_are_one_series(made_up):
     made_up.play("a", exits=((100, 0), (10, 10)))
     made_up.play("b", exits=((100, 0), (30, 10)))
-    shares = exit_shares(dossier_of(made_up))["dnf"]
+    shares = exit_shares(episode_data_of(made_up))["dnf"]
     assert list(shares) == ["a", HONEST, "b"]
     assert shares[HONEST][0].mean == pytest.approx(40 / 60)
     assert shares[HONEST][0].n == 1  # one seed, however many attackers
@@ -93,14 +93,14 @@ def test_honest_users_of_all_attackers_are_one_series(made_up):
 
 def test_a_victim_without_early_exits_has_one_bar_for_the_whole_network(made_up):
     made_up.play(exits=((1000,), (250,)))
-    (ax,) = draw_exits(dossier_of(made_up)).figure.axes
+    (ax,) = draw_exits(episode_data_of(made_up)).figure.axes
     assert [label.get_text() for label in ax.get_xticklabels()] == ["whole network"]
     assert {bar.get_height() for bar in ax.patches} == {1.0}
 
 
 def test_traffic_that_never_came_has_no_bars(made_up):
     made_up.play(exits=((600, 400), (0, 0)))
-    assert list(exit_shares(dossier_of(made_up))["dnf"]) == ["dfme"]
+    assert list(exit_shares(episode_data_of(made_up))["dnf"]) == ["dfme"]
 
 
 def test_exit_counts_of_buckets_of_other_lengths_add_up():
@@ -139,7 +139,7 @@ def test_the_pareto_front_is_the_hand_sorted_one():
 def test_a_defender_stands_where_the_best_attack_puts_it(made_up):
     made_up.play("weak", clone=0.2)
     made_up.play("strong", clone=0.6)
-    (place,) = standings(dossier_of(made_up).board)
+    (place,) = standings(episode_data_of(made_up).board)
     assert (place.attacker, place.clone.mean) == ("strong", 0.6)
     assert place.utility.mean == pytest.approx(0.93)
     assert place.compute.mean == pytest.approx(0.5)
@@ -149,14 +149,14 @@ def test_the_matrix_has_each_mean_in_its_square(made_up):
     for attacker, defender, clone in [("a", "x", 0.2), ("b", "x", 0.4), ("b", "y", 0.9)]:
         for seed in range(2):
             made_up.play(attacker, defender, seed, clone=clone + seed / 10)
-    ax = draw_matrix(dossier_of(made_up)).figure.axes[0]
+    ax = draw_matrix(episode_data_of(made_up)).figure.axes[0]
     squares = {t.get_position(): t.get_text().splitlines()[0] for t in ax.texts}
     assert squares == {(0, 0): "25.0", (0, 1): "45.0", (1, 1): "95.0"}
 
 
 def test_a_matrix_of_one_square_has_an_area(made_up):
     made_up.play()
-    ax = draw_matrix(dossier_of(made_up)).figure.axes[0]
+    ax = draw_matrix(episode_data_of(made_up)).figure.axes[0]
     (mesh,) = ax.collections
     box = mesh.get_datalim(ax.transData)
     assert (box.width, box.height) == (1, 1)
@@ -211,9 +211,9 @@ def test_nothing_is_cut_off_at_the_edge(made_up):
     for attacker in ["an-attacker-with-a-long-name", "b"]:
         for number in range(7):
             made_up.play(attacker, f"a-defender-with-a-rather-long-name-number-{number}")
-    dossier = dossier_of(made_up)
+    episode_data = episode_data_of(made_up)
     for draw in (draw_curves, draw_exits, draw_tradeoff, draw_matrix):
-        figure = draw(dossier).figure
+        figure = draw(episode_data).figure
         with settings():
             figure.savefig(io.BytesIO(), dpi=figure.dpi)  # lays it out
             box, inches = figure.get_tightbbox(), figure.get_size_inches()
@@ -232,7 +232,7 @@ def test_names_are_cut_to_length_and_kept_apart():
 
 def test_an_inline_figure_has_its_own_ids_and_loads_nothing(made_up):
     made_up.play()
-    svg = inline_svg(draw_exits(dossier_of(made_up)), prefix="here")
+    svg = inline_svg(draw_exits(episode_data_of(made_up)), prefix="here")
     assert svg.startswith("<svg")
     assert "<!--" not in svg
     assert "http" not in svg
@@ -247,9 +247,9 @@ def test_missing_data_give_no_figure_and_no_failure(made_up, tmp_path):
     id = made_up.play(
         clone=None, exits=None, served_accuracy=None, attack_macs_mean=None, curve=[(10, 1)]
     )
-    dossier = dossier_of(made_up)
+    episode_data = episode_data_of(made_up)
     for draw in (draw_curves, draw_exits, draw_tradeoff, draw_matrix):
-        assert draw(dossier) is None
+        assert draw(episode_data) is None
     with pytest.raises(ArenaError, match="nothing to draw"):
         write_figures(made_up.log, [id], tmp_path)
 

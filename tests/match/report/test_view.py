@@ -95,7 +95,7 @@ def test_an_episode_in_play_changes_the_part_and_not_the_page(made_up, live):
 
 def test_figures_are_drawn_again_only_when_an_episode_has_ended(made_up, monkeypatch):
     drawn = []
-    monkeypatch.setattr(page, "FIGURES", {"x": (lambda dossier: drawn.append(1), "none")})
+    monkeypatch.setattr(page, "FIGURES", {"x": (lambda episode_data: drawn.append(1), "none")})
     made_up.play(seed=0)
     live = LivePage(made_up.log)
     live.page()

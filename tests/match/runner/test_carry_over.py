@@ -3,7 +3,7 @@
 import pytest
 
 from arena.log.store import Log
-from arena.runner.carry_over import LESSON, lesson_of, waves
+from arena.runner.carry_over import CARRIED_STATE, carried_state_of, dependency_levels
 from arena.runner.match import play
 from arena.runner.progress import Watcher
 from arena.runner.scheduler import Task
@@ -54,8 +54,8 @@ def scenario(tmp_path):
     return write
 
 
-def lessons(log, rows):
-    return [lesson_of(log, row.id) for row in rows if row.defender == "bandit"]
+def carried(log, rows):
+    return [carried_state_of(log, row.id) for row in rows if row.defender == "bandit"]
 
 
 def test_episodes_of_a_learner_follow_each_other_over_the_seeds(scenario):
@@ -73,15 +73,22 @@ def test_what_came_before_is_part_of_a_learners_hash_and_of_nobody_elses(scenari
 
 def test_the_lesson_itself_does_not_change_the_hash(scenario):
     plan = scenario().plans()[1]
-    assert plan.model_copy(update={"lesson": {"past": []}}).hash == plan.hash
+    assert plan.model_copy(update={"carried_state": {"past": []}}).hash == plan.hash
 
 
-def test_waves_put_each_episode_behind_the_one_it_learns_from(scenario):
+def test_levels_put_each_episode_behind_the_one_it_learns_from(scenario):
     tasks = [Task(n, 6, plan) for n, plan in enumerate(scenario().plans())]
-    assert [[task.number for task in wave] for wave in waves(tasks)] == [[0, 3, 4, 5], [1], [2]]
+    assert [[task.number for task in level] for level in dependency_levels(tasks)] == [
+        [0, 3, 4, 5],
+        [1],
+        [2],
+    ]
     # where the first was played before, the second need not wait
-    assert [[task.number for task in wave] for wave in waves(tasks[1:])] == [[1, 3, 4, 5], [2]]
-    assert list(waves([])) == []
+    assert [[task.number for task in level] for level in dependency_levels(tasks[1:])] == [
+        [1, 3, 4, 5],
+        [2],
+    ]
+    assert list(dependency_levels([])) == []
 
 
 def test_each_episode_knows_the_ones_before_and_the_same_life_is_lived_again(tmp_path, scenario):
@@ -90,22 +97,22 @@ def test_each_episode_knows_the_ones_before_and_the_same_life_is_lived_again(tmp
         with Log.open(tmp_path / name) as log:
             rows = play(scenario(), log=log).episodes
             assert [row.status for row in rows] == ["success"] * 6
-            lives.append((lessons(log, rows), [row.answer_digest for row in rows]))
+            lives.append((carried(log, rows), [row.answer_digest for row in rows]))
     assert lives[0] == lives[1]
     learnt = lives[0][0]
-    assert [len(lesson["past"]) for lesson in learnt] == [1, 2, 3]
+    assert [len(carried_state["past"]) for carried_state in learnt] == [1, 2, 3]
     assert [seen["arm"] for seen in learnt[-1]["past"]][:2] == [0, 1]
     assert learnt[-1]["past"][:2] == learnt[1]["past"]
 
 
 def test_a_life_that_was_broken_off_goes_on_where_it_was(tmp_path, scenario):
     with Log.open(tmp_path / "whole.db") as log:
-        whole = lessons(log, play(scenario(), log=log).episodes)
+        whole = carried(log, play(scenario(), log=log).episodes)
     with Log.open(tmp_path / "parts.db") as log:
         play(scenario("seeds=[0]"), log=log)
         result = play(scenario(), log=log)
         assert result.skipped == 2  # seed 0 of either defender
-        assert lessons(log, result.episodes) == whole
+        assert carried(log, result.episodes) == whole
 
 
 def test_after_a_failure_the_rest_of_a_life_is_left_out_and_said_so(tmp_path, scenario):
@@ -128,6 +135,6 @@ def test_a_lesson_is_an_event_of_its_episode_beside_the_notes(tmp_path, scenario
     with Log.open(tmp_path / "a.db") as log:
         row = play(scenario("seeds=[0]"), log=log).episodes[0]
         kinds = {event.kind: event for event in log.events(row.id)}
-    assert set(kinds) == {"arm", LESSON}
+    assert set(kinds) == {"arm", CARRIED_STATE}
     assert kinds["arm"].data["data"]["arm"] == 0
     assert kinds["arm"].data["answered"] == 400

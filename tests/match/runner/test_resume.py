@@ -22,9 +22,9 @@ from arena.runner import episode as episodes
 from arena.runner import match
 from arena.runner.match import play
 from arena.runner.progress import Watcher
-from arena.runner.saves.pickling import Drift
+from arena.runner.saves.pickling import ChangedAttributes
 from arena.runner.saves.schedule import Saving
-from arena.runner.saves.store import Shelf
+from arena.runner.saves.store import SaveStore
 from arena.scenario import load
 from envs.defences.base import Defence
 from envs.errors import LogError, PlayerError
@@ -93,7 +93,7 @@ def account(log, row):
     return {
         name: [{k: v for k, v in asdict(row).items() if k not in TIMES} for row in rows]
         for name, rows in parts.items()
-    } | {"tape": [(len(one.images), fold(one.images), fold(one.targets)) for one in tape]}
+    } | {"tape": [(len(one.images), fold(one.images), fold(one.posteriors)) for one in tape]}
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def resumed_and_straight(tmp_path, wanted, break_off, *points, saving=ALWAYS):
         events = [event for event in log.events(row.id) if event.kind == "resumed"]
         assert len(events) == len(points)
         assert all("interrupted by the user" in event.message for event in events)
-        assert not Shelf(log.where).folder.exists()  # a played episode leaves no save
+        assert not SaveStore(log.where).folder.exists()  # a played episode leaves no save
         return account(log, row), straight
 
 
@@ -280,38 +280,38 @@ def broken(tmp_path, scenario, break_off):
     break_off(600)
     (row,) = play(scenario(), log=log, saving=ALWAYS).episodes
     break_off(None)
-    yield log, row, Shelf(log.where)
+    yield log, row, SaveStore(log.where)
     log.close()
 
 
-def test_one_save_lies_on_the_shelf_however_often_it_is_saved(broken):
-    _, row, shelf = broken
-    save = shelf.find(row.id)
+def test_one_save_lies_in_the_store_however_often_it_is_saved(broken):
+    _, row, store = broken
+    save = store.find(row.id)
     assert save.number > 5
     assert 500 < save.queries_used <= 600
-    assert sorted(path.name for path in shelf.folder.iterdir()) == [
+    assert sorted(path.name for path in store.folder.iterdir()) == [
         f"{row.id}-{save.number}.pt", f"{row.id}.json",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", ["damaged", "gone", "of other code"])
 def test_a_save_that_cannot_be_read_is_told_and_the_episode_starts_afresh(broken, scenario, fault):
-    log, row, shelf = broken
-    path = shelf.folder / shelf.find(row.id).file
+    log, row, store = broken
+    path = store.folder / store.find(row.id).file
     if fault == "damaged":
         path.write_bytes(path.read_bytes()[:-100] + bytes(100))
     elif fault == "gone":
         path.unlink()
     else:
-        save = shelf.find(row.id)
-        shelf.put(row.id, save.plan, lambda file: torch.save({"attacker": 1}, file),
+        save = store.find(row.id)
+        store.put(row.id, save.plan, lambda file: torch.save({"attacker": 1}, file),
                   queries_used=600, mark=save.mark)  # fmt: skip
     ear = Ear()
     (again,) = play(scenario(), log=log, saving=ALWAYS, watcher=ear).episodes
     assert (again.status, again.id != row.id) == ("success", True)
     assert log.episode(row.id).status == "cancelled"
     assert any("cannot be resumed" in line and "afresh" in line for line in ear.lines)
-    assert not shelf.folder.exists()
+    assert not store.folder.exists()
 
 
 def test_another_version_starts_afresh_and_says_which(broken, scenario, monkeypatch):
@@ -331,8 +331,8 @@ def test_fresh_resumes_nothing(broken, scenario):
 
 
 def test_an_episode_that_somebody_plays_is_not_taken_from_them(broken):
-    log, row, shelf = broken
-    mark = shelf.find(row.id).mark
+    log, row, store = broken
+    mark = store.find(row.id).mark
     assert log.reopen_episode(row.id, mark, seconds=0, queries_used=0) is not None
     assert log.reopen_episode(row.id, mark, seconds=0, queries_used=0) is None
     assert log.episode(row.id).status == "started"
@@ -364,13 +364,13 @@ class Counting(Defence):
 
 def test_what_changes_in_a_defence_is_saved_and_its_networks_are_not():
     defence = Counting()
-    drift = Drift(defence)
+    drift = ChangedAttributes(defence)
     assert set(drift.changed()) == {"seen"}  # a container may have changed inside
     defence.asked = 3
     defence.level += 1
     assert set(drift.changed()) == {"asked", "seen", "level"}
     other = Counting()
-    Drift(other).put_back(drift.changed())
+    ChangedAttributes(other).put_back(drift.changed())
     assert (other.asked, float(other.level)) == (3, 1.0)
 
 
@@ -411,7 +411,7 @@ def test_a_command_that_is_killed_at_three_random_points_ends_with_the_same_scor
 
 def saved(path):
     """Queries used at the last save of the one episode of a log."""
-    headers = Shelf(str(path)).folder.glob("*.json")
+    headers = SaveStore(str(path)).folder.glob("*.json")
     return max((json.loads(header.read_text())["queries_used"] for header in headers), default=0)
 
 

@@ -13,7 +13,7 @@ from arena.log.store import Log
 from arena.runner.match import play
 from arena.runner.progress import Watcher
 from arena.runner.saves.schedule import Saving
-from arena.runner.workers.options import Staff
+from arena.runner.workers.options import WorkerOptions
 from arena.scenario import load
 from arena.system.devices import pick_devices
 from envs.errors import ArenaError, LogError, ScenarioError
@@ -136,9 +136,9 @@ def test_an_episode_that_kills_two_workers_is_given_up_and_the_others_are_played
 def test_workers_and_devices_that_cannot_be_are_refused_in_a_line():
     for workers, parallel in (("two", 1), ("0", 1), ("2", 2), ("ray", 2), ("1", 0)):
         with pytest.raises(ScenarioError):
-            Staff.of(workers, parallel)
-    assert Staff.of("ray:10.0.0.1:6379").cluster == "10.0.0.1:6379"
-    assert Staff.of("ray").cluster == ""
+            WorkerOptions.of(workers, parallel)
+    assert WorkerOptions.of("ray:10.0.0.1:6379").cluster == "10.0.0.1:6379"
+    assert WorkerOptions.of("ray").cluster == ""
     with pytest.raises(ArenaError, match="CUDA devices found"):
         pick_devices("cpu,cuda:7", workers=2)
 

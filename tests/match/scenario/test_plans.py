@@ -179,8 +179,8 @@ def test_a_right_scenario_passes_the_check(probe):
             "attackers.dfme.params.batch: expected a whole number, got '3'",
         ),
         (
-            {"defenders": [{"name": "d", "policy": {"post": 0.5}}]},
-            "defenders.d.policy.post: expected a whole number, got 0.5",
+            {"defenders": [{"name": "d", "policy": {"defence": 0.5}}]},
+            "defenders.d.policy.defence: expected a whole number, got 0.5",
         ),
         (
             {"attackers": [{"use": "dfne"}]},

@@ -20,13 +20,13 @@ class Phase(Attacker):
         self.seen = {}
 
     def attack(self, oracle, kit):
-        self.allowed, self.seen = oracle.remaining, dict(kit.intel)
+        self.allowed, self.seen = oracle.remaining, dict(kit.shared_findings)
         if self.clones:
             self.clone = kit.new_clone()
         for _ in range(min(self.stop, oracle.remaining)):
             oracle.query(torch.rand(1, 1, 8, 8, generator=kit.generator))
         self.inferred = self.guess
-        kit.intel.update(self.leave)
+        kit.shared_findings.update(self.leave)
 
 
 class Greedy(Phase):
@@ -115,8 +115,8 @@ def test_clones_are_built_as_the_victim_was_found_to_be(fake_oracle, kit, archit
 )  # fmt: skip
 def test_family_and_depth_choose_the_likeliest_network(guess, found, expected):
     threat = ThreatModel(10, (1, 8, 8), 100)
-    intel = {} if found is None else {"architectures": found}
-    assert likeliest(ArchitectureGuess(**guess), intel, threat) == expected
+    shared_findings = {} if found is None else {"architectures": found}
+    assert likeliest(ArchitectureGuess(**guess), shared_findings, threat) == expected
 
 
 def test_a_phase_that_knows_family_and_depth_decides_the_clones_after_it(fake_oracle, kit):

@@ -9,14 +9,14 @@ from agents.base import Kit, granted
 from agents.defenders.static import Static
 from agents.learning.schedules import Settings
 from envs.data.sources import load
-from envs.defences.base import Defence, Post
+from envs.defences.base import Defence, DeployedDefence
 from envs.errors import PlayerError
 from envs.game.clocks import make_clock
 from envs.game.game import ExtractionGame, GameOracle
 from envs.nets import registry
 from envs.nets.multi_exit import MultiExit
 from envs.seeding import Streams
-from envs.training.victims import VictimSpec, default_recipe, train_victim
+from envs.training.victims import VictimTraining, default_recipe, train_victim
 from envs.types import ThreatModel
 from envs.victim.victim import Victim
 
@@ -161,7 +161,7 @@ def test_the_clone_learns_to_agree_with_the_victim(game, kit, agrees):
 
 def test_the_victim_never_receives_a_gradient(game, kit):
     match, oracle = game(3 * COST)
-    network = match.posts[0].victim.network
+    network = match.deployed_defences[0].victim.network
     before = {name: weights.clone() for name, weights in network.state_dict().items()}
     DFME(**SMALL).attack(oracle, kit())
     assert all(p.grad is None and not p.requires_grad for p in network.parameters())
@@ -247,7 +247,7 @@ def test_keep_chooses_what_the_clone_learns_from(fake_oracle, kit):
 
     class Filtered(RandomGenerator):
         def keep(self, images, response):
-            return response.targets[:, 0] > 0.5
+            return response.posteriors[:, 0] > 0.5
 
         def disagreement(self, logits, targets):
             learned.append(targets)
@@ -330,11 +330,11 @@ def test_the_control_plays_with_soft_and_hard_labels(game, kit, agrees, labels):
 def test_half_a_million_queries_copy_the_digits_victim_to_95_percent():
     """The whole attack at its defaults; minutes to a quarter of an hour on one thread."""
     splits, streams, cpu = load("digits"), Streams(0), torch.device("cpu")
-    spec = VictimSpec(network="resnet10", params={}, recipe=default_recipe(splits), seed=0)
+    spec = VictimTraining(network="resnet10", params={}, recipe=default_recipe(splits), seed=0)
     victim = Victim(MultiExit(train_victim(splits, spec, device=cpu), ()))
     game = ExtractionGame(
         ThreatModel(10, (1, 8, 8), 500_000),
-        [Post("none", Defence(), victim)],
+        [DeployedDefence("none", Defence(), victim)],
         Static(),
         clock=make_clock("none", streams),
         streams=streams,

@@ -48,7 +48,7 @@ def timed(fake_oracle):
             response = super().query(images)
             factor = torch.randn(len(images), generator=self._chance).double() * self._noise
             latency = SECONDS[exits_of(images)] * factor.exp()
-            return Response(response.targets, latency if self.threat.latency_visible else None)
+            return Response(response.posteriors, latency if self.threat.latency_visible else None)
 
     return Timed
 
@@ -60,8 +60,8 @@ def test_exits_and_thresholds_are_stolen_by_the_clock(timed, kit):
     assert attacker.inferred.exits_visited == 3
     # a hundredth of strays lifts a threshold by up to 0.004, and 1,000 answers err by 0.0013
     assert attacker.inferred.thresholds == pytest.approx(THRESHOLDS, abs=0.008)
-    assert kit.intel["thresholds"] == attacker.inferred.thresholds
-    assert 2.5e-3 < kit.intel["deepest_latency"] < 5e-3
+    assert kit.shared_findings["thresholds"] == attacker.inferred.thresholds
+    assert 2.5e-3 < kit.shared_findings["deepest_latency"] < 5e-3
     assert isinstance(attacker.clone, Gated)
 
 
@@ -137,7 +137,7 @@ def test_slow_queries_leave_later_than_the_same_images_unmoved(game, kit):
 
             def query(self, images):
                 response = query(images)
-                kept.append(response.targets.amax(1))
+                kept.append(response.posteriors.amax(1))
                 return response
 
         attacker.attack(Listening(), kit())

@@ -9,7 +9,7 @@ from agents.base import Kit
 from agents.defenders.static import Static
 from agents.timing_probe.probes import ProbeImages
 from envs.data.images import ImageSet
-from envs.defences.base import Defence, Post
+from envs.defences.base import Defence, DeployedDefence
 from envs.errors import BudgetExhausted, ScenarioError, UnknownName
 from envs.exits.random_rules import ByHistogram
 from envs.exits.rules import Thresholds, log_odds
@@ -84,26 +84,26 @@ def simulate(budget, model, *, seed=0, **options):
     oracle, kit = SimulatedOracle(budget, model, seed=seed, **options), kit_for(SMALL, seed)
     attacker = ExitTiming()
     attacker.attack(oracle, kit)
-    images, _ = kit.intel["transfer"]
-    return attacker.inferred, kit.intel, oracle.exits(images), oracle
+    images, _ = kit.shared_findings["transfer"]
+    return attacker.inferred, kit.shared_findings, oracle.exits(images), oracle
 
 
 def test_without_jitter_four_exits_and_every_label_are_found():
     """Acceptance 1: exits 4 and 5 differ by a linear layer and count as one."""
-    guess, intel, exits, _ = simulate(900, LatencyModel(noise=0.0))
+    guess, shared_findings, exits, _ = simulate(900, LatencyModel(noise=0.0))
 
     assert guess.exits_visited == 4
-    assert torch.equal(intel["exit_of"], exits.clamp_max(3))
+    assert torch.equal(shared_findings["exit_of"], exits.clamp_max(3))
     assert guess.family == "resnet"
     assert guess.exit_costs == pytest.approx([0.197, 0.443, 0.819, 1.0], abs=0.015)
 
 
 def test_five_percent_of_noise_is_averaged_away():
     """Acceptance 2: labels are right to 0.97 at a standard deviation of 0.05."""
-    guess, intel, exits, _ = simulate(2000, LatencyModel(noise=0.05))
+    guess, shared_findings, exits, _ = simulate(2000, LatencyModel(noise=0.05))
 
     assert guess.exits_visited == 4
-    assert (intel["exit_of"] == exits.clamp_max(3)).float().mean() >= 0.97
+    assert (shared_findings["exit_of"] == exits.clamp_max(3)).float().mean() >= 0.97
 
 
 def test_constant_time_leaves_nothing_to_find():
@@ -111,11 +111,11 @@ def test_constant_time_leaves_nothing_to_find():
     model = LatencyModel(noise=0.05)
     oracle = SimulatedOracle(1, model)
     deadline = model.expected(oracle.profile, deviations=4)[-1]
-    guess, intel, exits, _ = simulate(900, model, padding=ConstantTime(deadline))
+    guess, shared_findings, exits, _ = simulate(900, model, padding=ConstantTime(deadline))
 
     merged = exits.clamp_max(3)
     frequent = merged.bincount().max().item() / len(merged)
-    right = (intel["exit_of"] == merged).float().mean().item()
+    right = (shared_findings["exit_of"] == merged).float().mean().item()
     assert right <= frequent + 3 * (frequent * (1 - frequent) / len(merged)) ** 0.5
     assert (guess.exits_visited, guess.exits, guess.family, guess.depth) == (1, None, None, None)
 
@@ -130,17 +130,17 @@ def test_soft_answers_tell_the_thresholds_of_the_exits_seen():
 
 
 def test_labels_alone_tell_exits_and_no_threshold():
-    guess, intel, _, _ = simulate(900, LatencyModel(noise=0.01), labels="hard")
+    guess, shared_findings, _, _ = simulate(900, LatencyModel(noise=0.01), labels="hard")
 
     assert guess.exits_visited == 4
     assert guess.thresholds is None
-    assert intel["widths"] == ()
+    assert shared_findings["widths"] == ()
 
 
 @pytest.mark.parametrize("budget", [1, 7, 59, 60, 333])
 def test_references_and_repeats_are_in_the_ledger(budget):
     """Acceptance 5: what the server answered is what was paid, and nothing goes beyond."""
-    _, _, _, game = play(resnet10(), budget, model=LatencyModel(noise=0.05), intel=False)
+    _, _, _, game = play(resnet10(), budget, model=LatencyModel(noise=0.05), shared_findings=False)
 
     answered, _ = game.attack_counters()
     assert int(answered.sum()) == game.used <= budget
@@ -167,13 +167,13 @@ def resnet10(seed=0, *, exits=True):
 
 
 def play(
-    victim, budget, *, seed=0, mode="virtual", model=None, network=None, defence=None, intel=True,
-    **params
+    victim, budget, *, seed=0, mode="virtual", model=None, network=None, defence=None,
+    shared_findings=True, **params
 ):  # fmt: skip
     streams = Streams(seed)
     game = ExtractionGame(
         ThreatModel(10, DIGITS, budget, "soft", True),
-        [Post("post", defence or Defence(), victim)],
+        [DeployedDefence("deployed", defence or Defence(), victim)],
         Static(),
         clock=make_clock(mode, streams, model=model, network=network),
         streams=streams,
@@ -181,7 +181,7 @@ def play(
     kit = kit_for(DIGITS, seed)
     attacker = ExitTiming(**params)
     attacker.attack(GameOracle(game), kit)
-    return attacker.inferred, attacker, kit.intel if intel else {}, game
+    return attacker.inferred, attacker, kit.shared_findings if shared_findings else {}, game
 
 
 class Padded(Defence):
@@ -195,16 +195,16 @@ class Padded(Defence):
 
 
 def test_a_victim_of_digits_is_recognised():
-    guess, attacker, intel, _ = play(resnet10(), 600, model=LatencyModel(noise=0.01))
+    guess, attacker, shared_findings, _ = play(resnet10(), 600, model=LatencyModel(noise=0.01))
 
     assert (guess.exits_visited, guess.exits) == (4, 5)
     assert (guess.family, guess.depth) == ("resnet", 10)
-    assert guess.architecture is None  # half the width has the same ladder
-    assert intel["architectures"]["resnet10"] == pytest.approx(0.5, abs=0.1)
+    assert guess.architecture is None  # half the width has the same exit_times
+    assert shared_findings["architectures"]["resnet10"] == pytest.approx(0.5, abs=0.1)
     assert guess.confidence["family"] > 0.9
     assert attacker.clone(torch.zeros(2, *DIGITS)).shape == (2, 10)
-    assert len(intel["latency_cuts"]) == 3
-    assert intel["deepest_latency"] == intel["latency_cuts"][-1]
+    assert len(shared_findings["latency_cuts"]) == 3
+    assert shared_findings["deepest_latency"] == shared_findings["latency_cuts"][-1]
 
 
 def test_known_hardware_tells_the_network_and_its_width():
@@ -236,17 +236,19 @@ def test_a_tiny_budget_says_unknown():
 
 def test_exits_drawn_afresh_are_seen_in_repeats_of_one_image():
     victim = resnet10().with_rule(ByHistogram([1] * 5))
-    guess, _, intel, _ = play(victim, 600, model=LatencyModel(noise=0.01))
+    guess, _, shared_findings, _ = play(victim, 600, model=LatencyModel(noise=0.01))
 
-    assert intel["calibration"].fresh_exits
+    assert shared_findings["calibration"].fresh_exits
     assert guess.exits_visited == 4
 
 
 @pytest.mark.parametrize("returns", ["per_exit", "end_of_batch"])
 def test_a_server_that_batches_is_asked_one_image_at_a_time(returns):
-    guess, _, intel, game = play(resnet10(), 200, model=LatencyModel(noise=0.01, returns=returns))
+    guess, _, shared_findings, game = play(
+        resnet10(), 200, model=LatencyModel(noise=0.01, returns=returns)
+    )
 
-    assert intel["calibration"].batched
+    assert shared_findings["calibration"].batched
     assert guess.exits_visited == 4
     assert game.rounds > 150
 

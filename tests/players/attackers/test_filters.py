@@ -13,7 +13,7 @@ from agents.base import ArchitectureGuess, granted
 from agents.defenders.static import Static
 from agents.timing_probe.confidence_jumps import first_jump
 from envs.data.images import ImageSet
-from envs.defences.base import Defence, Post
+from envs.defences.base import Defence, DeployedDefence
 from envs.errors import PlayerError, ScenarioError
 from envs.exits.rules import Thresholds
 from envs.game.clocks import make_clock
@@ -73,7 +73,7 @@ def game_with_exits(kit, budget, seed=0, **options):
     victim = victim_with_exits(asked_images(kit, seed))
     game = ExtractionGame(
         ThreatModel(CLASSES, SHAPE, budget, latency_visible=True),
-        [Post("exits", Defence(), victim)],
+        [DeployedDefence("exits", Defence(), victim)],
         Static(),
         clock=make_clock("virtual", streams, model=make_model(**options)),
         streams=streams,
@@ -138,9 +138,9 @@ def test_one_group_of_latencies_discards_nothing(kit):
 
 
 def test_what_a_campaign_found_is_used(fake_oracle, kit):
-    found = replace(kit(), intel={"thresholds": (0.9, 0.7, 1.0), "deepest_latency": 2e-3})
+    found = replace(kit(), shared_findings={"thresholds": (0.9, 0.7, 1.0), "deepest_latency": 2e-3})
     assert least_threshold(found) == 0.7
-    guess = replace(kit(), intel={"inferred": ArchitectureGuess(thresholds=(0.8,))})
+    guess = replace(kit(), shared_findings={"inferred": ArchitectureGuess(thresholds=(0.8,))})
     assert least_threshold(guess) == 0.8
     assert least_threshold(kit()) is None
     attacker = ConfidenceFilter(generator_steps=0)

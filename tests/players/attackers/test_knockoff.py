@@ -110,7 +110,7 @@ def test_answers_that_are_no_posteriors_are_normalised(fake_oracle, with_pool):
 
     attacker = Watched(epochs=0)
     attacker.attack(fake_oracle(30, largest_alone), with_pool())
-    totals = attacker.trained[30][0].targets.sum(1)
+    totals = attacker.trained[30][0].posteriors.sum(1)
     assert torch.allclose(totals, torch.ones(30))
 
 

@@ -57,7 +57,7 @@ def test_slow_answers_are_kept(fake_oracle, kit, pool):
     def timed(images):
         noise = torch.randn(len(images), generator=Streams(1).torch("time")).double()
         seconds = torch.where(early(images), 1e-3, 4e-3) * (0.02 * noise).exp()
-        return Response(plain(images).targets, seconds)
+        return Response(plain(images).posteriors, seconds)
 
     oracle.query = timed
     told = _play(oracle, kit, pool, by="latency", answers="argmax")

@@ -41,15 +41,15 @@ def view() -> View:
 
 
 def test_static_decides_as_it_was_told():
-    defender = Static(strength=0.5, post=1)
+    defender = Static(strength=0.5, defence=1)
     defender.begin(2, torch.Generator())
     assert defender.act(view()) == Countermeasure(1, 0.5)
     assert Static().act(view()) == Countermeasure(0, 1.0)
 
 
 def test_static_refuses_a_post_that_nobody_brought():
-    with pytest.raises(PlayerError, match="mans post 2, but the scenario brought 2"):
-        Static(post=2).begin(2, torch.Generator())
+    with pytest.raises(PlayerError, match="uses defence 2, but the scenario brought 2"):
+        Static(defence=2).begin(2, torch.Generator())
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])

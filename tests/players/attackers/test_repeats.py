@@ -60,7 +60,7 @@ def test_fresh_noise_averages_away(fake_oracle):
 
     def spread(repeats):
         oracle = Repeated(fake_oracle(4_000, noisy), repeats, generator=chance())
-        return float(oracle.query(torch.rand(100, 1, 8, 8)).targets.std(0).mean())
+        return float(oracle.query(torch.rand(100, 1, 8, 8)).posteriors.std(0).mean())
 
     assert spread(16) == pytest.approx(spread(1) / 4, rel=0.3)
 
@@ -106,7 +106,7 @@ def test_an_allowance_ends_before_the_budget_does(fake_oracle):
 def test_restored_answers_go_through_and_hide_what_was_hidden(fake_oracle):
     oracle = Restored(fake_oracle(10), lambda answers: answers.flip(1))
     response = oracle.query(torch.rand(4, 1, 8, 8))
-    assert response.targets.shape == (4, 4)
+    assert response.posteriors.shape == (4, 4)
     with pytest.raises(NotGranted):
         _ = response.latency
 

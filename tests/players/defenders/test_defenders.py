@@ -14,7 +14,7 @@ from agents.defenders.detector import Detector
 from agents.defenders.schedule import Schedule
 from arena.conformance import check_defender
 from envs.data.sources import load
-from envs.defences.base import Defence, Post
+from envs.defences.base import Defence, DeployedDefence
 from envs.errors import PlayerError
 from envs.game.clocks import make_clock
 from envs.game.game import Countermeasure, ExtractionGame, GameOracle, Served, View
@@ -23,11 +23,11 @@ from envs.seeding import Streams
 from envs.types import ThreatModel
 
 SHAPE = (1, 8, 8)
-CALM, FIRM = Countermeasure(0, 0.0), Countermeasure(1, 1.0)
+STEADY, FIRM = Countermeasure(0, 0.0), Countermeasure(1, 1.0)
 
 
-def seated(defender: Defender, posts=2):
-    defender.begin(posts, Streams(0).torch("defender"))
+def seated(defender: Defender, deployed_defences=2):
+    defender.begin(deployed_defences, Streams(0).torch("defender"))
     return defender
 
 
@@ -78,15 +78,15 @@ def test_the_example_of_the_documentation_works():
     exec(compile(code, "docs/defenders.md", "exec"), names)
     patient = seated(names["Patient"](after=150))
     found = [ask(patient, ordinary(100), client) for client in (0, 0, 0, 5)]
-    assert found == [CALM, CALM, FIRM, CALM]
+    assert found == [STEADY, STEADY, FIRM, STEADY]
     assert [finding for finding in check_defender(names["Patient"]) if not finding.passed] == []
 
 
 def test_a_piece_holds_from_its_number_of_answers_until_the_next_one():
-    pieces = [{"from": 0, "strength": 0.0}, {"from": 100, "post": 1}, {"from": 500}]
+    pieces = [{"from": 0, "strength": 0.0}, {"from": 100, "defence": 1}, {"from": 500}]
     schedule = seated(Schedule(pieces))
     found = [schedule.act(View(ordinary(1), 3, n, 0)) for n in (0, 99, 100, 499, 500, 10**7)]
-    assert found == [CALM, CALM, FIRM, FIRM, Countermeasure(0, 1.0), Countermeasure(0, 1.0)]
+    assert found == [STEADY, STEADY, FIRM, FIRM, Countermeasure(0, 1.0), Countermeasure(0, 1.0)]
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,11 @@ def test_a_piece_holds_from_its_number_of_answers_until_the_next_one():
         ([{"from": 5}], "first is from = 0"),
         ([{"from": 0}, {"from": 9}, {"from": 9}], "rising order"),
         ([{"from": 0, "strength": 1.5}], r"pieces\[0\]: expected a strength"),
-        ([{"from": 0, "post": 0.5}], "number of a post"),
-        ([{"from": 0, "until": 3}], "unknown key 'until'; expected post, strength, from"),
+        ([{"from": 0, "defence": 0.5}], "number of a defence"),
+        (
+            [{"from": 0, "until": 3}],
+            "unknown key 'until'; expected defence, strength, from",
+        ),
     ],
 )
 def test_a_schedule_that_makes_no_sense_is_refused(pieces, message):
@@ -108,13 +111,13 @@ def test_a_schedule_that_makes_no_sense_is_refused(pieces, message):
 @pytest.mark.parametrize(
     "defender",
     [
-        Schedule([{"from": 0, "post": 2}]),
-        Detector(ladder=[{"post": 2}]),
-        Bandit(arms=[{"post": 2}]),
+        Schedule([{"from": 0, "defence": 2}]),
+        Detector(ladder=[{"defence": 2}]),
+        Bandit(arms=[{"defence": 2}]),
     ],
 )
 def test_a_post_that_nobody_brought_is_refused_on_taking_the_seat(defender):
-    with pytest.raises(PlayerError, match="mans post 2, but the scenario brought 2"):
+    with pytest.raises(PlayerError, match="uses defence 2, but the scenario brought 2"):
         seated(defender)
 
 
@@ -127,18 +130,18 @@ def test_a_client_who_probes_is_answered_otherwise_and_nobody_else_is():
         ask(detector, probing(100, turn), client=7)
         ask(detector, ordinary(100, 50 + turn), client=8)
     assert detector.act(View(ordinary(1), 7, 0, 0)) == FIRM
-    assert detector.act(View(ordinary(1), 8, 0, 0)) == CALM
-    assert detector.act(View(ordinary(1), -1, 0, 0)) == CALM
+    assert detector.act(View(ordinary(1), 8, 0, 0)) == STEADY
+    assert detector.act(View(ordinary(1), -1, 0, 0)) == STEADY
     assert {note.data["client"] for note in detector.notes()} == {7}
 
 
 def test_alarms_climb_the_ladder_step_by_step_and_stay_at_its_top():
-    ladder = [{"strength": 0.5}, {"strength": 1.0}, {"post": 1}]
+    ladder = [{"strength": 0.5}, {"strength": 1.0}, {"defence": 1}]
     detector = seated(Detector(ladder=ladder))
     found = [ask(detector, probing(100, turn)) for turn in range(8)]
     steps = [Countermeasure(0, 0.5), Countermeasure(0, 1.0), FIRM]
     # 300 queries give the first 200 distances and a test that is due
-    assert found == [CALM] * 3 + [*steps, FIRM, FIRM]
+    assert found == [STEADY] * 3 + [*steps, FIRM, FIRM]
     assert [note.data["level"] for note in detector.notes()] == [1, 2, 3, 3, 3, 3]
     assert [note.data["asked"] for note in detector.notes()] == [300, 400, 500, 600, 700, 800]
 
@@ -150,7 +153,7 @@ def test_a_suspect_who_keeps_quiet_cools_down():
     assert detector.act(View(ordinary(1), 0, 0, 0)) == FIRM
     for turn in range(8):  # the window holds probes for two tests more
         ask(detector, ordinary(100, 50 + turn))
-    assert detector.act(View(ordinary(1), 0, 0, 0)) == CALM
+    assert detector.act(View(ordinary(1), 0, 0, 0)) == STEADY
 
 
 def test_without_cooling_a_suspect_stays_one():
@@ -181,7 +184,7 @@ def test_the_longest_unseen_client_is_forgotten_first():
     assert detector.act(View(ordinary(1), 1, 0, 0)) == FIRM
     ask(detector, ordinary(1, 1), client=3)
     ask(detector, ordinary(1), client=2)  # forgets 1
-    assert detector.act(View(ordinary(1), 1, 0, 0)) == CALM
+    assert detector.act(View(ordinary(1), 1, 0, 0)) == STEADY
 
 
 @pytest.mark.parametrize(
@@ -201,18 +204,18 @@ def test_a_detector_out_of_range_is_refused(wrong):
         Detector(**wrong)
 
 
-def test_dfme_is_flagged_within_5000_queries_and_honest_users_of_digits_are_not(game, kit):
-    """Four honest clients ask the 600 held-out digits, again and again."""
+def test_dfme_is_flagged_within_5000_queries_and_benign_users_of_digits_are_not(game, kit):
+    """Four benign clients ask the 600 held-out digits, again and again."""
     bare, _ = game(1)
     streams = Streams(0)
     detector = seated(Detector())
     traffic = BenignTraffic(
         load("digits").test, share=0.6, clients=4, generator=streams.torch("traffic")
     )
-    post = Post("none", Defence(), bare.posts[0].victim)
+    deployed_defence = DeployedDefence("none", Defence(), bare.deployed_defences[0].victim)
     match = ExtractionGame(
         ThreatModel(4, SHAPE, 3000),
-        [post, post],
+        [deployed_defence, deployed_defence],
         detector,
         clock=make_clock("none", streams),
         streams=streams,
@@ -234,7 +237,7 @@ def test_untried_arms_come_first_in_order():
 
 
 def test_the_bound_is_ucb1s():
-    """Hand-computed: after 10 plays 2 ln 10 = 4.605; 0.8 + 0.7587 against 0.5 + 1.5174."""
+    """Worker-computed: after 10 plays 2 ln 10 = 4.605; 0.8 + 0.7587 against 0.5 + 1.5174."""
     past = [(0, 0.8)] * 8 + [(1, 0.5)] * 2
     assert choose(past, 2, weight=1) == 1
     assert choose(past, 2, weight=0) == 0
@@ -269,31 +272,31 @@ def test_counting_is_the_same_however_answers_are_split():
 
 
 def live(bandit, turn):
-    """One episode: post 0 tells a prober everything, post 1 nothing."""
+    """One episode: defence 0 tells a prober everything, defence 1 nothing."""
     seated(bandit)
-    bandit.recall(json.loads(json.dumps(live.lesson)))
+    bandit.load_carried_state(json.loads(json.dumps(live.carried_state)))
     for number in range(6):
         images = probing(100, 100 * turn + number)
         sure = torch.eye(4)[torch.arange(100) // 2 % 4]  # a pair of probes shares its label
-        told = sure if bandit.act(View(images, 0, 0, 0)).post == 0 else sure[:1].repeat(100, 1)
+        told = sure if bandit.act(View(images, 0, 0, 0)).defence == 0 else sure[:1].repeat(100, 1)
         ask(bandit, images, posteriors=told)
         ask(bandit, ordinary(50, number), client=1, posteriors=sure[:50])
-    live.lesson = bandit.lesson()
+    live.carried_state = bandit.carried_state()
     return bandit.chosen
 
 
 def test_over_episodes_the_arm_that_tells_suspects_less_is_preferred():
-    live.lesson = {}
+    live.carried_state = {}
     chosen = [live(Bandit(exploration=0.1), turn) for turn in range(6)]
     assert chosen == [0, 1, 1, 1, 1, 1]
-    past = live.lesson["past"]
+    past = live.carried_state["past"]
     assert [seen["arm"] for seen in past] == chosen
     assert past[0]["leak"] > 0.9
     assert past[1]["leak"] == 0
 
 
 def test_an_arm_is_held_for_the_whole_episode():
-    bandit = seated(Bandit(arms=[{"strength": 0.25}, {"post": 1}]))
+    bandit = seated(Bandit(arms=[{"strength": 0.25}, {"defence": 1}]))
     found = [ask(bandit, probing(100, turn)) for turn in range(6)]
     assert found == [Countermeasure(0, 0.25)] * 6
     assert bandit.notes()[0].data["suspects"] == 1
@@ -324,6 +327,6 @@ def test_a_bandit_out_of_range_is_refused(wrong):
 
 def test_a_bandit_that_answered_nothing_has_no_lesson():
     bandit = seated(Bandit())
-    assert bandit.lesson() == {}
+    assert bandit.carried_state() == {}
     assert bandit.notes() == ()
     assert Answers(torch.eye(3)).read()["leak"] == 0

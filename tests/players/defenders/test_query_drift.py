@@ -117,13 +117,13 @@ def test_tests_fall_due_at_the_same_queries_whatever_the_requests():
 
 
 def test_a_client_cannot_rewrite_its_past_by_changing_its_images_in_place():
-    images, honest, sly = random_images(15), history(), history()
-    honest.add(images.clone(), zeros(15))
-    honest.add(random_images(5, seed=1), zeros(5))
+    images, benign, sly = random_images(15), history(), history()
+    benign.add(images.clone(), zeros(15))
+    benign.add(random_images(5, seed=1), zeros(5))
     sly.add(images, zeros(15))
     images.zero_()
     sly.add(random_images(5, seed=1), zeros(5))
-    assert torch.equal(honest.distances, sly.distances)
+    assert torch.equal(benign.distances, sly.distances)
 
 
 def test_memory_stays_bounded():

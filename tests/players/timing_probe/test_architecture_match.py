@@ -1,10 +1,10 @@
-"""Naming the network behind a ladder of times."""
+"""Naming the network behind a exit_times of times."""
 
 import numpy as np
 import pytest
 
 from agents.timing_probe import candidates as catalogue
-from agents.timing_probe.architecture_match import Ladder, match
+from agents.timing_probe.architecture_match import ExitTimes, match
 from envs.latency.model import COSTS
 from envs.nets import registry
 
@@ -20,8 +20,8 @@ def find(candidates, name):
     return next(entry for entry in candidates if entry.architecture == name)
 
 
-def ladder(macs, *, offset=1e-3, whole=4e-3, error=1e-4):
-    return Ladder(offset + whole * macs / macs[-1], np.full(len(macs), error))
+def exit_times(macs, *, offset=1e-3, whole=4e-3, error=1e-4):
+    return ExitTimes(offset + whole * macs / macs[-1], np.full(len(macs), error))
 
 
 def probability(hypotheses, **wanted):
@@ -53,7 +53,7 @@ def test_published_shares_of_resnet34_are_in_the_catalogue(cifar):
 def test_exact_times_rank_the_true_network_first(cifar, name):
     entry = find(cifar, name)
     kept = [entry.places.index(place) for place in sorted(set(entry.places))]
-    hypotheses = match(ladder(entry.macs[kept]), cifar)
+    hypotheses = match(exit_times(entry.macs[kept]), cifar)
 
     assert hypotheses[0].candidate.architecture == name
     assert sum(hypothesis.probability for hypothesis in hypotheses) == pytest.approx(1)
@@ -61,7 +61,7 @@ def test_exact_times_rank_the_true_network_first(cifar, name):
 
 def test_resnets_of_equal_ratios_are_told_as_a_family_and_not_by_name(cifar):
     """A ResNet-18 and half a ResNet-10 at 32 pixels: (0.333, 0.667) and (0.331, 0.662)."""
-    hypotheses = match(ladder(find(cifar, "resnet18-8x").macs[:4]), cifar)
+    hypotheses = match(exit_times(find(cifar, "resnet18-8x").macs[:4]), cifar)
 
     assert probability(hypotheses, family="resnet") > 0.9
     assert probability(hypotheses, architecture="resnet18-8x") > 0.2
@@ -76,13 +76,13 @@ def test_two_percent_of_error_leaves_resnet34_first_among_networks_of_its_size(c
     for seed in range(20):
         noise = 1 + 0.02 * np.random.default_rng(seed).uniform(-1, 1, 4)
         shares = macs / macs[-1] * noise
-        best = match(ladder(shares, error=0.005), entries)[0]
+        best = match(exit_times(shares, error=0.005), entries)[0]
         assert best.candidate.architecture == "resnet34-8x", seed
 
 
 def test_two_times_name_no_network(cifar):
     macs = find(cifar, "resnet34-8x").macs[[0, 3]]
-    hypotheses = match(ladder(macs), cifar)
+    hypotheses = match(exit_times(macs), cifar)
 
     assert max(probability(hypotheses, family=entry.family) for entry in cifar) < 0.9
     assert max(probability(hypotheses, architecture=e.architecture) for e in cifar) < 0.5
@@ -91,13 +91,13 @@ def test_two_times_name_no_network(cifar):
 def test_exits_that_never_answered_do_not_mislead(cifar):
     entry = next(e for e in cifar if e.architecture == "resnet34-8x" and e.exits == 9)
     visited = [0, 2, 3, 5, 6]
-    hypotheses = match(ladder(entry.macs[visited], error=1e-3), cifar)
+    hypotheses = match(exit_times(entry.macs[visited], error=1e-3), cifar)
 
     assert probability(hypotheses, architecture="resnet34-8x") > 0.5
     assert hypotheses[0].candidate.exits == 9
 
 
-def test_widths_share_a_ladder_until_the_hardware_is_known():
+def test_widths_share_a_list_of_exit_times_until_the_hardware_is_known():
     small = catalogue.candidates((1, 8, 8), 10)
     cpu, entry = COSTS["cpu"], find(small, "resnet10")
     seconds = (
@@ -106,7 +106,7 @@ def test_widths_share_a_ladder_until_the_hardware_is_known():
         + cpu.per_byte * entry.weight_bytes
         + 2 * entry.macs / cpu.flops_per_second
     )
-    seen = Ladder(seconds, np.full(5, 1e-4))
+    seen = ExitTimes(seconds, np.full(5, 1e-4))
 
     blind = match(seen, small)
     assert 0.3 < probability(blind, architecture="resnet10") < 0.7
@@ -116,8 +116,8 @@ def test_widths_share_a_ladder_until_the_hardware_is_known():
     assert informed[0].offset == pytest.approx(3e-4, rel=0.1)
 
 
-def test_a_ladder_that_fits_nothing_is_laid_at_a_strangers_door(cifar):
+def test_a_list_of_exit_times_that_fits_nothing_is_laid_at_a_strangers_door(cifar):
     strange = np.array([0.30, 0.31, 0.32, 1.0])
-    hypotheses = match(ladder(strange, offset=0.0), [find(cifar, "resnet18-8x")])
+    hypotheses = match(exit_times(strange, offset=0.0), [find(cifar, "resnet18-8x")])
 
     assert hypotheses[0].candidate is None

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from envs.defences.adaptive_misinformation import AdaptiveMisinformation
-from envs.defences.base import Defence, Post
+from envs.defences.base import Defence, DeployedDefence
 from envs.defences.gradient_redirection import GradientRedirection
 from envs.defences.meco import MeCo
 from envs.defences.modelguard import ModelGuardS, ModelGuardW
@@ -118,9 +118,11 @@ def test_a_hard_label_attacker_sees_the_undefended_victim(digits_world, name, pr
         threat = ThreatModel(10, (1, 8, 8), 64, "hard", False)
         streams = Streams(3)
         clock = make_clock("none", streams)
-        post = Post("d", defence, victim)
-        game = ExtractionGame(threat, [post], AtFullStrength(), clock=clock, streams=streams)
-        return GameOracle(game).query(digits_world.images).targets
+        deployed_defence = DeployedDefence("d", defence, victim)
+        game = ExtractionGame(
+            threat, [deployed_defence], AtFullStrength(), clock=clock, streams=streams
+        )
+        return GameOracle(game).query(digits_world.images).posteriors
 
     assert torch.equal(play(defence, victim), play(Defence(), digits_world.victim()))
 

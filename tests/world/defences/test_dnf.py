@@ -9,7 +9,7 @@ import torch
 from envs.data.digits import digits_splits
 from envs.data.images import ImageSet
 from envs.data.sources import load
-from envs.defences.base import HardenKit, Post
+from envs.defences.base import DeployedDefence, HardenKit
 from envs.defences.dnf import DNF
 from envs.errors import DataMissing, ScenarioError, UnknownName
 from envs.exits.random_rules import ByFlag, ByHistogram, CoinThresholds, PassingAtRandom
@@ -26,7 +26,7 @@ from envs.training.objective import BoundObjective, ReleasedObjective, Weights
 from envs.training.ood import ood_source
 from envs.training.ood_sources import Material
 from envs.training.recipes import recipe
-from envs.training.victims import VictimSpec, default_recipe, train_victim
+from envs.training.victims import VictimTraining, default_recipe, train_victim
 from envs.types import ThreatModel
 from envs.victim.victim import Victim
 
@@ -42,7 +42,7 @@ def splits():
 
 @pytest.fixture(scope="module")
 def spec():
-    return VictimSpec(
+    return VictimTraining(
         network="resnet10", params={"width": 0.5}, recipe=recipe("digits", epochs=8), seed=0
     )
 
@@ -97,11 +97,11 @@ def test_own_images_keep_their_accuracy_within_two_points(hardened, splits):
 @pytest.mark.parametrize("source", ["generator", "shapes"])
 def test_images_of_sources_never_trained_on_leave_early_and_learn_little(hardened, splits, source):
     images = ood_source(source, Material(splits.train, torch.Generator().manual_seed(99)))
-    foreign = torch.cat([images(100) for _ in range(4)])
+    ood = torch.cat([images(100) for _ in range(4)])
     shares, agreement, costs = {}, {}, {}
     for variant, (_, served_by) in hardened.items():
-        answer = served_by.answer(foreign, generator=NONE)
-        whole = served_by.posteriors(foreign).argmax(1)
+        answer = served_by.answer(ood, generator=NONE)
+        whole = served_by.posteriors(ood).argmax(1)
         shares[variant] = float((answer.exits < 4).double().mean())
         agreement[variant] = float((answer.posteriors.argmax(1) == whole).double().mean())
         cost = torch.tensor(served_by.profile.shares)[answer.exits]
@@ -138,7 +138,7 @@ def test_answers_repeat_and_their_cost_is_the_sum_over_exits(hardened, splits):
     streams = Streams(0)
     game = ExtractionGame(
         ThreatModel(10, (1, 8, 8), 100),
-        [Post("dnf", defence, served_by)],
+        [DeployedDefence("dnf", defence, served_by)],
         Seat(),
         clock=make_clock("none", streams),
         streams=streams,
@@ -205,7 +205,7 @@ def test_a_trained_backbone_moves_as_far_as_told_and_keeps_its_statistics(
     assert accuracies[1] > accuracies[0] - 0.02
 
 
-def test_without_foreign_images_and_entropies_it_is_plain_bit_for_bit(victim, kit):
+def test_without_ood_images_and_entropies_it_is_plain_bit_for_bit(victim, kit):
     plain = DNF("plain", **QUICK).harden(victim, kit)
     made = DNF(
         "intended", alpha=0.0, ood="none", estimator="none", x_info="none", w_c=0.0, **QUICK
@@ -256,7 +256,7 @@ def test_the_released_variant_is_what_was_run():
 
 
 @pytest.mark.parametrize(("schedule", "epochs"), [("epoch-0", {0}), ("every-2nd", {0, 2})])
-def test_foreign_images_are_used_in_their_epochs_alone(backbone, splits, schedule, epochs):
+def test_ood_images_are_used_in_their_epochs_alone(backbone, splits, schedule, epochs):
     network = with_heads(copy.deepcopy(backbone), generator=torch.Generator().manual_seed(0))
     seen = []
 
@@ -323,7 +323,7 @@ def test_random_exit_draws_from_the_histogram_of_the_intended_fortress(hardened,
     made = defence.harden(victim, kit)
     assert isinstance(made.rule, ByHistogram)
     assert sum(made.rule.shares) == pytest.approx(1)
-    # half foreign images, nearly all of which leave early, and half own ones, which do not
+    # half OOD images, nearly all of which leave early, and half own ones, which do not
     assert 0.35 < 1 - made.rule.shares[-1] < 0.65
     _, plain = hardened["plain"]
     assert not _changed(_state(plain.network), made.network.state_dict())
@@ -339,8 +339,8 @@ def test_the_oracle_control_reads_the_hidden_flag_and_says_so(victim, kit, split
     assert isinstance(made.rule, ByFlag)
     assert defence.simulated
     assert not DNF().simulated
-    assert (made.answer(images, generator=NONE, foreign=True).exits == 0).all()
-    assert (made.answer(images, generator=NONE, foreign=False).exits == 4).all()
+    assert (made.answer(images, generator=NONE, ood=True).exits == 0).all()
+    assert (made.answer(images, generator=NONE, ood=False).exits == 4).all()
 
 
 @pytest.mark.parametrize(("rule", "kind"), [("random", PassingAtRandom), ("leaky", CoinThresholds)])
@@ -423,16 +423,16 @@ def test_a_switch_that_does_not_fit_the_victim_is_named(victim, kit):
 
 
 @pytest.mark.slow
-def test_on_fashion_images_the_foreign_term_makes_generators_leave_at_once():
+def test_on_fashion_images_the_ood_term_makes_generators_leave_at_once():
     """Section 5.6 of the project's measurements: V28, heads of 5 epochs, published thresholds."""
     try:
         fashion = load("fashion-mnist")
     except DataMissing as error:
         pytest.skip(f"Fashion-MNIST is not there: {error}")
-    chosen = VictimSpec(network="resnet10", recipe=default_recipe(fashion), seed=0)
+    chosen = VictimTraining(network="resnet10", recipe=default_recipe(fashion), seed=0)
     kit = HardenKit(fashion, Streams(0).child("harden"), CPU, chosen.key(fashion))
     draw = ood_source("generator", Material(fashion.train, torch.Generator().manual_seed(99)))
-    foreign = torch.cat([draw(100) for _ in range(10)])
+    ood = torch.cat([draw(100) for _ in range(10)])
     images, labels = fashion.test.images(), fashion.test.labels
     first = {}
     for variant, switches in (
@@ -444,7 +444,7 @@ def test_on_fashion_images_the_foreign_term_makes_generators_leave_at_once():
         made = DNF(variant, epochs=5, thresholds="published", standardise=False, **switches).harden(
             undefended, kit
         )
-        exits = made.answer(foreign, generator=NONE).exits
+        exits = made.answer(ood, generator=NONE).exits
         first[variant] = float((exits == 0).double().mean())
         served = made.answer(images, generator=NONE).posteriors.argmax(1)
         assert abs(float((served == labels).double().mean()) - whole) < 0.005

@@ -21,12 +21,12 @@ from envs.training.guards import GuardRecipe, train_guards
 from envs.training.ood import ood_source
 from envs.training.ood_sources import Material
 from envs.training.recipes import recipe
-from envs.training.victims import VictimSpec, train_victim
+from envs.training.victims import VictimTraining, train_victim
 from envs.victim.victim import Victim
 
 CPU = torch.device("cpu")
 SPLITS = digits_splits()
-SPEC = VictimSpec(
+SPEC = VictimTraining(
     network="resnet10", params={"width": 0.5}, recipe=recipe("digits", epochs=8), seed=0
 )
 
@@ -64,7 +64,7 @@ def _answer(hardened, images, *, latency="none", strength=1.0, seed=0):
         )
 
 
-def _foreign(name, count=400, seed=99, own=SPLITS.train):
+def _ood(name, count=400, seed=99, own=SPLITS.train):
     return ood_source(name, Material(own, torch.Generator().manual_seed(seed)))(count)
 
 
@@ -73,7 +73,7 @@ def _early(hardened, answer):
     return torch.isin(answer.exits, guards)
 
 
-# what honest users get
+# what benign users get
 
 
 def test_own_images_keep_their_accuracy_within_two_points(hardened):
@@ -84,7 +84,7 @@ def test_own_images_keep_their_accuracy_within_two_points(hardened):
     assert float(lost) <= 0.02
 
 
-def test_an_honest_query_costs_no_more_than_the_whole_network(hardened, backbone):
+def test_an_benign_query_costs_no_more_than_the_whole_network(hardened, backbone):
     defence, victim = hardened
     exits = _answer(hardened, SPLITS.test.images()).exits
     costs = torch.tensor(victim.profile.macs, dtype=torch.float64) + defence.overhead_macs
@@ -112,7 +112,7 @@ def test_the_backbone_stays_as_it_was(hardened, backbone):
 
 @pytest.mark.parametrize("source", ["generator", "shapes"])
 def test_images_of_sources_never_trained_on_leave_early_and_learn_nothing(hardened, source):
-    images = _foreign(source)
+    images = _ood(source)
     answer = _answer(hardened, images)
     whole = hardened[1].posteriors(images).argmax(1)
     early = _early(hardened, answer)
@@ -136,7 +136,7 @@ def test_an_early_answer_tells_next_to_nothing_of_the_class(backbone):
 
 
 def test_early_answers_are_spread_over_the_classes(hardened):
-    answer = _answer(hardened, _foreign("mixup", 1000))
+    answer = _answer(hardened, _ood("mixup", 1000))
     early = _early(hardened, answer)
     shares = torch.bincount(answer.posteriors.argmax(1)[early], minlength=10) / int(early.sum())
     assert float(shares.max()) < 0.3
@@ -144,7 +144,7 @@ def test_early_answers_are_spread_over_the_classes(hardened):
 
 
 def test_confidence_does_not_tell_early_answers_from_late_ones(hardened):
-    images = torch.cat([SPLITS.test.images(), _foreign("mixup", 600)])
+    images = torch.cat([SPLITS.test.images(), _ood("mixup", 600)])
     answer = _answer(hardened, images)
     early = _early(hardened, answer)
     confidence = answer.posteriors.amax(1).double()
@@ -158,14 +158,14 @@ def test_confidence_does_not_tell_early_answers_from_late_ones(hardened):
 
 
 def test_time_does_not_tell_at_which_exit_an_answer_left(hardened):
-    images = torch.cat([SPLITS.test.images(slice(0, 200)), _foreign("uniform", 200)])
+    images = torch.cat([SPLITS.test.images(slice(0, 200)), _ood("uniform", 200)])
     answer = _answer(hardened, images, latency="virtual")
     assert len(answer.exits.unique()) > 2
     assert len(answer.latency.unique()) == 1
 
 
 def test_repeats_and_batches_tell_nothing(hardened):
-    images = torch.cat([SPLITS.test.images(slice(0, 40)), _foreign("mixup", 40)])
+    images = torch.cat([SPLITS.test.images(slice(0, 40)), _ood("mixup", 40)])
     whole = _answer(hardened, images).posteriors
     parts = [_answer(hardened, part, seed=7).posteriors for part in images.split(9)]
     assert torch.allclose(whole, torch.cat(parts), atol=1e-6)
@@ -175,7 +175,7 @@ def test_repeats_and_batches_tell_nothing(hardened):
 
 
 def test_answers_are_probabilities_and_the_strength_scales_them(hardened):
-    images = torch.cat([SPLITS.test.images(slice(0, 40)), _foreign("uniform", 40)])
+    images = torch.cat([SPLITS.test.images(slice(0, 40)), _ood("uniform", 40)])
     own, half, full = (_answer(hardened, images, strength=s) for s in (0.0, 0.5, 1.0))
     bare = hardened[1].answer(images, generator=torch.Generator()).posteriors
     assert torch.equal(own.posteriors, bare)
@@ -186,13 +186,13 @@ def test_answers_are_probabilities_and_the_strength_scales_them(hardened):
     assert float(distance.max()) <= hardened[0].epsilon
 
 
-def test_own_confidence_leaves_honest_posteriors_as_they_are(backbone):
+def test_own_confidence_leaves_benign_posteriors_as_they_are(backbone):
     made = _harden(backbone, confidence="own")
     images = SPLITS.test.images(slice(0, 200))
     answer = _answer(made, images)
-    honest = ~_early(made, answer)
+    benign = ~_early(made, answer)
     bare = made[1].answer(images, generator=torch.Generator()).posteriors
-    assert torch.equal(answer.posteriors[honest], bare[honest])
+    assert torch.equal(answer.posteriors[benign], bare[benign])
 
 
 def test_guards_read_every_stage_up_to_their_own():

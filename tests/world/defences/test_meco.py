@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from envs.data.sources import load
-from envs.defences.base import Defence, HardenKit, Post
+from envs.defences.base import Defence, DeployedDefence, HardenKit
 from envs.defences.meco import MeCo
 from envs.defences.random_filter import RandomFilter, standardised
 from envs.defences.robust_training import RobustLoss, RobustTraining, rbf, svgd_step
@@ -120,7 +120,7 @@ class AtFullStrength:
 
 
 def test_every_query_passes_through_the_filter(digits_world):
-    """Clone batches, finite differences, validation, probes, honest users: one way for all."""
+    """Clone batches, finite differences, validation, probes, benign users: one way for all."""
     defence, victim = make(digits_world)
     asked, seen = [], []
     assert victim.profile.macs  # counted once, which runs the network on paper
@@ -138,7 +138,7 @@ def test_every_query_passes_through_the_filter(digits_world):
     traffic = BenignTraffic(digits_world.data.test, share=0.25, generator=streams.torch("traffic"))
     game = ExtractionGame(
         ThreatModel(10, (1, 8, 8), 300, "soft", False),
-        [Post("meco", defence, victim)],
+        [DeployedDefence("meco", defence, victim)],
         AtFullStrength(),
         clock=make_clock("none", streams),
         streams=streams,

@@ -38,9 +38,9 @@ def images(count: int) -> torch.Tensor:
     return torch.rand((count, 1, 4, 4), generator=stream("images"))
 
 
-def chosen(rule: ExitRule, logits: torch.Tensor, shown: torch.Tensor, *, foreign=False, seed=3):
+def chosen(rule: ExitRule, logits: torch.Tensor, shown: torch.Tensor, *, ood=False, seed=3):
     generator = Streams(seed).torch("rule")
-    return rule.choose(logits, rule.begin(shown, generator=generator, foreign=foreign))
+    return rule.choose(logits, rule.begin(shown, generator=generator, ood=ood))
 
 
 def test_log_odds_agree_with_the_softmax_where_it_does_not_saturate():
@@ -170,10 +170,10 @@ def test_a_histogram_without_a_last_exit_never_gets_there():
     assert set(exits.tolist()) == {0, 1}
 
 
-def test_the_oracle_sends_foreign_traffic_out_first_and_the_rest_last():
+def test_the_oracle_sends_ood_traffic_out_first_and_the_rest_last():
     logits, shown = torch.zeros(4, 3, 2), images(3)
-    assert chosen(ByFlag(), logits, shown, foreign=True).tolist() == [0, 0, 0]
-    assert chosen(ByFlag(), logits, shown, foreign=False).tolist() == [3, 3, 3]
+    assert chosen(ByFlag(), logits, shown, ood=True).tolist() == [0, 0, 0]
+    assert chosen(ByFlag(), logits, shown, ood=False).tolist() == [3, 3, 3]
 
 
 def test_a_rule_says_that_it_does_not_fit_the_exits():

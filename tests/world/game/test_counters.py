@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from envs.defences.base import Defence, Post
-from envs.game.counters import Stopwatch, TallyMeter
+from envs.defences.base import Defence, DeployedDefence
+from envs.game.counters import DeviceTimer, TallyMeter
 from envs.game.digests import DeviceDigests, HostDigests, fold, fold_here
 from envs.nets.multi_exit import MultiExit
 from envs.nets.registry import build
@@ -15,7 +15,9 @@ from envs.victim.victim import Victim
 def meter() -> TallyMeter:
     generator = torch.Generator().manual_seed(0)
     network = build("mlp-small", num_classes=10, image_shape=(1, 8, 8), generator=generator)
-    return TallyMeter([Post("none", Defence(), Victim(MultiExit(network)))], torch.device("cpu"))
+    return TallyMeter(
+        [DeployedDefence("none", Defence(), Victim(MultiExit(network)))], torch.device("cpu")
+    )
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -78,7 +80,7 @@ def test_a_single_value_out_of_range_is_noticed(bad):
 
 
 def test_a_stopwatch_adds_up_what_it_ran_and_survives_an_error():
-    watch = Stopwatch(torch.device("cpu"))
+    watch = DeviceTimer(torch.device("cpu"))
     with watch:
         pass
     first = watch.read()

@@ -9,7 +9,7 @@ import torch
 from agents.attackers.dfme import DFME
 from agents.base import Kit
 from agents.defenders.static import Static
-from envs.defences.base import Defence, Post
+from envs.defences.base import Defence, DeployedDefence
 from envs.exits.random_rules import ByHistogram
 from envs.exits.rules import FinalOnly, Thresholds, log_odds
 from envs.game.clocks import Untimed
@@ -60,7 +60,7 @@ def waits_counted():
 def make_game(victim: Victim, budget: int = 10**6) -> ExtractionGame:
     return ExtractionGame(
         ThreatModel(10, SHAPE, budget),
-        [Post("none", Defence(), victim)],
+        [DeployedDefence("none", Defence(), victim)],
         Static(),
         clock=Untimed(),
         streams=Streams(0),

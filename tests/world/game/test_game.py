@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from envs.data.images import ImageSet
-from envs.defences.base import Defence, Post
+from envs.defences.base import Defence, DeployedDefence
 from envs.errors import BudgetExhausted, DefenceError, NotGranted, QueryError
 from envs.exits.rules import Thresholds
 from envs.game.clocks import make_clock
@@ -67,7 +67,7 @@ def make_game(
     threat = ThreatModel(10, SHAPE, budget, labels, latency != "none")
     return ExtractionGame(
         threat,
-        [Post("d", defence, victim)],
+        [DeployedDefence("d", defence, victim)],
         seat or FirstPost(),
         clock=make_clock(latency, streams),
         streams=streams,
@@ -131,13 +131,13 @@ def test_a_query_over_budget_costs_nothing_and_says_what_is_left():
 def test_the_undefended_answer_is_bit_equal_to_the_victim():
     game = make_game()
     asked = images(32)
-    victim = game.posts[0].victim
-    assert torch.equal(game.play(asked).targets, victim.posteriors(asked))
+    victim = game.deployed_defences[0].victim
+    assert torch.equal(game.play(asked).posteriors, victim.posteriors(asked))
 
 
 def test_hard_labels_are_one_hot_of_the_argmax():
-    soft = make_game().play(images(32)).targets
-    hard = make_game(labels="hard").play(images(32)).targets
+    soft = make_game().play(images(32)).posteriors
+    hard = make_game(labels="hard").play(images(32)).posteriors
     assert torch.equal(hard.argmax(1), soft.argmax(1))
     assert torch.equal(hard.sum(1), torch.ones(32))
     assert set(hard.unique().tolist()) == {0.0, 1.0}
@@ -156,7 +156,11 @@ def test_latency_is_refused_unless_granted_and_seconds_when_it_is():
 def test_no_public_attribute_of_the_oracle_leads_to_the_game_or_the_victim():
     game = make_game()
     oracle = GameOracle(game)
-    hidden = {id(game), id(game.posts[0].victim), id(game.posts[0].victim.network)}
+    hidden = {
+        id(game),
+        id(game.deployed_defences[0].victim),
+        id(game.deployed_defences[0].victim.network),
+    }
     frontier, met = [oracle], set()
     while frontier:
         thing = frontier.pop()
@@ -186,7 +190,7 @@ def test_changing_an_answer_or_a_query_afterwards_changes_nothing_in_the_game():
         asked = images(8)
         response = game.play(asked)
         if game is first:
-            response.targets.zero_()
+            response.posteriors.zero_()
             asked.zero_()
         game.play(images(8, seed=1))
     assert first.tally().answer_digest == second.tally().answer_digest
@@ -226,8 +230,8 @@ def test_a_defender_that_writes_into_queries_or_answers_is_found_at_once(hook, s
 
 def test_an_attacker_may_ask_in_inference_mode():
     with torch.inference_mode():
-        answers = make_game().play(images(4)).targets
-    assert torch.equal(answers, make_game().play(images(4)).targets)
+        answers = make_game().play(images(4)).posteriors
+    assert torch.equal(answers, make_game().play(images(4)).posteriors)
 
 
 def test_a_defence_that_writes_into_queries_is_found_at_once():
@@ -241,9 +245,9 @@ def test_a_defence_that_writes_into_queries_is_found_at_once():
 
 def test_answers_do_not_depend_on_how_queries_are_split_into_batches():
     asked = images(64)
-    whole = make_game(victim=make_victim((0.2,) * 4)).play(asked).targets
+    whole = make_game(victim=make_victim((0.2,) * 4)).play(asked).posteriors
     game = make_game(victim=make_victim((0.2,) * 4))
-    parts = torch.cat([game.play(part).targets for part in asked.split((1, 30, 33))])
+    parts = torch.cat([game.play(part).posteriors for part in asked.split((1, 30, 33))])
     torch.testing.assert_close(whole, parts, atol=1e-5, rtol=0)
 
 
@@ -315,8 +319,8 @@ def test_the_victim_keeps_no_graph_of_a_query_that_wants_gradients():
     game = make_game()
     asked = images(4).requires_grad_()
     response = game.play(asked)
-    assert not response.targets.requires_grad
-    parameters = game.posts[0].victim.network.parameters()
+    assert not response.posteriors.requires_grad
+    parameters = game.deployed_defences[0].victim.network.parameters()
     assert all(parameter.grad is None for parameter in parameters)
 
 
@@ -334,8 +338,8 @@ def test_masked_and_compacted_victims_play_the_same_game():
 @pytest.mark.parametrize("spoilt", [float("nan"), float("inf")])
 def test_a_victim_that_answers_nonsense_is_found_at_the_next_reading(spoilt):
     class Broken(Victim):
-        def answer(self, images, *, generator, foreign=False):
-            answer = super().answer(images, generator=generator, foreign=foreign)
+        def answer(self, images, *, generator, ood=False):
+            answer = super().answer(images, generator=generator, ood=ood)
             answer.posteriors[2, 3] = spoilt
             return answer
 

@@ -1,4 +1,4 @@
-"""Claims about honest users' queries."""
+"""Claims about benign users' queries."""
 
 import pytest
 import torch
@@ -45,7 +45,7 @@ def test_the_share_is_exact_over_time(share, batch):
 
 
 def test_a_fraction_of_a_query_is_carried():
-    traffic = make(0.25)  # one honest query for three of the attacker's
+    traffic = make(0.25)  # one benign query for three of the attacker's
     assert [len(numbers(traffic.draw(1))) for _ in range(9)] == [0, 0, 1] * 3
 
 
@@ -65,26 +65,26 @@ def test_labels_belong_to_their_images():
     number = (request.images[:, 0, 0, 0] * 255).round().long()
     assert torch.equal(request.labels, number % 10)
     assert request.images.dtype == torch.float32
-    assert not request.foreign
+    assert not request.ood
 
 
 @pytest.mark.parametrize("batch", [1, 33, 600])
-def test_foreign_queries_have_their_share_no_label_and_their_own_request(batch):
+def test_ood_queries_have_their_share_no_label_and_their_own_request(batch):
     requests = play(make(0.5, ood=numbered(20, start=200), ood_share=0.3), 600, batch)
-    foreign = [request for request in requests if request.foreign]
-    assert len(numbers(foreign)) == 180
-    assert all((request.labels == -1).all() for request in foreign)
-    assert all(number >= 200 for number in numbers(foreign))
-    assert all((r.labels >= 0).all() for r in requests if not r.foreign)
-    assert all(number < 200 for number in numbers([r for r in requests if not r.foreign]))
+    ood = [request for request in requests if request.ood]
+    assert len(numbers(ood)) == 180
+    assert all((request.labels == -1).all() for request in ood)
+    assert all(number >= 200 for number in numbers(ood))
+    assert all((r.labels >= 0).all() for r in requests if not r.ood)
+    assert all(number < 200 for number in numbers([r for r in requests if not r.ood]))
 
 
-def test_foreign_queries_are_the_same_however_queries_are_split():
-    def foreign(batch):
+def test_ood_queries_are_the_same_however_queries_are_split():
+    def ood(batch):
         traffic = make(0.5, ood=numbered(20, start=200), ood_share=0.3)
-        return numbers([r for r in play(traffic, 600, batch) if r.foreign])
+        return numbers([r for r in play(traffic, 600, batch) if r.ood])
 
-    assert foreign(1) == foreign(64) == foreign(600)
+    assert ood(1) == ood(64) == ood(600)
 
 
 def test_users_take_turns_and_never_carry_the_attackers_number():

@@ -290,7 +290,7 @@ def pictures(count: int) -> torch.Tensor:
 def serve(clock, victim, images, *, batch=None):
     seconds = []
     for part in torch.split(images, batch or len(images)):
-        _, served = clock.serve(victim, part, generator=torch.Generator(), foreign=False)
+        _, served = clock.serve(victim, part, generator=torch.Generator(), ood=False)
         seconds.append(clock.deliver(served, part))
     return torch.cat(seconds)
 
@@ -318,13 +318,11 @@ def test_a_virtual_clock_shows_the_exit_an_answer_left_from(victim):
 @pytest.mark.usefixtures("a_millisecond_a_segment")
 def test_a_wall_clock_measures_each_image_by_what_it_ran_and_answers_the_same(victim):
     images, generator = pictures(40), torch.Generator()
-    answer, seconds = WallClock(0, warm_up=3).serve(
-        victim, images, generator=generator, foreign=False
-    )
+    answer, seconds = WallClock(0, warm_up=3).serve(victim, images, generator=generator, ood=False)
     torch.testing.assert_close(answer.posteriors, victim.posteriors(images), rtol=0, atol=1e-5)
     torch.testing.assert_close(seconds, torch.full((40,), 5e-3, dtype=torch.float64))
     early = victim.with_rule(Thresholds([0.0] * 4))
-    seconds = WallClock(0).serve(early, images, generator=generator, foreign=False)[1]
+    seconds = WallClock(0).serve(early, images, generator=generator, ood=False)[1]
     torch.testing.assert_close(seconds, torch.full((40,), 1e-3, dtype=torch.float64))
 
 
@@ -334,7 +332,7 @@ def test_the_clock_of_an_episode_follows_its_mode(victim):
     assert isinstance(make_clock("wall", streams), WallClock)
     one, two = (make_clock("virtual", streams) for _ in range(2))
     assert torch.equal(serve(one, victim, pictures(5)), serve(two, victim, pictures(5)))
-    _, seconds = Untimed().serve(victim, pictures(2), generator=torch.Generator(), foreign=False)
+    _, seconds = Untimed().serve(victim, pictures(2), generator=torch.Generator(), ood=False)
     assert seconds is None
     with pytest.raises(ValueError, match="expected latency"):
         make_clock("sundial", streams)

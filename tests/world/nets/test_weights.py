@@ -159,13 +159,13 @@ def test_heads_follow_the_kind_of_network():
 def test_the_weights_a_victim_starts_from_bear_on_its_address_in_the_cache(file, tmp_path):
     from envs.data.sources import load
     from envs.training.recipes import recipe
-    from envs.training.victims import VictimSpec
+    from envs.training.victims import VictimTraining
 
     digits = load("digits")
     other = tmp_path / "other.pth"
     torch.save({}, other)
     keys = [
-        VictimSpec("resnet34", recipe("digits"), params).key(digits)
+        VictimTraining("resnet34", recipe("digits"), params).key(digits)
         for params in ({}, {"weights": str(file)}, {"weights": str(other)})
     ]
     assert "start" not in keys[0]

@@ -40,13 +40,13 @@ def test_an_answers_entropy_lies_between_certainty_and_the_uniform_answer():
     assert torch.allclose(losses.answer_entropy(logits), torch.tensor(expected), atol=1e-6)
 
 
-def test_entropies_push_own_images_deep_and_foreign_ones_out():
-    own = [losses.entropy_sign(e, 5, foreign=False) for e in range(5)]
-    foreign = [losses.entropy_sign(e, 5, foreign=True) for e in range(5)]
+def test_entropies_push_own_images_deep_and_ood_ones_out():
+    own = [losses.entropy_sign(e, 5, ood=False) for e in range(5)]
+    ood = [losses.entropy_sign(e, 5, ood=True) for e in range(5)]
     assert own == [-1, -1, -1, -1, 1]
-    assert foreign == [1, 1, 1, 1, -1]
+    assert ood == [1, 1, 1, 1, -1]
     with pytest.raises(ValueError, match="from 0 to 4"):
-        losses.entropy_sign(5, 5, foreign=False)
+        losses.entropy_sign(5, 5, ood=False)
 
 
 def test_the_released_loss_is_that_of_a_hand_computed_example():
@@ -55,10 +55,10 @@ def test_the_released_loss_is_that_of_a_hand_computed_example():
     label = torch.tensor([1])
     entropies = math.log(2), -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
     costs = math.log(2) + math.log(4)
-    own = losses.released_loss(logits, label, alpha=(0.1, 0.1), foreign=False)
-    foreign = losses.released_loss(logits, label, alpha=(0.1, 0.1), foreign=True)
+    own = losses.released_loss(logits, label, alpha=(0.1, 0.1), ood=False)
+    ood = losses.released_loss(logits, label, alpha=(0.1, 0.1), ood=True)
     assert float(own) == pytest.approx(costs - 0.1 * entropies[0] + 0.1 * entropies[1])
-    assert float(foreign) == pytest.approx(costs + 0.1 * entropies[0] - 0.1 * entropies[1])
+    assert float(ood) == pytest.approx(costs + 0.1 * entropies[0] - 0.1 * entropies[1])
 
 
 def _fitted_probe(codes, labels):

@@ -1,4 +1,4 @@
-"""Sources of foreign images: what they promise to whoever trains on them."""
+"""Sources of OOD images: what they promise to whoever trains on them."""
 
 import pytest
 import torch

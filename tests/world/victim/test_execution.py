@@ -77,11 +77,11 @@ def assert_same(one, other):
 @IMAGES
 def test_compacted_and_masked_execution_agree(network, make, images):
     rule = make(spread(network, images))
-    for foreign in (False, True):
-        masked = run_masked(network, images, rule, generator=stream(), foreign=foreign)
+    for ood in (False, True):
+        masked = run_masked(network, images, rule, generator=stream(), ood=ood)
         for chunk in (None, 60):
             compacted = run_compacted(
-                network, images, rule, generator=stream(), foreign=foreign, chunk=chunk
+                network, images, rule, generator=stream(), ood=ood, chunk=chunk
             )
             assert_same(compacted, masked)
 
@@ -92,8 +92,8 @@ def test_single_execution_agrees_with_a_batch(network, make, images):
     rule = make(spread(network, images))
     few = images[:32]
     assert_same(
-        run_each(network, few, rule, generator=stream(), foreign=True),
-        run_masked(network, few, rule, generator=stream(), foreign=True),
+        run_each(network, few, rule, generator=stream(), ood=True),
+        run_masked(network, few, rule, generator=stream(), ood=True),
     )
 
 

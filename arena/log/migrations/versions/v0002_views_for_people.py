@@ -74,14 +74,14 @@ FROM round JOIN episode ON episode.id = round.episode_id, {benign}
 
 _DIALECTS = {
     "sqlite": {
-        "settings": "json_remove(plan, '$.seed', '$.after', '$.lesson')",
+        "settings": "json_remove(plan, '$.seed', '$.after', '$.carried_state')",
         "number": "each.key",
         "count": "each.value",
         "attack": "json_each(round.attack_exits) AS each",
         "benign": "json_each(round.benign_exits) AS each",
     },
     "postgresql": {
-        "settings": "CAST(CAST(plan AS jsonb) - 'seed' - 'after' - 'lesson' AS text)",
+        "settings": "CAST(CAST(plan AS jsonb) - 'seed' - 'after' - 'carried_state' AS text)",
         "number": "each.place - 1",
         "count": "CAST(each.counted AS bigint)",
         "attack": "json_array_elements_text(round.attack_exits) "
