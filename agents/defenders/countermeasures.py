@@ -42,6 +42,6 @@ def check_indices(decisions: Iterable[Countermeasure], deployed_defences: int) -
     last = max(decision.defence for decision in decisions)
     if last >= deployed_defences:
         raise PlayerError(
-            f"this defender mans defence {last}, but the scenario brought {deployed_defences} "
+            f"this defender uses defence {last}, but the scenario brought {deployed_defences} "
             f"(counted from 0); list more defences or name another defence"
         )

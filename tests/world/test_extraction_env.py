@@ -79,7 +79,7 @@ def test_the_return_is_the_final_accuracy_of_the_clone():
         clone.eval()
         if terminated:
             break
-    test = env.unwrapped._table.splits.test
+    test = env.unwrapped._games.splits.test
     assert info["clone_accuracy"] == pytest.approx(total)
     with torch.no_grad():
         for weights in clone.parameters():

@@ -42,7 +42,7 @@ def pictures(count, value=1.0):
 
 
 def heard(sample, images, posteriors, **changes):
-    sample(images, posteriors, **{"benign": False, "OOD": True, **changes})
+    sample(images, posteriors, **{"benign": False, "ood": True, **changes})
 
 
 def test_distances_and_agreement_are_those_of_the_kind_of_traffic():

@@ -29,7 +29,7 @@ def shape(engine: Engine) -> dict:
                     (c["name"], str(c["type"]), c["nullable"]) for c in look.get_columns(table)
                 ],
                 "key": look.get_pk_constraint(table),
-                "OOD": look.get_foreign_keys(table),
+                "foreign keys": look.get_foreign_keys(table),
                 "indexes": sorted(look.get_indexes(table), key=lambda i: i["name"]),
             }
             for table in look.get_table_names()

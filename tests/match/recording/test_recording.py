@@ -179,7 +179,7 @@ def test_with_a_tape_the_very_round_that_differs_is_named(copied):
     with np.load(path) as arrays:
         content = {name: arrays[name].copy() for name in arrays}
     place = int(content["rounds"][:3].sum()) + 1  # the second answer of the fourth round
-    content["targets"][place] = content["targets"][place, ::-1]
+    content["posteriors"][place] = content["posteriors"][place, ::-1]
     np.savez_compressed(path, **content)
     with log.engine.begin() as connection:  # as if it had been played like that
         statement = "UPDATE round SET answer_digest = 'x' || bucket WHERE first_round >= 3"
@@ -243,7 +243,7 @@ def test_shards_are_cut_at_rounds_and_read_back_as_they_were(tmp_path, monkeypat
     stored = [np.load(tmp_path / row.path) for row in rows]
     assert torch.equal(torch.from_numpy(np.concatenate([one["images"] for one in stored])),
                        torch.cat(asked))  # fmt: skip
-    assert torch.equal(torch.from_numpy(np.concatenate([one["targets"] for one in stored])),
+    assert torch.equal(torch.from_numpy(np.concatenate([one["posteriors"] for one in stored])),
                        torch.cat(answers))  # fmt: skip
     assert [one["rounds"].tolist() for one in stored] == [[7, 1, 12], [3, 9, 2]]
 

@@ -69,8 +69,8 @@ import sys
 """
     main = 'sys.argv = ["arena", "--version"]\nfrom arena.cli import main\nmain()'
     assert _run(spy.format(main))[:1] == ["kept"]
-    hand = "from arena.runner.workers.worker import Worker\nHand(0, None, print)"
+    code = "from arena.runner.workers.worker import Worker\nWorker(0, None, print)"
     told = subprocess.run(
-        [sys.executable, "-c", spy.format(hand)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", spy.format(code)], capture_output=True, text=True, check=False
     )
     assert told.stdout.split()[:1] == ["kept"]

@@ -26,7 +26,7 @@ SHAPE = (1, 8, 8)
 STEADY, FIRM = Countermeasure(0, 0.0), Countermeasure(1, 1.0)
 
 
-def seated(defender: Defender, deployed_defences=2):
+def set_up(defender: Defender, deployed_defences=2):
     defender.begin(deployed_defences, Streams(0).torch("defender"))
     return defender
 
@@ -76,7 +76,7 @@ def test_the_example_of_the_documentation_works():
     code = text.split("```python\n")[1].split("```")[0]
     names = {}
     exec(compile(code, "docs/defenders.md", "exec"), names)
-    patient = seated(names["Patient"](after=150))
+    patient = set_up(names["Patient"](after=150))
     found = [ask(patient, ordinary(100), client) for client in (0, 0, 0, 5)]
     assert found == [STEADY, STEADY, FIRM, STEADY]
     assert [finding for finding in check_defender(names["Patient"]) if not finding.passed] == []
@@ -84,7 +84,7 @@ def test_the_example_of_the_documentation_works():
 
 def test_a_piece_holds_from_its_number_of_answers_until_the_next_one():
     pieces = [{"from": 0, "strength": 0.0}, {"from": 100, "defence": 1}, {"from": 500}]
-    schedule = seated(Schedule(pieces))
+    schedule = set_up(Schedule(pieces))
     found = [schedule.act(View(ordinary(1), 3, n, 0)) for n in (0, 99, 100, 499, 500, 10**7)]
     assert found == [STEADY, STEADY, FIRM, FIRM, Countermeasure(0, 1.0), Countermeasure(0, 1.0)]
 
@@ -116,16 +116,16 @@ def test_a_schedule_that_makes_no_sense_is_refused(pieces, message):
         Bandit(arms=[{"defence": 2}]),
     ],
 )
-def test_a_post_that_nobody_brought_is_refused_on_taking_the_seat(defender):
+def test_a_defence_that_is_not_deployed_is_refused_on_set_up(defender):
     with pytest.raises(PlayerError, match="uses defence 2, but the scenario brought 2"):
-        seated(defender)
+        set_up(defender)
 
 
 # detector -------------------------------------------------------------------------------------
 
 
 def test_a_client_who_probes_is_answered_otherwise_and_nobody_else_is():
-    detector = seated(Detector())
+    detector = set_up(Detector())
     for turn in range(5):
         ask(detector, probing(100, turn), client=7)
         ask(detector, ordinary(100, 50 + turn), client=8)
@@ -137,7 +137,7 @@ def test_a_client_who_probes_is_answered_otherwise_and_nobody_else_is():
 
 def test_alarms_climb_the_ladder_step_by_step_and_stay_at_its_top():
     ladder = [{"strength": 0.5}, {"strength": 1.0}, {"defence": 1}]
-    detector = seated(Detector(ladder=ladder))
+    detector = set_up(Detector(ladder=ladder))
     found = [ask(detector, probing(100, turn)) for turn in range(8)]
     steps = [Countermeasure(0, 0.5), Countermeasure(0, 1.0), FIRM]
     # 300 queries give the first 200 distances and a test that is due
@@ -147,7 +147,7 @@ def test_alarms_climb_the_ladder_step_by_step_and_stay_at_its_top():
 
 
 def test_a_suspect_who_keeps_quiet_cools_down():
-    detector = seated(Detector(cool_down=400))
+    detector = set_up(Detector(cool_down=400))
     for turn in range(3):
         ask(detector, probing(100, turn))
     assert detector.act(View(ordinary(1), 0, 0, 0)) == FIRM
@@ -157,7 +157,7 @@ def test_a_suspect_who_keeps_quiet_cools_down():
 
 
 def test_without_cooling_a_suspect_stays_one():
-    detector = seated(Detector())
+    detector = set_up(Detector())
     for turn in range(3):
         ask(detector, probing(100, turn))
     for turn in range(8):
@@ -166,7 +166,7 @@ def test_without_cooling_a_suspect_stays_one():
 
 
 def test_uniform_noise_has_normal_distances_and_only_a_band_finds_it():
-    shape, place = seated(Detector()), seated(Detector(band=[0.9, 1.7]))
+    shape, place = set_up(Detector()), set_up(Detector(band=[0.9, 1.7]))
     for turn in range(10):
         for detector in (shape, place):
             ask(detector, ordinary(100, turn))
@@ -175,7 +175,7 @@ def test_uniform_noise_has_normal_distances_and_only_a_band_finds_it():
 
 
 def test_the_longest_unseen_client_is_forgotten_first():
-    detector = seated(Detector(most_clients=2))
+    detector = set_up(Detector(most_clients=2))
     for turn in range(3):
         ask(detector, probing(100, turn), client=1)
     ask(detector, ordinary(1), client=2)
@@ -208,7 +208,7 @@ def test_dfme_is_flagged_within_5000_queries_and_benign_users_of_digits_are_not(
     """Four benign clients ask the 600 held-out digits, again and again."""
     bare, _ = game(1)
     streams = Streams(0)
-    detector = seated(Detector())
+    detector = set_up(Detector())
     traffic = BenignTraffic(
         load("digits").test, share=0.6, clients=4, generator=streams.torch("traffic")
     )
@@ -273,7 +273,7 @@ def test_counting_is_the_same_however_answers_are_split():
 
 def live(bandit, turn):
     """One episode: defence 0 tells a prober everything, defence 1 nothing."""
-    seated(bandit)
+    set_up(bandit)
     bandit.load_carried_state(json.loads(json.dumps(live.carried_state)))
     for number in range(6):
         images = probing(100, 100 * turn + number)
@@ -296,7 +296,7 @@ def test_over_episodes_the_arm_that_tells_suspects_less_is_preferred():
 
 
 def test_an_arm_is_held_for_the_whole_episode():
-    bandit = seated(Bandit(arms=[{"strength": 0.25}, {"defence": 1}]))
+    bandit = set_up(Bandit(arms=[{"strength": 0.25}, {"defence": 1}]))
     found = [ask(bandit, probing(100, turn)) for turn in range(6)]
     assert found == [Countermeasure(0, 0.25)] * 6
     assert bandit.notes()[0].data["suspects"] == 1
@@ -305,7 +305,7 @@ def test_an_arm_is_held_for_the_whole_episode():
 def test_compute_and_doubt_have_their_price():
     def reward(**prices):
         settings = {"leak_price": 0, "compute_price": 0, "utility_price": 0} | prices
-        bandit = seated(Bandit(**settings))
+        bandit = set_up(Bandit(**settings))
         past = [
             {"arm": 0, "leak": 0.5, "doubt": 0.1, "depth": 2.0, "exits": 2.0},
             {"arm": 1, "leak": 0.0, "doubt": 0.3, "depth": 1.0, "exits": 4.0},
@@ -326,7 +326,7 @@ def test_a_bandit_out_of_range_is_refused(wrong):
 
 
 def test_a_bandit_that_answered_nothing_has_no_lesson():
-    bandit = seated(Bandit())
+    bandit = set_up(Bandit())
     assert bandit.carried_state() == {}
     assert bandit.notes() == ()
     assert Answers(torch.eye(3)).read()["leak"] == 0

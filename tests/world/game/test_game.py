@@ -175,7 +175,7 @@ def test_no_public_attribute_of_the_oracle_leads_to_the_game_or_the_victim():
     with pytest.raises(AttributeError):
         oracle.budget = 10**9
     response = oracle.query(images(3))
-    assert {name for name in dir(response) if not name.startswith("_")} == {"latency", "targets"}
+    assert {name for name in dir(response) if not name.startswith("_")} == {"latency", "posteriors"}
 
 
 def test_the_threat_model_cannot_be_changed_by_the_attacker():

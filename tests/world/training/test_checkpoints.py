@@ -103,7 +103,7 @@ def test_a_state_that_is_no_state_is_refused():
         store("victim", SPEC, Stored({"a": 1.0}))  # type: ignore[dict-item]
 
 
-@pytest.mark.parametrize("fault", ["truncated", "flipped", "empty", "OOD", "header only"])
+@pytest.mark.parametrize("fault", ["truncated", "flipped", "empty", "unknown", "header only"])
 def test_a_damaged_file_is_set_aside_with_one_warning_and_made_again(
     fault: str, caplog: pytest.LogCaptureFixture
 ):
@@ -115,7 +115,7 @@ def test_a_damaged_file_is_set_aside_with_one_warning_and_made_again(
         "truncated": data[:-10],
         "flipped": data,
         "empty": b"",
-        "OOD": b"PK\x03\x04 something else",
+        "unknown": b"PK\x03\x04 something else",
         "header only": data[:88],
     }[fault]
     path.write_bytes(damaged)
