@@ -29,12 +29,11 @@ test: $(STAMP)        ## set up and run the tests (under 8 minutes on 2 cores)
 test-all: $(STAMP)    ## the tests that take long as well
 	$(BIN)/python -m pytest -n 2 -m ""
 
-check: $(STAMP)       ## format, lint, types, layers, tests
+check: $(STAMP)       ## set up and check format, lint, types and layers; no tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2
 
 clean:           ## remove the environment and what it played
 	rm -rf $(VENV) out quickstart.db
