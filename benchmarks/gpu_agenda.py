@@ -44,7 +44,7 @@ def items(device: torch.device, *, small: bool) -> dict[str, Item]:
     batches = (1, 8) if small else BATCHES
     at = partial(
         early_exit.measure, device=device, width=width, rounds=rounds,
-        window=0.05 if small else 1.5, compiled=not small,
+        window=0.05 if small else 1.5,
     )  # fmt: skip
     agenda: dict[str, Item] = {"tests": partial(_tests, small)}
     for batch in batches:

@@ -13,7 +13,7 @@ from envs.victim.victim import Victim
 
 def measure(
     batch: int, mix_name: str, *, device: torch.device, width: float = 1.0, rounds: int = 30,
-    window: float = 1.0, compiled: bool = True,
+    window: float = 1.0,
 ) -> dict[str, Figures]:  # fmt: skip
     """Measure ways to serve one size of request and one mix of exits.
 
@@ -24,7 +24,6 @@ def measure(
         width: factor on the channels of the ResNet34-8x with eight exits.
         rounds: samples of each way.
         window: seconds over which energy is measured.
-        compiled: try compiled execution too, which takes about a minute to compile.
 
     Returns:
         By way: `seconds` of a request with quartiles, `images_per_second`, `limit_share` (of the
@@ -34,7 +33,7 @@ def measure(
     plain = Victim(eight_exits(width).to(device))
     asked = images(batch).to(device)
     exits = mix(mix_name, batch, plain.num_exits).to(device)
-    ways = _ways(plain, asked, exits, compiled=compiled)
+    ways = _ways(plain, asked, exits)
     samples = in_turn(ways, device, rounds=rounds, warm_up=3)
     shares = torch.tensor(plain.profile.shares, dtype=torch.float64)
     share = float(shares[exits.cpu()].mean())
@@ -51,9 +50,7 @@ def measure(
     return results
 
 
-def _ways(
-    plain: Victim, asked: torch.Tensor, exits: torch.Tensor, *, compiled: bool
-) -> Mapping[str, Run]:
+def _ways(plain: Victim, asked: torch.Tensor, exits: torch.Tensor) -> Mapping[str, Run]:
     unused = torch.Generator(device=asked.device)
     rule = Planned(exits, plain.num_exits)
 
@@ -65,12 +62,6 @@ def _ways(
         "masked": Victim(network, rule=rule, execution="masked"),
         "compacted": Victim(network, rule=rule, execution="compacted"),
     }
-    if asked.device.type == "cuda":
-        graphs = Victim(network, rule=rule, execution="masked", acceleration="graphs")
-        victims["masked, graphs"] = graphs
-    if compiled:
-        made = Victim(network, rule=rule, execution="masked", acceleration="compiled")
-        victims["masked, compiled"] = made
     whole: Run = lambda: plain.posteriors(asked)  # noqa: E731 - it stands beside the others
     return {"whole": whole, **{name: served(victim) for name, victim in victims.items()}}
 

@@ -52,12 +52,6 @@ Devices = Annotated[
         "An accelerator if there is one.",
     ),
 ]
-Parallel = Annotated[
-    int,
-    typer.Option(
-        "--parallel", min=1, metavar="N", help="Episodes at once in one process, in threads."
-    ),
-]
 SaveEvery = Annotated[
     float,
     typer.Option(
@@ -87,7 +81,6 @@ def run(
     device: Devices = None,
     fresh: Fresh = False,
     workers: Workers = "1",
-    parallel: Parallel = 1,
     save_every: SaveEvery = 30,
     out_dir: Out = None,
     no_figure: NoFigure = False,
@@ -99,7 +92,7 @@ def run(
 
     from arena.log.store import Log
 
-    how = _How(pick_device(device), fresh, workers, parallel, save_every)
+    how = _How(pick_device(device), fresh, workers, save_every)
     results, told = [], []
     with Log.open(log) as store:
         for scenario in scenarios:
@@ -125,7 +118,6 @@ class _How(NamedTuple):
     device: str
     fresh: bool
     workers: str
-    parallel: int
     save_every: float
 
 
@@ -148,7 +140,6 @@ def _play(scenario: "Scenario", log: "Log", how: _How, *, quiet: bool) -> "Match
             device=how.device,
             fresh=how.fresh,
             workers=how.workers,
-            parallel=how.parallel,
             command=command,
             saving=Saving(seconds=how.save_every),
         )

@@ -75,8 +75,7 @@ class Episode:
         saves: Saves | None = None,
     ) -> None:
         self._plan, self._setup, self._stand_in = plan, setup, stand_in
-        with setup.lock:
-            self._set_the_table(plan, setup)
+        self._set_the_table(plan, setup)
         self.unlucky = False
         self._saves = saves
         self._saved: dict[str, Any] | None = None  # Any: what `_state` returned
@@ -194,9 +193,8 @@ class Episode:
         self._attacker = self._admitted()
         self._tape = tape
         self._oracle: Oracle = tape.listening_to(GameOracle(self._game))
-        with self._setup.lock:
-            new_clone, self._clones = self._setup.clones(self._plan, self._streams)
-            pool = self._setup.pool(self._plan)
+        new_clone, self._clones = self._setup.clones(self._plan, self._streams)
+        pool = self._setup.pool(self._plan)
         self._kit = Kit(
             device=self._setup.device,
             generator=self._streams.torch("attacker", self._setup.device),

@@ -19,7 +19,6 @@ from arena.runner.setup import Setup
 from arena.runner.task import Task
 from arena.runner.workers.options import WorkerOptions
 from arena.runner.workers.pool import WorkerConfig
-from arena.runner.workers.threads import play_together
 from arena.scenario import Scenario
 from arena.scenario.required_files import require_files
 from arena.system.devices import pick_device, pick_devices
@@ -55,7 +54,6 @@ def play(
     device: str = "cpu",
     fresh: bool = False,
     workers: int | str = 1,
-    parallel: int = 1,
     command: str = "arena.runner.match.play",
     saving: Saving = USUAL,
 ) -> MatchResult:
@@ -69,7 +67,6 @@ def play(
         fresh: play again what was played before, and what was broken off from its beginning.
         workers: processes that play at once, each with one thread; "ray" or "ray:ADDRESS" for
             those of a Ray cluster.
-        parallel: episodes at once in this process, in threads; on CUDA each has a stream.
         command: how the user would do this again.
         saving: how episodes are saved, and whether broken-off ones are gone on with.
 
@@ -79,7 +76,7 @@ def play(
             episode ends that episode alone and is in its row.
     """
     watcher = watcher or Watcher()
-    options = WorkerOptions.of(workers, parallel)
+    options = WorkerOptions.of(workers)
     devices = pick_devices(device, workers=options.workers)
     plans = scenario.plans()
     rows: dict[int, EpisodeRow] = {}
@@ -123,14 +120,12 @@ class _Context(NamedTuple):
 def _play_here(
     tasks: Sequence[Task], context: _Context, options: WorkerOptions
 ) -> tuple[dict[int, EpisodeRow], bool]:
-    """Play in this process: one episode after the other, or several in threads."""
+    """Play in this process, one episode after the other."""
     setup = Setup(context.devices[0], context.watcher)
     rows: dict[int, EpisodeRow] = {}
-    interrupted = False
-
-    def play_task(task: Task) -> tuple[EpisodeRow, bool]:
+    for task in tasks:
         context.watcher.begin(task.plan.title, task.number, task.total)
-        return play_one(
+        row, interrupted = play_one(
             task.plan,
             setup,
             context.log,
@@ -138,17 +133,11 @@ def _play_here(
             record=context.record,
             saving=context.saving,
         )
-
-    ends = play_together(tasks, play_task, count=options.parallel, device=context.devices[0])
-    if options.parallel == 1:
-        ends = ((task, play_task(task)) for task in tasks)
-    for task, (row, broken) in ends:
         rows[task.number] = row
         context.watcher.end(task.plan.title, row.id, row.status, row.error)
-        interrupted = interrupted or broken
-        if interrupted and options.parallel == 1:
-            break
-    return rows, interrupted
+        if interrupted:
+            return rows, True
+    return rows, False
 
 
 def _play_apart(

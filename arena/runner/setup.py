@@ -1,6 +1,5 @@
 """Builds what exists before a player moves: data, victims, deployed_defences, traffic, clones."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -55,14 +54,10 @@ class Setup:
     Args:
         device: where networks and images live.
         watcher: hears what is being prepared.
-
-    Attributes:
-        lock: held while an episode is prepared, where several are played at once in threads.
     """
 
     def __init__(self, device: torch.device, watcher: Watcher) -> None:
         self.device, self.watcher = device, watcher
-        self.lock = threading.RLock()
         self._splits: dict[str, Splits] = {}
 
     def splits(self, plan: EpisodePlan) -> Splits:

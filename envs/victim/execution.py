@@ -11,7 +11,6 @@ import gc
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,9 +19,8 @@ from torch import Tensor
 from envs.exits.rules import ExitRule
 from envs.nets.multi_exit import MultiExit
 from envs.victim.compaction import Compaction, joined
-from envs.victim.folded import evaluating
+from envs.victim.folded import evaluating, lay_out
 from envs.victim.ties import Arbiter
-from envs.victim.whole import Outputs, outputs_of
 
 
 class ExitAnswer(NamedTuple):
@@ -102,24 +100,12 @@ def run_masked(
     ood: bool = False,
     chunk: Chunk = None,
     original: MultiExit | None = None,
-    outputs_by: Outputs | None = None,
 ) -> ExitAnswer:
-    """Run every stage on every image, then select; arguments and answers of `run_compacted`.
-
-    `outputs_by` runs the whole network in a way of its own; eagerly if absent.
-    """
+    """Run every stage on every image, then select; arguments and answers of `run_compacted`."""
     sizes = _sizes(chunk, network.num_exits, len(images))
     with _serving(network, rule, original) as arbiter:
         state = rule.begin(images, generator=generator, ood=ood)
-        answer = _masked(
-            network,
-            images,
-            rule=rule,
-            state=state,
-            arbiter=arbiter,
-            sizes=sizes,
-            outputs_by=outputs_by,
-        )
+        answer = _masked(network, images, rule=rule, state=state, arbiter=arbiter, sizes=sizes)
     return ExitAnswer(answer.logits.clone(), answer.exits.clone())
 
 
@@ -183,11 +169,9 @@ def _masked(
     state: Tensor,
     arbiter: Arbiter,
     sizes: Sequence[int],
-    outputs_by: Outputs | None = None,
 ) -> ExitAnswer:
     """Run everything, chunk by chunk, and select; waits for the device only to look for ties."""
-    run = outputs_by if outputs_by is not None else partial(outputs_of, network)
-    outputs = [run(part) for part in torch.split(images, min(sizes))]
+    outputs = [_all_exits(network, part) for part in torch.split(images, min(sizes))]
     logits = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)  # (N, n, K)
     exits = rule.choose(logits, state)
     unsure = rule.unsure(logits, state, tolerance=arbiter.tolerance(images.device))
@@ -198,6 +182,15 @@ def _masked(
             exits = exits.index_copy(0, places, tied)
     rows = torch.arange(len(images), device=images.device)
     return ExitAnswer(logits[exits, rows], exits)
+
+
+def _all_exits(network: MultiExit, images: Tensor) -> Tensor:
+    """Return the (N, n, K) logits of every exit."""
+    features, outputs = lay_out(images, network), []
+    for index in range(network.num_exits):
+        features = network.run_segment(index, features)
+        outputs.append(network.logits(index, features))
+    return torch.stack(outputs)
 
 
 def _sizes(chunk: Chunk, num_exits: int, count: int) -> Sequence[int]:

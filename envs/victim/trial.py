@@ -1,8 +1,9 @@
-"""Finds out which of several ways to serve is the fastest, on the requests themselves.
+"""Chooses the fastest of several executions by timing the first requests.
 
-Which way wins on an accelerator depends on the device, the network, the size of a request and
-where its images leave. All ways give the same exits, so the first requests of each size are served
-in turn by each and timed; afterwards the fastest serves alone. Only trials wait for the device.
+Which execution is fastest on an accelerator depends on the device, the network, the size of a
+request and the exits of its images. All give the same exits, so they serve the first requests of
+each size in turn and are timed; afterwards the fastest serves alone. Only trials wait for the
+device.
 """
 
 import statistics

@@ -23,7 +23,6 @@ from envs.victim.execution import (
 )
 from envs.victim.folded import ServingCopy
 from envs.victim.trial import Trial
-from envs.victim.whole import Acceleration, Outputs, accelerated
 
 Execution = Literal["auto", "compacted", "masked"]
 
@@ -46,11 +45,10 @@ class Victim:
     Args:
         network: with or without exit heads; put into evaluation mode and frozen here.
         rule: who leaves where; nobody leaves early by default.
-        execution: "compacted" stops computing who left, "masked" runs everything and selects.
-            Exits are the same; "masked" waits for an accelerator once a request at most. "auto"
-            compacts on a CPU, where it was never measured slower, and finds out on an
-            accelerator from its first requests.
-        acceleration: how "masked" runs the whole network: "none", "compiled", or "graphs" (CUDA).
+        execution: "compacted" drops images at the exit where they leave, "masked" runs everything
+            and selects. Exits are the same; "masked" waits for an accelerator once a request at
+            most. "auto" compacts on a CPU, where it was never measured slower; on an accelerator
+            it times both on the first requests and keeps the faster one.
         chunk: images run together. If absent, as many in each segment as a processor's cache
             holds, and all of a request on an accelerator.
 
@@ -65,7 +63,6 @@ class Victim:
         rule: ExitRule | None = None,
         execution: Execution = "auto",
         chunk: int | None = None,
-        acceleration: Acceleration = "none",
     ) -> None:
         if execution not in ("auto", "compacted", "masked"):
             raise ValueError(
@@ -74,12 +71,11 @@ class Victim:
         self.network = network.requires_grad_(False).eval()
         self.rule = rule if rule is not None else FinalOnly()
         self.rule.check(network.num_exits)
-        self.execution, self.chunk, self.acceleration = execution, chunk, acceleration
+        self.execution, self.chunk = execution, chunk
         self._profile: ExitProfile | None = None
         self._serving = ServingCopy(network)
         self._chunks: tuple[int, ...] | None = None
         self._trial: Trial | None = None
-        self._whole: tuple[MultiExit, Outputs | None] | None = None
 
     @property
     def num_exits(self) -> int:
@@ -160,15 +156,9 @@ class Victim:
 
     def with_rule(self, rule: ExitRule) -> "Victim":
         """Return a victim with the same network, execution and profile, and another rule."""
-        other = Victim(
-            self.network,
-            rule=rule,
-            execution=self.execution,
-            chunk=self.chunk,
-            acceleration=self.acceleration,
-        )
+        other = Victim(self.network, rule=rule, execution=self.execution, chunk=self.chunk)
         other._profile, other._chunks = self._profile, self._chunks
-        other._serving, other._whole = self._serving, self._whole
+        other._serving = self._serving
         return other
 
     def to(self, device: torch.device | str) -> "Victim":
@@ -186,18 +176,8 @@ class Victim:
         ood: bool,
         chunk: Chunk,
     ) -> ExitAnswer:
-        if way == "masked" or self.rule.needs_all_exits:
-            return run_masked(
-                network,
-                images,
-                self.rule,
-                generator=generator,
-                ood=ood,
-                chunk=chunk,
-                original=self.network,
-                outputs_by=self._outputs_by(network),
-            )
-        return run_compacted(
+        run = run_masked if way == "masked" else run_compacted
+        return run(
             network,
             images,
             self.rule,
@@ -212,12 +192,6 @@ class Victim:
         if self.execution != "auto" or device.type == "cpu" or self.rule.needs_all_exits:
             return False
         return any(self.rule.asks(index) for index in range(self.num_exits - 1))
-
-    def _outputs_by(self, network: MultiExit) -> Outputs | None:
-        """Return what runs the serving copy there is now in the accelerated way."""
-        if self._whole is None or self._whole[0] is not network:
-            self._whole = (network, accelerated(network, self.acceleration))
-        return self._whole[1]
 
     def _chunk_on(self, device: torch.device) -> Chunk:
         """Say how many images run together, as measured in `envs.victim.chunk_size`."""

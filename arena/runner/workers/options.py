@@ -1,4 +1,4 @@
-"""Reads who plays a match: one process, several, a Ray cluster, or threads of one process."""
+"""Parses how many workers play a match: one process, several, or a Ray cluster."""
 
 from dataclasses import dataclass
 
@@ -10,41 +10,29 @@ RAY = "ray"
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """Who plays.
+    """How many workers play, and where.
 
     Attributes:
         workers: processes on this machine.
         cluster: address of a Ray cluster; "" for one started here, None for no Ray.
-        parallel: episodes at once in one process.
     """
 
     workers: int = 1
     cluster: str | None = None
-    parallel: int = 1
 
     @classmethod
-    def of(cls, workers: int | str, parallel: int = 1) -> "WorkerOptions":
+    def of(cls, workers: int | str) -> "WorkerOptions":
         """Read "2", "ray" or "ray:ADDRESS".
 
         Raises:
-            ScenarioError: it is none of these, or both kinds of "at once" are asked for.
+            ScenarioError: it is none of these.
         """
         text = str(workers)
-        if parallel < 1:
-            raise ScenarioError(f"expected parallel episodes of at least 1, got {parallel}")
         if text == RAY or text.startswith(f"{RAY}:"):
-            options = cls(cluster=text[len(RAY) + 1 :])
-        elif text.isdecimal() and int(text) > 0:
-            options = cls(workers=int(text), parallel=parallel)
-        else:
-            raise ScenarioError(
-                f"expected a number of workers, 'ray' or 'ray:ADDRESS', got '{text}'"
-            )
-        if parallel > 1 and options.apart:
-            raise ScenarioError(
-                f"parallel episodes share one process; leave out workers, or parallel ({parallel})"
-            )
-        return options
+            return cls(cluster=text[len(RAY) + 1 :])
+        if text.isdecimal() and int(text) > 0:
+            return cls(workers=int(text))
+        raise ScenarioError(f"expected a number of workers, 'ray' or 'ray:ADDRESS', got '{text}'")
 
     @property
     def apart(self) -> bool:

@@ -74,7 +74,6 @@ def test_every_execution_gives_the_exits_of_the_cpu():
     for options in (
         {"execution": "compacted"},
         {"execution": "masked"},
-        {"execution": "masked", "acceleration": "graphs"},
         {"execution": "auto"},
     ):
         victim = Victim(make_network().cuda(), rule=rule, **options)
