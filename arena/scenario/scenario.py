@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 from pydantic import PrivateAttr, ValidationError
 
 from arena.registry.messages import problems, value_text
-from arena.scenario import toml
 from arena.scenario.checking import check
 from arena.scenario.planning import EpisodePlan, plans_of
 from arena.scenario.schema import VERSION, ScenarioFile
@@ -56,7 +56,7 @@ class Scenario(ScenarioFile):
     def text(self) -> str:
         """The scenario as a TOML file: what was written, overrides applied, seeds as drawn."""
         written = self.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-        return toml.dumps(written | {"seeds": list(self.seeds)})
+        return tomli_w.dumps(written | {"seeds": list(self.seeds)})
 
     def check(self) -> None:
         """Check every name and every parameter against what exists.
