@@ -22,6 +22,21 @@ class ArenaError(Exception):
     """Base of every error that is shown to a user in one line."""
 
 
+def one_line(error: BaseException) -> str:
+    """Describe an error in one line: ours by its message, any other by its type and message.
+
+    Never raises, whatever a player's exception does: a message that cannot be read or is empty is
+    replaced, control characters become blanks, and lone surrogates are written as escapes.
+    """
+    try:
+        text = str(error).encode("utf-8", "backslashreplace").decode()
+    except Exception:
+        text = "its message cannot be read"
+    text = "".join(char if char.isprintable() else " " for char in text)
+    text = " ".join(text.split()) or "no message"
+    return text if isinstance(error, ArenaError) else f"{type(error).__name__}: {text}"
+
+
 class QueryError(ArenaError):
     """A query was refused: wrong shape, dtype, range, or not finite. Nothing was charged."""
 

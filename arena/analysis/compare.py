@@ -14,14 +14,11 @@ from typing import Literal, NamedTuple, get_args
 from arena.analysis.differences import DEFAULT_MEASURES, Contrast, contrasts_of
 from arena.analysis.metrics import MEASURES
 from arena.log.rows import EpisodeRow
+from arena.scenario.settings import flat, settings_of
 from envs.errors import ArenaError, ScenarioError, UnknownName
 
 By = Literal["attacker", "defender", "scenario", "run"]
 SIDES: tuple[By, ...] = get_args(By)
-
-_BEARS_ON_NOTHING = ("seed", "checkpoints", "record", "after", "carried_state")
-"""Keys of a plan that make no other meeting: the seed pairs, `checkpoints` and `record` only
-measure, and what a defender learnt before follows from players and seeds."""
 
 Settings = Mapping[str, object]
 
@@ -146,7 +143,7 @@ def pair(
 
 def differences(one: Settings, other: Settings) -> tuple[str, ...]:
     """List the settings in which two plans differ, as "path: first | second"."""
-    ours, theirs = _flat(one), _flat(other)
+    ours, theirs = flat(one), flat(other)
     return tuple(
         f"{path}: {ours.get(path, 'absent')} | {theirs.get(path, 'absent')}"
         for path in sorted(ours.keys() | theirs.keys())
@@ -212,7 +209,7 @@ def _side(rows: Iterable[EpisodeRow], name: str, *, by: By) -> dict[str, _Played
 
 def _parted(row: EpisodeRow, by: By) -> tuple[str, Settings]:
     """Part the settings of an episode into what it must share and what is the compared one's."""
-    plan = {key: value for key, value in row.plan.items() if key not in _BEARS_ON_NOTHING}
+    plan = settings_of(row.plan, measuring=False)
     players: dict[str, Settings] = {
         "attacker": {"name": row.attacker, "params": row.attacker_params},
         "defender": {"name": row.defender, "params": row.defender_params},
@@ -261,17 +258,3 @@ def _seeds(seeds: Iterable[int]) -> str:
     listed = sorted(seeds)
     shown = ", ".join(map(str, listed[:8])) + (", ..." if len(listed) > 8 else "")
     return f"{'seed' if len(listed) == 1 else 'seeds'} {shown}"
-
-
-def _flat(value: object, prefix: str = "") -> dict[str, object]:
-    """Turn nested tables and lists into dotted paths."""
-    if isinstance(value, Mapping):
-        items: Iterable[tuple[object, object]] = value.items()
-    elif isinstance(value, list | tuple):
-        items = enumerate(value)
-    else:
-        return {prefix: value}
-    flat: dict[str, object] = {}
-    for key, item in items:
-        flat |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
-    return flat

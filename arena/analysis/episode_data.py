@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import NamedTuple
 
 from arena.analysis.frames import chosen
@@ -14,6 +13,7 @@ from arena.log.rows import (
     InferenceRow,
     RoundRow,
     RunRow,
+    added_exits,
 )
 from arena.log.store import Log
 from arena.recording.samples import Asked, asked_in
@@ -104,22 +104,17 @@ def gather(log: Log, ids: Iterable[str]) -> EpisodeData:
 
 def exit_counts(rounds: Iterable[RoundRow]) -> ExitCounts:
     """Sum the exit histograms of an episode's buckets."""
-    attack: tuple[int, ...] = ()
-    benign: tuple[int, ...] = ()
-    for bucket in rounds:
-        attack = _added(attack, bucket.attack_exits)
-        benign = _added(benign, bucket.benign_exits)
-    return ExitCounts(attack, benign)
+    buckets = list(rounds)
+    return ExitCounts(
+        added_exits(*(bucket.attack_exits for bucket in buckets)),
+        added_exits(*(bucket.benign_exits for bucket in buckets)),
+    )
 
 
 def chance_level(episode: EpisodeRow) -> float | None:
     """Tell what a clone that guesses gets right; None where the classes are not known."""
     classes = _stated(episode.plan, "num_classes") or CLASSES.get(episode.data.lower())
     return 1 / classes if isinstance(classes, int) and classes > 0 else None
-
-
-def _added(one: Sequence[int], other: Sequence[int] | None) -> tuple[int, ...]:
-    return tuple(a + b for a, b in zip_longest(one, other or (), fillvalue=0))
 
 
 def _stated(plan: object, key: str) -> object:

@@ -22,6 +22,7 @@ from arena.analysis.statistics import (
     paired_permutation_test,
 )
 from arena.log.rows import EpisodeRow
+from arena.scenario.settings import flat, settings_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +95,6 @@ class Comparison:
     effect: EffectSize
 
 
-_FOLLOWS = ("seed", "after", "carried_state")
-"""Keys of a plan that make no other meeting: what a defender learnt before follows from players
-and seeds."""
-
-
 def scoreboard(
     episodes: Iterable[EpisodeRow], *, confidence: float = 0.95, as_given: bool = False
 ) -> list[ScoreRow]:
@@ -158,7 +154,6 @@ def _scores(episodes: Iterable[EpisodeRow], confidence: float) -> dict[str, Inte
 
 def _settings(episode: EpisodeRow) -> str:
     """Write down everything that bears on the result, but the seed and what follows from it."""
-    plan = {key: value for key, value in episode.plan.items() if key not in _FOLLOWS}
     meeting = {
         "victim": episode.victim,
         "clone": episode.clone,
@@ -167,7 +162,7 @@ def _settings(episode: EpisodeRow) -> str:
         "attacker": {"params": episode.attacker_params},
         "defender": {"params": episode.defender_params},
     }
-    return json.dumps({**meeting, **plan}, sort_keys=True, default=str)
+    return json.dumps({**meeting, **settings_of(episode.plan)}, sort_keys=True, default=str)
 
 
 def _variants(keys: Iterable[tuple[str, str, str, str]]) -> dict[tuple[str, str, str, str], str]:
@@ -177,25 +172,15 @@ def _variants(keys: Iterable[tuple[str, str, str, str]]) -> dict[tuple[str, str,
         named[key[:3]].append(key)
     variants = {}
     for same in named.values():
-        flat = [_flat(json.loads(key[3])) for key in same]
+        each = [flat(json.loads(key[3])) for key in same]
         differing = sorted(
             path
-            for path in set().union(*flat)
-            if len({json.dumps(one.get(path), default=str) for one in flat}) > 1
+            for path in set().union(*each)
+            if len({json.dumps(one.get(path), default=str) for one in each}) > 1
         )
-        for key, settings in zip(same, flat, strict=True):
+        for key, settings in zip(same, each, strict=True):
             variants[key] = ", ".join(f"{path}={settings.get(path)}" for path in differing)
     return variants
-
-
-def _flat(value: object, prefix: str = "") -> dict[str, object]:
-    """Turn nested tables into dotted paths."""
-    if not isinstance(value, Mapping):
-        return {prefix: value}
-    flat: dict[str, object] = {}
-    for key, item in value.items():
-        flat |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
-    return flat
 
 
 def best(rows: Sequence[ScoreRow], measure: str = "clone_accuracy") -> list[ScoreRow]:

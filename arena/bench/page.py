@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from arena.report.formatting import digits
+
 # `Any` in this file: what was read from JSON.
 
 PREAMBLE = """\
@@ -55,9 +57,9 @@ def _row(line: Mapping[str, Any]) -> str:
 
 def value(line: Mapping[str, Any]) -> str:
     """Word a value with its spread: "0.971 x (0.965 to 0.978)"."""
-    text = f"{number(line['value'])} {line['unit']}"
+    text = f"{digits(line['value'])} {line['unit']}"
     if line["low"] is not None and line["high"] != line["low"]:
-        text += f" ({number(line['low'])} to {number(line['high'])})"
+        text += f" ({digits(line['low'])} to {digits(line['high'])})"
     return text
 
 
@@ -65,16 +67,9 @@ def target(line: Mapping[str, Any]) -> str:
     """Word a bound: "at least 0.95"."""
     if line["target"] is None:
         return ""
-    return f"{'at least' if line['at_least'] else 'at most'} {number(line['target'])}"
+    return f"{'at least' if line['at_least'] else 'at most'} {digits(line['target'])}"
 
 
 def verdict(line: Mapping[str, Any]) -> str:
     """Say whether the bound was kept."""
     return {True: "yes", False: "no", None: ""}[line["holds"]]
-
-
-def number(amount: float) -> str:
-    """Write a number with three or four digits that count."""
-    if abs(amount) >= 1000:
-        return f"{amount:,.0f}"
-    return f"{amount:.1f}" if abs(amount) >= 100 else f"{amount:.3g}"

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from envs.errors import ArenaError, ScenarioError, UnknownName
+from envs.errors import ArenaError, ScenarioError, UnknownName, one_line
 
 # `Any` in this file: contexts and results of click, which Typer vendors or imports by its version.
 
@@ -79,11 +79,10 @@ def tell(text: str) -> None:
 
 
 def words_of(error: Exception) -> str:
-    """Word an error for a user; of a bug, only its kind and how to see more."""
+    """Describe an error to a user: ours by all its lines, a bug by one and the way to see more."""
     if isinstance(error, ArenaError):
         return str(error)
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text or 'no message'}; run again with --debug to see where"
+    return f"{one_line(error)}; run again with --debug to see where"
 
 
 def exit_code_of(error: Exception) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from arena.report.formatting import size_text
 from envs.errors import ArenaError
 
 PACKAGES = ("torch", "torchvision", "numpy", "gymnasium", "scikit-learn", "sqlalchemy", "pydantic")
@@ -93,16 +94,6 @@ def _folders() -> Iterator[Fact]:
 def folder_size(folder: Path) -> int:
     """Add up the bytes of all files below a folder; 0 where there is none."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-
-def size_text(size: int) -> str:
-    """Write a number of bytes: 512 B, 1.5 MiB."""
-    amount = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024 or unit == "GiB":
-            break
-        amount /= 1024
-    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
 
 
 def _log(log: str | None) -> Fact:

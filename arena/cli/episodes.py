@@ -8,16 +8,14 @@ import typer
 
 from arena.cli.common import JsonOption, LogOption, WithDefault, out
 from arena.cli.render import (
-    count_text,
     fate,
-    percent,
-    seconds_text,
     write_episodes,
     write_json,
     write_json_lines,
     write_line,
     write_table,
 )
+from arena.report.formatting import count_text, duration_text, percent
 from envs.errors import ScenarioError
 
 if TYPE_CHECKING:
@@ -151,7 +149,7 @@ def _show_outcome(console: "Console", row: "EpisodeRow") -> None:
         ("served accuracy %", percent(row.served_accuracy)),
         ("attack, benign MACs %", f"{percent(row.attack_compute_share)}, "
                                   f"{percent(row.benign_compute_share)}"),
-        ("time", seconds_text(row.wall_seconds)),
+        ("time", duration_text(row.wall_seconds)),
         ("started", f"{row.started:%Y-%m-%d %H:%M:%S} UTC on {row.host}, {row.device}"),
         ("settings", row.plan_hash),
     )  # fmt: skip
@@ -168,7 +166,7 @@ def _show_curve(console: "Console", where: str, points: Sequence["CheckpointRow"
             count_text(point.queries_used),
             percent(point.clone_accuracy),
             percent(point.clone_fidelity),
-            seconds_text(point.wall_seconds),
+            duration_text(point.wall_seconds),
         )
         for point in points
     ]

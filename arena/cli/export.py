@@ -18,7 +18,8 @@ from arena.cli.filters import (
     UntilOption,
     narrowed,
 )
-from arena.cli.render import count_text, write_line
+from arena.cli.render import write_line
+from arena.report.formatting import count_text
 
 
 def export(

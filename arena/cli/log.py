@@ -16,7 +16,8 @@ from arena.cli.filters import (
     StatusOption,
     narrowed,
 )
-from arena.cli.render import count_text, write_episodes, write_json, write_line
+from arena.cli.render import write_episodes, write_json, write_line
+from arena.report.formatting import count_text
 from envs.errors import ScenarioError
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from arena.cli.filters import (
     SinceOption,
     narrowed,
 )
-from arena.cli.render import percent, percent_interval, write_json, write_line, write_table
+from arena.cli.render import percent_interval, write_json, write_line, write_table
+from arena.report.formatting import percent
 
 if TYPE_CHECKING:
     from arena.analysis.payoff import PayoffMatrix, Prices, Solution

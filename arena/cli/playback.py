@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 from arena.cli.common import out
 from arena.cli.keyboard import Keys, keyboard
-from arena.cli.render import count_text, percent, seconds_text, write_line, write_table
+from arena.cli.render import write_line, write_table
 from arena.cli.thumbnails import Samples, drawn
-from arena.replay.timeline import TimelineStep, added, exits_text
+from arena.log.rows import added_exits
+from arena.replay.timeline import TimelineStep, exits_text
+from arena.report.formatting import count_text, duration_text, percent
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -81,7 +83,7 @@ def _cells(moment: TimelineStep) -> tuple[str, ...]:
     clone = percent(moment.clone_accuracy) if moment.measured else ""
     return (
         count_text(moment.used),
-        seconds_text(moment.seconds),
+        duration_text(moment.seconds),
         clone,
         exits_text(moment.attack_exits),
         exits_text(moment.benign_exits),
@@ -127,14 +129,12 @@ def _scene(steps: Sequence[TimelineStep], *, paused: bool, keys: bool) -> "Rende
 
     now = steps[-1]
     share = now.used / now.budget if now.budget else 0.0
-    attack: tuple[int, ...] = ()
-    benign: tuple[int, ...] = ()
-    for moment in steps:
-        attack, benign = added(attack, moment.attack_exits), added(benign, moment.benign_exits)
+    attack = added_exits(*(moment.attack_exits for moment in steps))
+    benign = added_exits(*(moment.benign_exits for moment in steps))
     scores = [moment.clone_accuracy for moment in steps]
     lines = [
         f"budget  {_bar(share)} {percent(share)} % of {count_text(now.budget)}, "
-        f"after {seconds_text(now.seconds)}",
+        f"after {duration_text(now.seconds)}",
         f"clone   {_curve(scores)} {percent(now.clone_accuracy)} %",
         *_exit_lines("attack", now.attack_exits, attack),
         *_exit_lines("benign", now.benign_exits, benign),

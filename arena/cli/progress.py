@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from arena.cli.common import err
-from arena.cli.render import count_text, percent, seconds_text, write_line
+from arena.cli.render import write_line
+from arena.report.formatting import count_text, duration_text, percent
 from arena.runner.progress import Progress, Watcher
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class LineWatcher(Watcher):
     def end(self, title: str, episode_id: str, status: str, error: str | None) -> None:
         """Write how it ended."""
         fate = error or f"clone {percent(self._outcome(episode_id))} %"
-        passed = seconds_text(time.monotonic() - self._began.pop(title, time.monotonic()))
+        passed = duration_text(time.monotonic() - self._began.pop(title, time.monotonic()))
         self._say(f"  {title}: {status} ({episode_id}), {fate}, {passed}")
 
     def _say(self, text: str) -> None:
@@ -123,7 +124,7 @@ def standing(progress: Progress) -> str:
     return (
         f"clone {percent(progress.clone_accuracy)} %, "
         f"{count_text(round(progress.queries_per_second))} queries/s, "
-        f"{seconds_text(progress.seconds_left)} left"
+        f"{duration_text(progress.seconds_left)} left"
     )
 
 

@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from arena.report.formatting import ABSENT, count_text, duration_text, percent
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -98,36 +100,12 @@ def _plain(cell: str) -> str:
     return "".join(char if char.isprintable() else " " for char in cell)
 
 
-def percent(share: float | None) -> str:
-    """Write a share as percent with one decimal, "-" where it was not measured."""
-    return "-" if share is None else f"{100 * share:.1f}"
-
-
 def percent_interval(score: "Interval | None") -> str:
     """Write the mean of a share and half its interval: "71.3 ± 2.1"; one value has no interval."""
     if score is None:
-        return "-"
+        return ABSENT
     reach = score.half_width
     return percent(score.mean) + ("" if reach is None else f" ± {100 * reach:.1f}")
-
-
-def seconds_text(seconds: float | None) -> str:
-    """Write a time as people say it: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
-    if seconds is None:
-        return "-"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def count_text(number: int | None) -> str:
-    """Write a count in groups of three: 20 000 000."""
-    return "-" if number is None else f"{number:,}".replace(",", " ")
 
 
 def write_scoreboard(console: "Console", rows: Sequence["ScoreRow"]) -> None:
@@ -184,7 +162,7 @@ def write_episodes(console: "Console", episodes: Sequence["EpisodeRow"]) -> None
             percent(row.clone_accuracy),
             percent(row.served_accuracy),
             percent(row.attack_compute_share),
-            seconds_text(row.wall_seconds),
+            duration_text(row.wall_seconds),
             f"{row.started:%Y-%m-%d %H:%M}",
         )
         for row in episodes

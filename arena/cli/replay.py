@@ -14,7 +14,8 @@ from arena.cli.common import (
     out,
     pick_device,
 )
-from arena.cli.render import count_text, percent, write_json, write_line, write_table
+from arena.cli.render import write_json, write_line, write_table
+from arena.report.formatting import count_text, percent
 from envs.errors import ScenarioError
 
 if TYPE_CHECKING:

@@ -44,7 +44,7 @@ def report(
 ) -> None:
     """Write a self-contained report about episodes: scoreboard, findings, figures, details."""
     from arena.log.store import Log
-    from arena.report import write_report
+    from arena.report.html import write_report
     from arena.report.plots import write_figures
 
     which = narrowed(

@@ -149,7 +149,7 @@ def _write_up(
     scenario: "Scenario", result: "MatchResult", log: "Log", *, folder: Path | None
 ) -> list[Path]:
     """Write report and figures; that there is nothing to show is no failure of the match."""
-    from arena.report import write_report
+    from arena.report.html import write_report
     from arena.report.plots import write_figures
 
     finished = [row.id for row in result.episodes if row.status == "success"]

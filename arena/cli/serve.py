@@ -10,7 +10,8 @@ import typer
 from arena.cli.common import DeviceOption, FileArgument, QuietOption, SetOption, out, pick_device
 from arena.cli.loading import load_one
 from arena.cli.progress import watching
-from arena.cli.render import count_text, write_line
+from arena.cli.render import write_line
+from arena.report.formatting import count_text
 from envs.errors import ArenaError, ScenarioError, UnknownName
 
 if TYPE_CHECKING:

@@ -8,11 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from arena.conformance.findings import Claim, attempt, claim, describe
+from arena.conformance.findings import Claim, attempt, claim
 from arena.conformance.process_state import ProcessState
 from arena.conformance.tiny_world import TinyWorld
 from envs.data.images import ImageSet
 from envs.defences.base import Answer, Defence, HardenKit
+from envs.errors import one_line
 from envs.game.clocks import make_clock
 from envs.seeding import Streams
 from envs.types import Labels
@@ -82,7 +83,7 @@ def check_defence(
         bench = _Bench(defence, defence.harden(world.victim(), _kit(world)), images)
     except Exception as error:
         before.restore()
-        return [Claim("hardens", False, describe(error))]
+        return [Claim("hardens", False, one_line(error))]
     claims: list[tuple[str, Callable[[_Bench], Claim]]] = [
         ("answers", _check_answers),
         ("off", _check_off),

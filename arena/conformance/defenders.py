@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from agents.base import Defender
-from arena.conformance.findings import Claim, attempt, claim, describe
+from arena.conformance.findings import Claim, attempt, claim
 from arena.conformance.process_state import ProcessState
+from envs.errors import one_line
 from envs.game.game import Countermeasure, Served, View
 from envs.seeding import Streams
 
@@ -35,7 +36,7 @@ def check_defender(
             _seated(make, deployed_defences)
     except Exception as error:
         before.restore()
-        return [Claim("sits", False, f"{deployed_defences} deployed_defences: {describe(error)}")]
+        return [Claim("sits", False, f"{deployed_defences} deployed_defences: {one_line(error)}")]
     findings = [
         Claim(
             "sits", True, f"takes its seat with {' and '.join(map(str, SEATS))} deployed_defences"

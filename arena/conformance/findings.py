@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from envs.errors import one_line
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -36,10 +38,4 @@ def attempt(name: str, claim: Callable[[], Claim]) -> Claim:
     try:
         return claim()
     except Exception as error:
-        return Claim(name, False, describe(error))
-
-
-def describe(error: BaseException) -> str:
-    """Tell an exception in one line."""
-    text = " ".join(str(error).split()) or "no message"
-    return f"{type(error).__name__}: {text}"
+        return Claim(name, False, one_line(error))

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from agents.attackers.noise import Noise
 from agents.base import Attacker, Kit
 from agents.defenders.static import Static
-from arena.conformance.findings import describe
 from arena.conformance.process_state import ProcessState
 from arena.conformance.tiny_world import TinyWorld
 from envs.defences.base import Defence, DeployedDefence
-from envs.errors import BudgetExhausted, QueryError
+from envs.errors import BudgetExhausted, QueryError, one_line
 from envs.game.clocks import make_clock
 from envs.game.game import ExtractionGame, GameOracle
 from envs.seeding import Streams
@@ -139,7 +138,7 @@ def play(make: Callable[[], Attacker], world: TinyWorld, terms: Terms) -> Play:
     except BudgetExhausted:
         pass
     except (Exception, Stuck) as error:
-        record.fault = describe(error)
+        record.fault = one_line(error)
     record.changed = ProcessState.capture().changes_since(before)
     before.restore()
     record.charged, record.seen = game.used, seen()

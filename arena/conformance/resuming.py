@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from agents.base import Attacker, Kit
 from agents.defenders.static import Static
-from arena.conformance.findings import Claim, claim, describe
+from arena.conformance.findings import Claim, claim
 from arena.conformance.plays import Play, Terms, count_images, digest_of, game_of, kit_of
 from arena.conformance.tiny_world import TinyWorld
 from arena.runner.saves import pickling as snapshot
-from envs.errors import BudgetExhausted, SaveError
+from envs.errors import BudgetExhausted, SaveError, one_line
 from envs.game.game import ExtractionGame, GameOracle
 
 
@@ -35,7 +35,7 @@ def check_resuming(make: Callable[[], Attacker], world: TinyWorld, main: Play) -
     except SaveError as error:
         return Claim("resumes", False, f"cannot be saved or read back: {error}")
     except Exception as error:
-        return Claim("resumes", False, describe(error))
+        return Claim("resumes", False, one_line(error))
     return claim("resumes", _faults(main, saved, again), f"went on at {point} images")
 
 

@@ -4,9 +4,10 @@
 Nothing here knows a database or a tensor.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import zip_longest
 from typing import Literal
 
 Ending = Literal["success", "cancelled", "error"]
@@ -313,3 +314,8 @@ class EpisodeFilter:
     until: datetime | None = None
     limit: int | None = None
     newest_first: bool = True
+
+
+def added_exits(*counts: Sequence[int] | None) -> tuple[int, ...]:
+    """Add histograms of exits; one that is shorter answered nothing at the last exits."""
+    return tuple(map(sum, zip_longest(*(one or () for one in counts), fillvalue=0)))

@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 
-from envs.errors import ScenarioError
+from envs.errors import ScenarioError, one_line
 
 
 def is_file_use(use: str) -> bool:
@@ -95,7 +95,7 @@ def import_fault(error: Exception, where: str) -> str:
         if "importlib" not in frame.filename and frame.filename != __file__
     ]
     place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else where
-    return f"{place}: {type(error).__name__}: {' '.join(str(error).split())}"
+    return f"{place}: {one_line(error)}"
 
 
 def offered(group: str) -> dict[str, list[EntryPoint]]:

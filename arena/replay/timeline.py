@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 
 from arena.log.reader import LogReader
 from arena.log.rows import CheckpointRow, EpisodeRow, EventRow, RoundRow
@@ -105,8 +104,3 @@ def exits_text(counts: Sequence[int]) -> str:
     """Write shares by exit in whole percent: "62/28/10"; "-" where nothing was answered."""
     total = sum(counts)
     return "/".join(f"{100 * count / total:.0f}" for count in counts) if total else "-"
-
-
-def added(one: Sequence[int], other: Sequence[int]) -> tuple[int, ...]:
-    """Add two histograms, of whatever lengths."""
-    return tuple(a + b for a, b in zip_longest(one, other, fillvalue=0))

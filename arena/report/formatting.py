@@ -1,16 +1,23 @@
-"""Writes numbers, intervals and values the way the report shows them."""
+"""Writes numbers, durations, intervals and values for people: in terminals, reports and plots.
+
+Imports nothing heavy, because the command line loads it for `arena --help`.
+"""
 
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from arena.analysis.metrics import Measure
-from arena.analysis.statistics import Interval
+if TYPE_CHECKING:
+    from arena.analysis.metrics import Measure
+    from arena.analysis.statistics import Interval
 
 MINUS = "\N{MINUS SIGN}"
+_MACS = ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"), (1, ""))
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 UNKNOWN = "unknown"
+ABSENT = "-"
+"""Stands in a table for a number that was not measured."""
 
 
 class Cell(NamedTuple):
@@ -30,23 +37,52 @@ def number(value: float, unit: str) -> str:
         "share": lambda: f"{100 * value:.1f}%",
         "points": lambda: f"{100 * value:.1f}",
         "l1": lambda: f"{value:.3f}",
-        "macs": lambda: _scaled(value, ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"))),
-        "seconds": lambda: duration(value),
+        "macs": lambda: _scaled(value, _MACS),
+        "seconds": lambda: duration_text(value),
     }[unit]()
     # no minus before a zero
     return re.sub(r"^-(?=0(\.0*)?%?$)", "", text).replace("-", MINUS)
 
 
-def duration(seconds: float) -> str:
-    """Write seconds in a unit that leaves three digits: "13.4 ms", "2 h 5 min"."""
-    if seconds >= 3600:
-        return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"
-    if seconds >= 60:
-        return f"{int(seconds // 60)} min {int(seconds % 60)} s"
-    return _scaled(seconds, ((1, " s"), (1e-3, " ms"), (1e-6, " µs")))
+def count_text(count: int | None) -> str:
+    """Write a count with commas: "20,000"."""
+    return ABSENT if count is None else f"{count:,}"
 
 
-def cell(score: Interval | None, measure: Measure, *, seeds: int) -> Cell:
+def percent(share: float | None) -> str:
+    """Write a share as percent with one decimal and without the sign: "61.2"."""
+    return ABSENT if share is None else f"{100 * share:.1f}"
+
+
+def digits(value: float) -> str:
+    """Write a number with three digits that count, or whole with commas: "0.0123", "20,000"."""
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
+
+
+def duration_text(seconds: float | None) -> str:
+    """Write a duration, to three digits below a minute: "13.4 ms", "3 min 5 s", "2 h 10 min"."""
+    if seconds is None:
+        return ABSENT
+    if seconds < 0:
+        return f"-{duration_text(-seconds)}"
+    if seconds < 59.95:
+        return _scaled(seconds, ((1, " s"), (1e-3, " ms"), (1e-6, " µs"))) if seconds else "0 s"
+    if round(seconds) < 3600:
+        return "{} min {} s".format(*divmod(round(seconds), 60))
+    return "{} h {} min".format(*divmod(round(seconds / 60), 60))
+
+
+def size_text(size: int) -> str:
+    """Write a number of bytes: "512 B", "1.5 MiB"."""
+    amount, unit = float(size), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if amount < 1023.95:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{size} B" if unit == "B" else f"{amount:,.1f} {unit}"
+
+
+def cell(score: "Interval | None", measure: "Measure", *, seeds: int) -> Cell:
     """Write a score for a table row of so many seeds."""
     if score is None:
         return Cell("")
@@ -60,12 +96,12 @@ def cell(score: Interval | None, measure: Measure, *, seeds: int) -> Cell:
     return Cell(mean, f"{low} to {high}", note)
 
 
-def with_interval(score: Interval, unit: str = "share") -> str:
+def with_interval(score: "Interval", unit: str = "share") -> str:
     """Write a mean and what is known of its reach, for a sentence."""
     return f"{number(score.mean, unit)} ({reach(score, unit)})"
 
 
-def reach(score: Interval, unit: str = "share") -> str:
+def reach(score: "Interval", unit: str = "share") -> str:
     """Write how far a mean may be off: "95% interval 41.2% to 48.9%, 3 seeds"."""
     if score.low is None or score.high is None:
         return "one seed, no interval"
@@ -77,7 +113,7 @@ def reach(score: Interval, unit: str = "share") -> str:
 
 def counted(count: int, noun: str) -> str:
     """Write a count with its noun: "1 seed", "3 seeds"."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"{count_text(count)} {noun}{'' if count == 1 else 's'}"
 
 
 def listed(words: Sequence[str]) -> str:
@@ -99,7 +135,7 @@ def plain(value: object) -> str:
 
 
 def without_machine_paths(text: str) -> str:
-    """Leave of every absolute path its last part, so that a report can be handed on."""
+    """Shorten every absolute path to its last part, because reports leave the machine."""
     for pattern in _PATHS:
         text = pattern.sub(rf"\g<before>{ELLIPSIS}/", text)
     return text
@@ -115,8 +151,9 @@ _PATHS = (
 
 
 def _scaled(value: float, units: Sequence[tuple[float, str]]) -> str:
+    """Write a value in the largest unit that leaves a digit before the point."""
     for factor, name in units:
-        if abs(value) >= factor:
-            return f"{value / factor:.3g}{name}"
+        if abs(value) >= 0.9995 * factor:
+            return digits(value / factor) + name
     factor, name = units[-1]
-    return f"{value:.3g}" if factor >= 1 else f"{value / factor:.3g}{name}"
+    return digits(value / factor) + name

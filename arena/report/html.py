@@ -13,7 +13,7 @@ from markupsafe import Markup
 from arena.analysis.episode_data import EpisodeData, gather
 from arena.log.store import Log
 from arena.report.findings import Finding, findings, headline
-from arena.report.formatting import counted, listed
+from arena.report.formatting import count_text, counted, listed
 from arena.report.paper import Beside, beside_published
 from arena.report.plots.figures import FIGURES, file_stems
 from arena.report.plots.style import inline_svg
@@ -177,7 +177,7 @@ def _setting(episode_data: EpisodeData) -> str:
     clones = listed(sorted({row.clone for row in rows}))
     data = listed(sorted({row.data for row in rows}))
     budgets = sorted({row.budget for row in rows if row.budget is not None})
-    queries = f"; {listed([f'{budget:,}' for budget in budgets])} queries" if budgets else ""
+    queries = f"; {listed([count_text(budget) for budget in budgets])} queries" if budgets else ""
     return f"Victim {victims}, clone {clones}, data {data}{queries}."
 
 

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, TypedDict, cast
 from arena.analysis.episode_data import EpisodeData
 from arena.analysis.scoreboard import ScoreRow
 from arena.log.rows import EpisodeRow
-from arena.report.formatting import counted, listed
+from arena.report.formatting import count_text, counted, listed
 
 COLUMN = "column:"
 Standing = Literal["certain", "row inferred", "unpublished"]
@@ -243,7 +243,7 @@ def _remark(rows: Sequence[PaperRow], board: Sequence[ScoreRow]) -> str:
         {episode.budget for row in board for episode in row.episodes.values() if episode.budget}
     )
     victims = listed(sorted({_episode(row).victim for row in board}))
-    asked = listed([f"{budget:,}" for budget in budgets]) or "an unknown number of"
+    asked = listed([count_text(budget) for budget in budgets]) or "an unknown number of"
     return (
         f"{played} of {len(cells)} cells were played here, with {asked} queries "
         f"against {victims}. Percent of test images that the clone gets right. Measured: the "

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from arena.log.processes import find_dead
 from arena.log.reader import LogReader
 from arena.log.rows import CheckpointRow, EpisodeRow
-from arena.report.formatting import counted, duration, listed, number
+from arena.report.formatting import count_text, counted, duration_text, listed, number
 from arena.report.html import environment, packaged
 
 
@@ -64,14 +64,14 @@ def _playing(log: LogReader, row: EpisodeRow) -> Playing:
     asked = [bucket.queries_used for bucket in rounds] + [c.queries_used for c in checkpoints]
     used, budget = max(asked, default=0), _budget(row)
     seconds = (datetime.now(UTC) - row.started).total_seconds()
-    of_all = f" of {budget:,}" if budget else ""
+    of_all = f" of {count_text(budget)}" if budget else ""
     scores = [c.clone_accuracy for c in checkpoints if c.clone_accuracy is not None]
     return Playing(
         title=f"{row.attacker} / {row.defender}, seed {row.seed}",
         share=round(min(1.0, used / budget), 4) if budget else 0.0,
-        progress=f"{used:,}{of_all} queries after {duration(round(seconds))}"
+        progress=f"{count_text(used)}{of_all} queries after {duration_text(round(seconds))}"
         if used
-        else f"being prepared for {duration(round(seconds))}",
+        else f"being prepared for {duration_text(round(seconds))}",
         accuracy=number(scores[-1], "share") if scores else "",
         points=_points(checkpoints, budget or used),
     )

@@ -15,6 +15,7 @@ from arena.report.formatting import (
     UNKNOWN,
     Cell,
     cell,
+    count_text,
     listed,
     number,
     plain,
@@ -185,8 +186,8 @@ def _facts(episode: EpisodeRow) -> list[tuple[str, str]]:
     if episode.error:
         facts.append(("error", without_machine_paths(episode.error)))
     if episode.queries_used is not None:
-        budget = "" if episode.budget is None else f" of {episode.budget:,}"
-        facts.append(("queries", f"{episode.queries_used:,}{budget}"))
+        budget = "" if episode.budget is None else f" of {count_text(episode.budget)}"
+        facts.append(("queries", f"{count_text(episode.queries_used)}{budget}"))
     for measure in MEASURES.values():
         value = measure.read(episode)
         if value is not None:
@@ -220,11 +221,11 @@ def _thinned(rows: Sequence[CheckpointRow]) -> list[CheckpointRow]:
 def _checkpoint(row: CheckpointRow) -> tuple[str, str, str]:
     scores = (row.clone_accuracy, row.clone_fidelity)
     accuracy, fidelity = ("" if score is None else number(score, "share") for score in scores)
-    return f"{row.queries_used:,}", accuracy, fidelity
+    return count_text(row.queries_used), accuracy, fidelity
 
 
 def _event(row: EventRow) -> tuple[str, str]:
-    at = "" if row.queries_used is None else f" at {row.queries_used:,} queries"
+    at = "" if row.queries_used is None else f" at {count_text(row.queries_used)} queries"
     return f"{row.kind}{at}", without_machine_paths(row.message)
 
 

@@ -5,6 +5,8 @@ import traceback
 from collections.abc import Mapping
 from typing import IO, Any, NamedTuple
 
+import torch
+
 from agents.base import Attacker, Kit, granted
 from arena.evaluation.architecture import score_inferences
 from arena.evaluation.distortion import ServedSample
@@ -15,7 +17,6 @@ from arena.log.writer import EpisodeWriter
 from arena.recording.recorded_oracle import Tape
 from arena.registry import players as catalog
 from arena.runner.carry_over import CARRIED_STATE
-from arena.runner.faults import UNLUCKY, one_line
 from arena.runner.outcome import outcome_of
 from arena.runner.recorder import Recorder
 from arena.runner.saves import pickling as snapshot
@@ -23,10 +24,13 @@ from arena.runner.saves.schedule import Saver, Saving
 from arena.runner.saves.store import SaveStore
 from arena.runner.setup import DefenderSetup, Setup
 from arena.scenario import EpisodePlan
-from envs.errors import BudgetExhausted, PlayerError, SaveError
+from envs.errors import BudgetExhausted, LogError, PlayerError, SaveError, one_line
 from envs.game.game import ExtractionGame, GameOracle
 from envs.oracle import Oracle
 from envs.seeding import Streams
+
+UNLUCKY = (LogError, OSError, MemoryError, torch.OutOfMemoryError)
+"""Faults that are not the players'."""
 
 
 class StandIn(NamedTuple):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from arena.evaluation.referee import CloneScore, Referee
-from arena.log.rows import CheckpointRow, RoundRow
+from arena.log.rows import CheckpointRow, RoundRow, added_exits
 from arena.recording.recorded_oracle import Tape
 from arena.runner.progress import Progress, Watcher
 from envs.errors import LogError, PlayerError
@@ -194,11 +194,5 @@ def _bucket_row(bucket: int, before: Tally, after: Tally) -> RoundRow:
 
 
 def _exits_between(before: SideTally, after: SideTally) -> tuple[int, ...]:
-    """Count answers by exit between two readings, summed over the defender's deployed_defences."""
-    width = max(len(row) for row in after.exits)
-    counts = [0] * width
-    for sign, side in ((1, after), (-1, before)):
-        for row in side.exits:
-            for exit_index, count in enumerate(row):
-                counts[exit_index] += sign * count
-    return tuple(counts)
+    """Count answers by exit between two readings, summed over the defender's defences."""
+    return added_exits(*after.exits, [-count for count in added_exits(*before.exits)])

@@ -23,7 +23,7 @@ from torch import Tensor
 from envs.data.images import ImageSet, Normalisation, Splits, make_splits
 from envs.data.resize import pad_to
 from envs.data.splits import divide, hold_out
-from envs.errors import ArenaError, DataMissing
+from envs.errors import ArenaError, DataMissing, one_line
 
 _SEED = 0  # of the hold-outs; fixed, because cached victims rest on them
 
@@ -145,7 +145,7 @@ def _channels_first(name: str, data: Tensor) -> Tensor:
 
 
 def _missing(official: _Official, root: Path, error: Exception, *, download: bool) -> DataMissing:
-    reason = " ".join(str(error).split())[:200]
+    reason = one_line(error)[:200]
     if download:
         return DataMissing(f"could not get {official.title} into {root}: {reason}")
     return DataMissing(

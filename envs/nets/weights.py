@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from envs.errors import DataMissing
+from envs.errors import DataMissing, one_line
 
 IMAGENET = "imagenet"
 """In the place of a file's path: the weights that were published for the network."""
@@ -148,7 +148,7 @@ def read(path: Path) -> State:
     except DataMissing:
         raise
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise DataMissing(f"{path} is no file of weights: {' '.join(str(error).split())[:150]}"
+        raise DataMissing(f"{path} is no file of weights: {one_line(error)[:150]}"
                           ) from error  # fmt: skip
     except Exception as error:  # safetensors has an error of its own, without a public base
         raise DataMissing(f"{path} is damaged: {error}") from error

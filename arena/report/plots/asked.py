@@ -11,6 +11,7 @@ from matplotlib.ticker import EngFormatter
 from arena.analysis.episode_data import EpisodeData
 from arena.analysis.scoreboard import ScoreRow
 from arena.recording.samples import Asked, Pixels
+from arena.report.formatting import count_text
 from arena.report.plots.style import GREY, WIDTH, Drawing, settings, sheet, short
 
 PANELS = 24
@@ -68,7 +69,7 @@ def draw_asked(episode_data: EpisodeData) -> Drawing | None:
         "Rows of query images. "
         + " ".join(
             f"{one.attacker} against {one.against}: {len(one.sample)} rows, up to "
-            f"{one.sample[-1].queries_used:,} queries."
+            f"{count_text(one.sample[-1].queries_used)} queries."
             for one in sheets
         ),
         figure,

@@ -16,7 +16,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from envs.errors import SaveError
+from envs.errors import SaveError, one_line
 
 # `Any` in this file: whatever a player holds.
 
@@ -47,7 +47,7 @@ def write(state: object, file: IO[bytes], live: Mapping[str, object]) -> None:
     try:
         torch.save(state, file, pickle_module=module)
     except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
-        raise SaveError(_one_line(error)) from error
+        raise SaveError(one_line(error)) from error
 
 
 def read(file: IO[bytes], live: Mapping[str, object]) -> Any:
@@ -72,7 +72,7 @@ def read(file: IO[bytes], live: Mapping[str, object]) -> Any:
         # the file is this program's own, of an episode in the user's log
         return torch.load(file, pickle_module=module, weights_only=False)
     except Exception as error:  # whatever constructors of other code raise
-        raise SaveError(_one_line(error)) from error
+        raise SaveError(one_line(error)) from error
 
 
 def _live(name: str) -> object:
@@ -85,10 +85,6 @@ def _generator(device: str, state: Tensor) -> torch.Generator:
     generator = torch.Generator(device=device)
     generator.set_state(state)
     return generator
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 class ChangedAttributes:

@@ -113,7 +113,8 @@ def work(number: int, config: WorkerConfig, pipe: "Connection[Any, Any]") -> Non
         except OSError:  # the parent is gone, and nobody is left to play for
             raise KeyboardInterrupt from None
 
-    from arena.runner.workers.worker import Worker, words_of
+    from arena.runner.workers.worker import Worker
+    from envs.errors import one_line
 
     try:
         worker_here = Worker(number, config, say)
@@ -121,7 +122,7 @@ def work(number: int, config: WorkerConfig, pipe: "Connection[Any, Any]") -> Non
             try:
                 say("played", (worker_here.play(task),))
             except Exception as error:
-                say("fault", (words_of(error),))
+                say("fault", (one_line(error),))
     except (KeyboardInterrupt, EOFError):
         sys.exit(0)
 

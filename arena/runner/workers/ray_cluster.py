@@ -11,8 +11,8 @@ from typing import Any
 from arena.log.engine import resolve
 from arena.runner.task import Task
 from arena.runner.workers.pool import Message, WorkerConfig
-from arena.runner.workers.worker import Worker, words_of
-from envs.errors import ArenaError
+from arena.runner.workers.worker import Worker
+from envs.errors import ArenaError, one_line
 
 # `Any` in this file: Ray's objects, which it leaves without types.
 
@@ -82,7 +82,7 @@ class RayPool:
         try:
             return Message(worker, "played", (self._ray.get(reference),))
         except errors.RayTaskError as error:
-            return Message(worker, "fault", (words_of(error.cause or error),))
+            return Message(worker, "fault", (one_line(error.cause or error),))
         except errors.TaskCancelledError:
             return Message(worker, "fault", ("interrupted by the user",))
         except errors.RayError as error:  # the worker, or its machine, is gone
@@ -131,7 +131,7 @@ def _connect(ray: Any, address: str) -> bool:
         ray.init(address=address or "local", **options)
     except Exception as error:  # Ray raises a dozen kinds
         place = f"at {address}" if address else "on this machine"
-        raise ArenaError(f"no Ray cluster {place}: {words_of(error)}") from error
+        raise ArenaError(f"no Ray cluster {place}: {one_line(error)}") from error
     return True
 
 

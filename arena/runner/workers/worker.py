@@ -90,10 +90,3 @@ class Worker:
             )
         self._watcher.end(title, row.id, row.status, row.error)
         return Played(task.number, row.id, interrupted)
-
-
-def words_of(error: BaseException) -> str:
-    """Word what a task raised, in one line."""
-    text = " ".join(str(error).split()) or "no message"
-    ours = any(base.__name__ == "ArenaError" for base in type(error).__mro__)
-    return text if ours else f"{type(error).__name__}: {text}"

@@ -16,7 +16,6 @@ from arena.cli import app
 from arena.cli.episodes import parse_since
 from arena.cli.loading import seeds_override
 from arena.cli.progress import LineWatcher
-from arena.cli.render import count_text, seconds_text
 from arena.runner.match import MatchResult
 from arena.runner.progress import Progress
 from envs.errors import ArenaError, ScenarioError
@@ -400,18 +399,3 @@ def test_the_doctor_tells_a_log_it_cannot_read(cli, tmp_path):
     (tmp_path / "noise.db").write_text("this is no database, " * 100)
     told = cli("doctor", "--log", "noise.db", code=1)
     assert re.search(r"^! log ", told.stdout, re.MULTILINE)
-
-
-# Words
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(None, "-"), (0.42, "0.4 s"), (12.4, "12 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")],
-)
-def test_times_are_written_as_people_say_them(seconds, text):
-    assert seconds_text(seconds) == text
-
-
-def test_counts_are_grouped():
-    assert count_text(20_000_000) == "20 000 000"

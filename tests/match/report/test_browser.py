@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from arena.log.store import Log
-from arena.report import write_report
+from arena.report.html import write_report
 from arena.report.server import LivePage, LiveServer
 
 pytestmark = pytest.mark.slow

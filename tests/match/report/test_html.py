@@ -7,12 +7,10 @@ import pytest
 import torch
 
 from arena.analysis.episode_data import gather
-from arena.analysis.metrics import MEASURES
-from arena.analysis.statistics import Interval
 from arena.report import html as page
-from arena.report import write_report
 from arena.report.findings import findings, headline
-from arena.report.formatting import cell, duration, number, plain, without_machine_paths
+from arena.report.formatting import without_machine_paths
+from arena.report.html import write_report
 from arena.report.tables import episode_details, inference_lines, origins, score_lines
 from envs.errors import ArenaError, UnknownName
 
@@ -422,24 +420,6 @@ def test_runs_of_one_text_are_told_once(made_up):
     found = origins(episode_data_of(made_up).runs)
     assert [origin.text for origin in found] == ['name = "made-up"', "changed = true"]
     assert "3 runs" in found[0].when
-
-
-def test_numbers_read_as_people_write_them():
-    assert number(0.6124, "share") == "61.2%"
-    assert number(-0.0123, "points") == "\N{MINUS SIGN}1.2"
-    assert number(-0.0001, "points") == "0.0"
-    assert number(4.2e6, "macs") == "4.2 M"
-    assert number(950, "macs") == "950"
-    assert duration(0.0134) == "13.4 ms"
-    assert duration(7500) == "2 h 5 min"
-    assert plain([0.25, True, None]) == "0.25, yes, unknown"
-
-
-def test_a_cell_says_when_it_rests_on_fewer_seeds_or_all_agree():
-    measure = MEASURES["clone_accuracy"]
-    assert cell(Interval(0.5, 0.4, 0.6, n=2), measure, seeds=3) == ("50.0%", "40.0 to 60.0", "n=2")
-    assert cell(Interval(1.0, 1.0, 1.0, n=3), measure, seeds=3) == ("100.0%", "all alike", "")
-    assert cell(None, measure, seeds=3) == ("", "", "")
 
 
 def test_what_cannot_be_reported_or_written_is_said_in_one_line(made_up, tmp_path, no_figures):

@@ -7,7 +7,7 @@ import pytest
 
 from arena.analysis.episode_data import gather
 from arena.report import html as page
-from arena.report import write_report
+from arena.report.html import write_report
 from arena.report.paper import beside_published, published_tables
 
 SCENARIOS = Path(__file__).parents[3] / "scenarios" / "paper"

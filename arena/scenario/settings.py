@@ -1,0 +1,35 @@
+"""Tells which keys of an episode's plan are settings, and lays plans side by side."""
+
+from collections.abc import Iterable, Mapping
+
+FOLLOW_FROM_THE_SEED = frozenset({"seed", "after", "carried_state"})
+"""Keys of an `EpisodePlan` that make no other meeting: what a defender carries over from earlier
+episodes follows from players and seeds."""
+
+ONLY_MEASURE = frozenset({"checkpoints", "record"})
+"""Keys that change what is written down of an episode, and not its result."""
+
+
+def settings_of(plan: Mapping[str, object], *, measuring: bool = True) -> dict[str, object]:
+    """Return the plan without the seed and what follows from it.
+
+    Args:
+        plan: an `EpisodePlan` in plain values, as the log keeps it.
+        measuring: whether to keep the keys that only measure.
+    """
+    left_out = FOLLOW_FROM_THE_SEED if measuring else FOLLOW_FROM_THE_SEED | ONLY_MEASURE
+    return {key: value for key, value in plan.items() if key not in left_out}
+
+
+def flat(value: object, prefix: str = "") -> dict[str, object]:
+    """Turn nested tables and lists into dotted paths: {"defender.defence.0.use": "dnf"}."""
+    if isinstance(value, Mapping):
+        items: Iterable[tuple[object, object]] = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    else:
+        return {prefix: value}
+    paths: dict[str, object] = {}
+    for key, item in items:
+        paths |= flat(item, f"{prefix}.{key}" if prefix else str(key))
+    return paths
