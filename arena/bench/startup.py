@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from arena.bench.timing import Line, clock, interleave, spread
+from arena.bench.timing import Line, interleave, spread
 
 GROUP = "start-up"
 TARGET = 0.5
@@ -19,8 +19,7 @@ def measure(*, rounds: int = 7) -> list[Line]:
         "python": lambda: call("-c", "pass"),
         "help": lambda: call("-m", "arena.cli", "--help"),
     }
-    with clock("wall"):  # other processes are measured
-        samples = interleave(runs, rounds=rounds)
+    samples = interleave(runs, rounds=rounds)
     shown, bare = spread(samples["help"]), spread(samples["python"])
     note = f"a Python that does nothing: {bare.median:.2f} s"
     return [

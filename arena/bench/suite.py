@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import torch
 
-from arena.bench import companions, engines, overhead, packing, serving, startup
+from arena.bench import defence_cost, engines, log_speed, overhead, packing, serving, startup
 from arena.bench.timing import Clock, Line
 from arena.bench.timing import clock as reading
 from arena.system.provenance import git_state, versions
@@ -22,9 +22,9 @@ FULL: Mapping[str, Measure] = {
     "packing": packing.measure,
     "overhead": overhead.measure,
     "attacks": engines.measure,
-    "log": companions.log_speed,
+    "log": log_speed.measure,
     "start-up": startup.measure,
-    "defences": companions.defence_cost,
+    "defences": defence_cost.measure,
 }
 """The benchmarks by name, at the size that figures are published for."""
 
@@ -33,9 +33,9 @@ QUICK: Mapping[str, Measure] = {
     "packing": lambda: packing.measure(batches=(4,), rounds=2, width=0.125),
     "overhead": lambda: overhead.measure(rounds=3, calls=20, batch=32, width=0.125),
     "attacks": lambda: engines.measure(rounds=1, batch=8, width=0.0625, budget=64),
-    "log": lambda: companions.log_speed(rounds=4000, episodes=200, repeats=1),
+    "log": lambda: log_speed.measure(rounds=4000, episodes=200, repeats=1),
     "start-up": lambda: startup.measure(rounds=2),
-    "defences": lambda: companions.defence_cost(small=2, large=0),
+    "defences": lambda: defence_cost.measure(small=2, large=0),
 }
 """The same at a size that only shows that they run."""
 
@@ -52,8 +52,8 @@ def run(
     Args:
         names: which; all of them if none is named.
         quick: at a size that only shows that they run.
-        clock: what is read; start-up and the scripts of the checkout read the wall clock anyway.
-        report: hears which one runs.
+        clock: what is read; the cost of defences is processor time anyway.
+        report: receives a line before each benchmark.
 
     Returns:
         `machine`, `versions`, `git_commit`, `quick`, `clock`, `at`, `lines` (fields of `Line`, with

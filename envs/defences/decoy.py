@@ -7,7 +7,6 @@ it over to the victim's own images, and it says as little as it can of the class
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -82,21 +81,6 @@ class AnswerBank:
         order.scatter_(1, classes[:, None], top[:, None])
         order.scatter_(1, top[:, None], classes[:, None])
         return rows.gather(1, order)
-
-
-def information(classes: Sequence[Tensor], num_classes: int) -> float:
-    """Measure the information in nats between two (n,) labellings, without correction of bias.
-
-    Independent labellings of n images have (K - 1)^2 / 2n nats on average.
-    """
-    first, second = classes
-    joint = torch.zeros(num_classes, num_classes, dtype=torch.float64)
-    ones = torch.ones(len(first), dtype=torch.float64)
-    joint.index_put_((first.cpu(), second.cpu()), ones, accumulate=True)
-    joint /= joint.sum().clamp_min(1)
-    product = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True)
-    present = joint > 0
-    return float((joint[present] * (joint[present] / product[present]).log()).sum())
 
 
 def _thumbnail(images: Tensor) -> Tensor:

@@ -88,11 +88,6 @@ def backbone_macs(network: Staged) -> tuple[int, ...]:
     return tuple(accumulate(macs))
 
 
-def count_parameters(network: nn.Module) -> int:
-    """Count weights, as model tables do: parameters, without statistics."""
-    return sum(weights.numel() for weights in network.parameters())
-
-
 class _OpCounter(TorchDispatchMode):
     """Counts operations that compute; views cost nothing."""
 

@@ -13,7 +13,7 @@ from envs.seeding import Streams
 from envs.training.checkpoints import JSON, Stored, remember
 from envs.training.evaluation import evaluate
 from envs.training.loop import fit
-from envs.training.recipes import Recipe, recipe_for
+from envs.training.recipes import Recipe
 
 _KIND = "victim"
 
@@ -50,11 +50,6 @@ class VictimTraining:
             "seed": self.seed,
             "torch": torch.__version__,
         }
-
-
-def default_recipe(splits: Splits) -> Recipe:
-    """Return the recipe a victim is trained with where nobody says otherwise."""
-    return recipe_for(splits.image_shape)
 
 
 def train_victim(

@@ -6,15 +6,12 @@ Imports nothing heavy, so that threads are set before torch is loaded.
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from arena.runner.progress import Progress, Watcher
 from arena.runner.task import Task
 from arena.runner.workers.pool import Played, WorkerConfig
 from arena.system.memory import keep_memory
-
-if TYPE_CHECKING:
-    pass
 
 Say = Callable[[str, tuple[Any, ...]], None]
 """Passes a message on: a name and its arguments."""

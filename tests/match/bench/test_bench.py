@@ -1,7 +1,12 @@
 """Claims about the benchmarks: that they run, measure what they say, and tell it."""
 
 import json
+import os
 import runpy
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,11 +14,11 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from arena.bench import companions, serving, suite
+from arena.bench import defence_cost, serving, suite
 from arena.bench.padding import unpadded_shares
 from arena.bench.page import markdown
 from arena.bench.subjects import MIXES, Planned, eight_exits, mix
-from arena.bench.timing import Line, interleave, ratios, spread
+from arena.bench.timing import Line, clock, interleave, now, ratios, spread
 from arena.cli import app
 from envs.errors import ArenaError
 from envs.nets.exit_cost import profile_by
@@ -141,22 +146,48 @@ def test_one_benchmark_that_fails_loses_nothing(monkeypatch):
     assert "| x | 1 s | at least 2 | no |" in page
 
 
-def test_scripts_of_the_checkout_are_refused_where_there_is_none(monkeypatch, tmp_path):
-    monkeypatch.setattr(companions, "FOLDER", tmp_path)
-    with pytest.raises(ArenaError, match="in a checkout of the project alone"):
-        companions.log_speed()
+def test_the_package_measures_where_there_is_no_checkout(tmp_path):
+    # a copy of the packages alone, as an installation has them
+    for name in ("arena", "agents", "envs", "scenarios"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    words = ["bench", "--quick", "--only", "log", "--json", "--quiet"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-m", "arena.cli", *words], cwd=tmp_path,
+                          env=environment, capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    written = json.loads(done.stdout)
+    assert written["failed"] == {}
+    assert written["git_commit"] is None
+    units = {line["name"]: line["unit"] for line in written["lines"]}
+    assert units == {
+        "writer": "rows/s", "episode": "rows/s", "listing": "s", "listing json": "s", "frame": "s",
+        "megabytes per 1000 episodes": "MB",
+    }  # fmt: skip
 
 
-def test_the_speed_of_the_log_becomes_lines(monkeypatch, tmp_path):
-    (tmp_path / "log_speed.py").write_text(
-        "TARGETS = {'writer_rows_per_second': 100, 'frame_seconds': 2.0}\n"
-        "def measure(**sizes):\n"
-        "    return {'rounds': 1, 'writer_rows_per_second': 120, 'frame_seconds': 3.0}\n"
-    )
-    monkeypatch.setattr(companions, "FOLDER", tmp_path)
-    writer, frame = companions.log_speed()
-    assert (writer.name, writer.unit, writer.holds) == ("writer", "rows/s", True)
-    assert (frame.name, frame.unit, frame.holds) == ("frame", "s", False)
+def test_processor_time_counts_the_children_that_ended():
+    spin = "import time\nwhile time.process_time() < 0.3: pass"
+    with clock("cpu"):
+        began = now()
+        time.sleep(0.2)
+        slept = now() - began
+        subprocess.run([sys.executable, "-c", spin], check=True)
+        assert now() - began >= 0.25
+    assert slept < 0.15
+
+
+def test_the_cost_of_a_defence_is_told_in_forward_passes():
+    lines = {line.name: line for line in defence_cost.costs("digits", rounds=1, batch=16)}
+    assert set(lines) == {f"{name}, digits" for name in defence_cost.CASES}
+    macs = {name: float(line.note.split()[0]) for name, line in lines.items()}
+    assert macs["randp, digits"] == 0
+    assert macs["p-poison-small, digits"] == pytest.approx(0.02, abs=0.005)
+    assert macs["p-poison, digits"] == pytest.approx(1)
+    assert 1.9 < macs["grad, digits"] < 2.1
+    assert macs["meco, digits"] < 0.05
+    # a second victim answers beside the first, where the small surrogate hardly counts
+    assert lines["p-poison, digits"].value > lines["p-poison-small, digits"].value
+    assert lines["randp, digits"].target == 0.1
 
 
 @pytest.mark.slow

@@ -16,7 +16,8 @@ from envs.game.game import ExtractionGame, GameOracle
 from envs.nets import registry
 from envs.nets.multi_exit import MultiExit
 from envs.seeding import Streams
-from envs.training.victims import VictimTraining, default_recipe, train_victim
+from envs.training.recipes import recipe_for
+from envs.training.victims import VictimTraining, train_victim
 from envs.types import ThreatModel
 from envs.victim.victim import Victim
 
@@ -330,7 +331,9 @@ def test_the_control_plays_with_soft_and_hard_labels(game, kit, agrees, labels):
 def test_half_a_million_queries_copy_the_digits_victim_to_95_percent():
     """The whole attack at its defaults; minutes to a quarter of an hour on one thread."""
     splits, streams, cpu = load("digits"), Streams(0), torch.device("cpu")
-    spec = VictimTraining(network="resnet10", params={}, recipe=default_recipe(splits), seed=0)
+    spec = VictimTraining(
+        network="resnet10", params={}, recipe=recipe_for(splits.image_shape), seed=0
+    )
     victim = Victim(MultiExit(train_victim(splits, spec, device=cpu), ()))
     game = ExtractionGame(
         ThreatModel(10, (1, 8, 8), 500_000),

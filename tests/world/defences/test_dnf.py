@@ -25,8 +25,8 @@ from envs.training.fortress_recipe import VARIANTS, fortress_recipe
 from envs.training.objective import BoundObjective, ReleasedObjective, Weights
 from envs.training.ood import ood_source
 from envs.training.ood_sources import Material
-from envs.training.recipes import recipe
-from envs.training.victims import VictimTraining, default_recipe, train_victim
+from envs.training.recipes import recipe, recipe_for
+from envs.training.victims import VictimTraining, train_victim
 from envs.types import ThreatModel
 from envs.victim.victim import Victim
 
@@ -429,7 +429,7 @@ def test_on_fashion_images_the_ood_term_makes_generators_leave_at_once():
         fashion = load("fashion-mnist")
     except DataMissing as error:
         pytest.skip(f"Fashion-MNIST is not there: {error}")
-    chosen = VictimTraining(network="resnet10", recipe=default_recipe(fashion), seed=0)
+    chosen = VictimTraining(network="resnet10", recipe=recipe_for(fashion.image_shape), seed=0)
     kit = HardenKit(fashion, Streams(0).child("harden"), CPU, chosen.key(fashion))
     draw = ood_source("generator", Material(fashion.train, torch.Generator().manual_seed(99)))
     ood = torch.cat([draw(100) for _ in range(10)])

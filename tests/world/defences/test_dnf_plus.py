@@ -7,7 +7,7 @@ import torch
 
 from envs.data.digits import digits_splits
 from envs.defences.base import HardenKit
-from envs.defences.decoy import AnswerBank, Decoy, information
+from envs.defences.decoy import AnswerBank, Decoy
 from envs.defences.dnf_plus import DNFPlus, tail, together, upper
 from envs.errors import ScenarioError
 from envs.game.clocks import make_clock
@@ -29,6 +29,21 @@ SPLITS = digits_splits()
 SPEC = VictimTraining(
     network="resnet10", params={"width": 0.5}, recipe=recipe("digits", epochs=8), seed=0
 )
+
+
+def information(classes, num_classes):
+    """Measure the information in nats between two (n,) labellings, without correction of bias.
+
+    Independent labellings of n images have (K - 1)^2 / 2n nats on average.
+    """
+    first, second = classes
+    joint = torch.zeros(num_classes, num_classes, dtype=torch.float64)
+    ones = torch.ones(len(first), dtype=torch.float64)
+    joint.index_put_((first.cpu(), second.cpu()), ones, accumulate=True)
+    joint /= joint.sum().clamp_min(1)
+    product = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True)
+    present = joint > 0
+    return float((joint[present] * (joint[present] / product[present]).log()).sum())
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from envs.nets import registry
-from envs.nets.exit_cost import backbone_macs, count_parameters, profile
+from envs.nets.exit_cost import backbone_macs, profile
 from envs.nets.multi_exit import ExitHead, with_heads
 
 # name, image shape, parameters: (constant, weights per class, params at K = 10), depth
@@ -73,6 +73,10 @@ HEADS = [
     ((16, 32, 64, 64), 10, {}, (2_710, 4_310, 7_510, 7_510)),
     ((16, 32, 64, 128), 10, {}, (2_710, 4_310, 7_510, 13_910)),
 ]
+
+
+def count_parameters(network):
+    return sum(weights.numel() for weights in network.parameters())
 
 
 def _label(value):

@@ -6,8 +6,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from envs.errors import ScenarioError
-from envs.nets.exit_cost import count_parameters
 from envs.nets.generators import DcganDiscriminator, DcganGenerator, DfmeGenerator, to_unit
+
+
+def count_parameters(network):
+    return sum(weights.numel() for weights in network.parameters())
 
 
 def _seeded(seed=0):

@@ -1,41 +1,32 @@
-"""Measures the log: rows written a second, and how fast ten thousand episodes come out again.
+"""Rows written to a log a second, and how fast ten thousand episodes are read again.
 
-    python -m benchmarks.log_speed --json
-
-The targets: 100,000 rows of rounds a second in the writer; 10,000 episodes listed by the command
-line in under one second and in a pandas frame in under two. Everything is measured on a log of its
-own in a temporary folder; of repetitions the fastest counts, since others use the machine too.
-Beside seconds of the clock stand seconds of the processor, which others do not lengthen as much.
+Everything is measured on a log of its own in a temporary folder. Of repetitions the fastest counts,
+because others use the machine too.
 """
 
-import argparse
-import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 from sqlalchemy import insert
 
+from arena.bench.timing import Line, now
 from arena.log.engine import transaction
 from arena.log.rows import CheckpointRow, EpisodeRecord, OutcomeRow, RoundRow, RunRecord
 from arena.log.store import Log, episode_id
 from arena.log.tables import Episode
 
-TARGETS = {
-    "writer_rows_per_second": 100_000,
-    "listing_seconds": 1.0,
-    "listing_json_seconds": 1.0,
-    "frame_seconds": 2.0,
-}
-"""At least so many rows, at most so many seconds."""
+GROUP = "log"
+ROWS_TARGET = 100_000
+"""Rows of rounds that the writer should write in a second."""
+
+LISTING_TARGET, FRAME_TARGET = 1.0, 2.0
+"""Seconds in which the command line should list the episodes, and a pandas frame hold them."""
 
 PLAN = {
     "rules": 1, "seed": 0, "data": {"use": "digits", "params": {}, "root": None},
@@ -52,25 +43,8 @@ ROWS_OF_AN_EPISODE = 111
 """100 rounds, 10 checkpoints and its own."""
 
 
-class Cost(NamedTuple):
-    """Seconds that passed, and seconds of the processor, of children too."""
-
-    wall: float
-    cpu: float
-
-    @classmethod
-    def now(cls) -> "Cost":
-        """Read the clocks."""
-        uses = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        return cls(time.perf_counter(), sum(use.ru_utime + use.ru_stime for use in uses))
-
-    def since(self, began: "Cost") -> "Cost":
-        """Take an earlier reading off."""
-        return Cost(self.wall - began.wall, self.cpu - began.cpu)
-
-
-def measure(*, rounds: int = 200_000, episodes: int = 10_000, repeats: int = 3) -> dict[str, float]:
-    """Measure the log.
+def measure(*, rounds: int = 200_000, episodes: int = 10_000, repeats: int = 3) -> list[Line]:
+    """Measure the log by the clock in use.
 
     Args:
         rounds: rows that are written to measure the writer.
@@ -78,39 +52,39 @@ def measure(*, rounds: int = 200_000, episodes: int = 10_000, repeats: int = 3) 
         repeats: how often each is measured; the fastest counts.
 
     Returns:
-        `writer_rows_per_second` rows of rounds, in flushes of 1000;
-        `episode_rows_per_second` rows of all kinds of whole episodes, each begun, written in 100
-        rounds, 10 checkpoints and 10 flushes, and finished: what a match really does;
-        `listing_seconds` and `listing_json_seconds` of `arena episodes --limit 0`, the start of
-        the program included; `frame_seconds` from the open log to the pandas frame, pandas
-        loaded; each also by the processor's clock (`..._per_cpu_second`, `..._cpu_seconds`);
-        `megabytes_per_1000_episodes` of the rows of episodes alone.
+        `writer`: rows of rounds a second, in flushes of 1000. `episode`: rows of all kinds of whole
+        episodes, each begun, written in 100 rounds, 10 checkpoints and 10 flushes, and finished, as
+        a match does. `listing` and `listing json`: `arena episodes --limit 0`, the start of the
+        program included. `frame`: from the open log to the pandas frame, pandas loaded.
+        `megabytes per 1000 episodes`: of the rows of episodes alone.
     """
+    note = f"best of {repeats}; {episodes} episodes listed"
+
+    def rows(name: str, count: int, seconds: float, target: float | None = None) -> Line:
+        return Line(GROUP, name, count / seconds, "rows/s", target=target, note=note)
+
+    def seconds(name: str, work: Callable[[], None], target: float) -> Line:
+        best = min(_seconds(work) for _ in range(repeats))
+        return Line(GROUP, name, best, "s", target=target, at_least=False, note=note)
+
     with tempfile.TemporaryDirectory(prefix="log-speed-") as folder:
         place = Path(folder)
-        writer = _best(_write_rounds(place / f"w{n}.db", rounds) for n in range(repeats))
+        writer = min(_write_rounds(place / f"w{n}.db", rounds) for n in range(repeats))
         count = max(1, rounds // 2000)
-        whole = _best(_write_episodes(place / f"e{n}.db", count) for n in range(repeats))
+        whole = min(_write_episodes(place / f"e{n}.db", count) for n in range(repeats))
         full = place / "full.db"
         _fill(full, episodes)
         words = [sys.executable, "-m", "arena.cli", "episodes", "--limit", "0", "--log", str(full)]
         _frame(full, episodes)  # loads pandas
-        costs = {
-            "listing": _best(_cost(lambda: _run(words)) for _ in range(repeats)),
-            "listing_json": _best(_cost(lambda: _run([*words, "--json"])) for _ in range(repeats)),
-            "frame": _best(_cost(lambda: _frame(full, episodes)) for _ in range(repeats)),
-        }
-        return {
-            "rounds": rounds,
-            "episodes": episodes,
-            "writer_rows_per_second": round(rounds / writer.wall),
-            "writer_rows_per_cpu_second": round(rounds / writer.cpu),
-            "episode_rows_per_second": round(count * ROWS_OF_AN_EPISODE / whole.wall),
-            "episode_rows_per_cpu_second": round(count * ROWS_OF_AN_EPISODE / whole.cpu),
-            **{f"{name}_seconds": round(cost.wall, 3) for name, cost in costs.items()},
-            **{f"{name}_cpu_seconds": round(cost.cpu, 3) for name, cost in costs.items()},
-            "megabytes_per_1000_episodes": full.stat().st_size / 1e3 / episodes,
-        }
+        size = full.stat().st_size / 1e3 / episodes
+        return [
+            rows("writer", rounds, writer, ROWS_TARGET),
+            rows("episode", count * ROWS_OF_AN_EPISODE, whole),
+            seconds("listing", lambda: _run(words), LISTING_TARGET),
+            seconds("listing json", lambda: _run([*words, "--json"]), LISTING_TARGET),
+            seconds("frame", lambda: _frame(full, episodes), FRAME_TARGET),
+            Line(GROUP, "megabytes per 1000 episodes", size, "MB", note=note),
+        ]
 
 
 def _round(number: int) -> RoundRow:
@@ -157,26 +131,26 @@ _OUTCOME = OutcomeRow(
 )  # fmt: skip
 
 
-def _write_rounds(path: Path, count: int) -> Cost:
+def _write_rounds(path: Path, count: int) -> float:
     """Write rows of rounds in flushes of 1000."""
     rows = [_round(number) for number in range(count)]
     with Log.open(path) as log:
         run = log.begin_run(RunRecord(command="log_speed", scenario_name="speed"))
         writer = log.begin_episode(run, _record(0))
-        began = Cost.now()
+        began = now()
         for number, row in enumerate(rows, start=1):
             writer.round(row)
             if number % 1000 == 0:
                 writer.flush()
         writer.flush()
-        return Cost.now().since(began)
+        return now() - began
 
 
-def _write_episodes(path: Path, count: int) -> Cost:
+def _write_episodes(path: Path, count: int) -> float:
     """Write whole episodes as a match does."""
     with Log.open(path) as log:
         run = log.begin_run(RunRecord(command="log_speed", scenario_name="speed"))
-        began = Cost.now()
+        began = now()
         for seed in range(count):
             writer = log.begin_episode(run, _record(seed))
             for point in range(10):
@@ -187,7 +161,7 @@ def _write_episodes(path: Path, count: int) -> Cost:
                 )
                 writer.flush()
             writer.finish("success", _OUTCOME)
-        return Cost.now().since(began)
+        return now() - began
 
 
 def _fill(path: Path, count: int) -> None:
@@ -208,16 +182,10 @@ def _fill(path: Path, count: int) -> None:
             connection.execute(insert(Episode.table()), rows)
 
 
-def _best(costs: Iterable[Cost]) -> Cost:
-    """Take the least of both clocks."""
-    walls, cpus = zip(*costs, strict=True)
-    return Cost(min(walls), min(cpus))
-
-
-def _cost(work: Callable[[], None]) -> Cost:
-    began = Cost.now()
+def _seconds(work: Callable[[], None]) -> float:
+    began = now()
     work()
-    return Cost.now().since(began)
+    return now() - began
 
 
 def _run(words: list[str]) -> None:
@@ -225,28 +193,7 @@ def _run(words: list[str]) -> None:
 
 
 def _frame(path: Path, count: int) -> None:
-    from arena.analysis import frames as analysis
+    from arena.analysis import frames
 
     with Log.open(path, read_only=True) as log:
-        assert len(analysis.episodes(log)) == count
-
-
-def main() -> None:
-    """Measure, and write what came out and what was aimed at."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="write JSON, and nothing else")
-    parser.add_argument("--rounds", type=int, default=200_000)
-    parser.add_argument("--episodes", type=int, default=10_000)
-    parser.add_argument("--repeats", type=int, default=3)
-    wanted = parser.parse_args()
-    found = measure(rounds=wanted.rounds, episodes=wanted.episodes, repeats=wanted.repeats)
-    if wanted.json:
-        print(json.dumps({"measured": found, "targets": TARGETS}, indent=2))
-        return
-    for name, value in found.items():
-        target = f"   (target {TARGETS[name]:,})" if name in TARGETS else ""
-        print(f"{name:<30}{value:>14,.6g}{target}")
-
-
-if __name__ == "__main__":
-    main()
+        assert len(frames.episodes(log)) == count
