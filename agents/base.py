@@ -122,6 +122,9 @@ class Attacker(ABC):
         """
         raise PlayerError(f"{type(self).__name__} cannot go on from a save; it starts afresh")
 
+    def __str__(self) -> str:
+        return type(self).__name__
+
     @property
     def resumable(self) -> bool:
         """Whether it can go on from a save."""
@@ -129,6 +132,27 @@ class Attacker(ABC):
         attacks = next(place for place, one in enumerate(lineage) if "attack" in vars(one))
         resumes = next(place for place, one in enumerate(lineage) if "resume" in vars(one))
         return lineage[resumes] is not Attacker and resumes <= attacks
+
+
+class OracleWrapper(ABC):
+    """Stands between the oracle and an attacker: changes what is asked and what is answered.
+
+    Any attacker can be played behind wrappers. A wrapper is saved with its attacker, by pickle.
+    """
+
+    requires: frozenset[str] = frozenset()
+    """What the threat model must grant, out of `NEEDS`."""
+
+    provides: frozenset[str] = frozenset()
+    """What an attacker behind it gets without the threat model granting it, out of `NEEDS`."""
+
+    @abstractmethod
+    def wrap(self, oracle: Oracle, kit: Kit) -> Oracle:
+        """Return the oracle that the attacker asks, in front of `oracle`.
+
+        Called once, before the attack, and may ask `oracle` itself. All chance is drawn from
+        `kit.generator`. `remaining` of the returned oracle must tell what it can still answer.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +211,7 @@ def granted(attacker: Attacker, *, labels: str, latency_visible: bool, pool: boo
         PlayerError: it needs something that is not granted, or something unheard of.
     """
     unknown = attacker.requires - NEEDS
-    name = type(attacker).__name__
+    name = str(attacker)
     if unknown:
         raise PlayerError(f"{name}.requires names {sorted(unknown)}; known: {sorted(NEEDS)}")
     grants = {"soft-labels": labels == "soft", "latency": latency_visible, "pool": pool}

@@ -1,13 +1,13 @@
 """Learn from the unsure answers of a multi-exit victim: they come from its last exit."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Unpack
 
 import torch
 from torch import Tensor
 
+from agents.attackers.dfme import LoopSettings
 from agents.attackers.filtering import FilteredDFME
 from agents.base import ArchitectureGuess, Kit
-from agents.learning.clone import Loss
 from agents.timing_probe.confidence_jumps import first_jump
 from envs.errors import ScenarioError
 from envs.oracle import Oracle
@@ -32,9 +32,9 @@ class ConfidenceFilter(FilteredDFME):
         aversion: weight in the generator's loss of what the clone's confidence exceeds the
             threshold by, so that its images stay with the last exit.
         images: "generator", or "pool" for images of the surrogate pool.
-        batch, generator_steps, clone_steps, generator_rate, clone_rate, loss: as for `DFME`.
         drop_jumps: leave out finite differences above this multiple of the median one: those
             across an exit are meaningless.
+        **dfme: as for `DFME`.
 
     Notes:
         If no jump is found, nothing is discarded. If the victim sends all of
@@ -56,30 +56,14 @@ class ConfidenceFilter(FilteredDFME):
         constant: float | None = None,
         aversion: float = 0.0,
         images: Literal["generator", "pool"] = "generator",
-        batch: int | None = None,
-        generator_steps: int | None = None,
-        clone_steps: int | None = None,
-        generator_rate: float | None = None,
-        clone_rate: float | None = None,
-        loss: Loss = "auto",
         drop_jumps: float | None = None,
+        **dfme: Unpack[LoopSettings],
     ) -> None:
         if threshold is not None and not 0 < threshold <= 1:
             raise ScenarioError(f"expected a threshold in (0, 1], got {threshold}")
         if aversion < 0 or (constant is not None and constant <= 0):
             raise ScenarioError("expected aversion of at least 0 and constant above 0")
-        super().__init__(
-            cut=threshold,
-            look=look,
-            images=images,
-            batch=batch,
-            generator_steps=generator_steps,
-            clone_steps=clone_steps,
-            generator_rate=generator_rate,
-            clone_rate=clone_rate,
-            loss=loss,
-            drop_jumps=drop_jumps,
-        )
+        super().__init__(cut=threshold, look=look, images=images, drop_jumps=drop_jumps, **dfme)
         self._constant, self._aversion = constant, aversion
         self._synthesising = False
 

@@ -4,16 +4,14 @@ The clone lowers its disagreement with the victim on generated images, the gener
 The victim gives no gradient, so the generator's is estimated by forward differences: each image
 is asked twice, once as it is and once a step of 1e-3 aside.
 
-The loop, its ledger and its hooks serve other data-free attacks too. Override `generator_step`
+The loop, its accounts and its hooks serve other data-free attacks too. Override `generator_step`
 for another game (and `iteration_cost` with it), `keep` to learn from some answers only,
-`disagreement` for another loss, `build_clone` and `learn` for several clones or a replay,
-`wrap_oracle` to
-put an oracle in front of the oracle, `finish` for what comes after the last query. Subclasses that
-keep `attack` can be resumed as this one can.
+`disagreement` for another loss, `build_clone` and `learn` for several clones or a replay, `finish`
+for what comes after the last query. Subclasses that keep `attack` can be resumed as this one can.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +24,17 @@ from agents.learning.zeroth_order import forward_difference, full_precision
 from envs.nets.generators import to_unit
 from envs.oracle import Oracle
 from envs.types import Response
+
+
+class LoopSettings(TypedDict, total=False):
+    """Parameters of `DFME` that attackers built on it take too; the default follows a type."""
+
+    batch: int | None
+    generator_steps: int | None
+    clone_steps: int | None
+    generator_rate: float | None
+    clone_rate: float | None
+    loss: Annotated[Loss, "auto"]
 
 
 class DFME(Attacker):
@@ -105,13 +114,11 @@ class DFME(Attacker):
 
     def attack(self, oracle: Oracle, kit: Kit) -> None:
         """Spend the budget in iterations of generator and clone steps."""
-        self._oracle = self.wrap_oracle(oracle, kit)
-        self.prepare(self._oracle, kit)
+        self.prepare(oracle, kit)
         self.resume(oracle, kit)
 
     def resume(self, oracle: Oracle, kit: Kit) -> None:
-        """Play the iterations that are left, through the oracle that `attack` was given."""
-        oracle = self._oracle
+        """Play the iterations that are left."""
         while oracle.remaining >= self.epochs.cost:
             kit.safe_point()
             if self.iterations % self.epochs.length == 0:
@@ -125,10 +132,6 @@ class DFME(Attacker):
             kit.safe_point()
             self.clone_step(oracle, kit, min(self.settings.batch, oracle.remaining))
         self.finish(oracle, kit)
-
-    def wrap_oracle(self, oracle: Oracle, kit: Kit) -> Oracle:
-        """Return what the loop asks: the oracle, or one of the attacker's own in front of it."""
-        return oracle
 
     def finish(self, oracle: Oracle, kit: Kit) -> None:
         """Leave the clone as it is handed in; the budget is spent."""

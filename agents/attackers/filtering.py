@@ -5,14 +5,13 @@ campaign, or be estimated from the first answers.
 """
 
 from abc import abstractmethod
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor
 
-from agents.attackers.dfme import DFME
+from agents.attackers.dfme import DFME, LoopSettings
 from agents.base import Kit
-from agents.learning.clone import Loss
 from agents.learning.transfer_set import Draws, branch, of_pool
 from envs.data.images import to_unit
 from envs.errors import ScenarioError
@@ -31,8 +30,8 @@ class FilteredDFME(DFME):
         look: answers from which it is estimated, at most a tenth of the budget.
         images: "generator", or "pool" to ask images of the surrogate pool, without training a
             generator.
-        batch, generator_steps, clone_steps, generator_rate, clone_rate, loss: as for `DFME`.
         drop_jumps: as for `DFME`; 100 leaves out differences that cross an exit.
+        **dfme: as for `DFME`.
     """
 
     def __init__(
@@ -41,28 +40,17 @@ class FilteredDFME(DFME):
         cut: float | None,
         look: int,
         images: Literal["generator", "pool"],
-        batch: int | None,
-        generator_steps: int | None,
-        clone_steps: int | None,
-        generator_rate: float | None,
-        clone_rate: float | None,
-        loss: Loss,
         drop_jumps: float | None,
+        **dfme: Unpack[LoopSettings],
     ) -> None:
         if images not in ("generator", "pool") or look < 1:
             raise ScenarioError(
                 f"expected images 'generator' or 'pool' and look of at least 1, "
                 f"got '{images}', {look}"
             )
-        super().__init__(
-            batch=batch,
-            generator_steps=0 if images == "pool" else generator_steps,
-            clone_steps=clone_steps,
-            generator_rate=generator_rate,
-            clone_rate=clone_rate,
-            loss=loss,
-            drop_jumps=drop_jumps,
-        )
+        if images == "pool":
+            dfme["generator_steps"] = 0
+        super().__init__(drop_jumps=drop_jumps, **dfme)
         self._given_cut, self._look, self._images = cut, look, images
         self.cut: float | None = None
         if images == "pool":

@@ -10,7 +10,7 @@ from agents.base import Attacker, Kit
 from agents.learning.class_bandit import ClassBandit, rewards
 from agents.learning.clone import CloneTrainer, cross_entropy
 from agents.learning.transfer_set import Draws, TransferSet, bought, branch, of_pool, recipe_for
-from agents.oracle_wrappers import Combine, Duplicates, Repeated
+from agents.oracle_wrappers.averaging import Combine, Duplicates, Repeated
 from envs.data.images import ImageSet, to_unit
 from envs.errors import PlayerError, ScenarioError
 from envs.oracle import Oracle

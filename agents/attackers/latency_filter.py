@@ -1,13 +1,13 @@
 """Learn from the slow answers of a multi-exit victim: they come from its last exit."""
 
 import math
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Unpack
 
 from torch import Tensor
 
+from agents.attackers.dfme import LoopSettings
 from agents.attackers.filtering import FilteredDFME
 from agents.base import Kit
-from agents.learning.clone import Loss
 from agents.timing_probe.mixture import count_exits
 from envs.oracle import Oracle
 from envs.types import Response
@@ -24,8 +24,7 @@ class LatencyFilter(FilteredDFME):
             a mixture model of the first latencies, if absent.
         look: answers from which it is estimated, at most a tenth of the budget.
         images: "generator", or "pool" for images of the surrogate pool.
-        batch, generator_steps, clone_steps, generator_rate, clone_rate, loss: as for `DFME`.
-        drop_jumps: as for `DFME`.
+        drop_jumps, **dfme: as for `DFME`.
 
     Notes:
         Groups are sought among the logarithms of latencies, because noise multiplies. Where the
@@ -46,26 +45,10 @@ class LatencyFilter(FilteredDFME):
         seconds: float | None = None,
         look: int = 1000,
         images: Literal["generator", "pool"] = "generator",
-        batch: int | None = None,
-        generator_steps: int | None = None,
-        clone_steps: int | None = None,
-        generator_rate: float | None = None,
-        clone_rate: float | None = None,
-        loss: Loss = "auto",
         drop_jumps: float | None = None,
+        **dfme: Unpack[LoopSettings],
     ) -> None:
-        super().__init__(
-            cut=seconds,
-            look=look,
-            images=images,
-            batch=batch,
-            generator_steps=generator_steps,
-            clone_steps=clone_steps,
-            generator_rate=generator_rate,
-            clone_rate=clone_rate,
-            loss=loss,
-            drop_jumps=drop_jumps,
-        )
+        super().__init__(cut=seconds, look=look, images=images, drop_jumps=drop_jumps, **dfme)
 
     def known(self, kit: Kit) -> float | None:
         """Return the latency from which answers come from the deepest exit, if it was found."""

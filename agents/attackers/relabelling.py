@@ -1,15 +1,13 @@
-"""Turn a finished clone round with a few labelled images: the test of answers upside down."""
+"""Turns a finished clone round where a few labelled images show that its classes are exchanged."""
 
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from agents.attackers.dfme import DFME
-from agents.attackers.inversion import Turn, labelled_pool, reading
+from agents.attackers.dfme import DFME, LoopSettings
 from agents.base import Kit
-from agents.learning.clone import Loss
-from envs.errors import ScenarioError
+from agents.oracle_wrappers.inversion import Turn, check_labelled, labelled_pool, reading
 from envs.oracle import Oracle
 from envs.training.evaluation import predict
 
@@ -28,7 +26,7 @@ class Relabelled(DFME):
     Args:
         labelled: labelled images it holds, drawn at random.
         sigmas: by so many standard errors another reading must be right more often.
-        batch, generator_steps, clone_steps, generator_rate, clone_rate, loss: as for `DFME`.
+        **dfme: as for `DFME`.
 
     Source:
         A check of this project: nobody is known to have published it.
@@ -39,41 +37,21 @@ class Relabelled(DFME):
     turn: Turn | None = None
 
     def __init__(
-        self,
-        *,
-        labelled: int = 10,
-        sigmas: float = 1.0,
-        batch: int | None = None,
-        generator_steps: int | None = None,
-        clone_steps: int | None = None,
-        generator_rate: float | None = None,
-        clone_rate: float | None = None,
-        loss: Loss = "auto",
+        self, *, labelled: int = 10, sigmas: float = 1.0, **dfme: Unpack[LoopSettings]
     ) -> None:
-        if labelled < 2 or sigmas < 0:
-            raise ScenarioError(
-                f"expected at least 2 labelled images and sigmas of at least 0, "
-                f"got {labelled} and {sigmas}"
-            )
-        super().__init__(
-            batch=batch,
-            generator_steps=generator_steps,
-            clone_steps=clone_steps,
-            generator_rate=generator_rate,
-            clone_rate=clone_rate,
-            loss=loss,
-        )
+        check_labelled(labelled, sigmas)
+        super().__init__(**dfme)
         self._labelled, self._sigmas = labelled, sigmas
 
-    def wrap_oracle(self, oracle: Oracle, kit: Kit) -> Oracle:
-        """Draw the labelled images, and ask the oracle as it is.
+    def prepare(self, oracle: Oracle, kit: Kit) -> None:
+        """Draw the labelled images, then prepare as DFME does.
 
         Raises:
             PlayerError: the pool's classes are not the victim's.
         """
         pool = labelled_pool(kit, oracle.threat.num_classes, who="Relabelled")
         self._images = pool.select(torch.arange(min(self._labelled, len(pool)), device=kit.device))
-        return oracle
+        super().prepare(oracle, kit)
 
     def finish(self, oracle: Oracle, kit: Kit) -> None:
         """Exchange the clone's classes if its labelled images say so."""

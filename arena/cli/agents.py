@@ -7,14 +7,14 @@ import typer
 from arena.cli.common import JsonOption, out
 from arena.cli.render import write_json, write_line, write_table
 
-What = Literal["attackers", "defenders", "defences", "networks", "data"]
+What = Literal["attackers", "wrappers", "defenders", "defences", "networks", "data"]
 
 
 def agents(
     what: Annotated[What | None, typer.Argument(help="Only these; all if left out.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """List attackers, defenders, defences, networks and data sets, with their parameters."""
+    """List everything that a scenario can name, with its parameters."""
     from arena.registry.listing import KINDS, inventory
 
     found = {kind: inventory(kind) for kind in KINDS if what in (None, kind)}

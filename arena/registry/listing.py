@@ -9,7 +9,7 @@ from arena.registry.players import Entry
 if TYPE_CHECKING:
     from envs.data.sources import SourceInfo
 
-Kind = Literal["attackers", "defenders", "defences", "networks", "data"]
+Kind = Literal["attackers", "wrappers", "defenders", "defences", "networks", "data"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -21,6 +21,7 @@ def inventory(kind: Kind) -> list[Entry]:
         return _data()
     players = {
         "attackers": catalog.attackers,
+        "wrappers": catalog.wrappers,
         "defenders": catalog.defenders,
         "defences": catalog.defences,
     }

@@ -4,7 +4,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Unpack, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import PydanticSerializationError, to_jsonable_python
@@ -33,14 +33,13 @@ class Parameter:
 
 def parameters(target: Callable[..., object]) -> list[Parameter]:
     """List what a class or function can be told by name."""
-    hints = _hints(target)
     return [
         Parameter(
             name,
-            _type_text(hints.get(name, Any)),
-            "" if parameter.default is parameter.empty else _default_text(parameter.default),
+            _type_text(one.hint),
+            "" if one.default is _REQUIRED else _default_text(one.default),
         )
-        for name, parameter in _named_parameters(target).items()
+        for name, one in _declared(target).items()
     ]
 
 
@@ -104,11 +103,11 @@ def effective(target: Callable[..., object], params: Mapping[str, object]) -> di
     """
     model, given = _model(target), validated(target, params)
     plain: dict[str, object] = {name: to_jsonable_python(given[name]) for name in given}
-    for name, parameter in _named_parameters(target).items():
-        if name in plain or parameter.default is parameter.empty:
+    for name, one in _declared(target).items():
+        if name in plain or one.default is _REQUIRED:
             continue
         try:
-            dumped = to_jsonable_python(parameter.default)
+            dumped = to_jsonable_python(one.default)
             model.model_validate({**params, name: dumped})
         except (PydanticSerializationError, ValidationError):
             continue
@@ -116,10 +115,38 @@ def effective(target: Callable[..., object], params: Mapping[str, object]) -> di
     return dict(sorted(plain.items()))
 
 
-def _named_parameters(target: Callable[..., object]) -> dict[str, inspect.Parameter]:
+_REQUIRED = inspect.Parameter.empty
+
+
+class _Declared(NamedTuple):
+    """What a constructor says of one parameter."""
+
+    hint: Any
+    default: object
+
+
+def _declared(target: Callable[..., object]) -> dict[str, _Declared]:
+    """List the parameters that can be given by name, those of an unpacked TypedDict among them."""
     named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    found = inspect.signature(target).parameters
-    return {name: parameter for name, parameter in found.items() if parameter.kind in named}
+    hints = _hints(target)
+    found: dict[str, _Declared] = {}
+    for name, parameter in inspect.signature(target).parameters.items():
+        hint = hints.get(name, Any)
+        if parameter.kind in named:
+            found[name] = _Declared(hint, parameter.default)
+        elif get_origin(hint) is Unpack:
+            found |= _unpacked(get_args(hint)[0])
+    return found
+
+
+def _unpacked(table: type) -> dict[str, _Declared]:
+    """List the keys of a TypedDict: `Annotated[type, default]`, or None as the default."""
+    fields = typing.get_type_hints(table, include_extras=True)
+    return {
+        name: _Declared(*get_args(hint)[:2]) if get_origin(hint) is Annotated
+        else _Declared(hint, None)
+        for name, hint in fields.items()
+    }  # fmt: skip
 
 
 def _hints(target: Callable[..., object]) -> dict[str, Any]:
@@ -137,14 +164,16 @@ def _field(name: str) -> str:
 
 
 def _model(target: Callable[..., object]) -> type[BaseModel]:
-    """Build the pydantic model of a constructor; a `**kwargs` in it lets everything through."""
-    found = inspect.signature(target).parameters.values()
-    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in found)
+    """Build the pydantic model of a constructor; an untyped `**kwargs` accepts everything."""
     hints = _hints(target)
+    open_ended = any(
+        parameter.kind is parameter.VAR_KEYWORD and get_origin(hints.get(name)) is not Unpack
+        for name, parameter in inspect.signature(target).parameters.items()
+    )
     fields: dict[str, Any] = {}
-    for name, parameter in _named_parameters(target).items():
-        default = ... if parameter.default is parameter.empty else parameter.default
-        fields[_field(name)] = (exact(hints.get(name, Any)), Field(default, alias=name))
+    for name, one in _declared(target).items():
+        default = ... if one.default is _REQUIRED else one.default
+        fields[_field(name)] = (exact(one.hint), Field(default, alias=name))
     config = _config(extra="allow" if open_ended else "forbid")
     return create_model(getattr(target, "__name__", "Parameters"), __config__=config, **fields)
 

@@ -1,16 +1,16 @@
-"""What can sit at the table: attackers, defenders and defences, by name.
+"""Players by name: attackers, oracle wrappers, defenders and defences.
 
 Ours are named here as text and imported when they are asked for. Those of others come from
-installed distributions (entry points `arena.attackers`, `arena.defenders`, `arena.defences`) or
-straight from a file: `use = "path/to/file.py:Class"`.
+installed distributions (entry points `arena.attackers`, `arena.wrappers`, `arena.defenders`,
+`arena.defences`) or straight from a file: `use = "path/to/file.py:Class"`.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import EntryPoint
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args
 
 from arena.registry import imports as plugins
 from arena.registry import nested
@@ -19,7 +19,7 @@ from arena.registry.parameters import Parameter, effective, parameters, validate
 from envs.errors import ArenaError, ScenarioError, UnknownName
 
 if TYPE_CHECKING:  # so that listing names loads no torch
-    pass
+    from agents.base import Attacker, OracleWrapper
 
 Kind = Literal["attacker", "defender", "defence"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -49,12 +49,12 @@ class Catalog:
     """The names of one kind of player.
 
     Attributes:
-        kind: "attacker", "defender" or "defence".
+        kind: "attacker", "wrapper", "defender" or "defence".
         base: "module:Class" that every one of them subclasses.
         builtin: name to "module:Class".
     """
 
-    kind: Kind
+    kind: Kind | Literal["wrapper"]
     base: str
     builtin: Mapping[str, str] = field(default_factory=dict)
 
@@ -132,7 +132,7 @@ class Catalog:
         found = self.find(use)
         parted = nested.part(found, params, self._base, prefix=prefix)
         players = {
-            name: [self._inside(one, (*prefix, name, number)) for number, one in enumerate(inner)]
+            name: [self.inside(one, (*prefix, name, number)) for number, one in enumerate(inner)]
             for name, inner in parted.inner.items()
         }
         arguments = validated(found, {**parted.values, **players}, prefix=prefix)
@@ -141,7 +141,7 @@ class Catalog:
         except (ArenaError, TypeError, ValueError) as error:
             raise ScenarioError(f"{dotted(prefix)}: {error}") from error
 
-    def _inside(self, one: nested.Inner, place: Path) -> object:
+    def inside(self, one: "Named", place: Path) -> object:
         """Build a player inside another; an unknown name is told with its place."""
         try:
             return self._built(one.use, one.params, prefix=(*place, "params"))
@@ -203,9 +203,9 @@ attackers = Catalog(
         "argmax": "agents.attackers.argmax:Argmax",
         "confidence-filter": "agents.attackers.confidence_filter:ConfidenceFilter",
         "latency-filter": "agents.attackers.latency_filter:LatencyFilter",
-        "averaging": "agents.attackers.averaging:Averaging",
-        "recovery": "agents.attackers.recovery:Recovery",
-        "inversion": "agents.attackers.inversion:Inversion",
+        "averaging": "agents.attackers.wrapped:Averaging",
+        "recovery": "agents.attackers.wrapped:Recovery",
+        "inversion": "agents.attackers.wrapped:Inversion",
         "relabelled": "agents.attackers.relabelling:Relabelled",
         "late-knockoff": "agents.attackers.late_knockoff:LateKnockoff",
         "decoy-filter": "agents.attackers.decoy_filter:DecoyFilter",
@@ -213,6 +213,16 @@ attackers = Catalog(
         "slowdown": "agents.attackers.slowdown:Slowdown",
         "campaign": "agents.attackers.campaign:Campaign",
         "exit-timing": "agents.attackers.exit_timing:ExitTiming",
+    },
+)
+
+wrappers = Catalog(
+    "wrapper",
+    "agents.base:OracleWrapper",
+    {
+        "averaging": "agents.oracle_wrappers.averaging:Averaging",
+        "recovery": "agents.oracle_wrappers.recovery:Recovery",
+        "inversion": "agents.oracle_wrappers.inversion:Inversion",
     },
 )
 
@@ -278,6 +288,40 @@ def find_in_file(use: str) -> type:
 def create(kind: Kind, use: str, params: Mapping[str, object] | None = None) -> object:
     """Build an attacker, a defender or a defence; see `Catalog.create`."""
     return of(kind).create(use, params)
+
+
+class Named(Protocol):
+    """What a scenario or a plan says of a player: a name, and parameters."""
+
+    @property
+    def use(self) -> str:
+        """Its name, or path/to/file.py:Class."""
+
+    @property
+    def params(self) -> Mapping[str, object]:
+        """Its parameters."""
+
+
+def create_attacker(spec: Named, behind: Sequence[Named], *, prefix: Path = ()) -> "Attacker":
+    """Build an attacker behind oracle wrappers, the first of which stands next to the game.
+
+    Args:
+        spec: the attacker.
+        behind: the wrappers.
+        prefix: path of the attacker's table in the file, for the message.
+
+    Raises:
+        UnknownName, ScenarioError: see `Catalog.create`.
+    """
+    from agents.attackers.wrapped import Wrapped
+
+    built = attackers.check(spec.use, spec.params, (*prefix, "params"))
+    attacker = cast("Attacker", built)
+    fronts = [
+        cast("OracleWrapper", wrappers.inside(one, (*prefix, "wrappers", number)))
+        for number, one in enumerate(behind)
+    ]
+    return Wrapped(attacker, fronts) if fronts else attacker
 
 
 def learns_between_episodes(use: str) -> bool:

@@ -72,6 +72,8 @@ def _players(plan: EpisodePlan) -> list[str]:
     """Name the players from outside whose code is not what it was."""
     made = [("attacker", catalog.attackers, plan.attacker.use, plan.attacker.params,
              plan.attacker.code),
+            *(("wrapper", catalog.wrappers, one.use, one.params, one.code)
+              for one in plan.attacker.wrappers),
             ("defender", catalog.defenders, plan.defender.use, plan.defender.policy,
              plan.defender.code)]  # fmt: skip
     made += [("defence", catalog.defences, one.use, one.params, one.code)

@@ -214,8 +214,7 @@ class Episode:
             return self._stand_in.attacker
         threat = self._game.threat
         spec = self._plan.attacker
-        attacker = catalog.attackers.create(spec.use, spec.params)
-        assert isinstance(attacker, Attacker)
+        attacker = catalog.create_attacker(spec, spec.wrappers, prefix=("attackers", spec.name))
         granted(
             attacker,
             labels=threat.labels,

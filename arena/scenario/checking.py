@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import cast
 
 from arena.registry import players as catalog
 from arena.registry.messages import Path, dotted
@@ -108,10 +107,10 @@ def _check_latency(latency: Mapping[str, object]) -> None:
 
 
 def _check_attacker(spec: AttackerSpec, scenario: ScenarioFile) -> None:
-    from agents.base import Attacker, granted
+    from agents.base import granted
 
-    path = ("attackers", spec.name, "params")
-    attacker = cast(Attacker, catalog.attackers.check(spec.use, spec.params, prefix=path))
+    path = ("attackers", spec.name)
+    attacker = catalog.create_attacker(spec, spec.wrappers, prefix=path)
     threat = scenario.threat
     granted(
         attacker,

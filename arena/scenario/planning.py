@@ -5,14 +5,13 @@ import json
 from functools import cached_property
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from arena.registry import players as catalog
 from arena.registry.imports import is_file_use, split_file_use
 from arena.scenario.schema import (
     AttackerSpec,
     DataSpec,
-    DefenceSpec,
     DefenderSpec,
     NetSpec,
     Params,
@@ -43,10 +42,24 @@ class _Made(_Part):
     """Digest of its source where it is not one of ours."""
 
 
+class WrapperPlan(_Made):
+    """What changes an attacker's queries and answers."""
+
+
 class AttackerPlan(_Made):
     """Who attacks."""
 
     name: str
+    wrappers: tuple[WrapperPlan, ...] = ()
+    """What stands between it and the game's oracle, the first next to the game."""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `wrappers` out where there are none: it then bears on nothing."""
+        table: dict[str, Any] = dump(self)
+        if not self.wrappers:
+            table.pop("wrappers", None)
+        return table
 
 
 class DefencePlan(_Made):
@@ -174,15 +187,15 @@ def _plan(
 
 
 def _attacker(spec: AttackerSpec) -> AttackerPlan:
-    params, code = catalog.attackers.resolve(spec.use, spec.params)
+    wrappers = [_made(catalog.wrappers, wrapper) for wrapper in spec.wrappers]
     return AttackerPlan.model_validate(
-        {"name": spec.name, "use": spec.use, "params": params, "code": code}
+        {"name": spec.name, **_made(catalog.attackers, spec), "wrappers": wrappers}
     )
 
 
-def _defence(spec: DefenceSpec) -> DefencePlan:
-    params, code = catalog.defences.resolve(spec.use, spec.params)
-    return DefencePlan.model_validate({"use": spec.use, "params": params, "code": code})
+def _made(names: catalog.Catalog, spec: catalog.Named) -> dict[str, object]:
+    params, code = names.resolve(spec.use, spec.params)
+    return {"use": spec.use, "params": params, "code": code}
 
 
 def _defender(spec: DefenderSpec) -> DefenderPlan:
@@ -193,6 +206,6 @@ def _defender(spec: DefenderSpec) -> DefenderPlan:
             "use": spec.use,
             "policy": policy,
             "code": code,
-            "defence": [_defence(entry) for entry in spec.defence],
+            "defence": [_made(catalog.defences, entry) for entry in spec.defence],
         }
     )

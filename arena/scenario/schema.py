@@ -2,7 +2,7 @@
 
 import secrets
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -107,15 +107,21 @@ class TrafficSpec(_Table):
     """Benign clients that take turns."""
 
 
+class WrapperSpec(_Named):
+    """One oracle wrapper of an attacker."""
+
+
 class AttackerSpec(_Table):
     """One attacker of the scenario."""
 
     use: str
     """Registered name, or path/to/file.py:Class."""
     name: Name
-    """How scoreboard and log call it; `use` where absent."""
+    """How scoreboard and log call it; `use` and its wrappers where absent."""
     params: Params = {}
     """Its parameters, by name."""
+    wrappers: tuple[WrapperSpec, ...] = ()
+    """What stands between it and the game's oracle, the first next to the game."""
     pool: DataSpec | None = None
     """Images it owns, instead of those of threat.pool."""
     against: tuple[Name, ...] = ()
@@ -128,7 +134,15 @@ class AttackerSpec(_Table):
     def _default_name(cls, value: Any) -> Any:
         if not isinstance(value, Mapping) or not isinstance(value.get("use"), str):
             return value
-        return {"name": short_name(value["use"]), **value}
+        wrappers = value.get("wrappers")
+        uses = [value["use"], *_uses(wrappers if isinstance(wrappers, list | tuple) else ())]
+        return {"name": "+".join(map(short_name, uses)), **value}
+
+
+def _uses(entries: Iterable[Any]) -> list[str]:
+    """Return what a list of names, or of tables with `use`, names."""
+    uses = (entry.get("use") if isinstance(entry, Mapping) else entry for entry in entries)
+    return [use for use in uses if isinstance(use, str)]
 
 
 class DefenceSpec(_Named):
@@ -184,11 +198,7 @@ def _defender_name(table: Mapping[str, Any]) -> object:
     use, deployed_defences = table.get("use", "static"), _deployed_defences(table["defence"])
     if use != "static" or not isinstance(deployed_defences, list):
         return short_name(use) if isinstance(use, str) else "defender"
-    uses = [
-        deployed_defence.get("use") if isinstance(deployed_defence, Mapping) else deployed_defence
-        for deployed_defence in deployed_defences
-    ]
-    return "+".join(short_name(used) for used in uses if isinstance(used, str)) or "defender"
+    return "+".join(map(short_name, _uses(deployed_defences))) or "defender"
 
 
 def _draw_seed() -> tuple[int, ...]:

@@ -103,6 +103,7 @@ BEARS_NOT = {
     "where files lie": {"data": {"use": "digits", "root": "/elsewhere"}},
     "a default spelt out": {"attackers": [{"use": "noise", "params": {"loss": "auto"}}]},
     "a seed spelt out": {"victim": {**RAW["victim"], "seed": 0}},
+    "no wrappers": {"attackers": [{"use": "noise", "wrappers": []}]},
     "a whole share": {"defenders": [{"name": "undefended", "policy": {"strength": 1}}]},
 }
 
@@ -181,6 +182,30 @@ def test_a_right_scenario_passes_the_check(probe):
         (
             {"defenders": [{"name": "d", "policy": {"defence": 0.5}}]},
             "defenders.d.policy.defence: expected a whole number, got 0.5",
+        ),
+        (
+            {"attackers": [{"use": "noise", "name": "n", "wrappers": ["avraging"]}]},
+            "attackers.n.wrappers.0: no wrapper named 'avraging'; did you mean 'averaging'?",
+        ),
+        (
+            {
+                "attackers": [
+                    {
+                        "use": "noise",
+                        "name": "n",
+                        "wrappers": [{"use": "averaging", "params": {"repeat": 2}}],
+                    }
+                ]
+            },
+            "attackers.n.wrappers.0.params.repeat: unknown parameter; did you mean 'repeats'?",
+        ),
+        (
+            {
+                "attackers": [{"use": "noise", "wrappers": ["recovery"]}],
+                "threat": {"budget": 9, "labels": "hard"},
+            },
+            "attackers.noise+recovery: Noise behind Recovery needs soft-labels, which this "
+            "scenario does not grant; see its [threat] section",
         ),
         (
             {"attackers": [{"use": "dfne"}]},

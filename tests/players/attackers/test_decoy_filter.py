@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from agents.attackers.decoy_filter import DecoyFilter
-from agents.attackers.inversion import Turn
 from agents.attackers.relabelling import Relabelled, TurnedClone
+from agents.oracle_wrappers.inversion import Turn
 from envs.data.images import ImageSet
 from envs.errors import PlayerError, ScenarioError
 from envs.seeding import Streams

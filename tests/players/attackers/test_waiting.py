@@ -11,7 +11,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from agents.attackers.argmax import Argmax
-from agents.attackers.averaging import Averaging
 from agents.attackers.confidence_filter import ConfidenceFilter
 from agents.attackers.dfme import DFME
 from agents.attackers.dfms_hl import DFMSHL
@@ -19,7 +18,7 @@ from agents.attackers.disguide import DisGUIDE
 from agents.attackers.dual_students import DualStudents
 from agents.attackers.noise import Noise
 from agents.attackers.random_generator import RandomGenerator
-from agents.attackers.recovery import Recovery
+from agents.attackers.wrapped import Averaging, Recovery
 from envs.types import Response, ThreatModel
 
 SHAPE, CLASSES = (1, 8, 8), 4

@@ -1,17 +1,15 @@
-"""Find out whether answers are systematically wrong, and turn them round."""
+"""Finds out whether answers are systematically wrong, and turns them round."""
 
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from agents.attackers.dfme import DFME
-from agents.base import Kit
-from agents.learning.clone import Loss
+from agents.base import Kit, OracleWrapper
 from agents.learning.transfer_set import branch
-from agents.oracle_wrappers import Restored
+from agents.oracle_wrappers.passing import Restored
 from envs.data.images import ImageSet
 from envs.errors import PlayerError, ScenarioError
 from envs.oracle import Oracle
@@ -37,23 +35,22 @@ class Turn(NamedTuple):
         return answers
 
 
-class Inversion(DFME):
-    """DFME by an attacker who holds a few labelled images and checks the answers with them.
+class Inversion(OracleWrapper):
+    """Checks the answers with a few labelled images and turns them round where they are wrong.
 
-    It asks its labelled images and compares three readings of the answers: as served, with their
+    It asks the labelled images and compares three readings of the answers: as served, with their
     order reversed (the least likely class is the true one), and with classes exchanged by the
     best one-to-one assignment. Another reading than the first is taken only where it is right
     significantly more often on images that were not used to find it. All later answers are then
     turned round so.
 
     The images come from the scenario's pool, whose classes must be the victim's: name the
-    victim's own data set there, with `split = "validation"`. This attacker knows more than a
-    data-free one, by `labelled` images.
+    victim's own data set there, with `split = "validation"`. An attacker behind this wrapper
+    knows more than a data-free one, by `labelled` images.
 
     Args:
         labelled: labelled images it holds, at most a tenth of the budget of which are asked.
         sigmas: by so many standard errors another reading must be right more often.
-        batch, generator_steps, clone_steps, generator_rate, clone_rate, loss: as for `DFME`.
 
     Notes:
         A defence that answers benign images well and OOD ones wrongly shows nothing here:
@@ -65,38 +62,15 @@ class Inversion(DFME):
         misinformation, arXiv:1911.07100; the assignment is Kuhn's of 1955.
     """
 
-    requires: ClassVar[frozenset[str]] = frozenset({"soft-labels", "pool"})
+    requires = frozenset({"soft-labels", "pool"})
 
     turn: Turn | None = None
 
-    def __init__(
-        self,
-        *,
-        labelled: int = 100,
-        sigmas: float = 3.0,
-        batch: int | None = None,
-        generator_steps: int | None = None,
-        clone_steps: int | None = None,
-        generator_rate: float | None = None,
-        clone_rate: float | None = None,
-        loss: Loss = "auto",
-    ) -> None:
-        if labelled < 2 or sigmas < 0:
-            raise ScenarioError(
-                f"expected at least 2 labelled images and sigmas of at least 0, "
-                f"got {labelled} and {sigmas}"
-            )
-        super().__init__(
-            batch=batch,
-            generator_steps=generator_steps,
-            clone_steps=clone_steps,
-            generator_rate=generator_rate,
-            clone_rate=clone_rate,
-            loss=loss,
-        )
+    def __init__(self, *, labelled: int = 100, sigmas: float = 3.0) -> None:
+        check_labelled(labelled, sigmas)
         self._labelled, self._sigmas = labelled, sigmas
 
-    def wrap_oracle(self, oracle: Oracle, kit: Kit) -> Oracle:
+    def wrap(self, oracle: Oracle, kit: Kit) -> Oracle:
         """Check the answers; return an oracle that gives them as they are, or turned round.
 
         Raises:
@@ -114,6 +88,19 @@ class Inversion(DFME):
         pool = labelled_pool(kit, oracle.threat.num_classes, who="Inversion")
         count = min(self._labelled, len(pool), oracle.remaining // 10)
         return pool.select(torch.arange(count, device=kit.device)) if count >= 2 else None
+
+
+def check_labelled(labelled: int, sigmas: float) -> None:
+    """Check how many labelled images are held, and by how much a reading must be better.
+
+    Raises:
+        ScenarioError: fewer than 2 images or a negative number of standard errors.
+    """
+    if labelled < 2 or sigmas < 0:
+        raise ScenarioError(
+            f"expected at least 2 labelled images and sigmas of at least 0, "
+            f"got {labelled} and {sigmas}"
+        )
 
 
 def labelled_pool(kit: Kit, num_classes: int, *, who: str) -> ImageSet:
@@ -176,7 +163,7 @@ def _assignment(answers: Tensor, labels: Tensor) -> Tensor:
     classes = answers.shape[1]
     mass = torch.zeros(classes, classes, dtype=torch.float64, device=answers.device)
     mass.index_add_(0, labels, answers.double())
-    # classes nobody showed keep their own, if it is free
+    # a class without an image keeps its own, if it is free
     mass += 1e-9 * torch.eye(classes, dtype=torch.float64, device=answers.device)
     _, columns = linear_sum_assignment(mass.cpu().numpy(), maximize=True)
     return torch.from_numpy(np.asarray(columns, dtype=np.int64)).to(answers.device)

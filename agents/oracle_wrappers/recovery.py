@@ -1,17 +1,16 @@
-"""Undo a known perturbation of the answers, then attack as if there were none."""
+"""Takes a known perturbation off the answers."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor
 
-from agents.attackers.dfme import DFME
-from agents.base import Kit
-from agents.learning.clone import Loss
+from agents.base import Kit, OracleWrapper
 from agents.learning.transfer_set import branch
-from agents.oracle_wrappers import Repeated, Restored
-from agents.perturbation_inverses import (
+from agents.oracle_wrappers.averaging import Repeated
+from agents.oracle_wrappers.passing import Restored
+from agents.oracle_wrappers.perturbation_inverses import (
     SIMULATIONS,
     LookUp,
     keep_top,
@@ -26,8 +25,8 @@ from envs.oracle import Oracle
 Method = Literal["look-up", "bump", "de-bias"]
 
 
-class Recovery(DFME):
-    """DFME on answers from which a known defence's perturbation was taken off.
+class Recovery(OracleWrapper):
+    """Takes the perturbation of a known defence off the answers.
 
     Args:
         defence: what the attacker knows, or guesses, to be in force: "randp",
@@ -40,7 +39,6 @@ class Recovery(DFME):
         repeats: answers bought for each image.
         pairs: simulated for the look-up.
         prior: Dirichlet concentration of the posteriors they are drawn from.
-        batch, generator_steps, clone_steps, generator_rate, clone_rate, loss: as for `DFME`.
 
     Notes:
         ModelGuard's study simulates posteriors by shadow models of the victim's kind and holds a
@@ -52,7 +50,7 @@ class Recovery(DFME):
         Tang et al. 2024, ModelGuard, USENIX Security, for the look-up.
     """
 
-    requires: ClassVar[frozenset[str]] = frozenset({"soft-labels"})
+    requires = frozenset({"soft-labels"})
 
     def __init__(
         self,
@@ -64,12 +62,6 @@ class Recovery(DFME):
         repeats: int = 1,
         pairs: int = 20_000,
         prior: float = 0.2,
-        batch: int | None = None,
-        generator_steps: int | None = None,
-        clone_steps: int | None = None,
-        generator_rate: float | None = None,
-        clone_rate: float | None = None,
-        loss: Loss = "auto",
     ) -> None:
         if defence not in SIMULATIONS:
             raise UnknownName("defence to recover from", defence, SIMULATIONS)
@@ -84,19 +76,11 @@ class Recovery(DFME):
                 "expected strength between 0 and 2, repeats of at least 1, pairs of at least 8 "
                 f"and prior above 0, got {strength}, {repeats}, {pairs} and {prior}"
             )
-        super().__init__(
-            batch=batch,
-            generator_steps=generator_steps,
-            clone_steps=clone_steps,
-            generator_rate=generator_rate,
-            clone_rate=clone_rate,
-            loss=loss,
-        )
         self._defence, self._strength, self._method = defence, strength, method
         self._preserves, self._repeats = preserves_top1, repeats
         self._pairs, self._prior = pairs, prior
 
-    def wrap_oracle(self, oracle: Oracle, kit: Kit) -> Oracle:
+    def wrap(self, oracle: Oracle, kit: Kit) -> Oracle:
         """Return an oracle whose answers are repaired on the way."""
         restore = self._restorer(oracle, kit)
         if self._repeats > 1:

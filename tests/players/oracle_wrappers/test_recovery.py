@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from agents.attackers.recovery import Recovery
-from agents.perturbation_inverses import (
+from agents.attackers.dfme import DFME
+from agents.attackers.wrapped import Recovery, Wrapped
+from agents.oracle_wrappers import recovery
+from agents.oracle_wrappers.perturbation_inverses import (
     SIMULATIONS,
     LookUp,
     keep_top,
@@ -107,14 +109,13 @@ def test_the_attacker_learns_from_what_it_restored(fake_oracle, kit):
 
     seen = []
 
-    class Watched(Recovery):
+    class Watched(DFME):
         def learn(self, images, targets):
             seen.append((targets - posteriors(images)).abs().sum(1))
             return super().learn(images, targets)
 
-    attacker = Watched(
-        strength=1.0, method="bump", preserves_top1=False, batch=10, generator_steps=0
-    )
+    wrapper = recovery.Recovery(strength=1.0, method="bump", preserves_top1=False)
+    attacker = Wrapped(Watched(batch=10, generator_steps=0), [wrapper])
     attacker.attack(fake_oracle(200, poisoned), kit())
     assert float(torch.cat(seen).max()) < 1e-4
 

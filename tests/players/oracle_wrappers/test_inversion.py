@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from agents.attackers.inversion import Inversion, reading, reverse_ranks
+from agents.attackers.dfme import DFME
+from agents.attackers.wrapped import Wrapped
+from agents.oracle_wrappers.inversion import Inversion, reading, reverse_ranks
 from envs.data.images import ImageSet
 from envs.errors import PlayerError
 from envs.seeding import Streams
@@ -41,25 +43,26 @@ WORLDS = {
 @pytest.mark.parametrize("name", WORLDS)
 def test_the_reading_that_is_right_is_found(fake_oracle, kit, name):
     oracle = fake_oracle(1_500, WORLDS[name])
-    attacker = Inversion(batch=10, generator_steps=0, clone_steps=50)
+    wrapper = Inversion()
+    attacker = Wrapped(DFME(batch=10, generator_steps=0, clone_steps=50), [wrapper])
     attacker.attack(oracle, replace(kit(), surrogate_pool=labelled()))
-    assert attacker.turn.name == name
+    assert wrapper.turn.name == name
     assert oracle.requests[0] == 100
     assert oracle.remaining == 0
     images = torch.rand(50, 1, 8, 8, generator=Streams(1).torch("images"))
-    turned = attacker.turn.restore(WORLDS[name](images))
+    turned = wrapper.turn.restore(WORLDS[name](images))
     assert torch.equal(turned.argmax(1), posteriors(images).argmax(1))
 
 
 def test_the_clone_learns_the_turned_answers(fake_oracle, kit):
     learned = []
 
-    class Watched(Inversion):
+    class Watched(DFME):
         def learn(self, images, targets):
             learned.append(torch.equal(targets.argmax(1), posteriors(images).argmax(1)))
             return super().learn(images, targets)
 
-    attacker = Watched(batch=10, generator_steps=0)
+    attacker = Wrapped(Watched(batch=10, generator_steps=0), [Inversion()])
     attacker.attack(fake_oracle(1_200, relabelled), replace(kit(), surrogate_pool=labelled()))
     assert len(learned) > 50
     assert all(learned)
@@ -85,7 +88,7 @@ def test_reversing_twice_changes_nothing():
 
 
 def test_a_pool_of_other_classes_is_refused(fake_oracle, kit):
-    attacker = Inversion()
+    wrapper = Inversion()
     other = replace(kit(), surrogate_pool=labelled(classes=3))
     with pytest.raises(PlayerError, match="victim's 4 classes, and the pool 'own' has 3"):
-        attacker.attack(fake_oracle(1_000), other)
+        wrapper.wrap(fake_oracle(1_000), other)

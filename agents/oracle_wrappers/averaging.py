@@ -1,23 +1,21 @@
-"""Oracles in front of the oracle: what an attacker does to every request and every answer.
+"""Several answers to each image: noise that is new at each query averages away."""
 
-Each is an oracle itself, so that an attacker plays on without knowing. The ledger stays where it
-was: the innermost oracle charges what really reaches the victim.
-"""
-
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from envs.errors import BudgetExhausted
+from agents.base import Kit, OracleWrapper
+from agents.learning.transfer_set import branch
+from agents.oracle_wrappers.passing import latency_of
+from envs.errors import BudgetExhausted, ScenarioError
 from envs.oracle import Oracle
 from envs.types import Response, ThreatModel, harden_labels
 
 Combine = Literal["mean", "logit-mean", "vote", "least-confident", "slowest"]
-"""What becomes of the answers to one image: their mean, the mean of their log-odds, the label most
-of them have, the one that is least sure, or the one that took longest."""
+"""How the answers to one image become one: their mean, the mean of their log-odds, the label most
+of them have, the least confident one, or the one that took longest."""
 
 Duplicates = Literal["exact", "jitter", "shift"]
 """How an image is repeated: as it is, with values moved by up to 1/255, or by up to one pixel."""
@@ -25,68 +23,51 @@ Duplicates = Literal["exact", "jitter", "shift"]
 _LEAST = 1e-6  # of a probability before its log-odds
 
 
-class Allowance:
-    """A share of another oracle's budget.
+class Averaging(OracleWrapper):
+    """Buys several answers to every image and makes one of them.
+
+    It spends exactly `repeats` times the queries of the attacker behind it; up to `repeats` - 1
+    images of the budget are left. Several labels make a soft answer: attackers that need soft
+    labels can play for hard ones behind it.
 
     Args:
-        oracle: what answers and charges.
-        count: images that may be asked here, as far as `oracle` has them left.
-        after: called after every answer.
+        repeats: answers per image, 3 to 10 are usual.
+        combine: "mean" of the posteriors, "logit-mean" for noise that was added to log-odds,
+            "vote" for labels; against exits drawn afresh "least-confident" or "slowest", which
+            needs a visible latency.
+        duplicates: "exact"; against noise that is a function of the image "jitter" (values moved
+            by up to 1/255) or "shift" (by up to a pixel).
+
+    Source:
+        The smoothing attack of Tang et al. 2024, ModelGuard, USENIX Security; that noise which
+        is a function of the image does not average out is Li et al. 2022, arXiv:2208.11180.
     """
+
+    provides = frozenset({"soft-labels"})
 
     def __init__(
-        self, oracle: Oracle, count: int, *, after: Callable[[], None] = lambda: None
+        self, *, repeats: int = 5, combine: Combine = "mean", duplicates: Duplicates = "exact"
     ) -> None:
-        self._oracle, self._left, self._after = oracle, count, after
-        self.threat: ThreatModel = replace(oracle.threat, budget=self.remaining)
+        if repeats < 1:
+            raise ScenarioError(f"expected repeats of at least 1, got {repeats}")
+        self._repeats, self._combine, self._duplicates = repeats, combine, duplicates
+        if combine == "slowest":
+            # what it needs depends on what it is told
+            self.requires = frozenset({"latency"})
 
-    @property
-    def remaining(self) -> int:
-        """Images that may still be asked here."""
-        return min(self._left, self._oracle.remaining)
-
-    def query(self, images: Tensor) -> Response:
-        """Ask for answers; see `envs.oracle.Oracle.query`."""
-        if len(images) > self.remaining:
-            raise BudgetExhausted(
-                f"asked for {len(images)} answers with {self.remaining} of this phase's "
-                f"{self.threat.budget} left"
-            )
-        response = self._oracle.query(images)
-        self._left -= len(images)
-        self._after()
-        return response
-
-
-class Restored:
-    """Repairs the answers of another oracle.
-
-    Args:
-        oracle: what answers and charges.
-        restore: maps served (n, K) answers to (n, K) repaired ones on the simplex.
-    """
-
-    def __init__(self, oracle: Oracle, restore: Callable[[Tensor], Tensor]) -> None:
-        self._oracle, self._restore = oracle, restore
-
-    @property
-    def threat(self) -> ThreatModel:
-        """What may be asked and what an answer shows."""
-        return self._oracle.threat
-
-    @property
-    def remaining(self) -> int:
-        """Images that may still be asked."""
-        return self._oracle.remaining
-
-    def query(self, images: Tensor) -> Response:
-        """Ask for answers and repair them."""
-        response = self._oracle.query(images)
-        return Response(self._restore(response.posteriors), latency_of(response, self.threat))
+    def wrap(self, oracle: Oracle, kit: Kit) -> Oracle:
+        """Return an oracle that asks everything several times."""
+        return Repeated(
+            oracle,
+            self._repeats,
+            generator=branch(kit.generator),
+            combine=self._combine,
+            duplicates=self._duplicates,
+        )
 
 
 class Repeated:
-    """Asks every image several times and makes one answer of them.
+    """Asks another oracle for each image several times and makes one answer of them.
 
     Args:
         oracle: what answers and charges; `repeats` images for each one asked here.
@@ -94,7 +75,7 @@ class Repeated:
         generator: draws near-duplicates, on the images' device.
         combine: see `Combine`; "slowest" needs a latency.
         duplicates: see `Duplicates`. Noise that is a function of the image repeats itself on an
-            exact copy, and not on a near one. The first question is always the image itself.
+            exact copy, and not on a near one. The first query is always the image itself.
     """
 
     def __init__(
@@ -127,8 +108,8 @@ class Repeated:
         latencies = [latency_of(response, self.threat) for response in responses]
         answers = torch.stack([response.posteriors for response in responses])  # (q, n, K)
         times = torch.stack([each for each in latencies if each is not None] or [answers[0, :, 0]])
-        targets = combined(answers, self._combine, times)
-        return Response(targets, times.amin(0) if self.threat.latency_visible else None)
+        posteriors = combined(answers, self._combine, times)
+        return Response(posteriors, times.amin(0) if self.threat.latency_visible else None)
 
     def _copy(self, images: Tensor) -> Tensor:
         if self._duplicates == "exact":
@@ -168,8 +149,3 @@ def combined(answers: Tensor, how: Combine, latencies: Tensor) -> Tensor:
     picked = chosen.to(answers.device)[None, :, None].expand(1, -1, answers.shape[2])
     of_choice: Tensor = answers.gather(0, picked)
     return of_choice[0]
-
-
-def latency_of(response: Response, threat: ThreatModel) -> Tensor | None:
-    """Return the (n,) seconds of answers where the threat model shows them, else None."""
-    return response.latency if threat.latency_visible else None

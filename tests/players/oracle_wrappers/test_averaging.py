@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from agents.attackers.averaging import Averaging
+from agents.attackers.wrapped import Averaging
 from agents.base import granted
-from agents.oracle_wrappers import Allowance, Repeated, Restored, combined
-from envs.errors import BudgetExhausted, NotGranted, PlayerError, ScenarioError
+from agents.oracle_wrappers.averaging import Repeated, combined
+from envs.errors import BudgetExhausted, PlayerError, ScenarioError
 from envs.seeding import Streams
 
 
@@ -90,25 +90,6 @@ def test_a_question_the_budget_does_not_pay_for_costs_nothing(fake_oracle):
     with pytest.raises(BudgetExhausted, match="3 answers to each of 10 images with 29 left"):
         oracle.query(torch.rand(10, 1, 8, 8))
     assert inner.remaining == 29
-
-
-def test_an_allowance_ends_before_the_budget_does(fake_oracle):
-    calls = []
-    inner = fake_oracle(100)
-    oracle = Allowance(inner, 30, after=lambda: calls.append(1))
-    assert oracle.threat.budget == oracle.remaining == 30
-    oracle.query(torch.rand(25, 1, 8, 8))
-    with pytest.raises(BudgetExhausted, match="this phase's 30 left"):
-        oracle.query(torch.rand(6, 1, 8, 8))
-    assert (inner.remaining, oracle.remaining, calls) == (75, 5, [1])
-
-
-def test_restored_answers_go_through_and_hide_what_was_hidden(fake_oracle):
-    oracle = Restored(fake_oracle(10), lambda answers: answers.flip(1))
-    response = oracle.query(torch.rand(4, 1, 8, 8))
-    assert response.posteriors.shape == (4, 4)
-    with pytest.raises(NotGranted):
-        _ = response.latency
 
 
 def test_the_slowest_answer_needs_a_clock():
