@@ -5,7 +5,7 @@ from agents import Attacker, Kit, Oracle
 
 from agents.base import ArchitectureGuess, Attacker, Defender, Kit
 from envs.errors import BudgetExhausted, NotGranted, QueryError
-from envs.game.game import Countermeasure, Served, View
+from envs.game.rounds import Countermeasure, Served, View
 from envs.oracle import Oracle
 from envs.types import Response, ThreatModel
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from envs.data.images import ImageSet
 from envs.errors import NotGranted, PlayerError
-from envs.game.game import Countermeasure, Served, View
+from envs.game.rounds import Countermeasure, Served, View
 from envs.oracle import Oracle
 
 NEEDS = frozenset({"soft-labels", "latency", "pool"})

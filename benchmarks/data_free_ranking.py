@@ -25,6 +25,7 @@ from envs.data.sources import load
 from envs.defences.base import Defence, DeployedDefence
 from envs.game.clocks import make_clock
 from envs.game.game import ExtractionGame, GameOracle
+from envs.game.rounds import Round
 from envs.nets import registry
 from envs.nets.multi_exit import MultiExit
 from envs.seeding import Streams
@@ -100,12 +101,13 @@ def play(world: World, make: type[Attacker], *, budget: int, checkpoints: int, s
     )
     weights, rows, began = streams.torch("clone"), [], time.monotonic()
 
-    def look() -> None:
-        due = (len(rows) + 1) * budget // checkpoints
-        if game.used >= due and due < budget and attacker.clone is not None:
-            rows.append((game.used, *world.measure(attacker.clone), time.monotonic() - began))
+    class Checkpoints:
+        def on_round(self, round: Round) -> None:
+            due = (len(rows) + 1) * budget // checkpoints
+            if game.used >= due and due < budget and attacker.clone is not None:
+                rows.append((game.used, *world.measure(attacker.clone), time.monotonic() - began))
 
-    game.listen(look)
+    game.add_observers(Checkpoints())
     kit = Kit(torch.device("cpu"), streams.torch("attacker"), lambda: world.build(weights))
     attacker.attack(GameOracle(game), kit)
     assert attacker.clone is not None

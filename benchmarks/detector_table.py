@@ -33,6 +33,7 @@ from envs.defences.base import Defence, DeployedDefence
 from envs.errors import BudgetExhausted
 from envs.game.clocks import make_clock
 from envs.game.game import ExtractionGame, GameOracle
+from envs.game.rounds import Round
 from envs.nets import registry
 from envs.nets.multi_exit import MultiExit
 from envs.seeding import Streams
@@ -74,7 +75,7 @@ class Finding:
 
 
 class Client:
-    """One client's queries under test; a witness of its game, too."""
+    """One client's queries under test; an observer of its game, too."""
 
     def __init__(self, finding: Finding) -> None:
         self._finding = finding
@@ -82,9 +83,9 @@ class Client:
         self._seen: set[str] = set()
         finding.clients += 1
 
-    def __call__(self, images: Tensor, posteriors: Tensor, *, benign: bool, ood: bool) -> None:
-        """Look at an answered request."""
-        self.ask(images, posteriors.argmax(1))
+    def on_round(self, round: Round) -> None:
+        """Look at the attacker's request and its answers."""
+        self.ask(round.attack.images, round.attack.posteriors.argmax(1))
 
     def ask(self, images: Tensor, labels: Tensor) -> None:
         """Look at a request and the labels that were served."""
@@ -184,8 +185,8 @@ def attacked(served: Victim, make: Callable[[], Attacker], pool: ImageSet | None
             Static(),
             clock=make_clock("none", streams),
             streams=streams,
-            witness=Client(finding),
         )
+        game.add_observers(Client(finding))
         weights = streams.torch("clone")
         kit = Kit(CPU, streams.torch("attacker"), partial(_clone, weights), surrogate_pool=pool)
         try:

@@ -14,8 +14,9 @@ from envs.defences.base import Defence
 from envs.errors import PlayerError, QueryError
 from envs.extraction_env import answer_space, arrays, as_images, padded, query_space
 from envs.game.counters import Tally
-from envs.game.game import Countermeasure, ExtractionGame, Served, View
+from envs.game.game import ExtractionGame
 from envs.game.game_factory import GameFactory, GameSpec
+from envs.game.rounds import Countermeasure, Served, View
 from envs.seeding import Streams
 from envs.training.evaluation import evaluate
 from envs.types import Response, ThreatModel

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from envs.defences.base import Defence
 from envs.errors import QueryError
-from envs.game.game import Countermeasure, ExtractionGame, Served, View
+from envs.game.game import ExtractionGame
 from envs.game.game_factory import GameFactory, GameSpec
+from envs.game.rounds import Countermeasure, Served, View
 from envs.seeding import Streams
 from envs.training.evaluation import evaluate
 from envs.training.recipes import Recipe

@@ -15,7 +15,7 @@ from agents.base import Defender, Note
 from agents.defenders.countermeasures import Step, check_indices, read_step
 from agents.defenders.query_drift import DriftTest
 from envs.errors import PlayerError
-from envs.game.game import Countermeasure, Served, View
+from envs.game.rounds import Countermeasure, Served, View
 
 
 class Bandit(Defender):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from envs.errors import PlayerError
-from envs.game.game import Countermeasure
+from envs.game.rounds import Countermeasure
 
 Step = Mapping[str, float]
 """{ defence = 1, strength = 0.5 }; `defence` is 0 and `strength` 1 where absent."""

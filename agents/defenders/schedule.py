@@ -8,7 +8,7 @@ import torch
 from agents.base import Defender
 from agents.defenders.countermeasures import Step, check_indices, read_step
 from envs.errors import PlayerError
-from envs.game.game import Countermeasure, View
+from envs.game.rounds import Countermeasure, View
 
 
 class Schedule(Defender):

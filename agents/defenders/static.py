@@ -4,7 +4,7 @@ import torch
 
 from agents.base import Defender
 from envs.errors import PlayerError
-from envs.game.game import Countermeasure, View
+from envs.game.rounds import Countermeasure, View
 
 
 class Static(Defender):

@@ -107,7 +107,7 @@ def table(victim: Victim, budget: int, *, labels: Labels = "soft") -> Iterator[O
             run = log.begin_run(RunRecord(command="arena bench", scenario_name="bench"))
             writer = log.begin_episode(run, _record())
             tape = Tape(log.where, writer.id, queries=False)
-            Recorder(
+            recorder = Recorder(
                 game,
                 Noise(),
                 Referee(image_set(8), victim),
@@ -117,7 +117,8 @@ def table(victim: Victim, budget: int, *, labels: Labels = "soft") -> Iterator[O
                 watcher=Watcher(),
                 tape=tape,
             )
-            yield tape.listening_to(GameOracle(game))
+            game.add_observers(tape, recorder)
+            yield GameOracle(game)
             writer.finish("cancelled", None)
 
 

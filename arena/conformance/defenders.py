@@ -10,7 +10,7 @@ from agents.base import Defender
 from arena.conformance.findings import Claim, attempt, claim
 from arena.conformance.process_state import ProcessState
 from envs.errors import one_line
-from envs.game.game import Countermeasure, Served, View
+from envs.game.rounds import Countermeasure, Served, View
 from envs.seeding import Streams
 
 SEATS = (1, 3)

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from envs.game.rounds import AnsweredRequest, Round
+
 SAMPLE = 500
 """Answers of each kind of traffic that are compared, evenly spread over the budget."""
 
@@ -49,10 +51,11 @@ class ServedSample:
         }
         self._sides = {name: _Side(reference, total) for name, total in expected.items()}
 
-    def __call__(self, images: Tensor, posteriors: Tensor, *, benign: bool, ood: bool) -> None:
-        """Hear one answered request, of the attacker's unless `benign`."""
-        kind = ("benign_ood" if ood else "benign") if benign else "attack"
-        self._sides[kind].hear(images, posteriors)
+    def on_round(self, round: Round) -> None:
+        """Sample the answers of a finished round."""
+        for request in round.benign:
+            self._sides["benign_ood" if request.ood else "benign"].add(request)
+        self._sides["attack"].add(round.attack)
 
     def read(self) -> dict[str, float]:
         """Sum up what was served so far; waits for the device.
@@ -69,7 +72,7 @@ class ServedSample:
         }
 
     def state(self) -> dict[str, Any]:
-        """Return what was heard so far; see `restore`."""
+        """Return what was sampled so far; see `restore`."""
         return {name: side.state() for name, side in self._sides.items()}
 
     def restore(self, state: dict[str, Any]) -> None:  # Any: as `state` returns it
@@ -89,8 +92,9 @@ class _Side:
         self._distances: list[Tensor] = []
         self._agreed: list[Tensor] = []
 
-    def hear(self, images: Tensor, posteriors: Tensor) -> None:
-        """Keep every so many answers, whatever the requests they come in."""
+    def add(self, request: AnsweredRequest) -> None:
+        """Keep every so many answers, however they are grouped into requests."""
+        images, posteriors = request.images, request.posteriors
         first = -self._asked % self._stride
         self._asked += len(images)
         if first >= len(images):

@@ -11,7 +11,8 @@ from envs.data.images import ImageSet
 from envs.defences.base import DeployedDefence
 from envs.errors import PlayerError
 from envs.game.clocks import Untimed
-from envs.game.game import Seat, Served, View
+from envs.game.rounds import DefenderProtocol
+from envs.game.service import Service
 from envs.seeding import Streams
 from envs.training.evaluation import predict
 from envs.types import Labels
@@ -88,7 +89,7 @@ class Referee:
     def score_service(
         self,
         deployed_defences: Sequence[DeployedDefence],
-        defender: Seat,
+        defender: DefenderProtocol,
         *,
         streams: Streams,
         labels: Labels,
@@ -108,28 +109,23 @@ class Referee:
             answered: images the defender has answered so far.
             batch: images a request.
         """
-        seat = copy.deepcopy(defender)
-        generator = streams.torch("referee", self._posteriors.device)
-        served: list[Tensor] = []
-        exits: list[Tensor] = []
-        for start in range(0, len(self._test), batch):
-            images = self._test.images(slice(start, start + batch))
-            view = View(images, REFEREE_CLIENT, answered + start, start // batch)
-            decision = seat.act(view)
-            deployed_defence = deployed_defences[decision.defence]
-            with torch.no_grad():
-                answer = deployed_defence.defence.answer(
-                    deployed_defence.victim,
-                    images,
-                    clock=Untimed(),
-                    generator=generator,
-                    strength=decision.strength,
-                    labels=labels,
-                )
-            seat.learn(Served(view, decision, answer.posteriors, answer.exits))
-            served.append(answer.posteriors)
-            exits.append(answer.exits)
-        return self._summarise(torch.cat(served), torch.cat(exits), deployed_defences)
+        service = Service(
+            deployed_defences,
+            copy.deepcopy(defender),
+            clock=Untimed(),
+            generator=streams.torch("referee", self._posteriors.device),
+            labels=labels,
+            answered=answered,
+        )
+        served = [
+            service.answer(
+                self._test.images(slice(start, start + batch)), client=REFEREE_CLIENT, round=index
+            )
+            for index, start in enumerate(range(0, len(self._test), batch))
+        ]
+        posteriors = torch.cat([request.posteriors for request in served])
+        exits = torch.cat([request.exits for request in served])
+        return self._summarise(posteriors, exits, deployed_defences)
 
     def _summarise(
         self, served: Tensor, exits: Tensor, deployed_defences: Sequence[DeployedDefence]

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from arena.log import artifacts
 from arena.log.rows import ArtifactRow
-from arena.recording.shards import Round, ShardWriter, refused
+from arena.recording.shards import RecordedRound, ShardWriter, refused
 from envs.atomic_file import whole_file
-from envs.oracle import Oracle
-from envs.types import Response, ThreatModel
+from envs.game.rounds import Round
 
 SAMPLE = "sample-queries"
 """Kind of the picture."""
@@ -44,38 +43,30 @@ class Tape:
         self._where = where
         self._folder = None if root is None else root / episode_id
         self._rows: queue.SimpleQueue[ArtifactRow] = queue.SimpleQueue()
-        self._asked: Tensor | None = None
         self._last: Tensor | None = None
         self._samples: list[tuple[int, Tensor]] = []
         self._writer = (
             ShardWriter(where, self._folder, self._rows) if queries and self._folder else None
         )
 
-    def listening_to(self, oracle: Oracle) -> Oracle:
-        """Put the tape between an attacker and its oracle."""
-        return oracle if self._folder is None else _Listening(oracle, self)
-
-    def ask(self, images: Tensor | None) -> None:
-        """Hear what is being asked; None: nothing any more."""
-        self._asked = images
-
-    def keep(self, images: Tensor, response: Response) -> None:
+    def on_round(self, round: Round) -> None:
         """Keep what was asked and answered; the copies are made on the device.
 
         Raises:
             LogError: an earlier round could not be written.
         """
-        shown = images if images.shape[0] <= SHOWN else images[:SHOWN]
-        self._last = shown.detach().clone()
+        if self._folder is None:
+            return
+        images = round.attack.images
+        # a slice costs as much as the copy of a small request
+        self._last = (images if images.shape[0] <= SHOWN else images[:SHOWN]).clone()
         if self._writer is not None:
-            self._writer.put(Round(images.detach().clone(), response.posteriors.detach().clone()))
+            self._writer.put(RecordedRound(images.clone(), round.given.clone()))
 
     def sample(self, used: int) -> None:
         """Take a row of the latest queries for the picture."""
-        # a checkpoint falls inside a round, whose queries were asked and not yet answered
-        latest = self._last if self._asked is None else self._asked[:SHOWN]
-        if self._folder is not None and latest is not None:
-            self._samples.append((used, latest.detach().float().cpu().clone()))
+        if self._last is not None:
+            self._samples.append((used, self._last.cpu().clone()))
 
     def state(self) -> dict[str, object]:
         """Write what waits for the disk, and return where the tape stands; see `restore`.
@@ -122,35 +113,6 @@ class Tape:
             Image.fromarray(grid([images for _, images in samples])).save(file, "PNG")
         meta = {"queries_used": [used for used, _ in samples], "columns": SHOWN}
         self._rows.put(artifacts.describe(self._where, path, SAMPLE, meta=meta))
-
-
-class _Listening:
-    """The oracle with a tape that listens; to an attacker it is the oracle."""
-
-    __slots__ = ("__oracle", "__tape")
-
-    def __init__(self, oracle: Oracle, tape: Tape) -> None:
-        self.__oracle, self.__tape = oracle, tape
-
-    @property
-    def threat(self) -> ThreatModel:
-        """What may be asked and what an answer shows."""
-        return self.__oracle.threat
-
-    @property
-    def remaining(self) -> int:
-        """Images that may still be asked."""
-        return self.__oracle.remaining
-
-    def query(self, images: Tensor) -> Response:
-        """Ask for answers; see `envs.oracle.Oracle.query`."""
-        self.__tape.ask(images)
-        try:
-            response = self.__oracle.query(images)
-        finally:
-            self.__tape.ask(None)
-        self.__tape.keep(images, response)
-        return response
 
 
 def grid(rows: Sequence[Tensor]) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":

@@ -34,7 +34,7 @@ FULL_SECONDS = 0.001
 """How often the game looks whether there is room for its round."""
 
 
-class Round(NamedTuple):
+class RecordedRound(NamedTuple):
     """One request of the attacker's: (n, c, h, w) float32 images, (n, K) float32 answers."""
 
     images: Tensor
@@ -54,14 +54,16 @@ class ShardWriter:
         self._where, self._folder, self._rows = where, folder, rows
         # A round, a wish to be told when all before it is written, or None: the end. Not `Queue`:
         # an interrupt inside its Python code can lose the call that wakes the thread.
-        self._waiting: queue.SimpleQueue[Round | threading.Event | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[RecordedRound | threading.Event | None] = (
+            queue.SimpleQueue()
+        )
         self._fault: Exception | None = None
         self._shards = 0
         # a daemon: a process that is told to end does not wait for it; `close` does
         self._thread = threading.Thread(target=self._work, name="arena-tape", daemon=True)
         self._thread.start()
 
-    def put(self, round: Round) -> None:
+    def put(self, round: RecordedRound) -> None:
         """Take a round; waits while too many wait for the disk.
 
         Raises:
@@ -111,7 +113,7 @@ class ShardWriter:
 
     def _work(self) -> None:
         """Gather rounds into shards until told to stop; after a fault, only empty the queue."""
-        held: list[Round] = []
+        held: list[RecordedRound] = []
         size = 0
         while (round := self._waiting.get()) is not None:
             if isinstance(round, threading.Event):
@@ -122,7 +124,7 @@ class ShardWriter:
                 continue
             if self._fault is not None:
                 continue
-            held.append(Round(round.images.cpu(), round.posteriors.cpu()))
+            held.append(RecordedRound(round.images.cpu(), round.posteriors.cpu()))
             size += round.images.nbytes + round.posteriors.nbytes
             if size >= SHARD_BYTES:
                 self._write(held)
@@ -130,7 +132,7 @@ class ShardWriter:
         if held and self._fault is None:
             self._write(held)
 
-    def _write(self, held: Sequence[Round]) -> None:
+    def _write(self, held: Sequence[RecordedRound]) -> None:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / f"queries-{self._shards:05d}.npz"
@@ -170,7 +172,7 @@ def require_tape(log: LogReader, episode_id: str) -> list[ArtifactRow]:
     return shards
 
 
-def rounds_on_tape(log: LogReader, episode_id: str) -> Iterator[Round]:
+def rounds_on_tape(log: LogReader, episode_id: str) -> Iterator[RecordedRound]:
     """Read the rounds of an episode from its tape, in order, a shard at a time.
 
     Raises:
@@ -185,7 +187,7 @@ def rounds_on_tape(log: LogReader, episode_id: str) -> Iterator[Round]:
                 torch.from_numpy(arrays[name]) for name in ("images", "posteriors")
             )
             sizes = arrays["rounds"].tolist()
-        yield from map(Round, images.split(sizes), posteriors.split(sizes))
+        yield from map(RecordedRound, images.split(sizes), posteriors.split(sizes))
 
 
 def refused(folder: Path | None, error: Exception) -> LogError:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from agents.base import Attacker, Kit
 from arena.log.rows import EpisodeRow, RunRecord
 from arena.log.store import Log
-from arena.recording.shards import Round, require_tape, rounds_on_tape
+from arena.recording.shards import RecordedRound, require_tape, rounds_on_tape
 from arena.registry import players as catalog
 from arena.replay.verify import logged_plan
 from arena.runner.episode import StandIn
@@ -51,7 +51,7 @@ class WhatIf(NamedTuple):
 class TapeDeck(Attacker):
     """Asks what was asked before, round by round, and holds the answers beside the old ones."""
 
-    def __init__(self, rounds: Iterable[Round]) -> None:
+    def __init__(self, rounds: Iterable[RecordedRound]) -> None:
         self._rounds = rounds
         self._agreed = self._distance = 0.0
         self.asked = 0

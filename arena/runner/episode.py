@@ -26,7 +26,6 @@ from arena.runner.setup import DefenderSetup, Setup
 from arena.scenario import EpisodePlan
 from envs.errors import BudgetExhausted, LogError, PlayerError, SaveError, one_line
 from envs.game.game import ExtractionGame, GameOracle
-from envs.oracle import Oracle
 from envs.seeding import Streams
 
 UNLUCKY = (LogError, OSError, MemoryError, torch.OutOfMemoryError)
@@ -111,7 +110,6 @@ class Episode:
             clock=setup.clock(plan, self._streams),
             streams=self._streams,
             traffic=setup.traffic(plan, self._streams),
-            witness=self._served,
         )
 
     @property
@@ -173,6 +171,8 @@ class Episode:
             tape=tape,
             measured=self._served.read,
         )
+        # the recorder comes last: its checkpoints read what the others hold of the same round
+        self._game.add_observers(self._served, tape, recorder)
         if self._saved is not None:
             recorder.restore(self._saved["recorder"])
         self._saver = self._make_saver(writer, tape)
@@ -196,7 +196,7 @@ class Episode:
         """Seat the attacker and hand it oracle and kit."""
         self._attacker = self._admitted()
         self._tape = tape
-        self._oracle: Oracle = tape.listening_to(GameOracle(self._game))
+        self._oracle = GameOracle(self._game)
         new_clone, self._clones = self._setup.clones(self._plan, self._streams)
         pool = self._setup.pool(self._plan)
         self._kit = Kit(

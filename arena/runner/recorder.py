@@ -13,6 +13,7 @@ from arena.runner.progress import Progress, Watcher
 from envs.errors import LogError, PlayerError
 from envs.game.counters import SideTally, Tally
 from envs.game.game import ExtractionGame
+from envs.game.rounds import Round
 
 if TYPE_CHECKING:
     from agents.base import Attacker
@@ -31,10 +32,12 @@ _REMEMBERED = ("_last", "_bucket", "_index", "_score", "_reported")
 
 
 class Recorder:
-    """Listens to a game and writes rounds and checkpoints to the log.
+    """Writes the rounds and checkpoints of a game to the log.
+
+    It observes rounds after everything that it reads: the tape and what `measured` gives.
 
     Args:
-        game: the game; the recorder listens to it and only reads.
+        game: the game, which is only read.
         attacker: whose clone is measured.
         referee: who measures.
         writer: the episode's rows in the log.
@@ -69,7 +72,6 @@ class Recorder:
         self._next_flush = FLUSH_SECONDS
         self._score: CloneScore | None = None
         self._reported: dict[str, float] = {}
-        game.listen(self._after_round)
 
     @property
     def seconds(self) -> float:
@@ -101,7 +103,8 @@ class Recorder:
         self._checkpoint(self._checkpoints - 1 if self._game.over else self._index)
         return self._close_bucket()
 
-    def _after_round(self) -> None:
+    def on_round(self, round: Round) -> None:
+        """Write what is due after a round: its bucket, a checkpoint, progress."""
         share = self._game.used / self._game.threat.budget
         if share * BUCKETS >= self._bucket + 1:
             self._close_bucket()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from envs.defences.base import DeployedDefence
 from envs.game.digests import digests_on
+from envs.game.rounds import AnsweredRequest, Round
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class DeviceTimer:
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
     def __enter__(self) -> None:
-        """Begin to measure; a watch runs once at a time."""
+        """Begin to measure; a timer runs once at a time."""
         if self._cuda:
             self._start = torch.cuda.Event(enable_timing=True)
             self._start.record()
@@ -100,7 +101,13 @@ class _Side:
         self.answered = 0
         self.exits = torch.zeros(shape, dtype=torch.int64, device=device)
         self.rows = self.exits.unbind()  # views: a defence's row is looked up at every request
-        self.watch = DeviceTimer(device)
+        self.timer = DeviceTimer(device)
+
+    def count(self, request: AnsweredRequest) -> None:
+        exits = request.exits
+        self.answered += exits.shape[0]
+        row = self.rows[request.countermeasure.defence]
+        row.scatter_add_(0, exits, _ones(exits.shape[0], exits.device))
 
     def read(self, macs: Tensor, lengths: Sequence[int]) -> SideTally:
         exits = self.exits.cpu()
@@ -109,19 +116,27 @@ class _Side:
             for row, length in zip(exits.tolist(), lengths, strict=True)
         )
         spent = float((exits.double() * macs).sum())
-        return SideTally(self.answered, rows, spent, self.watch.read())
+        return SideTally(self.answered, rows, spent, self.timer.read())
 
     def state(self) -> tuple[int, Tensor, float]:
-        return self.answered, self.exits, self.watch.read()
+        return self.answered, self.exits, self.timer.read()
 
     def restore(self, state: tuple[int, Tensor, float]) -> None:
         self.answered, exits, seconds = state
         self.exits.copy_(exits)
-        self.watch.set(seconds)
+        self.timer.set(seconds)
 
 
-class TallyMeter:
-    """Counts a game without making the device wait."""
+class Counters:
+    """Counts the rounds of a game without making the device wait.
+
+    Args:
+        deployed_defences: the defences of the game.
+        device: where exits are counted.
+
+    Attributes:
+        attack_timer, benign_timer: measure the service of each kind of traffic.
+    """
 
     def __init__(self, deployed_defences: Sequence[DeployedDefence], device: torch.device) -> None:
         self._lengths = [defence.victim.num_exits for defence in deployed_defences]
@@ -132,24 +147,24 @@ class TallyMeter:
             costs = torch.tensor(defence.victim.profile.macs, dtype=torch.float64)
             self._macs[row, : len(costs)] = costs + defence.defence.overhead_macs
         self._attack, self._benign = _Side(shape, device), _Side(shape, device)
+        self.attack_timer, self.benign_timer = self._attack.timer, self._benign.timer
         self._labelled = torch.zeros((), dtype=torch.int64, device=device)
         self._correct = torch.zeros((), dtype=torch.int64, device=device)
         self._digests = digests_on(device)
 
     @property
     def answered(self) -> int:
-        """Images answered so far, to everybody."""
+        """Images answered so far, to all clients."""
         return self._attack.answered + self._benign.answered
 
-    def timed(self, benign: bool) -> DeviceTimer:
-        """Return the watch of one side, a context whose time it adds."""
-        return (self._benign if benign else self._attack).watch
-
-    def count(self, defence: int, exits: Tensor, *, benign: bool) -> None:
-        """Count the answers of a request by the (n,) exits they left from."""
-        side = self._benign if benign else self._attack
-        side.answered += exits.shape[0]
-        side.rows[defence].scatter_add_(0, exits, _ones(exits.shape[0], exits.device))
+    def on_round(self, round: Round) -> None:
+        """Count the answers, benign users' right ones, and fold the round into the digests."""
+        for request in round.benign:
+            self._benign.count(request)
+            if request.labels is not None:
+                self._count_right(request.posteriors, request.labels)
+        self._attack.count(round.attack)
+        self._digests.add(round.attack.images, round.given)
 
     def attack_counters(self) -> tuple[Tensor, Tensor]:
         """Return copies of the attacker's exits, summed over defences, and of its MACs; no sync."""
@@ -157,15 +172,10 @@ class TallyMeter:
         macs = (exits.double() * self._macs.to(exits.device, non_blocking=True)).sum()
         return exits.sum(0), macs
 
-    def utility(self, posteriors: Tensor, labels: Tensor) -> None:
-        """Count right answers to benign users; a label of -1 says there is none."""
+    def _count_right(self, posteriors: Tensor, labels: Tensor) -> None:
         known = labels >= 0
         self._labelled += known.sum()
         self._correct += (known & (posteriors.argmax(1) == labels)).sum()
-
-    def digest(self, images: Tensor, targets: Tensor) -> None:
-        """Fold a round into the running digests of queries and answers, on the device."""
-        self._digests.add(images, targets)
 
     def state(self) -> tuple[object, ...]:
         """Return every counter; see `restore`."""
@@ -173,7 +183,7 @@ class TallyMeter:
         return (*sides, self._labelled, self._correct, self._digests.read())
 
     def restore(self, state: tuple[Any, ...]) -> None:  # Any: as `state` returns it
-        """Go on from the counters of another meter with the same deployed_defences."""
+        """Go on from the counters of another game of the same plan."""
         attack, benign, self._labelled, self._correct, digests = state
         self._digests.restore(digests)
         self._attack.restore(attack)

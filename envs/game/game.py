@@ -1,19 +1,19 @@
-"""The rules of a round, the ledger and the end of an episode.
+"""The rules of a round, the query budget, and the end of an episode.
 
-One game sits behind every door (the oracle, the Gymnasium environment), so that a query counts
-alike whichever door it came through.
+The oracle and the Gymnasium environments lead to the same game, which alone charges queries.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from envs.defences.base import Answer, Clock, DeployedDefence
+from envs.defences.base import Clock, DeployedDefence
 from envs.errors import BudgetExhausted, DefenceError, QueryError
-from envs.game.counters import Tally, TallyMeter
+from envs.game.counters import Counters, Tally
+from envs.game.rounds import AnsweredRequest, DefenderProtocol, Observer, Round
+from envs.game.service import Service
 from envs.game.traffic import BenignTraffic
 from envs.seeding import Streams
 from envs.types import (
@@ -24,75 +24,6 @@ from envs.types import (
     faulty_values,
     harden_labels,
 )
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class View:
-    """What a server sees of one request before it answers.
-
-    Attributes:
-        images: (n, c, h, w) float32 on the device.
-        client: who asks, as far as the server can tell.
-        answered: images answered before this request, to everybody.
-        round: index of the round.
-    """
-
-    images: Tensor
-    client: int
-    answered: int
-    round: int
-
-
-@dataclass(frozen=True, slots=True)
-class Countermeasure:
-    """How the defender answers a request.
-
-    Args:
-        defence: index of the defence to use, among those the defender brought.
-        strength: its knob, 0 (off) to 1 (as configured).
-    """
-
-    defence: int = 0
-    strength: float = 1.0
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Served:
-    """What a server remembers of one request after it answered.
-
-    Attributes:
-        view: the request.
-        countermeasure: how it was answered.
-        posteriors: (n, K) float32, the answers; they go to the client, so that whoever changes
-            or keeps them takes a copy.
-        exits: (n,) int64, the exits they left from.
-    """
-
-    view: View
-    countermeasure: Countermeasure
-    posteriors: Tensor
-    exits: Tensor
-
-
-class Witness(Protocol):
-    """Looks at what was served, without changing it; sees who asked, as no player does."""
-
-    def __call__(self, images: Tensor, posteriors: Tensor, *, benign: bool, ood: bool) -> None:
-        """Look at one answered request."""
-        ...
-
-
-class Seat(Protocol):
-    """Where a defender sits. It is not told which requests are the attacker's."""
-
-    def act(self, view: View) -> Countermeasure:
-        """Decide how a request is answered."""
-        ...
-
-    def learn(self, served: Served) -> None:
-        """Look at what was answered."""
-        ...
-
 
 ATTACKER_CLIENT = 0
 """The client number of the attacker; benign clients count from 1."""
@@ -110,20 +41,18 @@ class ExtractionGame:
         traffic: benign users' queries, mixed in by share; none if absent.
         ood: what simulated controls are told of the attacker's queries: that they are out of
             distribution.
-        witness: looks at every answer; nobody does if absent.
     """
 
     def __init__(
         self,
         threat: ThreatModel,
         deployed_defences: Sequence[DeployedDefence],
-        defender: Seat,
+        defender: DefenderProtocol,
         *,
         clock: Clock,
         streams: Streams,
         traffic: BenignTraffic | None = None,
         ood: bool = True,
-        witness: Witness | None = None,
     ) -> None:
         self.threat = threat
         self.deployed_defences = tuple(deployed_defences)
@@ -131,13 +60,17 @@ class ExtractionGame:
         self.used = 0
         self.device = self.deployed_defences[0].victim.device
         self._on_host = self.device.type == "cpu"
-        self._defender, self._clock, self._traffic = defender, clock, traffic
-        self._ood, self._witness = ood, witness
-        self._generator = streams.torch("defence", self.device)
-        self._meter = TallyMeter(self.deployed_defences, self.device)
-        self._fault = torch.zeros((), dtype=torch.bool, device=self.device)
+        self._traffic, self._ood = traffic, ood
+        self._service = Service(
+            deployed_defences,
+            defender,
+            clock=clock,
+            generator=streams.torch("defence", self.device),
+            labels=threat.labels,
+        )
+        self._counters = Counters(self.deployed_defences, self.device)
         self._query_fault = torch.zeros((), dtype=torch.bool, device=self.device)
-        self._listeners: list[Callable[[], None]] = []
+        self._observers: list[Observer] = [self._counters]
 
     @property
     def remaining(self) -> int:
@@ -149,9 +82,9 @@ class ExtractionGame:
         """Whether the budget is spent."""
         return self.remaining == 0
 
-    def listen(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after every round; it must not change the game."""
-        self._listeners.append(listener)
+    def add_observers(self, *observers: Observer) -> None:
+        """Show every further round to observers, after the game's counters and in this order."""
+        self._observers.extend(observers)
 
     def play(self, images: Tensor) -> Response:
         """Play one round: the attacker's request, and benign users' beside it.
@@ -170,16 +103,22 @@ class ExtractionGame:
             )
         self._check_values(images)
         self.used += count
-        self._serve_benign(count)
-        answer = self._serve(images, client=ATTACKER_CLIENT, ood=self._ood)
-        self.rounds += 1
-        targets = answer.posteriors
+        benign = () if self._traffic is None else self._answer_benign(self._traffic, count)
+        attack = self._service.answer(
+            images,
+            client=ATTACKER_CLIENT,
+            round=self.rounds,
+            ood=self._ood,
+            timer=self._counters.attack_timer,
+        )
+        given = attack.posteriors
         if self.threat.labels == "hard":
-            targets = harden_labels(targets)
-        self._meter.digest(images, targets)
-        for listener in self._listeners:
-            listener()
-        return Response(targets, answer.latency if self.threat.latency_visible else None)
+            given = harden_labels(given)
+        round = Round(self.rounds, attack, benign, given)
+        self.rounds += 1
+        for observer in self._observers:
+            observer.on_round(round)
+        return Response(given, attack.latency if self.threat.latency_visible else None)
 
     def tally(self) -> Tally:
         """Read the counters of the whole episode so far; waits for the device.
@@ -190,40 +129,42 @@ class ExtractionGame:
         """
         if bool(self._query_fault):
             raise QueryError(VALUE_FAULT)
-        if bool(self._fault):
-            names = ", ".join(deployed_defence.name for deployed_defence in self.deployed_defences)
+        if bool(self._service.fault):
+            names = ", ".join(deployed.name for deployed in self.deployed_defences)
             raise DefenceError(
                 f"an answer of the defender's ({names}) is no probability vector within its "
                 f"L1 budget; run 'arena check' on it"
             )
-        return self._meter.read(rounds=self.rounds, used=self.used)
+        return self._counters.read(rounds=self.rounds, used=self.used)
 
     def state(self) -> dict[str, object]:
         """Return what changes while it is played, defender and defences excepted; see `restore`."""
         return {
             "rounds": self.rounds,
             "used": self.used,
-            "generator": self._generator.get_state(),
-            "meter": self._meter.state(),
-            "fault": self._fault,
+            "generator": self._service.generator.get_state(),
+            "counters": self._counters.state(),
+            "fault": self._service.fault,
             "query_fault": self._query_fault,
             "traffic": None if self._traffic is None else self._traffic.position,
-            "served": self._clock.served,
+            "served": self._service.clock.served,
         }
 
-    def restore(self, state: dict[str, Any], defender: Seat) -> None:
+    def restore(self, state: dict[str, Any], defender: DefenderProtocol) -> None:
         """Go to where another game of the same plan stood, between two rounds.
 
         Args:
             state: as `state` returned it (hence `Any`).
-            defender: as it sat there then.
+            defender: as it was then.
         """
-        self._defender = defender
         self.rounds, self.used = state["rounds"], state["used"]
-        self._generator.set_state(state["generator"])
-        self._meter.restore(state["meter"])
-        self._fault, self._query_fault = state["fault"], state["query_fault"]
-        self._clock.served = state["served"]
+        self._counters.restore(state["counters"])
+        self._query_fault = state["query_fault"]
+        service = self._service
+        service.defender, service.fault = defender, state["fault"]
+        service.generator.set_state(state["generator"])
+        service.clock.served = state["served"]
+        service.answered = self._counters.answered
         if self._traffic is not None:
             self._traffic.position = state["traffic"]
 
@@ -231,9 +172,9 @@ class ExtractionGame:
         """Return answers to the attacker by exit and the MACs they cost, on the device.
 
         Returns:
-            (exits,) int64, summed over the defender's deployed_defences, and 0-d float64.
+            (exits,) int64, summed over the defender's defences, and 0-d float64.
         """
-        return self._meter.attack_counters()
+        return self._counters.attack_counters()
 
     def _check_values(self, images: Tensor) -> None:
         """Refuse bad values at once on a CPU; on an accelerator note them without waiting."""
@@ -244,53 +185,24 @@ class ExtractionGame:
         else:
             self._query_fault |= faulty_values(images)
 
-    def _serve_benign(self, attack_count: int) -> None:
-        if self._traffic is None:
-            return
-        for request in self._traffic.draw(attack_count):
-            answer = self._serve(
-                request.images, client=request.client, ood=request.ood, benign=True
+    def _answer_benign(
+        self, traffic: BenignTraffic, attack_count: int
+    ) -> tuple[AnsweredRequest, ...]:
+        return tuple(
+            self._service.answer(
+                request.images,
+                client=request.client,
+                round=self.rounds,
+                ood=request.ood,
+                labels=request.labels,
+                timer=self._counters.benign_timer,
             )
-            self._meter.utility(answer.posteriors, request.labels)
-
-    def _serve(self, images: Tensor, *, client: int, ood: bool, benign: bool = False) -> Answer:
-        view = View(images, client, self._meter.answered, self.rounds)
-        asked = _changes(images)
-        decision = self._defender.act(view)
-        deployed_defence = self.deployed_defences[decision.defence]
-        with torch.no_grad(), self._meter.timed(benign):
-            answer = deployed_defence.defence.answer(
-                deployed_defence.victim,
-                images,
-                clock=self._clock,
-                generator=self._generator,
-                strength=decision.strength,
-                labels=self.threat.labels,
-                ood=ood,
-            )
-        if answer.fault is not False:
-            self._fault |= answer.fault
-        self._meter.count(decision.defence, answer.exits, benign=benign)
-        checked = _changes(answer.posteriors)
-        self._defender.learn(Served(view, decision, answer.posteriors, answer.exits))
-        if _changes(images) != asked or _changes(answer.posteriors) != checked:
-            raise DefenceError(
-                f"the defender or its defence {deployed_defence.name} wrote into a client's "
-                f"images or into "
-                f"answers that were already given; copy what is to be changed"
-            )
-        if self._witness is not None:
-            self._witness(images, answer.posteriors, benign=benign, ood=ood)
-        return answer
-
-
-def _changes(tensor: Tensor) -> int:
-    """Count how often a tensor was written into; one of inference mode keeps no count."""
-    return 0 if tensor.is_inference() else tensor._version
+            for request in traffic.draw(attack_count)
+        )
 
 
 class GameOracle:
-    """The in-process oracle: the attacker's chair at a game.
+    """The in-process oracle: passes an attacker's queries to a game.
 
     Its public attributes lead to the threat model and the remaining budget, never to the game.
     """

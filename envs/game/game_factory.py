@@ -10,7 +10,8 @@ from envs.data.images import Splits
 from envs.data.sources import load
 from envs.defences.base import Defence, DeployedDefence, HardenKit
 from envs.game.clocks import make_clock
-from envs.game.game import ExtractionGame, Seat
+from envs.game.game import ExtractionGame
+from envs.game.rounds import DefenderProtocol
 from envs.game.traffic import BenignTraffic
 from envs.nets.multi_exit import MultiExit
 from envs.seeding import Streams
@@ -76,7 +77,7 @@ class GameFactory:
         )
         self._spec = spec
 
-    def new_game(self, seat: Seat, streams: Streams) -> ExtractionGame:
+    def new_game(self, defender: DefenderProtocol, streams: Streams) -> ExtractionGame:
         """Start a game with an unspent budget; every random stream comes from `streams`."""
         traffic = None
         if self._spec.benign > 0:
@@ -86,7 +87,7 @@ class GameFactory:
         return ExtractionGame(
             self.threat,
             self.deployed_defences,
-            seat,
+            defender,
             clock=make_clock(self._spec.latency, streams),
             streams=streams,
             traffic=traffic,

@@ -24,7 +24,7 @@ from arena.conformance import (
 from arena.conformance.plays import PATIENCE
 from envs.defences.base import Defence
 from envs.errors import BudgetExhausted, QueryError
-from envs.game.game import Countermeasure
+from envs.game.rounds import Countermeasure
 
 
 def broken(findings) -> set[str]:

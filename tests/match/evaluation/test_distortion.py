@@ -7,6 +7,7 @@ from arena.evaluation.distortion import SAMPLE, ServedSample
 from arena.log.store import Log
 from arena.runner.match import play
 from arena.scenario import Scenario
+from envs.game.rounds import AnsweredRequest, Countermeasure, Round
 
 TINY = {
     "version": 1,
@@ -41,15 +42,20 @@ def pictures(count, value=1.0):
     return torch.full((count, 1, 2, 2), value)
 
 
-def heard(sample, images, posteriors, **changes):
-    sample(images, posteriors, **{"benign": False, "ood": True, **changes})
+def observe(sample, images, posteriors, *, benign=False, ood=True):
+    """Show the sample a round of one request; the attacker asks nothing in a benign one."""
+    exits = torch.zeros(len(images), dtype=torch.int64)
+    request = AnsweredRequest(images, int(benign), Countermeasure(), posteriors, exits, ood=ood)
+    nothing = request._replace(images=images[:0], posteriors=posteriors[:0])
+    attack, others = (nothing, (request,)) if benign else (request, ())
+    sample.on_round(Round(0, attack, others, attack.posteriors))
 
 
 def test_distances_and_agreement_are_those_of_the_kind_of_traffic():
     sample = ServedSample(halves, 100, benign=0.5, ood_share=0.5)
-    heard(sample, pictures(10), halves(pictures(10)))
-    heard(sample, pictures(10), torch.full((10, 2), 0.5), benign=True, ood=False)
-    heard(sample, pictures(5), torch.tensor([[0.0, 1.0]]).repeat(5, 1), benign=True)
+    observe(sample, pictures(10), halves(pictures(10)))
+    observe(sample, pictures(10), torch.full((10, 2), 0.5), benign=True, ood=False)
+    observe(sample, pictures(5), torch.tensor([[0.0, 1.0]]).repeat(5, 1), benign=True)
     assert sample.read() == {
         "attack_distortion_mean": 0.0,
         "attack_distortion_p95": 0.0,
@@ -82,7 +88,7 @@ def test_the_sample_depends_on_positions_alone_and_stays_bounded(request_size):
 
     sample = ServedSample(reference, budget)
     for part in asked.split(request_size):
-        heard(sample, part, halves(part))
+        observe(sample, part, halves(part))
     assert sample.read()["attack_sampled"] == SAMPLE
     assert torch.equal(torch.cat(seen), asked.flatten()[::8])
 
@@ -90,7 +96,7 @@ def test_the_sample_depends_on_positions_alone_and_stays_bounded(request_size):
 def test_images_that_are_changed_afterwards_are_compared_as_they_were_asked():
     sample = ServedSample(halves, 100)
     images, answers = pictures(4), halves(pictures(4))
-    heard(sample, images, answers)
+    observe(sample, images, answers)
     images.zero_()
     answers.zero_()
     assert sample.read()["attack_distortion_mean"] == 0
@@ -102,9 +108,9 @@ def test_a_sample_goes_on_where_another_one_stood():
     answers = halves(asked).flip(1)
     whole, first, second = (ServedSample(halves, budget) for _ in range(3))
     for sample, rows in ((whole, slice(None)), (first, slice(0, 700))):
-        heard(sample, asked[rows], answers[rows])
+        observe(sample, asked[rows], answers[rows])
     second.restore(first.state())
-    heard(second, asked[700:], answers[700:])
+    observe(second, asked[700:], answers[700:])
     assert second.read() == whole.read()
 
 
@@ -137,7 +143,7 @@ def test_every_checkpoint_holds_what_was_served_until_then(played):
 
 
 def test_looking_at_answers_does_not_change_an_episode(played, tmp_path, monkeypatch):
-    monkeypatch.setattr(ServedSample, "__call__", lambda *args, **kinds: None)
+    monkeypatch.setattr(ServedSample, "on_round", lambda *args: None)
     with Log.open(tmp_path / "blind.db") as log:
         rows = play(Scenario.parse(TINY), log=log).episodes
     for row in rows:

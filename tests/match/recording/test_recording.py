@@ -31,9 +31,9 @@ from arena.replay.counterfactual import answer_with
 from arena.replay.verify import verify
 from arena.runner.match import play
 from arena.scenario import Scenario
-from envs.errors import ArenaError, LogError, QueryError, UnknownName
+from envs.errors import ArenaError, LogError, UnknownName
 from envs.game.digests import HostDigests
-from envs.types import Response, ThreatModel
+from envs.game.rounds import AnsweredRequest, Countermeasure, Round
 
 TINY = {
     "version": 1,
@@ -64,22 +64,16 @@ def taped(tmp_path_factory):
         yield log, rows[0]
 
 
-class Echo:
-    """An oracle that answers with what it can see of the first pixel."""
-
-    threat = ThreatModel(2, (1, 4, 4), 10**6)
-    remaining = 10**6
-
-    def query(self, images):
-        if images.max() > 1:
-            raise QueryError("too bright")
-        first = images[:, 0, 0, :1]
-        return Response(torch.cat([first, 1 - first], 1))
+def a_round(images):
+    """A round whose answers are made of the first pixel of each image."""
+    first = images[:, 0, 0, :1]
+    answers = torch.cat([first, 1 - first], 1)
+    exits = torch.zeros(len(images), dtype=torch.int64)
+    return Round(0, AnsweredRequest(images, 0, Countermeasure(), answers, exits), (), answers)
 
 
-def listening(tmp_path, **options):
-    tape = Tape(str(tmp_path / "arena.db"), "abc", **{"queries": True, **options})
-    return tape, tape.listening_to(Echo())
+def a_tape(tmp_path):
+    return Tape(str(tmp_path / "arena.db"), "abc", queries=True)
 
 
 def test_the_tape_of_a_game_is_every_query_and_answer_in_order(taped):
@@ -230,10 +224,12 @@ def test_a_picture_shows_the_pixels_where_they_belong():
 
 def test_shards_are_cut_at_rounds_and_read_back_as_they_were(tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "SHARD_BYTES", 1000)
-    tape, oracle = listening(tmp_path)
+    tape = a_tape(tmp_path)
     generator = torch.Generator().manual_seed(0)
     asked = [torch.rand(n, 1, 4, 4, generator=generator) for n in (7, 1, 12, 3, 9, 2)]
-    answers = [oracle.query(images).posteriors for images in asked]
+    rounds = [a_round(images) for images in asked]
+    for round in rounds:
+        tape.on_round(round)
     tape.close()
     rows = [row for row in tape.finished() if row.kind == "queries"]
     # 72 bytes a query: 7+1+12 pass 1000 bytes, 3+9+2 do at the last
@@ -244,28 +240,19 @@ def test_shards_are_cut_at_rounds_and_read_back_as_they_were(tmp_path, monkeypat
     assert torch.equal(torch.from_numpy(np.concatenate([one["images"] for one in stored])),
                        torch.cat(asked))  # fmt: skip
     assert torch.equal(torch.from_numpy(np.concatenate([one["posteriors"] for one in stored])),
-                       torch.cat(answers))  # fmt: skip
+                       torch.cat([round.given for round in rounds]))  # fmt: skip
     assert [one["rounds"].tolist() for one in stored] == [[7, 1, 12], [3, 9, 2]]
 
 
 def test_what_an_attacker_does_to_its_tensors_afterwards_is_not_on_the_tape(tmp_path):
-    tape, oracle = listening(tmp_path)
+    tape = a_tape(tmp_path)
     images = torch.full((4, 1, 4, 4), 0.25)
-    oracle.query(images)
+    tape.on_round(a_round(images))
     images.fill_(0.75)
     tape.close()
     (row,) = [row for row in tape.finished() if row.kind == "queries"]
     with np.load(tmp_path / row.path) as arrays:
         assert (arrays["images"] == 0.25).all()
-
-
-def test_a_refused_query_is_not_on_the_tape(tmp_path):
-    tape, oracle = listening(tmp_path)
-    with pytest.raises(QueryError):
-        oracle.query(torch.full((4, 1, 4, 4), 2.0))
-    tape.close()
-    assert list(tape.finished()) == []
-    assert not (tmp_path / "arena.db.artifacts").exists()
 
 
 def test_the_game_waits_for_a_slow_disk_instead_of_filling_the_memory(tmp_path, monkeypatch):
@@ -275,12 +262,12 @@ def test_the_game_waits_for_a_slow_disk_instead_of_filling_the_memory(tmp_path, 
     monkeypatch.setattr(
         np, "savez_compressed", lambda file, **arrays: gate.wait(30) and write(file, **arrays)
     )
-    tape, oracle = listening(tmp_path)
+    tape = a_tape(tmp_path)
     asked = []
 
     def ask():
         for _ in range(3 * shards.WAITING):
-            oracle.query(torch.rand(1, 1, 4, 4))
+            tape.on_round(a_round(torch.rand(1, 1, 4, 4)))
             asked.append(1)
 
     thread = threading.Thread(target=ask)
@@ -301,7 +288,7 @@ def test_an_interrupt_at_any_moment_leaves_a_tape_that_can_be_closed(tmp_path, m
 
     before = signal.signal(signal.SIGALRM, interrupt)
     gc.disable()  # an interrupt inside a callback of the collector is lost
-    images, answer = torch.rand(1, 1, 4, 4), Response(torch.full((1, 2), 0.5))
+    round = a_round(torch.rand(1, 1, 4, 4))
     try:
         for trial in range(150):
             tape = Tape(str(tmp_path / "arena.db"), str(trial), queries=True)
@@ -310,7 +297,7 @@ def test_an_interrupt_at_any_moment_leaves_a_tape_that_can_be_closed(tmp_path, m
                 # not for ever: an interrupt that falls into a destructor is lost
                 enough = time.monotonic() + 1.0
                 while time.monotonic() < enough:
-                    tape.keep(images, answer)
+                    tape.on_round(round)
             except KeyboardInterrupt:
                 pass
             closing = threading.Thread(target=tape.close, daemon=True)
@@ -329,8 +316,8 @@ def test_a_disk_that_refuses_is_told_and_leaves_no_half_a_file(tmp_path, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez_compressed", refuse)
-    tape, oracle = listening(tmp_path)
-    oracle.query(torch.rand(1, 1, 4, 4))
+    tape = a_tape(tmp_path)
+    tape.on_round(a_round(torch.rand(1, 1, 4, 4)))
     with pytest.raises(LogError, match=r"cannot write queries to .*: No space left on device"):
         tape.close()
     assert list(tape.finished()) == []
@@ -339,8 +326,7 @@ def test_a_disk_that_refuses_is_told_and_leaves_no_half_a_file(tmp_path, monkeyp
 
 def test_a_log_that_is_no_file_keeps_nothing():
     tape = Tape("sqlite://", "abc", queries=True)
-    oracle = Echo()
-    assert tape.listening_to(oracle) is oracle
+    tape.on_round(a_round(torch.rand(1, 1, 4, 4)))
     tape.sample(3)
     tape.close()
     assert list(tape.finished()) == []

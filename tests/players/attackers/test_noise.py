@@ -7,7 +7,7 @@ from agents.attackers.noise import Noise
 from agents.base import granted
 from agents.defenders.static import Static
 from envs.errors import PlayerError
-from envs.game.game import Countermeasure, View
+from envs.game.rounds import Countermeasure, View
 
 
 def test_noise_is_uniform_in_the_unit_interval(fake_oracle, kit):

@@ -4,20 +4,26 @@ import pytest
 import torch
 
 from envs.defences.base import Defence, DeployedDefence
-from envs.game.counters import DeviceTimer, TallyMeter
+from envs.game.counters import Counters, DeviceTimer
 from envs.game.digests import DeviceDigests, HostDigests, fold, fold_here
+from envs.game.rounds import AnsweredRequest, Countermeasure, Round
 from envs.nets.multi_exit import MultiExit
 from envs.nets.registry import build
 from envs.types import faulty_values
 from envs.victim.victim import Victim
 
 
-def meter() -> TallyMeter:
+def counters() -> Counters:
     generator = torch.Generator().manual_seed(0)
     network = build("mlp-small", num_classes=10, image_shape=(1, 8, 8), generator=generator)
-    return TallyMeter(
+    return Counters(
         [DeployedDefence("none", Defence(), Victim(MultiExit(network)))], torch.device("cpu")
     )
+
+
+def a_round(images, given) -> Round:
+    exits = torch.zeros(len(images), dtype=torch.int64)
+    return Round(0, AnsweredRequest(images, 0, Countermeasure(), given, exits), (), given)
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -38,14 +44,16 @@ def test_both_kinds_of_digests_agree_and_go_on_from_one_another():
         there.restore(here.read())
 
 
-def test_what_was_counted_stays_whatever_becomes_of_the_exits_afterwards():
-    counter, exits = meter(), torch.zeros(3, dtype=torch.int64)
-    for benign in (False, True, False):
-        counter.count(0, exits.clone(), benign=benign)
-    counter.count(0, exits, benign=False)
-    exits.fill_(7)  # a defender may do as it likes with what it remembers
-    tally = counter.read(rounds=0, used=0)
-    assert (tally.attack.exits, tally.benign.exits) == (((9,),), ((3,),))
+def test_answers_are_counted_by_exit_and_benign_ones_by_label_too():
+    counter, exits = counters(), torch.zeros(3, dtype=torch.int64)
+    right = torch.eye(10)[[4, 5, 6]]
+    attack = AnsweredRequest(noise(3, 1, 8, 8), 0, Countermeasure(), right, exits)
+    benign = attack._replace(client=1, labels=torch.tensor([4, 9, -1]))
+    for _ in range(3):
+        counter.on_round(Round(0, attack, (benign, benign), right))
+    tally = counter.read(rounds=3, used=9)
+    assert (tally.attack.exits, tally.benign.exits) == (((9,),), ((18,),))
+    assert (tally.benign_labelled, tally.benign_correct) == (12, 6)
 
 
 def test_a_digest_depends_on_every_value_and_on_the_order():
@@ -54,17 +62,17 @@ def test_a_digest_depends_on_every_value_and_on_the_order():
     changed[3, 9] += 1e-7
     digests = set()
     for answers in (targets, changed, targets.flip(0)):
-        counter = meter()
-        counter.digest(images, answers)
-        counter.digest(images, targets)
+        counter = counters()
+        counter.on_round(a_round(images, answers))
+        counter.on_round(a_round(images, targets))
         digests.add(counter.read(rounds=2, used=8).answer_digest)
     assert len(digests) == 3
 
 
 def test_the_digest_of_a_round_is_the_published_formula():
-    counter = meter()
+    counter = counters()
     images, targets = noise(2, 1, 8, 8), noise(2, 10)
-    counter.digest(images, targets)
+    counter.on_round(a_round(images, targets))
     words = targets.view(torch.int32).flatten().tolist()
     prime = 0x9E3779B97F4A7C1
     folded = sum(word * (2 * place + 1) for place, word in enumerate(words)) * prime
@@ -79,11 +87,11 @@ def test_a_single_value_out_of_range_is_noticed(bad):
     assert faulty_values(images)
 
 
-def test_a_stopwatch_adds_up_what_it_ran_and_survives_an_error():
-    watch = DeviceTimer(torch.device("cpu"))
-    with watch:
+def test_a_timer_adds_up_what_it_ran_and_survives_an_error():
+    timer = DeviceTimer(torch.device("cpu"))
+    with timer:
         pass
-    first = watch.read()
-    with pytest.raises(KeyError), watch:
+    first = timer.read()
+    with pytest.raises(KeyError), timer:
         raise KeyError
-    assert 0 <= first < watch.read() < 1
+    assert 0 <= first < timer.read() < 1

@@ -8,7 +8,8 @@ from envs.defences.base import Defence, DeployedDefence
 from envs.errors import BudgetExhausted, DefenceError, NotGranted, QueryError
 from envs.exits.rules import Thresholds
 from envs.game.clocks import make_clock
-from envs.game.game import Countermeasure, ExtractionGame, GameOracle
+from envs.game.game import ExtractionGame, GameOracle
+from envs.game.rounds import Countermeasure
 from envs.game.traffic import BenignTraffic
 from envs.nets import registry
 from envs.nets.multi_exit import ExitHead, MultiExit
@@ -221,11 +222,57 @@ class Scribbler(FirstPost):
         ("learn", lambda served: served.view.images.zero_()),
         ("learn", lambda served: served.posteriors.fill_(0.1)),
         ("learn", lambda served: served.posteriors[0].neg_()),
+        ("learn", lambda served: served.exits.fill_(3)),
     ],
 )
 def test_a_defender_that_writes_into_queries_or_answers_is_found_at_once(hook, scribble):
     with pytest.raises(DefenceError, match="copy what is to be changed"):
         make_game(seat=Scribbler(hook, scribble)).play(images(4))
+
+
+class Observing:
+    """An observer that keeps the rounds, and what the game had counted when it saw them."""
+
+    def __init__(self, game, name="", order=None):
+        self.game, self.name, self.order = game, name, [] if order is None else order
+        self.rounds, self.answered = [], []
+
+    def on_round(self, round):
+        self.rounds.append(round)
+        self.order.append(self.name)
+        self.answered.append(self.game.tally().attack.answered)
+
+
+def test_observers_see_a_finished_round_in_their_order_after_the_counters():
+    defender, order = FirstPost(0.5), []
+    game = make_game(benign=0.5, labels="hard", victim=make_victim((0.11,) * 4), seat=defender)
+    first, second = (Observing(game, name, order) for name in ("first", "second"))
+    game.add_observers(first, second)
+    response = game.play(images(4))
+    (round,) = first.rounds
+    assert second.rounds == [round]
+    assert (order, first.answered) == (["first", "second"], [4])
+    assert round.number == 0
+    assert round.given is response.posteriors
+    for request, served in zip((*round.benign, round.attack), defender.served, strict=True):
+        assert request.countermeasure == Countermeasure(0, 0.5)
+        assert (request.client, request.posteriors) == (served.view.client, served.posteriors)
+        assert request.exits is served.exits
+    (benign,) = round.benign
+    assert benign.labels.shape == (4,)
+    assert (round.attack.labels, round.attack.ood, benign.ood) == (None, True, False)
+
+
+def test_an_observer_sees_no_round_that_was_refused():
+    game = make_game(budget=8)
+    observer = Observing(game)
+    game.add_observers(observer)
+    for refused, error in ((images(9), BudgetExhausted), (images(4) * 2, QueryError)):
+        with pytest.raises(error):
+            game.play(refused)
+    assert observer.rounds == []
+    game.play(images(8))
+    assert len(observer.rounds) == 1
 
 
 def test_an_attacker_may_ask_in_inference_mode():

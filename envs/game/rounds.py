@@ -1,0 +1,117 @@
+"""The values of a round, and the protocols of those who take part in it or observe it."""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class View:
+    """What a server sees of one request before it answers.
+
+    Attributes:
+        images: (n, c, h, w) float32 on the device.
+        client: who asks, as far as the server can tell.
+        answered: images answered before this request, to all clients.
+        round: index of the round.
+    """
+
+    images: Tensor
+    client: int
+    answered: int
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class Countermeasure:
+    """How the defender answers a request.
+
+    Args:
+        defence: index of the defence to use, among those the defender brought.
+        strength: its knob, 0 (off) to 1 (as configured).
+    """
+
+    defence: int = 0
+    strength: float = 1.0
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Served:
+    """What a server remembers of one request after it answered.
+
+    Attributes:
+        view: the request.
+        countermeasure: how it was answered.
+        posteriors: (n, K) float32, the answers; they go to the client, so copy before changing.
+        exits: (n,) int64, the exits they left from; copy before changing.
+    """
+
+    view: View
+    countermeasure: Countermeasure
+    posteriors: Tensor
+    exits: Tensor
+
+
+class DefenderProtocol(Protocol):
+    """Decides for each request. It is not told which requests are the attacker's."""
+
+    def act(self, view: View) -> Countermeasure:
+        """Decide how a request is answered."""
+        ...
+
+    def learn(self, served: Served) -> None:
+        """Look at what was answered."""
+        ...
+
+
+class AnsweredRequest(NamedTuple):
+    """One request and its answer, with what only the simulator knows.
+
+    Attributes:
+        images: (n, c, h, w) float32 on the device.
+        client: who asked; 0 is the attacker.
+        countermeasure: how the defender answered.
+        posteriors: (n, K) float32, as the defence answered.
+        exits: (n,) int64, the exit of each answer.
+        latency: (n,) float64 seconds; None in a game without a clock.
+        ood: whether the images are out of distribution.
+        labels: (n,) int64 of a benign request, -1 where unknown; None of the attacker's.
+    """
+
+    images: Tensor
+    client: int
+    countermeasure: Countermeasure
+    posteriors: Tensor
+    exits: Tensor
+    latency: Tensor | None = None
+    ood: bool = False
+    labels: Tensor | None = None
+
+
+class Round(NamedTuple):
+    """One finished round: the attacker's request, and benign users' beside it.
+
+    The tensors are the game's own, not copies: an observer only reads them, and copies what it
+    keeps.
+
+    Attributes:
+        number: of the round, from 0.
+        attack: the attacker's request, which is answered last.
+        benign: benign users' requests, in the order in which they were answered.
+        given: (n, K) float32, what the attacker is given: posteriors, or one-hot rows where only
+            labels are served.
+    """
+
+    number: int
+    attack: AnsweredRequest
+    benign: tuple[AnsweredRequest, ...]
+    given: Tensor
+
+
+class Observer(Protocol):
+    """Sees every finished round before the attacker gets its answer, and changes nothing."""
+
+    def on_round(self, round: Round) -> None:
+        """Look at a finished round."""
+        ...
