@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from agents.base import Attacker, Kit
-from arena.log.rows import EpisodeRow, RunRecord
+from arena.log.rows import EpisodeRow
 from arena.log.store import Log
 from arena.recording.shards import RecordedRound, require_tape, rounds_on_tape
 from arena.registry import players as catalog
@@ -18,11 +18,11 @@ from arena.replay.verify import logged_plan
 from arena.runner.episode import StandIn
 from arena.runner.progress import Watcher
 from arena.runner.resumable import play_one
+from arena.runner.run_record import run_record
 from arena.runner.setup import Setup
 from arena.scenario import EpisodePlan, Scenario
 from arena.scenario.schema import DefenderSpec
 from arena.system.devices import pick_device
-from arena.system.provenance import device_name, git_state, versions
 from envs.errors import ArenaError, UnknownName
 from envs.oracle import Oracle
 
@@ -96,15 +96,11 @@ def answer_with(
     require_tape(log, origin.id)
     deck = TapeDeck(rounds_on_tape(log, origin.id))
     place, watcher = pick_device(device), watcher or Watcher()
-    commit, dirty = git_state()
-    record = RunRecord(
-        command=f"arena replay {origin.id} --against {defender}",
+    record = run_record(
+        f"arena replay {origin.id} --against {defender}",
+        place,
         scenario_name=origin.scenario_name,
         scenario_text=_text(log, origin),
-        versions=versions(),
-        git_commit=commit,
-        git_dirty=dirty,
-        device=device_name(place),
     )
     title = f"what if {plan.title}"
     watcher.begin(title, 0, 1)

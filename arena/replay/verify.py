@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from pydantic import ValidationError
 
-from arena.log.rows import CheckpointRow, EpisodeRow, InferenceRow, RoundRow, RunRecord
+from arena.log.rows import CheckpointRow, EpisodeRow, InferenceRow, RoundRow
 from arena.log.store import Log
 from arena.replay.causes import Then, conditions, contradictions
 from arena.replay.compare_queries import (
@@ -24,11 +24,11 @@ from arena.replay.compare_queries import (
 )
 from arena.runner.progress import Watcher
 from arena.runner.resumable import play_one
+from arena.runner.run_record import run_record
 from arena.runner.setup import Setup
 from arena.scenario import EpisodePlan
 from arena.system.devices import pick_device
-from arena.system.provenance import device_name, git_state, versions
-from arena.system.threads import THREADS, threads_of
+from arena.system.threads import threads_of
 from envs.errors import ArenaError
 
 _Row = TypeVar("_Row", RoundRow, CheckpointRow)
@@ -198,15 +198,7 @@ def _place(row: EpisodeRow, device: str | None) -> tuple[torch.device, list[str]
 
 
 def _play(plan: EpisodePlan, log: Log, place: torch.device, watcher: Watcher) -> _Account:
-    commit, dirty = git_state()
-    record = RunRecord(
-        command="arena.replay.verify.verify",
-        scenario_name="replay",
-        versions=versions() | {THREADS: str(torch.get_num_threads())},
-        git_commit=commit,
-        git_dirty=dirty,
-        device=device_name(place),
-    )
+    record = run_record("arena.replay.verify.verify", place, scenario_name="replay")
     watcher.begin(plan.title, 0, 1)
     row, interrupted = play_one(
         plan, Setup(place, watcher), log, run=log.begin_run(record), record=record

@@ -1,8 +1,8 @@
-"""Hands what a defender learnt in one episode to the next.
+"""Carries the state of a defender from one episode to the next.
 
-A defender that learns between episodes lives through the seeds of a scenario in their order, one
-life per attacker. What it learnt is an event of the episode's log, and an episode's hash names
-the one before it: the same scenario gives the same rows, however often it is broken off.
+A defender that learns between episodes plays the seeds of a scenario in their order, with a state
+of its own for each attacker. The state is an event of the episode's log, and an episode's hash
+names the one before it, so the same scenario gives the same rows, however often it is interrupted.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,11 +13,11 @@ from arena.runner.progress import Watcher
 from arena.runner.task import Task
 
 CARRIED_STATE = "carried_state"
-"""Kind of the event that holds what a defender learnt."""
+"""Kind of the event that holds a defender's state."""
 
 
 def dependency_levels(tasks: Sequence[Task]) -> Iterator[list[Task]]:
-    """Group tasks into levels; each comes after the one whose state its defender carries.
+    """Group tasks into levels; each level needs the states that the one before leaves.
 
     Args:
         tasks: in the order of the plans, in which predecessors come first.
@@ -30,12 +30,12 @@ def dependency_levels(tasks: Sequence[Task]) -> Iterator[list[Task]]:
 
 
 def with_carried_state(tasks: Sequence[Task], log: LogReader, watcher: Watcher) -> list[Task]:
-    """Put into each plan what its defender learnt before; leaves out what cannot be played.
+    """Put the carried state into each plan; leaves out tasks whose state is missing.
 
     Args:
         tasks: of one level.
-        log: holds the episodes of the dependency_levels before.
-        watcher: is told of episodes left out, because the one before was not finished.
+        log: holds the episodes of earlier levels.
+        watcher: receives a line for each task left out.
     """
     ready: list[Task] = []
     for task in tasks:
@@ -53,6 +53,6 @@ def with_carried_state(tasks: Sequence[Task], log: LogReader, watcher: Watcher) 
 
 
 def carried_state_of(log: LogReader, episode_id: str) -> dict[str, Any]:
-    """Read what a defender learnt in an episode, as JSON values (hence `Any`); {} for nothing."""
+    """Read the state a defender left after an episode, in JSON values (hence `Any`); {} if none."""
     carried = [event for event in log.events(episode_id) if event.kind == CARRIED_STATE]
     return cast(dict[str, Any], carried[-1].data["carried_state"]) if carried else {}

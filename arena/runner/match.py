@@ -1,4 +1,4 @@
-"""Plays a scenario: its episodes one after the other, skipping what was played before."""
+"""Plays the episodes of a scenario that the log does not have yet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,10 +11,11 @@ from arena.log.store import Log
 from arena.runner.carry_over import dependency_levels, with_carried_state
 from arena.runner.progress import Watcher
 from arena.runner.resumable import episode_record, play_one
+from arena.runner.run_record import run_record
 from arena.runner.saves.attempts import previous_attempt
 from arena.runner.saves.schedule import USUAL, Saving
 from arena.runner.saves.store import SaveStore
-from arena.runner.scheduler import Lost, play_in_workers
+from arena.runner.scheduler import FailedTask, play_in_workers
 from arena.runner.setup import Setup
 from arena.runner.task import Task
 from arena.runner.workers.options import WorkerOptions
@@ -22,17 +23,15 @@ from arena.runner.workers.pool import WorkerConfig
 from arena.scenario import Scenario
 from arena.scenario.required_files import require_files
 from arena.system.devices import pick_device, pick_devices
-from arena.system.provenance import device_name, git_state, versions
-from arena.system.threads import THREADS
 
 
 @dataclass(frozen=True)
 class MatchResult:
-    """What a scenario came to.
+    """What came of a scenario.
 
     Attributes:
         episodes: rows of the log, in the scenario's order, skipped ones included.
-        skipped: how many had been played before.
+        skipped: how many the log already had.
         interrupted: whether the user broke off; what was measured is in the log.
     """
 
@@ -61,14 +60,14 @@ def play(
 
     Args:
         scenario: what to play.
-        log: where it is written, and what was played before.
-        watcher: looks on.
+        log: holds earlier episodes and receives the new ones.
+        watcher: sees the progress.
         device: "cpu", "cuda", "cuda:1"; several, with commas between, for several workers.
-        fresh: play again what was played before, and what was broken off from its beginning.
+        fresh: play finished episodes again, and broken-off ones from their beginning.
         workers: processes that play at once, each with one thread; "ray" or "ray:ADDRESS" for
             those of a Ray cluster.
-        command: how the user would do this again.
-        saving: how episodes are saved, and whether broken-off ones are gone on with.
+        command: what starts this match again.
+        saving: how episodes are saved, and whether broken-off ones are resumed.
 
     Raises:
         DataMissing: a file the scenario names is not there, so that nothing was played.
@@ -91,7 +90,13 @@ def play(
     interrupted = False
     if tasks:
         require_files(scenario)
-        record = _run_record(scenario, command, devices[0], threads=1 if options.apart else None)
+        record = run_record(
+            command,
+            devices[0],
+            scenario_name=scenario.name,
+            scenario_text=scenario.text,
+            threads=1 if options.apart else None,
+        )
         saving = replace(saving, resume=saving.resume and not fresh)
         if saving.resume:
             _tell_of_earlier_attempts(tasks, log, record, watcher)
@@ -107,7 +112,7 @@ def play(
 
 
 class _Context(NamedTuple):
-    """Where a match is played and written down."""
+    """Where a match plays, and the log it writes."""
 
     log: Log
     run: str
@@ -143,7 +148,7 @@ def _play_here(
 def _play_apart(
     tasks: Sequence[Task], context: _Context, options: WorkerOptions
 ) -> tuple[dict[int, EpisodeRow], bool]:
-    """Play episodes in several processes at once."""
+    """Play episodes in worker processes, several at once."""
     config = WorkerConfig(
         run=context.run,
         log_url=context.log.engine.url.render_as_string(hide_password=False),
@@ -153,34 +158,34 @@ def _play_apart(
     )
     result = play_in_workers(tasks, options.pool(len(tasks), config), context.watcher)
     rows = {done.number: context.log.episode(done.episode_id) for done in result.played}
-    for lost in result.lost:
-        row = _row_of(lost, context, interrupted=result.interrupted)
+    for failed in result.failed:
+        row = _row_of(failed, context, interrupted=result.interrupted)
         if row is None:
             continue
-        rows[lost.task.number] = row
-        context.watcher.end(lost.task.plan.title, row.id, row.status, row.error)
+        rows[failed.task.number] = row
+        context.watcher.end(failed.task.plan.title, row.id, row.status, row.error)
     return rows, result.interrupted
 
 
-def _row_of(lost: Lost, context: _Context, *, interrupted: bool) -> EpisodeRow | None:
-    """Read what the log has of an episode whose worker died; where it has nothing, write that.
+def _row_of(failed: FailedTask, context: _Context, *, interrupted: bool) -> EpisodeRow | None:
+    """Read the row of an episode whose worker died; write one if it has none.
 
-    Where the user broke off before it began, there is no row and none is written.
+    An episode that the user interrupted before it began gets no row.
     """
     Log.open(context.log.engine.url.render_as_string(hide_password=False)).close()  # marks the dead
-    plan = lost.task.plan
+    plan = failed.task.plan
     for row in context.log.episodes(EpisodeFilter(plan_hash=plan.hash, limit=1)):
         if row.status != "success":  # an older one, with `fresh`
             return row
     if interrupted:
         return None
     writer = context.log.begin_episode(context.run, episode_record(plan, context.record))
-    writer.finish("error", None, error=f"its worker: {lost.reason}")
+    writer.finish("error", None, error=f"its worker: {failed.reason}")
     return context.log.episode(writer.id)
 
 
 def prepare(scenario: Scenario, *, watcher: Watcher | None = None, device: str = "cpu") -> int:
-    """Train every victim of a scenario and harden it, into the cache; returns how many fortresses.
+    """Train and harden every victim of a scenario into the cache; returns how many there are.
 
     Raises:
         ArenaError: data are missing, a name is unknown, the cache cannot be written.
@@ -200,23 +205,8 @@ def prepare(scenario: Scenario, *, watcher: Watcher | None = None, device: str =
 def _tell_of_earlier_attempts(
     tasks: Sequence[Task], log: Log, record: RunRecord, watcher: Watcher
 ) -> None:
-    """Say of each episode that was played in part whether it resumes or starts afresh."""
+    """Report of each broken-off episode whether it resumes or starts afresh."""
     store = SaveStore(log.where)
     for task in tasks:
         if line := previous_attempt(task.plan, log, record, store).line:
             watcher.line(line)
-
-
-def _run_record(
-    scenario: Scenario, command: str, device: torch.device, *, threads: int | None
-) -> RunRecord:
-    commit, dirty = git_state()
-    return RunRecord(
-        command=command,
-        scenario_name=scenario.name,
-        scenario_text=scenario.text,
-        versions=versions() | {THREADS: str(threads or torch.get_num_threads())},
-        git_commit=commit,
-        git_dirty=dirty,
-        device=device_name(device),
-    )

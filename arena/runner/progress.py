@@ -1,4 +1,4 @@
-"""What a match tells those who look on while it is played."""
+"""Reports the progress of a match while it is played."""
 
 from dataclasses import dataclass, field
 
@@ -33,19 +33,19 @@ class Progress:
 
 
 class Watcher:
-    """Looks on; every method may be overridden and none may change the match."""
+    """Observes a match; override any method, and change nothing of the match."""
 
     def line(self, text: str) -> None:
-        """Hear what is being prepared ("training victim resnet10, epoch 3 of 30")."""
+        """Receive a line on the preparation ("training victim resnet10, epoch 3 of 30")."""
 
     def begin(self, title: str, index: int, total: int) -> None:
-        """See an episode start; `index` counts from 0 to `total` - 1."""
+        """Receive the start of an episode; `index` counts from 0 to `total` - 1."""
 
     def progress(self, title: str, progress: Progress) -> None:
-        """See where an episode stands, a few times a second. Several may run at once."""
+        """Receive where an episode stands, a few times a second. Several may run at once."""
 
     def skip(self, title: str, episode_id: str) -> None:
-        """See that an episode was played before and is not played again."""
+        """Receive an episode that is skipped because the log already has it."""
 
     def end(self, title: str, episode_id: str, status: str, error: str | None) -> None:
-        """See an episode end: success, cancelled or error."""
+        """Receive the end of an episode: success, cancelled or error."""

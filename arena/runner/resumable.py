@@ -80,7 +80,7 @@ def _resume(
     store: SaveStore,
     saving: Saving,
 ) -> tuple[EpisodeRow, bool] | None:
-    """Go on with an earlier attempt; None, and its reason told, where that is not possible."""
+    """Resume an earlier attempt; where that is impossible, report why and return None."""
     save = seen.save
     assert save is not None
     with threads_of(seen.versions):
@@ -94,7 +94,7 @@ def _resume(
                 queries_used=save.queries_used, run=run,
             )  # fmt: skip
             if writer is None:
-                raise SaveError("somebody else plays it already")
+                raise SaveError("another process plays it already")
         except KeyboardInterrupt:
             return log.episode(save.episode), True
         except LogError:
@@ -124,7 +124,7 @@ def _closed(plan: EpisodePlan, log: Log, id: str, store: SaveStore | None) -> Ep
 def episode_record(
     plan: EpisodePlan, run: RunRecord, stand_in: StandIn | None = None
 ) -> EpisodeRecord:
-    """Say what an episode is about to play, for the log."""
+    """Describe an episode that is about to be played, for the log."""
     settings: Mapping[str, object] = plan.model_dump(mode="json")
     return EpisodeRecord(
         scenario_name=run.scenario_name,

@@ -1,7 +1,7 @@
-"""Plays episodes beside one another: hands tasks to a pool, and keeps what its workers played.
+"""Assigns tasks to the workers of a pool and collects what they played.
 
-A worker that dies takes nobody with it: its task is played again, from its last save where there is
-one, and only a task that kills two workers is given up.
+A task whose worker died is played again, from its last save if there is one; a task of which two
+workers died fails.
 """
 
 from collections import Counter, deque
@@ -16,10 +16,10 @@ from arena.runner.workers.pool import Message, Played, WorkerPool
 POLL_SECONDS = 0.1
 
 ATTEMPTS = 2
-"""A task that so many workers died of is given up."""
+"""A task fails when so many of its workers died."""
 
 
-class Lost(NamedTuple):
+class FailedTask(NamedTuple):
     """A task that was not played to its end, and why."""
 
     task: Task
@@ -27,54 +27,54 @@ class Lost(NamedTuple):
 
 
 class PoolResult(NamedTuple):
-    """What a pool came to.
+    """What the workers of a pool played.
 
     Attributes:
-        played: by the workers, in the order in which they ended.
-        lost: given up.
+        played: in the order in which the tasks ended.
+        failed: tasks that were not played to their end.
         interrupted: whether the user broke off.
     """
 
     played: list[Played]
-    lost: list[Lost]
+    failed: list[FailedTask]
     interrupted: bool
 
 
 def play_in_workers(tasks: Sequence[Task], pool: WorkerPool, watcher: Watcher) -> PoolResult:
-    """Play every task, and send the pool home.
+    """Play every task, then close the pool.
 
     Args:
         tasks: independent of one another.
         pool: plays them.
-        watcher: sees everything in one place.
+        watcher: sees the progress of all workers.
 
-    The first Ctrl-C closes what is played as cancelled; a second one does not wait for that.
+    The first Ctrl-C closes running episodes as cancelled; a second one does not wait for that.
     """
-    board = _Board(tasks, pool, watcher)
+    schedule = _Schedule(tasks, pool, watcher)
     interrupts = 0
 
-    def note() -> None:
+    def count_interrupt() -> None:
         nonlocal interrupts
         interrupts += 1
 
     try:
-        with on_interrupt(note):
-            while board.busy and not interrupts:
-                board.hand_out()
-                board.hear()
+        with on_interrupt(count_interrupt):
+            while schedule.busy and not interrupts:
+                schedule.assign()
+                schedule.receive()
             if interrupts:
                 pool.stop()
-                board.clear()
-            while board.busy and interrupts < 2:
-                board.hear(again=False)
+                schedule.clear()
+            while schedule.busy and interrupts < 2:
+                schedule.receive(again=False)
     finally:
         pool.close()
-    interrupted = bool(interrupts) or any(played.interrupted for played in board.played)
-    return PoolResult(board.played, board.lost, interrupted)
+    interrupted = bool(interrupts) or any(played.interrupted for played in schedule.played)
+    return PoolResult(schedule.played, schedule.failed, interrupted)
 
 
-class _Board:
-    """Who plays what, and what is left to play."""
+class _Schedule:
+    """Which worker plays which task, and which tasks wait."""
 
     def __init__(self, tasks: Sequence[Task], pool: WorkerPool, watcher: Watcher) -> None:
         self._pool, self._watcher = pool, watcher
@@ -82,31 +82,31 @@ class _Board:
         self._playing: dict[int, Task] = {}
         self._deaths: Counter[int] = Counter()
         self.played: list[Played] = []
-        self.lost: list[Lost] = []
+        self.failed: list[FailedTask] = []
 
     @property
     def busy(self) -> bool:
-        """Whether anything is played, or waits to be."""
+        """Whether any task is played or waits."""
         return bool(self._waiting or self._playing)
 
-    def hand_out(self) -> None:
-        """Give every worker that has nothing to do a task."""
+    def assign(self) -> None:
+        """Assign a task to every free worker."""
         for worker in range(self._pool.size):
             if worker not in self._playing and self._waiting:
                 task = self._waiting.popleft()
                 self._playing[worker] = task
-                self._pool.give(worker, task)
+                self._pool.assign(worker, task)
 
     def clear(self) -> None:
-        """Take back what was not handed out yet."""
+        """Drop the tasks that wait."""
         self._waiting.clear()
 
-    def hear(self, *, again: bool = True) -> None:
-        """Take in what the workers say; play a task again whose worker died, if `again`."""
-        for message in self._pool.hear(POLL_SECONDS):
-            self._take(message, again=again)
+    def receive(self, *, again: bool = True) -> None:
+        """Handle the workers' messages; play a task again whose worker died, if `again`."""
+        for message in self._pool.receive(POLL_SECONDS):
+            self._handle(message, again=again)
 
-    def _take(self, message: Message, *, again: bool) -> None:
+    def _handle(self, message: Message, *, again: bool) -> None:
         worker, name, arguments = message
         if name == "played":
             self._playing.pop(worker, None)
@@ -119,10 +119,9 @@ class _Board:
             getattr(self._watcher, name)(*arguments)
 
     def _fail(self, task: Task, reason: str, *, again: bool) -> None:
-        """Play a task again whose worker died, or give it up."""
         self._deaths[task.number] += 1
         if again and self._deaths[task.number] < ATTEMPTS:
             self._watcher.line(f"{task.plan.title}: its worker was {reason}; playing it again")
             self._waiting.appendleft(task)
         else:
-            self.lost.append(Lost(task, reason))
+            self.failed.append(FailedTask(task, reason))

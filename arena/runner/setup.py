@@ -1,4 +1,4 @@
-"""Builds what exists before a player moves: data, victims, deployed_defences, traffic, clones."""
+"""Builds what an episode needs: data, victims, deployed defences, traffic, clones, clock."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -33,13 +33,13 @@ from envs.victim.victim import Victim
 
 
 class DefenderSetup(NamedTuple):
-    """A defender at its deployed_defences.
+    """A defender with its deployed defences.
 
     Attributes:
         reference: the undefended victim.
-        deployed_defences: the defences the defender brought, hardened.
+        deployed_defences: the defender's defences, each with the victim it hardened.
         defender: the defender.
-        seconds: what hardening took; next to nothing where it came out of the cache.
+        seconds: taken by hardening; next to nothing from the cache.
     """
 
     reference: Victim
@@ -49,11 +49,11 @@ class DefenderSetup(NamedTuple):
 
 
 class Setup:
-    """Everything that exists before a player moves; data and victims are kept between episodes.
+    """Builds what an episode needs; keeps data between episodes.
 
     Args:
         device: where networks and images live.
-        watcher: hears what is being prepared.
+        watcher: sees what is being prepared.
     """
 
     def __init__(self, device: torch.device, watcher: Watcher) -> None:
@@ -68,7 +68,7 @@ class Setup:
         return self._splits[key]
 
     def threat(self, plan: EpisodePlan) -> ThreatModel:
-        """Say what the attacker may ask and see."""
+        """Return what the attacker may ask and see."""
         test = self.splits(plan).test
         return ThreatModel(
             num_classes=test.num_classes,
@@ -79,7 +79,7 @@ class Setup:
         )
 
     def victim_spec(self, plan: EpisodePlan) -> VictimTraining:
-        """Say how the undefended victim is trained; its seed follows the episode's by default."""
+        """Return how to train the undefended victim; its seed follows the episode's by default."""
         splits = self.splits(plan)
         recipe = recipe_for(splits.image_shape).with_changes(**plan.victim.recipe)
         return VictimTraining(
@@ -162,7 +162,7 @@ class Setup:
         return make_clock(plan.threat.latency, streams, model=model, network=network)
 
     def _expected(self, plan: EpisodePlan) -> Callable[[ExitProfile], tuple[float, ...]] | None:
-        """Say how to foretell the server's time where it is modelled, with headroom for noise."""
+        """Return a function that predicts the modelled server time, with headroom for noise."""
         if plan.threat.latency != "virtual":
             return None
         options: dict[str, Any] = {k: v for k, v in plan.latency.items() if k != "network"}

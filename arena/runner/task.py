@@ -1,4 +1,4 @@
-"""What a match hands out to whoever plays: one episode at a time."""
+"""One episode of a match, as a worker receives it."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from arena.scenario import EpisodePlan
 
 
 class Task(NamedTuple):
-    """One episode to be played by whichever worker is free.
+    """One episode to be played by any free worker.
 
     Attributes:
         number: its place among the scenario's episodes, from 0.

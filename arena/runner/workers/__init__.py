@@ -1,1 +1,1 @@
-"""Those who play a match's episodes beside one another: local processes, or a Ray cluster."""
+"""Workers that play the episodes of a match at once: local processes, or a Ray cluster."""

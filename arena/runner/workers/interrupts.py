@@ -1,7 +1,7 @@
-"""Ctrl-C while others play: taken by a handler of ours, so that none is lost and none cuts twice.
+"""Handles Ctrl-C while workers play, without an exception that could be lost or come twice.
 
-An exception raised by a signal is lost where it falls into a destructor, and breaks off whatever
-runs elsewhere; a handler that only takes a note does neither.
+Python drops an exception that a signal raises inside a destructor, and anywhere else it breaks off
+the running code; a handler that only counts does neither.
 """
 
 import signal
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def on_interrupt(act: Callable[[], None]) -> Iterator[None]:
-    """Call `act` at every Ctrl-C, in place of raising; in the main thread, which alone hears it."""
+    """Call `act` at every Ctrl-C instead of raising; only the main thread receives signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -25,8 +25,8 @@ def on_interrupt(act: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def later() -> Iterator[None]:
-    """Hold Ctrl-C back, for as long as this lasts; a process begun meanwhile never hears it.
+def interrupts_blocked() -> Iterator[None]:
+    """Block Ctrl-C in this thread, and for good in processes that start meanwhile.
 
     Not on Windows, which has no signal masks.
     """

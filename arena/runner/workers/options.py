@@ -40,7 +40,7 @@ class WorkerOptions:
         return self.workers > 1 or self.cluster is not None
 
     def pool(self, tasks: int, config: WorkerConfig) -> WorkerPool:
-        """Call the workers together, no more than there are tasks.
+        """Make a pool of workers, no more than there are tasks.
 
         Raises:
             ArenaError: Ray is not installed, or cannot be reached.

@@ -1,4 +1,4 @@
-"""What a pool of workers is, and what its workers say."""
+"""Declares what a pool of workers does, and the messages its workers send."""
 
 from typing import Any, NamedTuple, Protocol
 
@@ -6,7 +6,7 @@ from arena.runner.task import Task
 
 
 class Played(NamedTuple):
-    """What a worker says of a task: the episode's id, and whether the user broke it off."""
+    """The end of a task: the episode's id, and whether the user interrupted it."""
 
     number: int
     episode_id: str
@@ -14,12 +14,12 @@ class Played(NamedTuple):
 
 
 class Message(NamedTuple):
-    """What a worker says.
+    """A message of a worker.
 
     Attributes:
         worker: its number.
-        name: a method of `arena.runner.progress.Watcher`; "played"; "fault" where the task raised;
-            "died" where the worker is gone, and another one has its number.
+        name: a method of `arena.runner.progress.Watcher`; "played"; "fault" if the task raised;
+            "died" if the worker is gone, and another one takes its number.
         arguments: of the method; a `Played`; or one line.
     """
 
@@ -29,12 +29,12 @@ class Message(NamedTuple):
 
 
 class WorkerConfig(NamedTuple):
-    """What every worker of a match is told once.
+    """What every worker of a match needs.
 
     Attributes:
-        run: the run it plays for.
-        log_url: where it writes.
-        devices: shared out among the workers in turn.
+        run: the run that its episodes belong to.
+        log_url: of the log it writes.
+        devices: the workers take them in turn.
         record: an `arena.log.rows.RunRecord`, and `saving` an
             `arena.runner.saves.schedule.Saving`; their classes load torch, which a worker does
             only after it has set its threads.
@@ -53,18 +53,18 @@ class WorkerPool(Protocol):
     size: int
     """How many there are."""
 
-    def give(self, worker: int, task: Task) -> None:
-        """Let a worker that has nothing to do play a task."""
+    def assign(self, worker: int, task: Task) -> None:
+        """Let a free worker play a task."""
         ...
 
-    def hear(self, seconds: float) -> list[Message]:
-        """Return what was said, after at most so many seconds."""
+    def receive(self, seconds: float) -> list[Message]:
+        """Return the messages that arrive within so many seconds; at once if there are any."""
         ...
 
     def stop(self) -> None:
-        """Ask every worker to close its episode as cancelled; each still says "played"."""
+        """Ask every worker to close its episode as cancelled; each still sends "played"."""
         ...
 
     def close(self) -> None:
-        """Send all workers home, those that still play too."""
+        """End all workers, those that still play too."""
         ...

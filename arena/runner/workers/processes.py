@@ -12,15 +12,15 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple
 
 from arena.runner.task import Task
-from arena.runner.workers.interrupts import later
+from arena.runner.workers.interrupts import interrupts_blocked
 from arena.runner.workers.pool import Message, WorkerConfig
 
 GRACE = 5.0
-"""Seconds that a worker gets to go home before it is ended."""
+"""Seconds that a worker has to end by itself before it is killed."""
 
 
 _stopping = threading.Event()
-"""In a worker: it was asked to stop."""
+"""Set in a worker that was asked to stop."""
 
 
 class _Worker(NamedTuple):
@@ -33,7 +33,7 @@ class ProcessPool:
 
     Args:
         size: how many.
-        config: what they are told.
+        config: what they need.
     """
 
     def __init__(self, size: int, config: WorkerConfig) -> None:
@@ -41,11 +41,11 @@ class ProcessPool:
         self._context = multiprocessing.get_context("spawn")
         self._workers: dict[int, _Worker] = {}
 
-    def give(self, worker: int, task: Task) -> None:
+    def assign(self, worker: int, task: Task) -> None:
         """Send a task, to a new process where there is none."""
         if worker not in self._workers:
             self._workers[worker] = self._begin(worker)
-        # one that died just now is heard of by the end of its pipe
+        # the end of its pipe reports a worker that died just now
         with suppress(BrokenPipeError, ConnectionResetError):
             self._workers[worker].pipe.send(task)
 
@@ -54,13 +54,13 @@ class ProcessPool:
         process = self._context.Process(
             target=work, args=(number, self._config, theirs), name=f"arena-worker-{number}"
         )
-        with later():  # it inherits that it never hears Ctrl-C, from its first moment
+        with interrupts_blocked():  # the process inherits the mask from its first moment
             process.start()
-        theirs.close()  # so that the pipe ends with the process
+        theirs.close()  # the pipe then ends with the process
         return _Worker(process, ours)
 
-    def hear(self, seconds: float) -> list[Message]:
-        """Read the pipes; a pipe that ends is a worker that died."""
+    def receive(self, seconds: float) -> list[Message]:
+        """Read the pipes; the end of a pipe means that its worker died."""
         numbers = {worker.pipe: number for number, worker in self._workers.items()}
         messages: list[Message] = []
         for pipe in wait(list(numbers), timeout=seconds):
@@ -86,7 +86,7 @@ class ProcessPool:
                     os.kill(worker.process.pid, signal.SIGTERM)
 
     def close(self) -> None:
-        """Tell all to go home, and end those who do not."""
+        """Ask all workers to end, and kill those that do not."""
         for worker in self._workers.values():
             with suppress(OSError):
                 worker.pipe.send(None)
@@ -100,35 +100,35 @@ class ProcessPool:
 
 
 def work(number: int, config: WorkerConfig, pipe: "Connection[Any, Any]") -> None:
-    """Play what comes through the pipe until None comes; runs in a process of its own."""
+    """Play the tasks that come through the pipe, until None; runs in a process of its own."""
     # Ctrl-C in a terminal reaches workers too, but the parent alone decides when to stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
 
-    def say(name: str, arguments: tuple[Any, ...]) -> None:
+    def send(name: str, arguments: tuple[Any, ...]) -> None:
         if name == "progress" and _stopping.is_set():
-            raise KeyboardInterrupt  # the first one was lost, in a destructor say: it plays on
+            raise KeyboardInterrupt  # the first one was lost in a destructor: the episode plays on
         try:
             pipe.send((name, arguments))
-        except OSError:  # the parent is gone, and nobody is left to play for
+        except OSError:  # the parent is gone
             raise KeyboardInterrupt from None
 
     from arena.runner.workers.worker import Worker
     from envs.errors import one_line
 
     try:
-        worker_here = Worker(number, config, say)
+        worker = Worker(number, config, send)
         while (task := pipe.recv()) is not None:
             try:
-                say("played", (worker_here.play(task),))
+                send("played", (worker.play(task),))
             except Exception as error:
-                say("fault", (one_line(error),))
+                send("fault", (one_line(error),))
     except (KeyboardInterrupt, EOFError):
         sys.exit(0)
 
 
 def _stop(number: int, frame: object) -> None:
-    """Break the running episode off, once: closing it must not be broken off again."""
+    """Interrupt the running episode, once: closing it must not be interrupted again."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _stopping.set()
     raise KeyboardInterrupt
@@ -137,6 +137,6 @@ def _stop(number: int, frame: object) -> None:
 def _reason(exitcode: int | None) -> str:
     if exitcode is not None and exitcode < 0:
         name = signal.Signals(-exitcode).name
-        hint = ", perhaps for want of memory" if name == "SIGKILL" else ""
+        hint = ", perhaps because memory ran out" if name == "SIGKILL" else ""
         return f"ended by {name}{hint}"
     return f"ended with exit code {exitcode}"

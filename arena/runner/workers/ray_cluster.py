@@ -1,6 +1,6 @@
-"""A pool on a Ray cluster: one task of Ray's for each episode.
+"""Plays episodes on a Ray cluster, each as a task of Ray's.
 
-The log has to be reachable from every machine: a PostgreSQL server, or a file on a shared disk.
+Every machine has to reach the log: a PostgreSQL server, or a file on a shared disk.
 """
 
 import os
@@ -25,12 +25,12 @@ class RayPool:
 
     Args:
         tasks: how many there are to play; no more slots are used.
-        config: what workers are told.
+        config: what workers need.
         address: of a running cluster, "auto" for the one of this machine; "" starts one here, which
             ends with the match.
 
     Raises:
-        ArenaError: Ray is not installed, no cluster answers, or it has no CPU (or GPU) to lend.
+        ArenaError: Ray is not installed, no cluster answers, or it has no free CPU (or GPU).
     """
 
     def __init__(self, tasks: int, config: WorkerConfig, *, address: str = "") -> None:
@@ -50,30 +50,30 @@ class RayPool:
         )
         from ray.util.queue import Queue
 
-        self._said: Any = Queue(actor_options={"num_cpus": 0})
+        self._queue: Any = Queue(actor_options={"num_cpus": 0})
         self._playing: dict[Any, int] = {}
         options = {"num_cpus": 0 if self._cuda else 1, "num_gpus": 1 if self._cuda else 0}
-        # a task that its worker dies of is given again by the match, which counts
+        # the match assigns a task again whose worker died, and counts
         self._remote: Any = self._ray.remote(max_retries=0, **options)(_play)
 
-    def give(self, worker: int, task: Task) -> None:
-        """Worker a task to the cluster."""
-        reference = self._remote.remote(worker, self._config, self._said, task)
+    def assign(self, worker: int, task: Task) -> None:
+        """Submit a task to the cluster."""
+        reference = self._remote.remote(worker, self._config, self._queue, task)
         self._playing[reference] = worker
 
-    def hear(self, seconds: float) -> list[Message]:
-        """Return what workers said, and which tasks ended."""
+    def receive(self, seconds: float) -> list[Message]:
+        """Return the workers' messages, and which tasks ended."""
         done: list[Any] = []
         if self._playing:
             done, _ = self._ray.wait(list(self._playing), timeout=seconds)
-        messages = self._heard()  # before the ends, which come after all else
+        messages = self._sent()  # before the ends, which come last
         return messages + [self._end(reference) for reference in done]
 
-    def _heard(self) -> list[Message]:
+    def _sent(self) -> list[Message]:
         messages: list[Message] = []
         with suppress(queue.Empty, self._ray.exceptions.RayError):
-            while count := self._said.qsize():
-                messages += [Message(*said) for said in self._said.get_nowait_batch(count)]
+            while count := self._queue.qsize():
+                messages += [Message(*sent) for sent in self._queue.get_nowait_batch(count)]
         return messages
 
     def _end(self, reference: Any) -> Message:
@@ -99,7 +99,7 @@ class RayPool:
         for reference in list(self._playing):
             with suppress(self._ray.exceptions.RayError):
                 self._ray.cancel(reference, force=True)
-        self._said.shutdown(force=True)
+        self._queue.shutdown(force=True)
         self._leave()
 
     def _leave(self) -> None:
@@ -116,7 +116,7 @@ def _ray() -> Any:
 
 
 def _connect(ray: Any, address: str) -> bool:
-    """Connect to a cluster; returns whether this call did, so that it also has to part."""
+    """Connect to a cluster; return whether this call did and so has to disconnect."""
     if ray.is_initialized():
         return False
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
@@ -136,24 +136,24 @@ def _connect(ray: Any, address: str) -> bool:
 
 
 def _from_anywhere(log_url: str) -> str:
-    """Name a log so that other folders find it too."""
+    """Return an address of the log that works in other folders too."""
     address = resolve(log_url)
     return log_url if address.path is None else str(address.path.resolve())
 
 
-_workers_here: dict[str, Worker] = {}
-"""A setup per run in each of Ray's processes, which play several tasks."""
+_workers: dict[str, Worker] = {}
+"""The worker of the current run in each of Ray's processes, which play several tasks."""
 
 
-def _play(worker: int, config: WorkerConfig, said: Any, task: Task) -> Any:
+def _play(number: int, config: WorkerConfig, messages: Any, task: Task) -> Any:
     """Play one task in a process of Ray's."""
 
-    def say(name: str, arguments: tuple[Any, ...]) -> None:
-        said.put((worker, name, arguments))
+    def send(name: str, arguments: tuple[Any, ...]) -> None:
+        messages.put((number, name, arguments))
 
-    worker_here = _workers_here.get(config.run)
-    if worker_here is None:
-        _workers_here.clear()
-        worker_here = _workers_here[config.run] = Worker(0, config, say)
-    worker_here.say_by(say)
-    return worker_here.play(task)
+    worker = _workers.get(config.run)
+    if worker is None:
+        _workers.clear()
+        worker = _workers[config.run] = Worker(0, config, send)
+    worker.send_by(send)
+    return worker.play(task)

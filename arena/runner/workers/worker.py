@@ -1,4 +1,4 @@
-"""A worker at work: one thread, a world of its own, and a watcher that passes everything on.
+"""Plays tasks in a worker process and sends its progress to the match.
 
 Imports nothing heavy, so that threads are set before torch is loaded.
 """
@@ -13,43 +13,43 @@ from arena.runner.task import Task
 from arena.runner.workers.pool import Played, WorkerConfig
 from arena.system.memory import keep_memory
 
-Say = Callable[[str, tuple[Any, ...]], None]
-"""Passes a message on: a name and its arguments."""
+Send = Callable[[str, tuple[Any, ...]], None]
+"""Sends a message to the match: a name and its arguments."""
 
 
 class Messenger(Watcher):
-    """A watcher in a worker; whoever gave the task hears what it sees."""
+    """Sends what a watcher sees to the match."""
 
-    def __init__(self, say: Say) -> None:
-        self.say = say
+    def __init__(self, send: Send) -> None:
+        self.send = send
 
     def line(self, text: str) -> None:
-        """Pass on what is being prepared."""
-        self.say("line", (text,))
+        """Send a line on the preparation."""
+        self.send("line", (text,))
 
     def begin(self, title: str, index: int, total: int) -> None:
-        """Pass on that an episode starts."""
-        self.say("begin", (title, index, total))
+        """Send that an episode starts."""
+        self.send("begin", (title, index, total))
 
     def progress(self, title: str, progress: Progress) -> None:
-        """Pass on where an episode stands."""
-        self.say("progress", (title, progress))
+        """Send where an episode stands."""
+        self.send("progress", (title, progress))
 
     def end(self, title: str, episode_id: str, status: str, error: str | None) -> None:
-        """Pass on that an episode ended."""
-        self.say("end", (title, episode_id, status, error))
+        """Send that an episode ended."""
+        self.send("end", (title, episode_id, status, error))
 
 
 class Worker:
     """Plays tasks one after another on one device.
 
     Args:
-        number: of the worker; decides which of the devices it gets.
+        number: of the worker; it takes the devices in turn.
         config: of the match.
-        say: passes messages on.
+        send: sends messages to the match.
     """
 
-    def __init__(self, number: int, config: WorkerConfig, say: Say) -> None:
+    def __init__(self, number: int, config: WorkerConfig, send: Send) -> None:
         os.environ["OMP_NUM_THREADS"] = "1"
         keep_memory()
         import torch
@@ -58,16 +58,16 @@ class Worker:
         from arena.system.provenance import device_name
 
         torch.set_num_threads(1)
-        self._config, self._watcher = config, Messenger(say)
+        self._config, self._watcher = config, Messenger(send)
         device = torch.device(config.devices[number % len(config.devices)])
         if device.type == "cuda":
             torch.cuda.set_device(device)
         self._setup: Setup = Setup(device, self._watcher)
         self._record = replace(config.record, device=device_name(device))
 
-    def say_by(self, say: Say) -> None:
-        """Pass messages on by another way from now on."""
-        self._watcher.say = say
+    def send_by(self, send: Send) -> None:
+        """Send messages another way from now on."""
+        self._watcher.send = send
 
     def play(self, task: Task) -> Played:
         """Play one task into the log."""
