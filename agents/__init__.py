@@ -1,25 +1,37 @@
-"""The players, and the door for those who write new ones.
+"""Everything an author of attackers, oracle wrappers or defenders imports.
 
 from agents import Attacker, Kit, Oracle
 """
 
-from agents.base import ArchitectureGuess, Attacker, Defender, Kit
-from envs.errors import BudgetExhausted, NotGranted, QueryError
+from agents.base import ArchitectureGuess, Attacker, Defender, Kit, Note, OracleWrapper
+from envs.errors import (
+    ArenaError,
+    BudgetExhausted,
+    NotGranted,
+    PlayerError,
+    QueryError,
+    ScenarioError,
+)
 from envs.game.rounds import Countermeasure, Served, View
 from envs.oracle import Oracle
 from envs.types import Response, ThreatModel
 
 __all__ = [
     "ArchitectureGuess",
+    "ArenaError",
     "Attacker",
     "BudgetExhausted",
     "Countermeasure",
     "Defender",
     "Kit",
     "NotGranted",
+    "Note",
     "Oracle",
+    "OracleWrapper",
+    "PlayerError",
     "QueryError",
     "Response",
+    "ScenarioError",
     "Served",
     "ThreatModel",
     "View",

@@ -1,9 +1,7 @@
-"""AutoAugment's CIFAR policy as tensor operations on 8-bit images, where the images are.
+"""AutoAugment's CIFAR policy on batches, where the images are.
 
-An image goes through one of 25 sub-policies, which is two operations with a probability and a
-strength each. Every operation is one of three kinds: it moves pixels, mixes the image with a plain
-version of itself, or maps each value through a table. So a whole batch, each image with its own
-operation, takes one pass of each kind per operation, with neutral settings for the others.
+Each image goes through one of 25 sub-policies, which is two operations with a probability and a
+strength each. Images that drew the same operation go through torchvision's function together.
 
 Source:
     Cubuk et al. 2019, AutoAugment, CVPR, arXiv:1805.09501, table 7 (the policy) and table 6 (the
@@ -14,13 +12,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-
-_MOVES = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
-_BLENDS = ("Brightness", "Color", "Contrast", "Sharpness")
-_TABLES = ("Posterize", "Solarize", "AutoContrast", "Equalize", "Invert")
-OPERATIONS = (*_MOVES, *_BLENDS, *_TABLES)
-_SIGNED = frozenset((*_MOVES, *_BLENDS))
 
 # operation, probability, strength 0 to 9
 POLICY: tuple[tuple[tuple[str, float, int], tuple[str, float, int]], ...] = (
@@ -50,10 +41,7 @@ POLICY: tuple[tuple[tuple[str, float, int], tuple[str, float, int]], ...] = (
     (("Equalize", 0.8, 8), ("Invert", 0.1, 3)),
     (("TranslateY", 0.7, 9), ("AutoContrast", 0.9, 1)),
 )
-_IDS = torch.tensor([[OPERATIONS.index(name) for name, _, _ in pair] for pair in POLICY])
 _ODDS = torch.tensor([[odds for _, odds, _ in pair] for pair in POLICY])
-_STRENGTHS = torch.tensor([[strength for _, _, strength in pair] for pair in POLICY])
-_NOTHING = -1
 
 
 def autoaugment(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -73,137 +61,57 @@ def autoaugment(images: Tensor, generator: torch.Generator) -> Tensor:
     device, count = images.device, len(images)
     choice = torch.randint(len(POLICY), (count,), generator=generator, device=device)
     coins = torch.rand((2, count), generator=generator, device=device)
-    signs = torch.randint(2, (2, count), generator=generator, device=device) * 2 - 1
-    values = (images * 255).round()
-    for place in range(2):
-        ids = _IDS.to(device)[choice, place]
-        happens = coins[place] < _ODDS.to(device)[choice, place]
-        strength = _STRENGTHS.to(device)[choice, place] / 9
-        values = apply(values, ids.where(happens, _NOTHING), strength, signs[place])
+    signs = torch.randint(2, (2, count), generator=generator, device=device)
+    values = (images * 255).round().to(torch.uint8)
+    happens = coins < _ODDS.to(device).t()[:, choice]  # (2, n)
+    drawn = (2 * choice + signs).where(happens, -1).tolist()  # the one wait for the device
+    for place, mine in enumerate(drawn):
+        for one in sorted(set(mine) - {-1}):
+            group = torch.tensor([n for n, other in enumerate(mine) if other == one], device=device)
+            name, _, strength = POLICY[one // 2][place]
+            values[group] = apply(values[group], name, strength / 9, 1 if one % 2 else -1)
     return values / 255
 
 
-def apply(values: Tensor, ids: Tensor, strength: Tensor, signs: Tensor) -> Tensor:
-    """Apply one operation to each image.
+def apply(values: Tensor, name: str, strength: float, sign: int) -> Tensor:
+    """Apply one operation to images.
 
     Args:
-        values: (n, c, h, w) float32, whole numbers 0 to 255.
-        ids: (n,) indices of `OPERATIONS`; -1 leaves an image alone.
-        strength: (n,) from 0 to 1; the policy's strength over 9.
-        signs: (n,) +1 or -1, the direction of those operations that have one.
+        values: (n, c, h, w) uint8.
+        name: of the operation, as in `POLICY`.
+        strength: from 0 to 1; the policy's strength over 9.
+        sign: +1 or -1, the direction of those operations that have one.
 
     Returns:
         The same form.
     """
-    directed = strength * signs
-    moved = _move(values, ids, directed)
-    blended = _blend(moved, ids, directed)
-    return _look_up(blended, ids, strength)
+    # only attackers that augment need torchvision, which takes a second to import
+    from torchvision.transforms.v2 import functional as T
 
-
-def _is(ids: Tensor, name: str) -> Tensor:
-    return ids == OPERATIONS.index(name)
-
-
-def _move(values: Tensor, ids: Tensor, strength: Tensor) -> Tensor:
-    """Shear (up to 0.3), translate (up to 150/331 of a side) or rotate (up to 30 degrees)."""
-    height, width = values.shape[2:]
-    zero = torch.zeros_like(strength)
-
-    def amount(name: str, largest: float) -> Tensor:
-        return torch.where(_is(ids, name), strength * largest, zero)
-
-    angle = amount("Rotate", math.radians(30))
-    right = amount("TranslateX", 150 / 331 * width).trunc()
-    down = amount("TranslateY", 150 / 331 * height).trunc()
-    shear_x, shear_y = amount("ShearX", 0.3), amount("ShearY", 0.3)
-    # where each pixel comes from, in pixels around the centre: the inverse of the operation
-    rows = torch.arange(height, device=values.device) - (height - 1) / 2
-    columns = torch.arange(width, device=values.device) - (width - 1) / 2
-    y, x = rows[None, :, None], columns[None, None, :]
-
-    def by_image(each: Tensor) -> Tensor:
-        return each[:, None, None]
-
-    cos, sin = by_image(angle.cos()), by_image(angle.sin())
-    from_x = cos * x - sin * y + by_image(shear_x) * (y + (height - 1) / 2) - by_image(right)
-    from_y = sin * x + cos * y + by_image(shear_y) * (x + (width - 1) / 2) - by_image(down)
-    column = (from_x + (width - 1) / 2).round().long()
-    row = (from_y + (height - 1) / 2).round().long()
-    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    place = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)  # (n, h, w)
-    flat = place.flatten(1)[:, None].expand(-1, values.shape[1], -1)
-    taken = values.flatten(2).gather(2, flat).view_as(values)
-    return taken * inside[:, None]
-
-
-def _blend(values: Tensor, ids: Tensor, strength: Tensor) -> Tensor:
-    """Mix with black, the grey image, the mean grey or a smoothed image; factor 1 +- up to 0.9."""
-    grey = luma(values)
-    middle = (grey.mean((2, 3), keepdim=True) + 0.5).floor()
-    plain = torch.zeros_like(values)
-    for name, version in (("Color", grey), ("Contrast", middle), ("Sharpness", smooth(values))):
-        plain = torch.where(_is(ids, name)[:, None, None, None], version, plain)
-    blends = torch.isin(ids, torch.tensor([OPERATIONS.index(b) for b in _BLENDS]).to(ids.device))
-    factor = (1 + 0.9 * strength).where(blends, 1.0)[:, None, None, None]
-    return (plain + factor * (values - plain)).clamp(0, 255).trunc()
-
-
-def luma(values: Tensor) -> Tensor:
-    """Return the (n, 1, h, w) brightness (ITU-R 601), whole numbers; grey images as they are."""
-    if values.shape[1] == 1:
-        return values
-    weights = torch.tensor([0.299, 0.587, 0.114], device=values.device).view(1, 3, 1, 1)
-    return (values * weights).sum(1, keepdim=True).round()
-
-
-def smooth(values: Tensor) -> Tensor:
-    """Average each inner pixel with its neighbours, itself counted five times of thirteen."""
-    if min(values.shape[2:]) < 3:
-        return values
-    channels = values.shape[1]
-    kernel = torch.ones(3, 3, device=values.device)
-    kernel[1, 1] = 5
-    kernel = (kernel / 13).expand(channels, 1, 3, 3)
-    result = values.clone()
-    result[:, :, 1:-1, 1:-1] = F.conv2d(values, kernel, groups=channels).round()
-    return result
-
-
-def _look_up(values: Tensor, ids: Tensor, strength: Tensor) -> Tensor:
-    """Map the values of each image and channel through a table of 256."""
-    ramp = torch.arange(256.0, device=values.device).expand(*values.shape[:2], 256)
-    level = strength[:, None, None]
-    # 8 bits down to 4, in the steps of ten strengths
-    bits = 8 - (level * 4).round()
-    size = torch.exp2(8 - bits)
-    tables = {
-        "Invert": 255 - ramp,
-        "Solarize": torch.where(ramp >= 255 - 255 * level, 255 - ramp, ramp),
-        "Posterize": (ramp / size).floor() * size,
-        "AutoContrast": _stretched(values, ramp),
-        "Equalize": _equalised(values, ramp),
+    directed = sign * strength
+    if name in ("ShearX", "ShearY"):  # up to 0.3, around the centre of the first pixel
+        slope = math.degrees(math.atan(0.3 * directed))
+        shear = [slope, 0.0] if name == "ShearX" else [0.0, slope]
+        return T.affine(values, 0.0, [0, 0], 1.0, shear, center=[0.5, 0.5])
+    if name in ("TranslateX", "TranslateY"):  # up to 150 of 331 pixels
+        height, width = values.shape[2:]
+        right, down = int(150 / 331 * width * directed), int(150 / 331 * height * directed)
+        moved = [right, 0] if name == "TranslateX" else [0, down]
+        return T.affine(values, 0.0, moved, 1.0, [0.0, 0.0])
+    blend = {
+        "Brightness": T.adjust_brightness,
+        "Color": T.adjust_saturation,
+        "Contrast": T.adjust_contrast,
+        "Sharpness": T.adjust_sharpness,
     }
-    table = ramp
-    for name, each in tables.items():
-        table = torch.where(_is(ids, name)[:, None, None], each, table)
-    return table.gather(2, values.flatten(2).long()).view_as(values)
-
-
-def _stretched(values: Tensor, ramp: Tensor) -> Tensor:
-    """Return the table that stretches each channel to 0 .. 255; a flat channel stays."""
-    low = values.amin((2, 3)).unsqueeze(2)
-    span = values.amax((2, 3)).unsqueeze(2) - low
-    stretched = ((ramp - low) * (255 / span.clamp_min(1))).clamp(0, 255).trunc()
-    return torch.where(span > 0, stretched, ramp)
-
-
-def _equalised(values: Tensor, ramp: Tensor) -> Tensor:
-    """Return the table that evens out the histogram of each channel, as Pillow does."""
-    flat = values.flatten(2).long()
-    counts = torch.zeros_like(ramp).scatter_add(2, flat, torch.ones_like(values).flatten(2))
-    last = counts.gather(2, flat.amax(2, keepdim=True))  # what the brightest value holds
-    step = ((flat.shape[2] - last) / 255).floor()
-    before = counts.cumsum(2) - counts
-    table = ((before + (step / 2).floor()) / step.clamp_min(1)).floor().clamp(0, 255)
-    return torch.where(step > 0, table, ramp)
+    if name in blend:
+        return blend[name](values, 1 + 0.9 * directed)
+    operations = {
+        "Rotate": lambda: T.rotate(values, 30 * directed),
+        "Posterize": lambda: T.posterize(values, 8 - round(4 * strength)),
+        "Solarize": lambda: T.solarize(values, 255 - 255 * strength),
+        "AutoContrast": lambda: T.autocontrast(values),
+        "Equalize": lambda: T.equalize(values),
+        "Invert": lambda: T.invert(values),
+    }
+    return operations[name]()
