@@ -115,7 +115,7 @@ class Attacker(ABC):
         a kill. It is saved whole, by pickle, so that what it knows has to be in `self`: nothing
         in local variables of `attack`, no lambdas. What it holds of oracle and kit comes back as
         the live ones, generators where they stood. One without it starts afresh, and so does a
-        subclass that overrides `attack` alone: whoever writes the one writes the other.
+        subclass that overrides `attack` alone: override both, or neither.
 
         Raises:
             PlayerError: this attacker has no such method of its own.

@@ -1,4 +1,4 @@
-"""Hard labels out of soft answers: what a perturbation that keeps the top class cannot touch."""
+"""Learns labels alone from soft answers: perturbations that keep the top class do nothing."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""An attack in phases: look around first, then use what was found."""
+"""Plays several attackers in phases: later ones use what earlier ones found."""
 
 import contextlib
 from collections.abc import Mapping, Sequence

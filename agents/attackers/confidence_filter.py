@@ -1,4 +1,4 @@
-"""Learn from the unsure answers of a multi-exit victim: they come from its last exit."""
+"""Learns from the unsure answers of a multi-exit victim: they come from its last exit."""
 
 from typing import ClassVar, Literal, Unpack
 
@@ -20,11 +20,11 @@ _EVERYTHING = 1.0 + 1e-5
 class ConfidenceFilter(FilteredDFME):
     """Discard every answer above the least threshold of a multi-exit victim.
 
-    Whoever leaves early is more confident than that exit's threshold, so that an answer below
-    the least of them comes for certain from the last exit: it is not what a fortress perturbs.
+    An answer of an early exit is more confident than that exit's threshold. So an answer below
+    the least of them is certainly of the last exit, and not of those that the defence perturbs.
 
     Args:
-        threshold: the least threshold, if known (0.90 in the released fortress); from an earlier
+        threshold: the least threshold, if known (0.90 in the released code); from an earlier
             phase of a campaign, or else from the density of served confidences, if absent.
         look: answers from which it is estimated, at most a tenth of the budget.
         constant: keep confident answers too, but for classes with more than `constant` / K of

@@ -1,4 +1,4 @@
-"""Learn what a victim answers to noise, and drop the answers to better images that look like it."""
+"""Learns what a victim answers to noise, and drops answers to other images that look like it."""
 
 import copy
 from typing import ClassVar

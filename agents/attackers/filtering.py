@@ -1,4 +1,4 @@
-"""Learn from some answers only: the loop of attackers that know a multi-exit victim.
+"""Learns from some answers only: the loop of attackers that know a multi-exit victim.
 
 Which answers are kept depends on a number that can be given, come from an earlier phase of a
 campaign, or be estimated from the first answers.

@@ -1,4 +1,4 @@
-"""The data-based attack: ask images one owns, then train on the answers for many epochs."""
+"""Asks images that the attacker owns, then trains on the answers for many epochs."""
 
 import copy
 from typing import ClassVar, Literal

@@ -1,4 +1,4 @@
-"""Learn from the slow answers of a multi-exit victim: they come from its last exit."""
+"""Learns from the slow answers of a multi-exit victim: they come from its last exit."""
 
 import math
 from typing import ClassVar, Literal, Unpack

@@ -1,4 +1,4 @@
-"""The smallest attacker: ask uniform noise, train the clone on the answers.
+"""Asks uniform noise and trains the clone on the answers: the smallest attacker.
 
 Start here to write your own. An attacker needs one method, `attack`; it sets `self.clone` early,
 draws all its chance from `kit.generator`, and ends when nothing is left to ask.

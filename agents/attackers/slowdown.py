@@ -1,4 +1,4 @@
-"""Make the victim work: queries that no exit wants to answer."""
+"""Makes each query expensive for the victim: images that no early exit answers."""
 
 from typing import ClassVar, Literal
 

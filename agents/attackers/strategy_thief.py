@@ -1,4 +1,4 @@
-"""Steal a multi-exit victim's exit strategy together with its answers."""
+"""Copies the exit strategy of a multi-exit victim together with its answers."""
 
 from typing import ClassVar, Literal
 

@@ -88,7 +88,7 @@ class Bandit(Defender):
         self.past: list[dict[str, float]] = []
 
     def begin(self, deployed_defences: int, generator: torch.Generator) -> None:
-        """Take the seat; PlayerError where an arm names a defence that nobody brought."""
+        """Set up; PlayerError where an arm names a defence that is not deployed."""
         if not self._arms:
             self._arms = [Countermeasure(defence, 1.0) for defence in range(deployed_defences)]
         check_indices(self._arms, deployed_defences)

@@ -25,7 +25,7 @@ class _File:
 
 
 class Detector(Defender):
-    """Answer calmly until a client's queries look like exploration, then climb a ladder.
+    """Answer as usual until a client's queries look like exploration, then climb a ladder.
 
     Each client is tested by the distances of its queries from its own nearest earlier query of
     the same served label. An alarm moves the client one step up the ladder.
@@ -95,7 +95,7 @@ class Detector(Defender):
         self.alarms: list[Note] = []
 
     def begin(self, deployed_defences: int, generator: torch.Generator) -> None:
-        """Take the seat; PlayerError where a step names a defence that nobody brought."""
+        """Set up; PlayerError where a step names a defence that is not deployed."""
         if not self._rungs:
             self._rungs = [Countermeasure(deployed_defences - 1, 1.0)]
         check_indices([self._calm, *self._rungs], deployed_defences)

@@ -43,7 +43,7 @@ class Schedule(Defender):
         ]
 
     def begin(self, deployed_defences: int, generator: torch.Generator) -> None:
-        """Take the seat; PlayerError where a piece names a defence that nobody brought."""
+        """Set up; PlayerError where a piece names a defence that is not deployed."""
         check_indices(self._decisions, deployed_defences)
 
     def act(self, view: View) -> Countermeasure:

@@ -15,7 +15,7 @@ class Static(Defender):
         defence: index of the defence, among those brought.
 
     Raises:
-        PlayerError: a strength or a defence out of range, the latter on taking the seat.
+        PlayerError: a strength or a defence out of range, the latter in `begin`.
     """
 
     def __init__(self, *, strength: float = 1.0, defence: int = 0) -> None:
@@ -24,7 +24,7 @@ class Static(Defender):
         self._decision = Countermeasure(defence, strength)
 
     def begin(self, deployed_defences: int, generator: torch.Generator) -> None:
-        """Take the seat."""
+        """Check that the defence is there."""
         if not 0 <= self._decision.defence < deployed_defences:
             raise PlayerError(
                 f"this defender uses defence {self._decision.defence}, but the scenario brought "

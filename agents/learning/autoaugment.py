@@ -9,6 +9,7 @@ Source:
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -88,26 +89,22 @@ def apply(values: Tensor, name: str, strength: float, sign: int) -> Tensor:
     # only attackers that augment need torchvision, which takes a second to import
     from torchvision.transforms.v2 import functional as T
 
+    height, width = values.shape[2:]
     directed = sign * strength
-    if name in ("ShearX", "ShearY"):  # up to 0.3, around the centre of the first pixel
-        slope = math.degrees(math.atan(0.3 * directed))
-        shear = [slope, 0.0] if name == "ShearX" else [0.0, slope]
-        return T.affine(values, 0.0, [0, 0], 1.0, shear, center=[0.5, 0.5])
-    if name in ("TranslateX", "TranslateY"):  # up to 150 of 331 pixels
-        height, width = values.shape[2:]
-        right, down = int(150 / 331 * width * directed), int(150 / 331 * height * directed)
-        moved = [right, 0] if name == "TranslateX" else [0, down]
-        return T.affine(values, 0.0, moved, 1.0, [0.0, 0.0])
-    blend = {
-        "Brightness": T.adjust_brightness,
-        "Color": T.adjust_saturation,
-        "Contrast": T.adjust_contrast,
-        "Sharpness": T.adjust_sharpness,
-    }
-    if name in blend:
-        return blend[name](values, 1 + 0.9 * directed)
-    operations = {
+    slope = math.degrees(math.atan(0.3 * directed))
+    moved = 150 / 331 * directed  # of a side
+    factor = 1 + 0.9 * directed
+    corner = [0.5, 0.5]  # the centre of the first pixel
+    operations: dict[str, Callable[[], Tensor]] = {
+        "ShearX": lambda: T.affine(values, 0.0, [0, 0], 1.0, [slope, 0.0], center=corner),
+        "ShearY": lambda: T.affine(values, 0.0, [0, 0], 1.0, [0.0, slope], center=corner),
+        "TranslateX": lambda: T.affine(values, 0.0, [int(moved * width), 0], 1.0, [0.0, 0.0]),
+        "TranslateY": lambda: T.affine(values, 0.0, [0, int(moved * height)], 1.0, [0.0, 0.0]),
         "Rotate": lambda: T.rotate(values, 30 * directed),
+        "Brightness": lambda: T.adjust_brightness(values, factor),
+        "Color": lambda: T.adjust_saturation(values, factor),
+        "Contrast": lambda: T.adjust_contrast(values, factor),
+        "Sharpness": lambda: T.adjust_sharpness(values, factor),
         "Posterize": lambda: T.posterize(values, 8 - round(4 * strength)),
         "Solarize": lambda: T.solarize(values, 255 - 255 * strength),
         "AutoContrast": lambda: T.autocontrast(values),
