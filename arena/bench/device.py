@@ -72,14 +72,14 @@ def waits_of(run: Run, device: torch.device) -> int | None:
     """Count how often one run makes the host wait for the device; None on a CPU."""
     if device.type != "cuda":
         return None
-    with warnings.catch_warnings(record=True) as heard:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
         try:
             run()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    return sum("synchroniz" in str(warning.message) for warning in heard)
+    return sum("synchroniz" in str(warning.message) for warning in caught)
 
 
 def _meter(device: torch.device) -> Callable[[], float] | None:

@@ -12,7 +12,7 @@ from agents.base import Attacker, Kit
 from agents.learning.clone import CloneTrainer, l1_on_logits
 from agents.learning.generators import Synthesiser
 from agents.learning.zeroth_order import unit_directions
-from arena.bench.overhead import table
+from arena.bench.overhead import new_oracle
 from arena.bench.subjects import SHAPE, generator, image_set, plain
 from arena.bench.timing import Line, interleave, ratios, spread
 from envs.nets.generators import to_unit
@@ -51,7 +51,7 @@ def _dfme_loop(rounds: int, batch: int, width: float) -> list[Line]:
     victim, kit = Victim(plain("resnet18-8x", width)), _kit(width)
     attacker = DFME(batch=batch)
     bare = BareLoop(victim, kit, batch)
-    with table(victim, 10**9) as oracle:
+    with new_oracle(victim, 10**9) as oracle:
         attacker.prepare(oracle, kit)
 
         def iteration() -> None:
@@ -115,7 +115,7 @@ def _whole_attacks(batch: int, width: float, budget: int) -> list[Line]:
 def _play(attacker: Attacker, width: float, budget: int, labels: Labels) -> float:
     """Return the seconds that an attack takes to spend a budget and to train on the answers."""
     victim, kit = Victim(plain("resnet18-8x", width)), _kit(width)
-    with table(victim, budget, labels=labels) as oracle:
+    with new_oracle(victim, budget, labels=labels) as oracle:
         began = perf_counter()
         attacker.attack(oracle, kit)
         return perf_counter() - began

@@ -64,13 +64,13 @@ def measure(
     one, many = images(1), images(batch)
     null = NullVictim(batch)
     number = torch.zeros(1)
-    with table(null, 10**9) as oracle:
+    with new_oracle(null, 10**9) as oracle:
         calls_of = {"call": lambda: oracle.query(one), "addition": lambda: number + number}
         short = interleave(calls_of, rounds=rounds, repeats=calls)
         long = interleave({"many": lambda: oracle.query(many)}, rounds=rounds, repeats=20)["many"]
     victim = Victim(plain("resnet18-8x", width))
     unused = torch.Generator()
-    with table(victim, 10**9) as oracle:
+    with new_oracle(victim, 10**9) as oracle:
         runs = {
             "bare": lambda: victim.answer(many, generator=unused),
             "played": lambda: oracle.query(many),
@@ -95,8 +95,8 @@ def measure(
 
 
 @contextmanager
-def table(victim: Victim, budget: int, *, labels: Labels = "soft") -> Iterator[Oracle]:
-    """Set a whole game up, recorder and log included, and lend the attacker's chair."""
+def new_oracle(victim: Victim, budget: int, *, labels: Labels = "soft") -> Iterator[Oracle]:
+    """Set up a whole game, recorder and log included, and give its oracle."""
     threat = ThreatModel(CLASSES, SHAPE, budget, labels)
     streams = Streams(0)
     deployed_defences = [DeployedDefence("none", Defence(), victim)]

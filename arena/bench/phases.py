@@ -9,7 +9,7 @@ from agents.base import Kit
 from agents.learning.clone import CloneTrainer, l1_on_logits
 from agents.learning.generators import Synthesiser
 from arena.bench.device import Figures, in_turn, summed_up
-from arena.bench.overhead import table
+from arena.bench.overhead import new_oracle
 from arena.bench.subjects import SHAPE, eight_exits, generator, image_set, images, plain
 from arena.bench.timing import Run, spread
 from envs.victim.victim import Victim
@@ -40,7 +40,7 @@ def measure(
     """
     victim, kit = Victim(eight_exits(width).to(device)), kit_on(device, width)
     attacker = DFME(batch=batch)
-    with table(victim, 10**9) as oracle:
+    with new_oracle(victim, 10**9) as oracle:
         attacker.prepare(oracle, kit)
 
         def iteration() -> None:

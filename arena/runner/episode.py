@@ -1,4 +1,4 @@
-"""Plays one episode: sets the table, lets the attacker play, and writes the outcome down."""
+"""Plays one episode: sets it up, lets the attacker play, and writes the outcome."""
 
 import hashlib
 import traceback
@@ -78,7 +78,7 @@ class Episode:
         saves: Saves | None = None,
     ) -> None:
         self._plan, self._setup, self._stand_in = plan, setup, stand_in
-        self._set_the_table(plan, setup)
+        self._set_up(plan, setup)
         self.unlucky = False
         self._saves = saves
         self._saved: dict[str, Any] | None = None  # Any: what `_state` returned
@@ -87,7 +87,7 @@ class Episode:
         self._recorder: Recorder | None = None
         self._saver: Saver | None = None
 
-    def _set_the_table(self, plan: EpisodePlan, setup: Setup) -> None:
+    def _set_up(self, plan: EpisodePlan, setup: Setup) -> None:
         """Prepare everything but the attacker."""
         self._streams = Streams(plan.seed)
         self._defender_setup: DefenderSetup = setup.set_up_defender(plan)
@@ -127,7 +127,7 @@ class Episode:
         Raises:
             SaveError: the state cannot be read by this program.
         """
-        self._sit_down(tape)
+        self._set_up_attacker(tape)
         state = snapshot.read(file, self._live)
         try:
             self._attacker = state["attacker"]
@@ -156,7 +156,7 @@ class Episode:
             LogError: the log cannot be written.
         """
         if self._saved is None:
-            self._sit_down(tape)
+            self._set_up_attacker(tape)
         attacker = self._attacker
         assert attacker is not None
         self._writer = writer
@@ -192,8 +192,8 @@ class Episode:
         finally:
             self._finish(attacker, recorder, writer, status=status, error=error)
 
-    def _sit_down(self, tape: Tape) -> None:
-        """Seat the attacker and hand it oracle and kit."""
+    def _set_up_attacker(self, tape: Tape) -> None:
+        """Make the attacker, its oracle and its kit."""
         self._attacker = self._admitted()
         self._tape = tape
         self._oracle = GameOracle(self._game)
@@ -204,7 +204,7 @@ class Episode:
             generator=self._streams.torch("attacker", self._setup.device),
             new_clone=new_clone,
             surrogate_pool=pool,
-            on_report=self._hear,
+            on_report=self._report,
             on_note=self._note,
             on_safe_point=self._safe_point,
         )
@@ -231,9 +231,9 @@ class Episode:
         except BudgetExhausted:
             return
 
-    def _hear(self, values: Mapping[str, float]) -> None:
+    def _report(self, values: Mapping[str, float]) -> None:
         if self._recorder is not None:
-            self._recorder.hear(dict(values))
+            self._recorder.report(dict(values))
 
     def _note(self, kind: str, message: str, data: Mapping[str, object]) -> None:
         if self._writer is not None:
@@ -324,7 +324,7 @@ class Episode:
                 writer,
                 answers=tally.attack.exits[0],
             )
-            self._hear_defender(writer)
+            self._write_defender_notes(writer)
         except Exception as fault:  # a NaN clone, an answer off the simplex, a broken plug-in
             outcome = OutcomeRow(budget=self._plan.threat.budget, queries_used=self._game.used)
             if status == "success":
@@ -332,14 +332,14 @@ class Episode:
         recorder.keep_files()
         writer.finish(status, outcome, error=error)
 
-    def _hear_defender(self, writer: EpisodeWriter) -> None:
+    def _write_defender_notes(self, writer: EpisodeWriter) -> None:
         """Write down what the defender noticed, and what its next episode should know."""
-        seat = self._defender_setup.defender
+        defender = self._defender_setup.defender
         try:
-            for note in seat.notes():
+            for note in defender.notes():
                 data = dict(note.data)
                 writer.event(note.kind, note.message, answered=note.answered, data=data)
-            if carried_state := dict(seat.carried_state()):
+            if carried_state := dict(defender.carried_state()):
                 writer.event(
                     CARRIED_STATE,
                     "what the defender takes to its next episode",

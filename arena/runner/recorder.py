@@ -78,7 +78,7 @@ class Recorder:
         """Seconds since the episode began."""
         return time.monotonic() - self._began
 
-    def hear(self, values: dict[str, float]) -> None:
+    def report(self, values: dict[str, float]) -> None:
         """Take the numbers an attacker reports, for watchers and the next checkpoint."""
         self._reported = values
 
