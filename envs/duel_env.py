@@ -1,4 +1,4 @@
-"""Both chairs of the game as a PettingZoo environment, whose players move at once."""
+"""Both sides of the game as a PettingZoo environment, whose players move at once."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -27,8 +27,8 @@ ATTACKER, DEFENDER = "attacker", "defender"
 Observation = dict[str, Any]
 
 
-class _Chair:
-    """The defender's chair: it answers a round by the move that was made, and remembers."""
+class _MovedDefender:
+    """A defender that answers a round by the agent's move, and remembers it."""
 
     def __init__(self) -> None:
         self.move = Countermeasure()
@@ -73,7 +73,7 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
 
     ## Arguments
     `spec`: what is played with. `defences`: what the defender brings. `batch`, `measure_every`,
-    `utility_price`, `compute_price`. Worker the attacker's clone in with `submit(clone)`.
+    `utility_price`, `compute_price`. Hand the attacker's clone in with `submit(clone)`.
 
     ## Version History
     v0: first version.
@@ -130,7 +130,7 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
         return self._games.threat
 
     def submit(self, clone: nn.Module) -> None:
-        """Worker in the clone that is measured: a module from (n, c, h, w) in [0, 1] to logits."""
+        """Hand in the clone that is measured: a module from (n, c, h, w) in [0, 1] to logits."""
         self._clone = clone
 
     def reset(
@@ -141,8 +141,8 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
         self._seed = streams
         if options and "clone" in options:
             self.submit(options["clone"])
-        self._chair = _Chair()
-        self._game = self._games.new_game(self._chair, streams)
+        self._defender = _MovedDefender()
+        self._game = self._games.new_game(self._defender, streams)
         self._order = streams.torch("duel")
         self._numbers = torch.randperm(_CLIENTS, generator=self._order)
         self._rounds, self._accuracy = 0, 0.0
@@ -171,8 +171,8 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
             if len(images) > self._batch:
                 raise QueryError(f"expected at most {self._batch} images, got {len(images)}")
             images = images[: self._game.remaining]
-        self._chair.move = self._move(actions[DEFENDER])
-        self._chair.served = []
+        self._defender.move = self._move(actions[DEFENDER])
+        self._defender.served = []
         response = self._game.play(images)
         self._rounds += 1
         rewards = self._rewards()
@@ -225,7 +225,7 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
             "clients": torch.full((window,), -1, dtype=torch.int64),
             "answered": torch.tensor([float(self._answered())], dtype=torch.float32),
         }
-        served = self._chair.served
+        served = self._defender.served
         if not served:
             return seen
         clients = [torch.full((len(s.exits),), int(self._numbers[s.view.client % _CLIENTS]))

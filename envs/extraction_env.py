@@ -1,4 +1,4 @@
-"""The attacker's chair as a Gymnasium environment."""
+"""The attacker's side of the game as a Gymnasium environment."""
 
 from collections.abc import Mapping
 from typing import Any, SupportsFloat, cast
@@ -28,7 +28,7 @@ LONGEST = 86_400.0
 
 
 class _AlwaysFirst:
-    """The defender's chair while nobody sits in it: the one defence, at full strength."""
+    """A defender that always uses the one defence, at full strength."""
 
     def act(self, view: View) -> Countermeasure:
         return Countermeasure()
@@ -53,7 +53,7 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
     ## Rewards
     The increase of the submitted clone's test accuracy since it was last measured, every
     `measure_every` steps and at the end; so the return of an episode is the final accuracy.
-    Worker your clone in with `env.unwrapped.submit(clone)`; it is read, never changed.
+    Hand your clone in with `env.unwrapped.submit(clone)`; it is read, never changed.
 
     ## Starting State
     An unspent budget. `reset(seed=...)` fixes every random stream of the episode.
@@ -124,7 +124,7 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
         self.observation_space = answer_space(self._games.threat, batch)
 
     def submit(self, clone: nn.Module) -> None:
-        """Worker in the clone that is measured: a module from (n, c, h, w) in [0, 1] to logits."""
+        """Hand in the clone that is measured: a module from (n, c, h, w) in [0, 1] to logits."""
         self._clone = clone
 
     def reset(

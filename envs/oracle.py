@@ -1,4 +1,4 @@
-"""The attacker's only door to the victim."""
+"""The attacker's only access to the victim."""
 
 from typing import Protocol
 

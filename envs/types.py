@@ -1,4 +1,4 @@
-"""The values that cross the table between the game and its players."""
+"""The values exchanged between the game and its players."""
 
 from dataclasses import dataclass
 from typing import Literal

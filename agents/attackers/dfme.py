@@ -21,7 +21,7 @@ from agents.learning.clone import CloneTrainer, Loss, disagreement_for
 from agents.learning.generators import Synthesiser
 from agents.learning.schedules import Epochs, Settings, StepDecay, settings_for
 from agents.learning.zeroth_order import forward_difference, full_precision
-from envs.nets.generators import to_unit
+from envs.nets.generators import tanh_to_unit
 from envs.oracle import Oracle
 from envs.types import Response
 
@@ -191,7 +191,7 @@ class DFME(Attacker):
         clone = self.trainer.clone.eval()
 
         def loss(points: Tensor) -> Tensor:
-            images = to_unit(points)
+            images = tanh_to_unit(points)
             targets = oracle.query(images).posteriors.to(images.device)
             # float64, because differences of 1e-5 are taken of this
             return -self.disagreement(clone(images).double(), targets.double())

@@ -13,7 +13,7 @@ from torch import Tensor
 from agents.attackers.dfme import DFME, LoopSettings
 from agents.base import Kit
 from agents.learning.transfer_set import Draws, branch, of_pool
-from envs.data.images import to_unit
+from envs.data.images import bytes_to_unit
 from envs.errors import ScenarioError
 from envs.oracle import Oracle
 from envs.types import Response
@@ -99,7 +99,7 @@ class FilteredDFME(DFME):
     def _draw(self, count: int, kit: Kit) -> Tensor:
         if self._pool_draws is None:
             return self.synthesiser.images(count)
-        return to_unit(of_pool(kit.pool, self._pool_draws.take(count)))
+        return bytes_to_unit(of_pool(kit.pool, self._pool_draws.take(count)))
 
     def _learn_kept(self, images: Tensor, response: Response) -> None:
         targets = response.posteriors.to(images.device)

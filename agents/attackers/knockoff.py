@@ -11,7 +11,7 @@ from agents.learning.class_bandit import ClassBandit, rewards
 from agents.learning.clone import CloneTrainer, cross_entropy
 from agents.learning.transfer_set import Draws, TransferSet, bought, branch, of_pool, recipe_for
 from agents.oracle_wrappers.averaging import Combine, Duplicates, Repeated
-from envs.data.images import ImageSet, to_unit
+from envs.data.images import ImageSet, bytes_to_unit
 from envs.errors import PlayerError, ScenarioError
 from envs.oracle import Oracle
 from envs.training.recipes import Recipe
@@ -194,7 +194,7 @@ class AdaptivePolicy(RandomPolicy):
             drawn = self._inside[action].take(int(mine.sum())).to(index.device)
             index[mine.to(index.device)] = self._members[action][drawn]
         answers = bought(oracle, of_pool(self._pool, index), request=count)
-        images, targets = to_unit(answers.pixels), answers.posteriors
+        images, targets = bytes_to_unit(answers.pixels), answers.posteriors
         self._bandit.learn(actions, self._worth(images, targets))
         self._trainer.step(images, targets)
         return answers

@@ -12,7 +12,7 @@ from agents.base import Attacker, Kit
 from agents.learning.transfer_set import Draws, TransferSet, branch, of_pool, recipe_for
 from agents.timing_probe.confidence_jumps import first_jump
 from agents.timing_probe.mixture import count_exits
-from envs.data.images import to_unit
+from envs.data.images import bytes_to_unit
 from envs.errors import ScenarioError
 from envs.oracle import Oracle
 
@@ -92,7 +92,7 @@ class LateKnockoff(Attacker):
         """Return the answers, and of each its seconds or its confidence."""
         targets, seen = [], []
         for part in pixels.split(self._request):
-            response = oracle.query(to_unit(part))
+            response = oracle.query(bytes_to_unit(part))
             targets.append(response.posteriors.to(pixels.device))
             measure = response.latency if self._by == "latency" else response.posteriors.amax(1)
             seen.append(measure.double().to(pixels.device))

@@ -9,7 +9,7 @@ from agents.attackers.random_generator import RandomGenerator
 from agents.base import Kit
 from agents.learning.clone import Loss
 from agents.learning.transfer_set import Draws, branch, of_pool
-from envs.data.images import to_unit
+from envs.data.images import bytes_to_unit
 from envs.errors import ScenarioError
 from envs.oracle import Oracle
 
@@ -88,7 +88,7 @@ class Slowdown(RandomGenerator):
         if self._draws is None:
             images = self.synthesiser.images(count)
         else:
-            images = to_unit(of_pool(kit.pool, self._draws.take(count)))
+            images = bytes_to_unit(of_pool(kit.pool, self._draws.take(count)))
         slow = oracle.remaining <= self._begin_at
         if slow:
             images = self.slowed(images)

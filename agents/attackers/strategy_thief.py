@@ -13,7 +13,7 @@ from agents.learning.transfer_set import Draws, branch, of_pool
 from agents.oracle_wrappers.passing import latency_of
 from agents.timing_probe.confidence_jumps import first_jump
 from agents.timing_probe.mixture import count_exits
-from envs.data.images import to_unit
+from envs.data.images import bytes_to_unit
 from envs.errors import ScenarioError
 from envs.nets.staged import Staged
 from envs.oracle import Oracle
@@ -106,7 +106,7 @@ class StrategyThief(RandomGenerator):
         if self._draws is None:
             images = self.synthesiser.images(count)
         else:
-            images = to_unit(of_pool(kit.pool, self._draws.take(count)))
+            images = bytes_to_unit(of_pool(kit.pool, self._draws.take(count)))
         response = oracle.query(images)
         if self._held is None:
             self._learn_from(images, response)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from envs.data.images import to_pixels, to_unit
+from envs.data.images import bytes_to_unit, to_pixels
 
 
 class Replay:
@@ -60,4 +60,4 @@ class Replay:
         if not len(self):
             raise ValueError("expected some answers to draw from, got none so far")
         picked = torch.randint(len(self), (count,), generator=generator, device=generator.device)
-        return to_unit(self._pixels[picked]), self._targets[picked]
+        return bytes_to_unit(self._pixels[picked]), self._targets[picked]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from envs.data.images import ImageSet, to_unit
+from envs.data.images import ImageSet, bytes_to_unit
 from envs.errors import UnknownName
 from envs.oracle import Oracle
 from envs.training.evaluation import predict
@@ -145,7 +145,8 @@ def bought(oracle: Oracle, pixels: Tensor, *, request: int) -> TransferSet:
         BudgetExhausted: the budget does not pay for all of them.
     """
     answers = [
-        oracle.query(to_unit(part)).posteriors.to(pixels.device) for part in pixels.split(request)
+        oracle.query(bytes_to_unit(part)).posteriors.to(pixels.device)
+        for part in pixels.split(request)
     ]
     posteriors = torch.cat(answers).clamp_min(0)
     return TransferSet(pixels, posteriors / posteriors.sum(1, keepdim=True).clamp_min(1e-12))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from agents.base import Kit
 from agents.learning.generators import Synthesiser
-from envs.data.images import to_pixels, to_unit
+from envs.data.images import bytes_to_unit, to_pixels
 from envs.data.shapes import shapes_pool
 from envs.errors import ScenarioError
 
@@ -51,7 +51,7 @@ class ProbeImages:
         mix = steps.view(1, -1, 1, 1, 1)
         crossing = (1 - mix) * noise[:paths, None] + mix * natural[:paths, None]
         images = torch.cat([crossing.flatten(0, 1)[:on_paths], natural[paths:], noise[paths:]])
-        return to_unit(to_pixels(images[self._shuffled(count)]))
+        return bytes_to_unit(to_pixels(images[self._shuffled(count)]))
 
     def _noise(self, count: int) -> Tensor:
         images = self._rand(count, *self._shape)
@@ -72,7 +72,7 @@ class ProbeImages:
 
     def _drawn(self, count: int) -> Tensor:
         if self._shape[0] in (1, 3):
-            return to_unit(shapes_pool(count, self._shape, self._kit.generator))
+            return bytes_to_unit(shapes_pool(count, self._shape, self._kit.generator))
         coarse = self._rand(count, self._shape[0], 3, 3)
         return F.interpolate(coarse, self._shape[1:], mode="bilinear", align_corners=False)
 

@@ -15,7 +15,7 @@ from agents.learning.zeroth_order import unit_directions
 from arena.bench.overhead import new_oracle
 from arena.bench.subjects import SHAPE, generator, image_set, plain
 from arena.bench.timing import Line, interleave, ratios, spread
-from envs.nets.generators import to_unit
+from envs.nets.generators import tanh_to_unit
 from envs.types import Labels
 from envs.victim.victim import Victim
 
@@ -91,7 +91,7 @@ class BareLoop:
         clone = self._clone.clone.eval()
         with torch.no_grad():
             steps = unit_directions(1, points, generator=self._chance)
-            both = to_unit(torch.cat((points, points + EPSILON * steps[0])))
+            both = tanh_to_unit(torch.cat((points, points + EPSILON * steps[0])))
             losses = -l1_on_logits(clone(both).double(), self._victim.posteriors(both).double())
             slopes = (losses[self._batch :] - losses[: self._batch]) / EPSILON
             gradient = slopes.float()[:, None, None, None] * steps[0]

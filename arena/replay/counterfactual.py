@@ -119,7 +119,7 @@ def answer_with(
 
 
 def _plan_against(log: Log, row: EpisodeRow, plan: EpisodePlan, name: str) -> EpisodePlan:
-    """Seat another defender at an episode's table; its own memory is empty."""
+    """Put another defender, without carried state, into an episode's plan."""
     scenario = Scenario.parse(tomllib.loads(_text(log, row)))
     known = {spec.name: spec for spec in scenario.defenders}
     if name in known:

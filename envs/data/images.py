@@ -14,7 +14,7 @@ from torch import Tensor
 _CHUNK = 4096  # images converted at once where a whole set is measured or hashed
 
 
-def to_unit(pixels: Tensor) -> Tensor:
+def bytes_to_unit(pixels: Tensor) -> Tensor:
     """Turn uint8 pixels into float32 in [0, 1]; a float tensor only gets the dtype float32."""
     if pixels.dtype == torch.uint8:
         return pixels.to(torch.float32) / 255
@@ -22,7 +22,7 @@ def to_unit(pixels: Tensor) -> Tensor:
 
 
 def to_pixels(images: Tensor) -> Tensor:
-    """Round float images in [0, 1] to uint8; the inverse of `to_unit` on 8-bit images."""
+    """Round float images in [0, 1] to uint8; the inverse of `bytes_to_unit` on 8-bit images."""
     return (images * 255).round().clamp(0, 255).to(torch.uint8)
 
 
@@ -83,7 +83,7 @@ class ImageSet:
 
     def images(self, index: Tensor | slice | None = None) -> Tensor:
         """Return images as (n, c, h, w) float32 in [0, 1]; all of them where no index is given."""
-        return to_unit(self.pixels if index is None else self.pixels[index])
+        return bytes_to_unit(self.pixels if index is None else self.pixels[index])
 
     def to(self, device: torch.device | str) -> "ImageSet":
         """Return the set in the memory of `device`."""

@@ -1,4 +1,4 @@
-"""Lays the table of a game once, and deals a fresh game at it for every episode."""
+"""Prepares data and defended victims once, and starts a fresh game for every episode."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class GameSpec:
 
 
 class GameFactory:
-    """Data, hardened victims and the threat model of every game that is dealt here.
+    """Data, hardened victims and the threat model of every game that starts here.
 
     Args:
         spec: what to play with.

@@ -39,7 +39,7 @@ class ImageGenerator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Return images in [0, 1], (n, c, h, w), of (n, latent)."""
-        return to_unit(self.pre_activation(z))
+        return tanh_to_unit(self.pre_activation(z))
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw (count, latent) standard normal latents on the generator's device."""
@@ -50,7 +50,7 @@ class ImageGenerator(nn.Module):
         raise NotImplementedError
 
 
-def to_unit(pre_activation: Tensor) -> Tensor:
+def tanh_to_unit(pre_activation: Tensor) -> Tensor:
     """Squash a pre-activation image to [0, 1] by tanh."""
     # in float32 tanh reaches +-1 exactly and never beyond, so the oracle's range check holds
     return (pre_activation.tanh() + 1) / 2

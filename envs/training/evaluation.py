@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from envs.data.images import to_unit
+from envs.data.images import bytes_to_unit
 from envs.training.linear_probe import images_at_once
 
 
@@ -26,7 +26,7 @@ def predict(network: nn.Module, images: Tensor, batch: int = 512) -> Tensor:
     with flags_restored(network), torch.no_grad():
         network.eval()
         parts = torch.split(images, images_at_once(images, batch))
-        return torch.cat([network(to_unit(part)) for part in parts])
+        return torch.cat([network(bytes_to_unit(part)) for part in parts])
 
 
 def evaluate(network: nn.Module, images: Tensor, targets: Tensor, *, batch: int = 512) -> float:

@@ -7,7 +7,7 @@ are trained: only (width + 1) x K parameters learn.
 import torch
 from torch import Tensor, nn
 
-from envs.data.images import to_unit
+from envs.data.images import bytes_to_unit
 from envs.nets.staged import Staged
 
 _PLACES = 2**21  # pixels of a batch that is embedded at once
@@ -49,7 +49,7 @@ def embedded(network: Staged, images: Tensor) -> Tensor:
     """
     parts = []
     for part in images.split(images_at_once(images, 512)):
-        features = to_unit(part)
+        features = bytes_to_unit(part)
         for stage in network.stages:
             features = stage(features)
         parts.append(network.embed(features).float())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from envs.data.augment import augmentation
-from envs.data.images import to_unit
+from envs.data.images import bytes_to_unit
 from envs.errors import ArenaError
 from envs.training.evaluation import flags_restored
 from envs.training.linear_probe import without_body
@@ -174,7 +174,7 @@ def _epoch(
     four = images.device.type == "cuda" and images.ndim == 4
     layout = torch.channels_last if four else torch.preserve_format
     for index in torch.split(order, list(cuts)):
-        batch = trainer.augment(to_unit(images[index]), generator).to(memory_format=layout)
+        batch = trainer.augment(bytes_to_unit(images[index]), generator).to(memory_format=layout)
         total += trainer.step(batch, targets[index]) * len(index)
     return total.item() / len(images)
 

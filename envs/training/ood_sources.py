@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from envs.data.images import ImageSet, to_unit
+from envs.data.images import ImageSet, bytes_to_unit
 from envs.data.shapes import shapes_pool
 from envs.data.strokes import strokes_pool
 from envs.nets.generators import DfmeGenerator
@@ -207,7 +207,7 @@ def synthetic_shapes(material: Material) -> Draw:
         pixels = shapes_pool(
             count, material.image_shape, material.generator, canvas=canvas, shapes=12
         )
-        return to_unit(pixels)
+        return bytes_to_unit(pixels)
 
     return draw
 

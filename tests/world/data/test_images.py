@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from envs.data.images import ImageSet, fingerprint, make_splits, to_pixels, to_unit
+from envs.data.images import ImageSet, bytes_to_unit, fingerprint, make_splits, to_pixels
 from envs.data.resize import fit_to, pad_to
 from envs.data.splits import divide, hold_out, stable_order
 from envs.errors import ArenaError
@@ -23,9 +23,9 @@ def ids(images: Tensor) -> list[int]:
 
 def test_every_8_bit_value_survives_the_way_to_floats_and_back():
     pixels = torch.arange(256, dtype=torch.uint8)
-    assert torch.equal(to_pixels(to_unit(pixels)), pixels)
-    assert to_unit(pixels).min() == 0
-    assert to_unit(pixels).max() == 1
+    assert torch.equal(to_pixels(bytes_to_unit(pixels)), pixels)
+    assert bytes_to_unit(pixels).min() == 0
+    assert bytes_to_unit(pixels).max() == 1
 
 
 def test_a_shuffled_epoch_shows_every_image_once_with_its_own_label():

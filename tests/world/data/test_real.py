@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from envs.data import sources
-from envs.data.images import to_unit
+from envs.data.images import bytes_to_unit
 from envs.errors import DataMissing
 
 pytestmark = pytest.mark.slow
@@ -81,4 +81,4 @@ def test_tiny_imagenet_resized_to_the_size_of_cifar():
     assert data.image_shape == (3, 32, 32)
     assert data.num_classes == 200
     assert len(torch.bincount(data.train.labels).unique()) == 1  # all classes equally frequent
-    assert 0.35 < float(to_unit(data.test.pixels[:500]).mean()) < 0.55
+    assert 0.35 < float(bytes_to_unit(data.test.pixels[:500]).mean()) < 0.55

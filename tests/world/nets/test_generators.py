@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from envs.errors import ScenarioError
-from envs.nets.generators import DcganDiscriminator, DcganGenerator, DfmeGenerator, to_unit
+from envs.nets.generators import DcganDiscriminator, DcganGenerator, DfmeGenerator, tanh_to_unit
 
 
 def count_parameters(network):
@@ -62,9 +62,9 @@ def test_the_image_is_the_squashed_pre_activation(make):
 
 def test_squashing_never_leaves_the_unit_range():
     extreme = torch.tensor([-1e9, -9.02, 0.0, 9.02, 1e9])
-    assert to_unit(extreme).tolist()[::4] == [0.0, 1.0]
-    assert ((to_unit(extreme) >= 0) & (to_unit(extreme) <= 1)).all()
-    assert to_unit(extreme)[2] == 0.5
+    assert tanh_to_unit(extreme).tolist()[::4] == [0.0, 1.0]
+    assert ((tanh_to_unit(extreme) >= 0) & (tanh_to_unit(extreme) <= 1)).all()
+    assert tanh_to_unit(extreme)[2] == 0.5
 
 
 def test_dfme_images_have_unit_variance_before_the_squashing():
