@@ -6,7 +6,7 @@ from agents.attackers.dfme import DFME
 
 
 class Argmax(DFME):
-    """DFME that learns the most likely label of each answer and nothing else of it.
+    """Plays DFME on the most likely label of each answer.
 
     Free, and decisive against defences that change probabilities but keep the top class. The
     benign figure for soft access is the better of this attacker and the plain one. Serves hard

@@ -22,7 +22,7 @@ _ABOUT_AS_LIKELY = 0.5  # of the likeliest network's probability
 
 
 class Campaign(Attacker):
-    """Several attackers, one after another, out of one budget.
+    """Plays several attackers, one after another, out of one budget.
 
     Each phase leaves its findings in `kit.shared_findings`; the campaign adds what was inferred so
     far, as "inferred". A phase that ends early leaves its rest to those after it. The clone handed

@@ -18,7 +18,7 @@ _EVERYTHING = 1.0 + 1e-5
 
 
 class ConfidenceFilter(FilteredDFME):
-    """Discard every answer above the least threshold of a multi-exit victim.
+    """Discards every answer above the least threshold of a multi-exit victim.
 
     An answer of an early exit is more confident than that exit's threshold. So an answer below
     the least of them is certainly of the last exit, and not of those that the defence perturbs.

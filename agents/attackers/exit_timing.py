@@ -30,7 +30,7 @@ _FIRST = 120  # images that are looked at repeatedly; a dozen per exit suffice
 
 
 class ExitTiming(Attacker):
-    """Find exits, depth and family of the victim from how long its answers take.
+    """Finds exits, depth and family of the victim from how long its answers take.
 
     One image repeated tells the noise of the clock; distinct images, with that one between them
     to divide slow drift out, tell the exits. Repeats are doubled until neighbouring exits stand

@@ -18,7 +18,7 @@ from envs.training.recipes import Recipe
 
 
 class Knockoff(Attacker):
-    """Buy answers to images of the surrogate pool and train the clone on them.
+    """Buys answers to images of the surrogate pool and trains the clone on them.
 
     With soft or with hard labels. The answers are stored, so that epochs and augmentation cost
     no further query.

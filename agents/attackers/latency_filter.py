@@ -14,7 +14,7 @@ from envs.types import Response
 
 
 class LatencyFilter(FilteredDFME):
-    """Keep only the answers that took as long as the deepest exit takes.
+    """Keeps only the answers that took as long as the deepest exit takes.
 
     A victim that really stops computing answers the sooner the earlier it leaves. Latencies fall
     into groups, the slowest of which is the last exit.

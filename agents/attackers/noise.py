@@ -13,7 +13,7 @@ from envs.oracle import Oracle
 
 
 class Noise(Attacker):
-    """Ask images of uniform noise; the floor that every other attacker must beat.
+    """Asks images of uniform noise; the floor that every other attacker must beat.
 
     The clone is trained as DFME's is, so that the two differ in their queries alone.
 

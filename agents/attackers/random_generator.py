@@ -8,7 +8,7 @@ from agents.learning.clone import Loss
 
 
 class RandomGenerator(DFME):
-    """Ask images of an untrained DFME generator.
+    """Asks images of an untrained DFME generator.
 
     What DFME reaches beyond this is what its finite differences are worth; on 8x8 digits that
     is nothing. Serves soft and hard labels. Arguments as for `DFME`.

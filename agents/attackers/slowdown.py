@@ -15,7 +15,7 @@ from envs.oracle import Oracle
 
 
 class Slowdown(RandomGenerator):
-    """Ask images that are moved to where the clone is least sure, so that they leave late.
+    """Asks images that are moved to where the clone is least sure, so that they leave late.
 
     A first part of the budget trains the clone. Then every image climbs, by signed gradient
     steps within a small box, towards a uniform posterior of the clone, and is asked; the clone

@@ -23,7 +23,7 @@ _STRAY = 0.01  # share of an exit's answers that may have been taken for its own
 
 
 class StrategyThief(RandomGenerator):
-    """Copy a multi-exit victim exit by exit, and report its thresholds.
+    """Copies a multi-exit victim exit by exit, and reports its thresholds.
 
     First it looks at some answers. With a visible latency a mixture model divides them into
     exits; without one the jump in the density of confidences tells early answers from late

@@ -19,7 +19,7 @@ from envs.game.rounds import Countermeasure, Served, View
 
 
 class Bandit(Defender):
-    """Answer a whole episode by one countermeasure, and prefer those that paid before.
+    """Answers a whole episode by one countermeasure, and prefers those that paid before.
 
     A server does not see clones. What it sees of an arm, over an episode, is
 

@@ -25,7 +25,7 @@ class _File:
 
 
 class Detector(Defender):
-    """Answer as usual until a client's queries look like exploration, then climb a ladder.
+    """Answers as usual until a client's queries look like exploration, then climbs a ladder.
 
     Each client is tested by the distances of its queries from its own nearest earlier query of
     the same served label. An alarm moves the client one step up the ladder.

@@ -12,7 +12,7 @@ from envs.game.rounds import Countermeasure, View
 
 
 class Schedule(Defender):
-    """Answer by one countermeasure after the other, as images are answered.
+    """Answers by one countermeasure after the other, as images are answered.
 
     Args:
         pieces: tables of `from`, `defence` and `strength`, in rising order of `from`. A piece holds

@@ -8,7 +8,7 @@ from envs.game.rounds import Countermeasure, View
 
 
 class Static(Defender):
-    """Answer every request by one defence at one strength.
+    """Answers every request by one defence at one strength.
 
     Args:
         strength: of the defence, 0 (off) to 1 (as configured).
