@@ -1,0 +1,82 @@
+"""The switches of the Dynamic Neural Fortress, and its measured effect on Fashion-MNIST."""
+
+import pytest
+import torch
+
+from envs.data.sources import load
+from envs.defences.base import HardenKit
+from envs.defences.dnf import DNF
+from envs.errors import DataMissing, ScenarioError, UnknownName
+from envs.nets.multi_exit import MultiExit
+from envs.seeding import Streams
+from envs.training.fortress_recipe import fortress_recipe
+from envs.training.ood import ood_source
+from envs.training.ood_sources import Material
+from envs.training.recipes import recipe_for
+from envs.training.victims import VictimTraining, train_victim
+from envs.victim.victim import Victim
+
+CPU = torch.device("cpu")
+NONE = torch.Generator()
+
+
+def test_the_released_variant_is_what_was_run():
+    ran = fortress_recipe("released", {})
+    assert (ran.objective, ran.alpha, ran.epochs, ran.learning_rate) == ("released", 0.1, 20, 0.1)
+    assert (ran.batch, ran.ood_batch, ran.fixed_ood) == (256, 128, True)
+    assert (ran.ood, ran.ood_schedule, ran.ood_label) == ("generator", "epoch-0", "exit1")
+    assert (ran.backbone, ran.cosine, ran.clip, ran.standardise) == ("drift", False, 0.0, False)
+    fixed = fortress_recipe("released-fixed", {})
+    assert (fixed.fixed_ood, fixed.ood_schedule, fixed.backbone) == (False, "every", "frozen")
+
+
+def test_small_sets_get_more_epochs_and_large_ones_twenty():
+    assert fortress_recipe("intended", {}).epochs_for(897) == 40
+    assert fortress_recipe("intended", {}).epochs_for(45_000) == 20
+    assert fortress_recipe("released", {}).epochs_for(897) == 20
+
+
+def test_a_wrong_switch_is_named():
+    with pytest.raises(UnknownName, match="did you mean 'intended'"):
+        DNF("intendet")
+    for switches, message in (
+        ({"estimator": "P"}, "'estimator' to be one of C, M, U, none"),
+        ({"epochs": 0}, "'epochs' of at least 1"),
+        ({"learning_rate": 0.0}, "'learning_rate' above 0"),
+        ({"w_y": -1.0}, "'w_y' of at least 0"),
+        ({"tolerance": 1.5}, r"'tolerance' in \[0, 1\]"),
+        ({"thresholds": "guessed"}, "'calibrated', 'published' or a list"),
+        ({"rule": "first"}, "deterministic, random, leaky"),
+    ):
+        with pytest.raises(ScenarioError, match=message):
+            DNF(**switches)
+
+
+@pytest.mark.slow
+def test_on_fashion_images_the_ood_term_makes_generators_leave_at_once():
+    """Section 5.6 of the project's measurements: V28, heads of 5 epochs, published thresholds."""
+    try:
+        fashion = load("fashion-mnist")
+    except DataMissing as error:
+        pytest.skip(f"Fashion-MNIST is not there: {error}")
+    chosen = VictimTraining(network="resnet10", recipe=recipe_for(fashion.image_shape), seed=0)
+    kit = HardenKit(fashion, Streams(0).child("harden"), CPU, chosen.key(fashion))
+    draw = ood_source("generator", Material(fashion.train, torch.Generator().manual_seed(99)))
+    ood = torch.cat([draw(100) for _ in range(10)])
+    images, labels = fashion.test.images(), fashion.test.labels
+    first = {}
+    for variant, switches in (
+        ("plain", {}),
+        ("intended", {"estimator": "M", "alpha": 0.1, "ood": "generator"}),
+    ):
+        undefended = Victim(MultiExit(train_victim(fashion, chosen, device=CPU)), chunk=512)
+        whole = float((undefended.posteriors(images).argmax(1) == labels).double().mean())
+        made = DNF(variant, epochs=5, thresholds="published", standardise=False, **switches).harden(
+            undefended, kit
+        )
+        exits = made.answer(ood, generator=NONE).exits
+        first[variant] = float((exits == 0).double().mean())
+        served = made.answer(images, generator=NONE).posteriors.argmax(1)
+        assert abs(float((served == labels).double().mean()) - whole) < 0.005
+    assert first["plain"] < 0.05
+    assert first["intended"] > 0.95
