@@ -8,17 +8,11 @@ import numpy as np
 from arena.analysis.metrics import MEASURES
 from arena.analysis.scoreboard import Comparison, ScoreRow, compare
 from arena.analysis.statistics import Interval, bootstrap_interval, mean_interval, seeds_needed
-from arena.log.rows import EpisodeRow
+from arena.log.rows import METRICS, EpisodeRow
 
 BySeed = Mapping[int, EpisodeRow]
 
-DEFAULT_MEASURES = (
-    "clone_accuracy",
-    "clone_fidelity",
-    "served_accuracy",
-    "attack_compute_share",
-    "benign_compute_share",
-)
+DEFAULT_MEASURES = tuple(name for name, metric in METRICS.items() if metric.short)
 
 HALF_WIDTH = 0.01
 """A difference known to one point is known well enough, unless the caller says otherwise."""

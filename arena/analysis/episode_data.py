@@ -18,19 +18,6 @@ from arena.log.rows import (
 from arena.log.store import Log
 from arena.recording.samples import Asked, asked_in
 
-CLASSES: Mapping[str, int] = {
-    "digits": 10,
-    "mnist": 10,
-    "fashion-mnist": 10,
-    "kmnist": 10,
-    "svhn": 10,
-    "cifar10": 10,
-    "cifar100": 100,
-    "stl10": 10,
-    "gtsrb": 43,
-}
-"""Classes of the data sets whose plans do not state them; guessing gets one of so many right."""
-
 
 class ExitCounts(NamedTuple):
     """Images answered at each exit over an episode, the first exit first; empty if unknown."""
@@ -109,18 +96,3 @@ def exit_counts(rounds: Iterable[RoundRow]) -> ExitCounts:
         added_exits(*(bucket.attack_exits for bucket in buckets)),
         added_exits(*(bucket.benign_exits for bucket in buckets)),
     )
-
-
-def chance_level(episode: EpisodeRow) -> float | None:
-    """Tell what a clone that guesses gets right; None where the classes are not known."""
-    classes = _stated(episode.plan, "num_classes") or CLASSES.get(episode.data.lower())
-    return 1 / classes if isinstance(classes, int) and classes > 0 else None
-
-
-def _stated(plan: object, key: str) -> object:
-    """Find a setting anywhere in a plan."""
-    if not isinstance(plan, Mapping):
-        return None
-    if key in plan:
-        return plan[key]
-    return next((found for item in plan.values() if (found := _stated(item, key))), None)

@@ -1,12 +1,14 @@
-"""What is measured of an episode: its name, its unit, and where it lies in the log's row."""
+"""Defines the measures of an episode that are averaged over seeds.
 
-from collections.abc import Callable, Mapping
+They are the metrics that `OutcomeRow` declares, and a few that are computed from them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-from arena.log.rows import EpisodeRow
+from arena.log.rows import METRICS, EpisodeRow, Metric, Unit
 
-Unit = Literal["share", "points", "l1", "macs", "seconds"]
+Read = Callable[[EpisodeRow], float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,17 +17,28 @@ class Measure:
 
     Attributes:
         name: as the log calls it.
-        label: as a reader sees it.
-        unit: "share" is 0 to 1, "points" a difference of two shares, "l1" is 0 to 2.
+        metric: its label, its unit, what its mean cannot leave, and where it is shown.
         read: takes it out of an episode's row; None where it was not measured.
-        bounds: what its mean cannot leave.
     """
 
     name: str
-    label: str
-    unit: Unit
-    read: Callable[[EpisodeRow], float | None]
-    bounds: tuple[float, float]
+    metric: Metric
+    read: Read
+
+    @property
+    def label(self) -> str:
+        """The measure as a reader sees it."""
+        return self.metric.label
+
+    @property
+    def unit(self) -> Unit:
+        """The unit of its values."""
+        return self.metric.unit
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """What its mean cannot leave."""
+        return self.metric.bounds
 
 
 def utility_loss(episode: EpisodeRow) -> float | None:
@@ -49,36 +62,41 @@ def compute_share(episode: EpisodeRow) -> float | None:
     return spent / (answered * episode.full_macs) if answered and episode.full_macs else None
 
 
-def _logged(
-    name: str, label: str, unit: Unit, bounds: tuple[float, float] = (0, float("inf"))
-) -> Measure:
-    """Make a measure of a column of the log."""
+def chance_level(episode: EpisodeRow) -> float | None:
+    """Tell what a clone that guesses gets right; None where the classes are not known."""
+    return 1 / episode.num_classes if episode.num_classes else None
+
+
+def _column(name: str) -> Read:
+    """Read a column of the log as a number."""
 
     def read(episode: EpisodeRow) -> float | None:
         value = getattr(episode, name)
         return None if value is None else float(value)
 
-    return Measure(name, label, unit, read, bounds)
+    return read
 
 
-MEASURES: Mapping[str, Measure] = {
-    measure.name: measure
-    for measure in (
-        _logged("clone_accuracy", "clone accuracy", "share", (0, 1)),
-        _logged("clone_fidelity", "clone fidelity", "share", (0, 1)),
-        _logged("victim_accuracy", "victim accuracy", "share", (0, 1)),
-        _logged("served_accuracy", "served accuracy", "share", (0, 1)),
-        _logged("served_agreement", "served agreement", "share", (0, 1)),
-        Measure("utility_loss", "accuracy lost to benign users", "points", utility_loss, (-1, 1)),
-        _logged("distortion_mean", "distortion", "l1", (0, 2)),
-        Measure("compute_share", "compute, all answers", "share", compute_share, (0, float("inf"))),
-        _logged("attack_compute_share", "compute per attack query", "share"),
-        _logged("benign_compute_share", "compute per benign query", "share"),
-        _logged("attack_macs_mean", "MACs per attack query", "macs"),
-        _logged("benign_macs_mean", "MACs per benign query", "macs"),
-        _logged("attack_seconds_mean", "time per attack query", "seconds"),
-        _logged("benign_seconds_mean", "time per benign query", "seconds"),
-        _logged("wall_seconds", "wall time", "seconds"),
-    )
+_UTILITY_LOSS = Metric(
+    "accuracy lost to benign users", "points", (-1, 1), heading="points lost to benign users"
+)
+_COMPUTED: Mapping[str, Measure] = {
+    "served_accuracy": Measure("utility_loss", _UTILITY_LOSS, utility_loss),
+    "distortion_mean": Measure(
+        "compute_share", Metric("compute, all answers", "share"), compute_share
+    ),
 }
+"""Measures that no column holds, by the column that they follow in a list."""
+
+
+def _measures() -> Iterator[Measure]:
+    for name, metric in METRICS.items():
+        if metric.averaged:
+            yield Measure(name, metric, _column(name))
+        if name in _COMPUTED:
+            yield _COMPUTED[name]
+    yield Measure("wall_seconds", Metric("wall time", "seconds"), _column("wall_seconds"))
+
+
+MEASURES: Mapping[str, Measure] = {measure.name: measure for measure in _measures()}
 """Every measure of an episode, by name."""

@@ -120,13 +120,14 @@ def _record(seed: int) -> EpisodeRecord:
         victim="resnet10-half",
         clone="conv-small",
         data="digits",
+        budget=120_000,
         versions={"torch": "2.6", "numpy": "2.0", "python": "3.11"},
         device="cpu",
     )
 
 
 _OUTCOME = OutcomeRow(
-    budget=120_000, queries_used=120_000, clone_accuracy=0.5, clone_fidelity=0.5,
+    queries_used=120_000, clone_accuracy=0.5, clone_fidelity=0.5,
     victim_accuracy=0.95, served_accuracy=0.93, attack_compute_share=0.4, full_macs=10**6,
 )  # fmt: skip
 

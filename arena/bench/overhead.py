@@ -135,6 +135,7 @@ def _record() -> EpisodeRecord:
         victim="null",
         clone="none",
         data="noise",
+        budget=10**9,
         versions={},
         device="cpu",
     )

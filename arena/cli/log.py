@@ -43,7 +43,7 @@ def check(log: LogOption = None, json: JsonOption = False) -> None:
         console = out()
         for finding in findings:
             write_line(console, f"{finding.kind}: {finding.what}: {finding.message}")
-        verdict = f"{len(faults)} faults" if faults else "in order"
+        verdict = f"{len(faults)} faults" if faults else "OK"
         write_line(console, f"{store.where}: {verdict}, {count_text(count)} episodes")
     if faults:
         raise typer.Exit(FAILED)

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from arena.log.rows import METRICS
 from arena.report.formatting import ABSENT, count_text, duration_text, percent
 
 if TYPE_CHECKING:
@@ -24,15 +25,6 @@ Row = Sequence[str]
 
 LONG = 500
 """Rows of the longest table that is drawn with lines and colours."""
-
-SCORES: Mapping[str, str] = {
-    "clone_accuracy": "clone acc. %",
-    "clone_fidelity": "fidelity %",
-    "served_accuracy": "served acc. %",
-    "attack_compute_share": "attack MACs %",
-    "benign_compute_share": "benign MACs %",
-}
-"""The measures of the scoreboard, in its order, and their headings."""
 
 
 def write_table(
@@ -110,8 +102,10 @@ def percent_interval(score: "Interval | None") -> str:
 
 def write_scoreboard(console: "Console", rows: Sequence["ScoreRow"]) -> None:
     """Write who did how well against whom."""
-    shown = [name for name in SCORES if any(name in row.scores for row in rows)]
-    columns = ["attacker", "defender", *(SCORES[name] for name in shown), "seeds"]
+    shown = [
+        name for name in METRICS if METRICS[name].short and any(name in r.scores for r in rows)
+    ]
+    columns = ["attacker", "defender", *(METRICS[name].short for name in shown), "seeds"]
     cells = [
         (
             row.attacker,

@@ -1,4 +1,4 @@
-"""Checks that a log is sound: the database itself, its references, its accounts and its files."""
+"""Checks a log: the database itself, its references, its accounts and its files."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ def check(log: LogReader) -> list[Problem]:
 
 
 def _sound(connection: Connection) -> Iterator[Problem]:
-    """Ask SQLite whether its pages and indexes are in order."""
+    """Ask SQLite whether its pages and indexes are sound."""
     if connection.dialect.name != "sqlite":
         return
     for (line,) in connection.exec_driver_sql("PRAGMA integrity_check"):

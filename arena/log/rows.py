@@ -1,14 +1,15 @@
-"""The values that go into the log and come out of it: plain Python, frozen.
+"""Defines the values that go into the log and come out of it: plain Python, frozen.
 
 `...Record` is what a caller states when something begins, `...Row` is what lies in the log.
-Nothing here knows a database or a tensor.
+Nothing here knows a database or a tensor. A new metric of an episode is one more field of
+`OutcomeRow`, and a migration that adds its column; everything else follows from the field.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from itertools import zip_longest
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 Ending = Literal["success", "cancelled", "error"]
 Status = Literal["started", "success", "cancelled", "error"]
@@ -68,6 +69,7 @@ class EpisodeRecord:
         victim: name of the victim's network.
         clone: name of the clone's network.
         data: name of the data set.
+        budget: images the attacker may ask for.
         kind: "play", or "what-if" for a replay with something changed.
         versions: package name to version.
         git_commit: commit of the caller's working tree, where there is one.
@@ -83,6 +85,7 @@ class EpisodeRecord:
     victim: str
     clone: str
     data: str
+    budget: int
     attacker_params: JsonMap = field(default_factory=dict)
     defender_params: JsonMap = field(default_factory=dict)
     kind: Kind = "play"
@@ -91,16 +94,55 @@ class EpisodeRecord:
     device: str | None = None
 
 
+Unit = Literal["share", "points", "l1", "macs", "seconds", "images", "digest"]
+
+
+class Metric(NamedTuple):
+    """Declares what a field of `OutcomeRow` measures.
+
+    Attributes:
+        label: as a reader sees it.
+        unit: "share" is 0 to 1, "points" a difference of two shares, "l1" is 0 to 2.
+        bounds: what its mean cannot leave.
+        averaged: it is averaged over seeds, in scoreboards, comparisons and reports.
+        heading: of its column in the scoreboard of the report; "" gives it none.
+        short: of its column in the scoreboard of the terminal; "" gives it none, and keeps it
+            out of what `arena compare` compares where no measure is named.
+        reproduced: a replay must reproduce it to the bit.
+    """
+
+    label: str
+    unit: Unit
+    bounds: tuple[float, float] = (0, float("inf"))
+    averaged: bool = True
+    heading: str = ""
+    short: str = ""
+    reproduced: bool = True
+
+
+def metric(label: str, unit: Unit, **options: Any) -> Any:  # Any: the value of a field, as typed
+    """Declare a field of `OutcomeRow`; the options are those of `Metric`."""
+    if unit in ("share", "l1"):
+        options.setdefault("bounds", (0, 1) if unit == "share" else (0, 2))
+    return field(default=None, metadata={"metric": Metric(label, unit, **options)})
+
+
+def metrics_of(row: type[object]) -> dict[str, Metric]:
+    """Return the metrics that a row class declares, by name, in their order."""
+    # the dataclass protocol is not a type that can be named
+    declared = fields(row)  # type: ignore[arg-type]
+    return {one.name: one.metadata["metric"] for one in declared if "metric" in one.metadata}
+
+
 @dataclass(frozen=True, kw_only=True)
 class OutcomeRow:
-    """Hold what an episode came to. Whatever was not measured stays None.
+    """Hold what an episode came to; None where something was not measured.
 
     Accuracies, agreements and shares lie in [0, 1]; distortions are L1 distances between served
     and clean posteriors in [0, 2]; compute is multiply-accumulates (MACs) per query.
 
     Attributes:
-        budget: images the attacker was granted.
-        queries_used: images it asked for.
+        queries_used: images the attacker asked for.
         attack_answered: its images that were answered.
         benign_answered: images of benign users that were answered.
         clone_accuracy: the clone on the held-out test set.
@@ -117,34 +159,57 @@ class OutcomeRow:
         benign_compute_share: benign_macs_mean / full_macs.
         attack_seconds_mean: mean latency of an attacker's query.
         benign_seconds_mean: mean latency of a benign query.
-        energy_joules: energy of the serving device, where a meter exists.
         harden_seconds: what hardening the victim took (0 from the cache).
         query_digest: digest of all queries, for replay.
         answer_digest: digest of all answers, for replay.
     """
 
-    budget: int | None = None
-    queries_used: int | None = None
-    attack_answered: int | None = None
-    benign_answered: int | None = None
-    clone_accuracy: float | None = None
-    clone_fidelity: float | None = None
-    victim_accuracy: float | None = None
-    served_accuracy: float | None = None
-    served_agreement: float | None = None
-    distortion_mean: float | None = None
-    distortion_p95: float | None = None
-    attack_macs_mean: float | None = None
-    benign_macs_mean: float | None = None
-    full_macs: int | None = None
-    attack_compute_share: float | None = None
-    benign_compute_share: float | None = None
-    attack_seconds_mean: float | None = None
-    benign_seconds_mean: float | None = None
-    energy_joules: float | None = None
-    harden_seconds: float | None = None
-    query_digest: str | None = None
-    answer_digest: str | None = None
+    queries_used: int | None = metric("queries", "images", averaged=False)
+    attack_answered: int | None = metric("answers to the attacker", "images", averaged=False)
+    benign_answered: int | None = metric("answers to benign users", "images", averaged=False)
+    clone_accuracy: float | None = metric(
+        "clone accuracy", "share", heading="clone accuracy", short="clone acc. %"
+    )
+    clone_fidelity: float | None = metric(
+        "clone fidelity", "share", heading="clone fidelity", short="fidelity %"
+    )
+    victim_accuracy: float | None = metric("victim accuracy", "share", heading="victim accuracy")
+    served_accuracy: float | None = metric(
+        "served accuracy", "share", heading="served accuracy", short="served acc. %"
+    )
+    served_agreement: float | None = metric("served agreement", "share")
+    distortion_mean: float | None = metric("distortion", "l1", heading="distortion (L1)")
+    distortion_p95: float | None = metric("distortion, 95th percentile", "l1", averaged=False)
+    attack_compute_share: float | None = metric(
+        "compute per attack query",
+        "share",
+        bounds=(0, float("inf")),
+        heading="compute per attack query",
+        short="attack MACs %",
+    )
+    benign_compute_share: float | None = metric(
+        "compute per benign query",
+        "share",
+        bounds=(0, float("inf")),
+        heading="compute per benign query",
+        short="benign MACs %",
+    )
+    attack_macs_mean: float | None = metric("MACs per attack query", "macs")
+    benign_macs_mean: float | None = metric("MACs per benign query", "macs")
+    full_macs: int | None = metric("MACs of the whole network", "macs", averaged=False)
+    attack_seconds_mean: float | None = metric(
+        "time per attack query", "seconds", heading="time per attack query", reproduced=False
+    )
+    benign_seconds_mean: float | None = metric(
+        "time per benign query", "seconds", heading="time per benign query", reproduced=False
+    )
+    harden_seconds: float | None = metric("hardening", "seconds", averaged=False, reproduced=False)
+    query_digest: str | None = metric("digest of the queries", "digest", averaged=False)
+    answer_digest: str | None = metric("digest of the answers", "digest", averaged=False)
+
+
+METRICS: Mapping[str, Metric] = metrics_of(OutcomeRow)
+"""Every metric of an episode's outcome, by its column's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +219,8 @@ class EpisodeRow(EpisodeRecord, OutcomeRow):
     Attributes:
         id: 12 hexadecimal digits, the digest of run and plan.
         run_id: the run that played it.
+        num_classes: classes of the victim; None until the game is set up.
+        exit_names: names of the exits of each deployed defence, in order; None likewise.
         status: "started" until it ends; the next open of the log marks the dead.
         error: one line, where the status is "error".
         started: UTC.
@@ -166,6 +233,8 @@ class EpisodeRow(EpisodeRecord, OutcomeRow):
 
     id: str
     run_id: str
+    num_classes: int | None
+    exit_names: tuple[tuple[str, ...], ...] | None
     status: Status
     error: str | None
     started: datetime
@@ -196,7 +265,7 @@ class RoundRow:
         benign_correct: benign images answered with their label's class.
         query_digest: digest of the bucket's queries.
         answer_digest: digest of the bucket's answers.
-        countermeasure: the defender's knobs in the bucket's last round.
+        countermeasure: which settings answered whom; see `arena.runner.countermeasures`.
     """
 
     bucket: int

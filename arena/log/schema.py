@@ -1,16 +1,20 @@
-"""Bring the tables of a log up to this version's schema, or refuse.
+"""Brings the tables of a log up to this version's schema, or refuses.
 
-Versions are four digits and count up. Alembic is imported only when there is something to do, so
-that opening an up-to-date log stays fast.
+Versions are a v and four digits, and count up. Alembic is imported only when there is something to
+do, because opening an up-to-date log has to be fast.
 """
 
 from sqlalchemy import Connection, Engine, inspect, text
 
+from arena.log import views
 from arena.log.engine import transaction
 from arena.log.faults import ANOTHER
 from envs.errors import LogError
 
-HEAD = "0002"
+HEAD = "v0001"
+MIGRATIONS = "arena.log:migrations"
+"""As a package resource: works from a wheel, and no path can hold a character that counts."""
+
 # Of our own name, so that a log may share a database with other tools that use Alembic.
 VERSION_TABLE = "log_version"
 # Any number will do, as long as all versions of this program take the same one.
@@ -28,9 +32,15 @@ def _check(connection: Connection, where: str) -> str | None:
     """Read the version and refuse what this program must not touch.
 
     Raises:
-        LogError: the log is newer than this program, or the database is somebody else's.
+        LogError: the log is newer than this program or older than its first release, or the
+            database is somebody else's.
     """
     found = version(connection)
+    if found is not None and not found.startswith("v"):
+        raise LogError(
+            f"{where} is an arena log of layout {found}, from before the first release; this "
+            f"version does not read it: move it away and play its scenarios again, {ANOTHER}"
+        )
     if found is not None and found > HEAD:
         raise LogError(
             f"{where} has log schema {found}, newer than this version's {HEAD}; "
@@ -46,14 +56,15 @@ def _check(connection: Connection, where: str) -> str | None:
 
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
-    """Run the migrations inside the transaction of this connection."""
+    """Run the migrations inside the transaction of this connection, and make the views anew."""
     from alembic import command
     from alembic.config import Config
 
     config = Config(attributes={"connection": connection})
-    # As a package resource: works from a wheel, and no path can hold a character that counts.
-    config.set_main_option("script_location", "arena.log:migrations")
+    config.set_main_option("script_location", MIGRATIONS)
+    views.drop(connection)
     command.upgrade(config, revision)
+    views.create(connection)
 
 
 def prepare(engine: Engine, where: str, *, read_only: bool) -> None:

@@ -1,17 +1,21 @@
-"""The tables of the log, as SQLAlchemy models.
+"""Defines the tables of the log, as SQLAlchemy models.
 
 run ─< episode ─< round, checkpoint, inference, event, artifact
 
 What users may sort or plot by is a column; what only explains (plans, parameters, histograms)
-is JSON. A change here needs a migration in `migrations/versions` and a new `schema.HEAD`.
+is JSON. A change here, or of `OutcomeRow`, needs a migration in `migrations/versions` and a new
+`schema.HEAD`.
 """
 
+from collections.abc import Iterator
+from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, get_args
 
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Column,
     DateTime,
     Dialect,
     Double,
@@ -25,6 +29,8 @@ from sqlalchemy import (
     TypeDecorator,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from arena.log.rows import OutcomeRow
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -59,6 +65,19 @@ class Histogram(TypeDecorator[tuple[int, ...]]):
         return None if value is None else tuple(value)
 
 
+class Names(TypeDecorator[tuple[tuple[str, ...], ...]]):
+    """Keep lists of names as JSON; they come back as the tuples they were."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def process_result_value(
+        self, value: list[list[str]] | None, dialect: Dialect
+    ) -> tuple[tuple[str, ...], ...] | None:
+        """Give tuples."""
+        return None if value is None else tuple(map(tuple, value))
+
+
 Key = Annotated[
     int,
     # SQLite numbers rows by itself only for a column that is INTEGER to the letter.
@@ -74,6 +93,7 @@ OptionalJson = Annotated[object | None, mapped_column(JSON(none_as_null=True))]
 Time = Annotated[datetime, mapped_column(UtcDateTime)]
 OptionalTime = Annotated[datetime | None, mapped_column(UtcDateTime)]
 Exits = Annotated[tuple[int, ...] | None, mapped_column(Histogram)]
+ExitNames = Annotated[tuple[tuple[str, ...], ...] | None, mapped_column(Names)]
 # Measurements may be missing, and SQLite stores NaN as NULL.
 Measure = Annotated[float | None, mapped_column(Double)]
 OfEpisode = Annotated[
@@ -123,11 +143,22 @@ class Run(Base):
     python: Mapped[Name]
 
 
+def _outcome_columns() -> Iterator[Column[object]]:
+    """Make a column for each field of `OutcomeRow`, in their order."""
+    types = {int: BigInteger(), float: Double(), str: String(255)}
+    for field in fields(OutcomeRow):
+        kind, _ = get_args(field.type)  # each is optional
+        yield Column(field.name, types[kind])
+
+
 class Episode(Base):
-    """One episode: its plan, its fate and its outcome."""
+    """One episode: its plan, its fate and its outcome, whose columns are those of `OutcomeRow`."""
 
     __tablename__ = "episode"
     __table_args__ = (
+        *_outcome_columns(),
+        # Last, because it is long: SQLite reads a row only as far as the columns asked for.
+        Column("plan", JSON(none_as_null=True)),
         Index("ix_episode_plan_hash_status", "plan_hash", "status"),
         Index("ix_episode_status_host", "status", "host"),
         Index("ix_episode_attacker_defender", "attacker", "defender"),
@@ -143,35 +174,15 @@ class Episode(Base):
     victim: Mapped[Name]
     clone: Mapped[Name]
     data: Mapped[Name]
+    budget: Mapped[Count]
+    num_classes: Mapped[OptionalCount]
+    exit_names: Mapped[ExitNames]
 
     status: Mapped[Name]
     error: Mapped[OptionalProse]
     started: Mapped[Time] = mapped_column(index=True)
     finished: Mapped[OptionalTime]
     wall_seconds: Mapped[Measure]
-
-    budget: Mapped[OptionalCount]
-    queries_used: Mapped[OptionalCount]
-    attack_answered: Mapped[OptionalCount]
-    benign_answered: Mapped[OptionalCount]
-    clone_accuracy: Mapped[Measure]
-    clone_fidelity: Mapped[Measure]
-    victim_accuracy: Mapped[Measure]
-    served_accuracy: Mapped[Measure]
-    served_agreement: Mapped[Measure]
-    distortion_mean: Mapped[Measure]
-    distortion_p95: Mapped[Measure]
-    attack_macs_mean: Mapped[Measure]
-    benign_macs_mean: Mapped[Measure]
-    full_macs: Mapped[OptionalCount]
-    attack_compute_share: Mapped[Measure]
-    benign_compute_share: Mapped[Measure]
-    attack_seconds_mean: Mapped[Measure]
-    benign_seconds_mean: Mapped[Measure]
-    energy_joules: Mapped[Measure]
-    harden_seconds: Mapped[Measure]
-    query_digest: Mapped[OptionalName]
-    answer_digest: Mapped[OptionalName]
 
     pid: Mapped[Count]
     host: Mapped[Name]
@@ -182,8 +193,6 @@ class Episode(Base):
     plan_hash: Mapped[Name]
     attacker_params: Mapped[OptionalJson]
     defender_params: Mapped[OptionalJson]
-    # Last, because it is long: SQLite reads a row only as far as the columns asked for.
-    plan: Mapped[OptionalJson]
 
 
 class Round(Base):

@@ -1,7 +1,7 @@
-"""Write one episode: rows are buffered, and each flush is one transaction."""
+"""Writes one episode: rows are buffered, and each flush is one transaction."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
@@ -98,6 +98,22 @@ class EpisodeWriter:
         if self._finished:
             raise LogError(f"episode {self.id} is finished; it takes no more rows")
         self._buffer[type(row)].append(row)
+
+    def set_up(self, *, num_classes: int, exit_names: Sequence[Sequence[str]]) -> None:
+        """Write down at once what is known when the game is set up, before its first query.
+
+        Args:
+            num_classes: of the victim.
+            exit_names: of each deployed defence, in order.
+
+        Raises:
+            LogError: the database refused.
+        """
+        episode = Episode.table()
+        names = [list(names) for names in exit_names]
+        values: dict[str, object] = {"num_classes": num_classes, "exit_names": names}
+        with self._transaction() as connection:
+            connection.execute(update(episode).where(episode.c.id == self.id).values(values))
 
     def round(self, row: RoundRow) -> None:
         """Add the sum of a bucket of rounds."""

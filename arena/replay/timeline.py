@@ -40,12 +40,11 @@ def timeline_steps(log: LogReader, row: EpisodeRow) -> list[TimelineStep]:
     """
     rounds, points = log.rounds(row.id), log.checkpoints(row.id)
     events = log.events(row.id)
-    budget = row.budget or _stated_budget(row) or max((b.queries_used for b in rounds), default=0)
     found: list[TimelineStep] = []
     before = -1
     for bucket in rounds:
         last = bucket is rounds[-1]
-        found.append(_moment(bucket, points, events, budget=budget, before=before, last=last))
+        found.append(_moment(bucket, points, events, budget=row.budget, before=before, last=last))
         before = bucket.queries_used
     return found
 
@@ -91,13 +90,6 @@ def _seconds(used: int, points: Sequence[CheckpointRow]) -> float:
             return earlier + share * (point.wall_seconds - earlier)
         earlier_queries, earlier = point.queries_used, point.wall_seconds
     return earlier
-
-
-def _stated_budget(row: EpisodeRow) -> int | None:
-    """Read the budget of an episode that never came to an outcome from its plan."""
-    threat = row.plan.get("threat")
-    budget = threat.get("budget") if isinstance(threat, dict) else None
-    return budget if isinstance(budget, int) else None
 
 
 def exits_text(counts: Sequence[int]) -> str:

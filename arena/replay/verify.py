@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from pydantic import ValidationError
 
-from arena.log.rows import CheckpointRow, EpisodeRow, InferenceRow, RoundRow
+from arena.log.rows import METRICS, CheckpointRow, EpisodeRow, InferenceRow, RoundRow
 from arena.log.store import Log
 from arena.replay.causes import Then, conditions, contradictions
 from arena.replay.compare_queries import (
@@ -33,26 +33,10 @@ from envs.errors import ArenaError
 
 _Row = TypeVar("_Row", RoundRow, CheckpointRow)
 
-_TIMES = {"attack_seconds", "benign_seconds", "wall_seconds", "metrics", "countermeasure"}
+_TIMES = {"attack_seconds", "benign_seconds", "wall_seconds", "metrics"}
 """Never alike twice, or not measured by the referee: seconds, and what attackers report."""
 
-_SCORES = (
-    "queries_used",
-    "attack_answered",
-    "benign_answered",
-    "clone_accuracy",
-    "clone_fidelity",
-    "victim_accuracy",
-    "served_accuracy",
-    "served_agreement",
-    "distortion_mean",
-    "distortion_p95",
-    "attack_macs_mean",
-    "benign_macs_mean",
-    "full_macs",
-    "query_digest",
-    "answer_digest",
-)
+_SCORES = tuple(name for name, metric in METRICS.items() if metric.reproduced)
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,9 +176,8 @@ def _setting(episode_data: EpisodeData) -> str:
     victims = listed(sorted({row.victim for row in rows}))
     clones = listed(sorted({row.clone for row in rows}))
     data = listed(sorted({row.data for row in rows}))
-    budgets = sorted({row.budget for row in rows if row.budget is not None})
-    queries = f"; {listed([count_text(budget) for budget in budgets])} queries" if budgets else ""
-    return f"Victim {victims}, clone {clones}, data {data}{queries}."
+    budgets = listed([count_text(budget) for budget in sorted({row.budget for row in rows})])
+    return f"Victim {victims}, clone {clones}, data {data}; {budgets} queries."
 
 
 def _pictures(episode_data: EpisodeData, anchor: str) -> list[Picture]:

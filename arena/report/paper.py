@@ -239,9 +239,7 @@ def _remark(rows: Sequence[PaperRow], board: Sequence[ScoreRow]) -> str:
     """Say how much was played, at which budgets, and what the two figures mean."""
     cells = [cell for row in rows for cell in row.cells]
     played = sum(bool(cell.measured) for cell in cells)
-    budgets = sorted(
-        {episode.budget for row in board for episode in row.episodes.values() if episode.budget}
-    )
+    budgets = sorted({episode.budget for row in board for episode in row.episodes.values()})
     victims = listed(sorted({_episode(row).victim for row in board}))
     asked = listed([count_text(budget) for budget in budgets]) or "an unknown number of"
     return (

@@ -62,31 +62,24 @@ _FATES: Mapping[str, str] = {
 def _playing(log: LogReader, row: EpisodeRow) -> Playing:
     rounds, checkpoints = log.rounds(row.id), log.checkpoints(row.id)
     asked = [bucket.queries_used for bucket in rounds] + [c.queries_used for c in checkpoints]
-    used, budget = max(asked, default=0), _budget(row)
+    used, budget = max(asked, default=0), row.budget
     seconds = (datetime.now(UTC) - row.started).total_seconds()
-    of_all = f" of {count_text(budget)}" if budget else ""
     scores = [c.clone_accuracy for c in checkpoints if c.clone_accuracy is not None]
     return Playing(
         title=f"{row.attacker} / {row.defender}, seed {row.seed}",
-        share=round(min(1.0, used / budget), 4) if budget else 0.0,
-        progress=f"{count_text(used)}{of_all} queries after {duration_text(round(seconds))}"
+        share=round(min(1.0, used / budget), 4),
+        progress=f"{count_text(used)} of {count_text(budget)} queries after {duration_text(round(seconds))}"
         if used
         else f"being prepared for {duration_text(round(seconds))}",
         accuracy=number(scores[-1], "share") if scores else "",
-        points=_points(checkpoints, budget or used),
+        points=_points(checkpoints, budget),
     )
-
-
-def _budget(row: EpisodeRow) -> int:
-    threat = row.plan.get("threat")
-    budget = threat.get("budget") if isinstance(threat, Mapping) else None
-    return budget if isinstance(budget, int) else 0
 
 
 def _points(checkpoints: Sequence[CheckpointRow], budget: int) -> str:
     found = [
         f"{100 * row.queries_used / budget:.1f},{20 - 19 * row.clone_accuracy:.1f}"
         for row in checkpoints
-        if row.clone_accuracy is not None and budget
+        if row.clone_accuracy is not None
     ]
     return " ".join(found) if len(found) > 1 else ""

@@ -22,20 +22,6 @@ from arena.report.formatting import (
     without_machine_paths,
 )
 
-COLUMNS: tuple[tuple[str, str], ...] = (
-    ("clone_accuracy", "clone accuracy"),
-    ("clone_fidelity", "clone fidelity"),
-    ("victim_accuracy", "victim accuracy"),
-    ("served_accuracy", "served accuracy"),
-    ("utility_loss", "points lost to benign users"),
-    ("distortion_mean", "distortion (L1)"),
-    ("attack_compute_share", "compute per attack query"),
-    ("benign_compute_share", "compute per benign query"),
-    ("attack_seconds_mean", "time per attack query"),
-    ("benign_seconds_mean", "time per benign query"),
-)
-"""Measures of the scoreboard and their headings; one that no row has gets no column."""
-
 CHECKPOINTS = 60
 EVENTS = 50
 """Rows of an episode's own tables at most; the log has them all."""
@@ -92,8 +78,12 @@ class Origin:
 
 
 def headings(board: Sequence[ScoreRow]) -> list[tuple[str, str]]:
-    """Choose the columns that some row has a number for."""
-    return [column for column in COLUMNS if any(column[0] in row.scores for row in board)]
+    """Choose the measures that have a heading, and some row a number for."""
+    return [
+        (name, measure.metric.heading)
+        for name, measure in MEASURES.items()
+        if measure.metric.heading and any(name in row.scores for row in board)
+    ]
 
 
 def score_lines(board: Sequence[ScoreRow]) -> list[ScoreLine]:
@@ -186,16 +176,15 @@ def _facts(episode: EpisodeRow) -> list[tuple[str, str]]:
     if episode.error:
         facts.append(("error", without_machine_paths(episode.error)))
     if episode.queries_used is not None:
-        budget = "" if episode.budget is None else f" of {count_text(episode.budget)}"
-        facts.append(("queries", f"{count_text(episode.queries_used)}{budget}"))
+        facts.append(
+            ("queries", f"{count_text(episode.queries_used)} of {count_text(episode.budget)}")
+        )
     for measure in MEASURES.values():
         value = measure.read(episode)
         if value is not None:
             facts.append((measure.label, number(value, measure.unit)))
     if episode.harden_seconds is not None:
         facts.append(("hardening", number(episode.harden_seconds, "seconds")))
-    if episode.energy_joules is not None:
-        facts.append(("energy", f"{episode.energy_joules:.3g} J"))
     facts += [
         ("victim, clone, data", f"{episode.victim}, {episode.clone}, {episode.data}"),
         ("device", episode.device or "unknown"),

@@ -160,6 +160,10 @@ class Episode:
         attacker = self._attacker
         assert attacker is not None
         self._writer = writer
+        writer.set_up(
+            num_classes=self._game.threat.num_classes,
+            exit_names=[one.victim.exit_names for one in self._defender_setup.deployed_defences],
+        )
         self._recorder = recorder = Recorder(
             self._game,
             attacker,
@@ -326,7 +330,7 @@ class Episode:
             )
             self._write_defender_notes(writer)
         except Exception as fault:  # a NaN clone, an answer off the simplex, a broken plug-in
-            outcome = OutcomeRow(budget=self._plan.threat.budget, queries_used=self._game.used)
+            outcome = OutcomeRow(queries_used=self._game.used)
             if status == "success":
                 status, error = "error", one_line(fault)
         recorder.keep_files()

@@ -37,7 +37,6 @@ def outcome_of(
     )
     full = defender_setup.reference.profile.macs[-1]
     return OutcomeRow(
-        budget=plan.threat.budget,
         clone_accuracy=score.accuracy if score else None,
         clone_fidelity=score.fidelity if score else None,
         victim_accuracy=referee.victim_accuracy,

@@ -140,6 +140,7 @@ def episode_record(
         victim=plan.victim.use,
         clone=plan.clone.use,
         data=plan.data.use,
+        budget=plan.threat.budget,
         versions=run.versions,
         git_commit=run.git_commit,
         device=run.device,

@@ -52,6 +52,11 @@ class MultiExit(nn.Module):
         self.segments = tuple(itertools.pairwise(ends))
         self._frozen = False
 
+    @property
+    def exit_names(self) -> tuple[str, ...]:
+        """A name for each exit: the stage after which it sits, counted from 1, or the whole."""
+        return (*(f"stage {stage + 1}" for stage in self.exit_stages), "whole network")
+
     def head(self, e: int) -> ExitHead:
         """Return the head of exit e, 0 .. num_exits - 2."""
         head = self.heads[e]

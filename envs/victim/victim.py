@@ -83,6 +83,11 @@ class Victim:
         return self.network.num_exits
 
     @property
+    def exit_names(self) -> tuple[str, ...]:
+        """A name for each exit, the first exit first."""
+        return self.network.exit_names
+
+    @property
     def num_classes(self) -> int:
         """Classes, K."""
         return self.network.num_classes

@@ -21,7 +21,6 @@ from arena.recording.recorded_oracle import Tape
 FULL_MACS = 1000
 
 OUTCOME = {
-    "budget": 1000,
     "queries_used": 1000,
     "attack_answered": 1000,
     "benign_answered": 250,
@@ -67,13 +66,15 @@ class MadeUp:
         plan=None,
         kind="play",
         named=None,
+        budget=1000,
+        num_classes=10,
         **outcome,
     ):
         """Write one episode.
 
         `curve` gives the share of the final accuracy at each checkpoint; `asked` the queries of
         which a sample is kept, as pairs of a ledger and (n, c, h, w) images; `named` other names
-        of victim, clone and data.
+        of victim, clone and data. Without `num_classes` the game was never set up.
         """
         names = {"victim": "resnet10", "clone": "resnet10", "data": "digits", **(named or {})}
         plan = {"seed": seed, "threat": {"budget": 1000}, **(plan or {})}
@@ -98,12 +99,15 @@ class MadeUp:
                 attacker=attacker,
                 defender=defender,
                 **names,
+                budget=budget,
                 kind=kind,
                 versions={"torch": "2.6"},
                 git_commit="a" * 40,
                 device="cpu",
             ),
         )
+        if num_classes is not None:
+            writer.set_up(num_classes=num_classes, exit_names=[["stage 1", "whole network"]])
         for index, (queries, share) in enumerate(curve):
             writer.checkpoint(
                 CheckpointRow(

@@ -13,10 +13,10 @@ from arena.log import schema
 def main(message: str) -> None:
     """Upgrade an empty database to the newest script, compare, and write the next script."""
     config = Config()
-    config.set_main_option("script_location", "arena.log:migrations")
-    config.set_main_option("file_template", "v%%(rev)s_%%(slug)s")
+    config.set_main_option("script_location", schema.MIGRATIONS)
+    config.set_main_option("file_template", "%%(rev)s_%%(slug)s")
     heads = ScriptDirectory.from_config(config).get_heads()
-    number = f"{max(map(int, heads), default=0) + 1:04d}"
+    number = f"v{max((int(head[1:]) for head in heads), default=0) + 1:04d}"
     engine = create_engine("sqlite://")
     with engine.begin() as connection:
         config.attributes["connection"] = connection

@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
-from arena.analysis.episode_data import EpisodeData, chance_level
+from arena.analysis.episode_data import EpisodeData
+from arena.analysis.metrics import chance_level
 from arena.analysis.scoreboard import ScoreRow
 from arena.analysis.statistics import Interval, mean_interval
 from arena.log.rows import CheckpointRow

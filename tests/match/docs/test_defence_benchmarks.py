@@ -35,8 +35,8 @@ def write(log, run, plan):
         EpisodeRecord(
             scenario_name="defence_suite", plan_hash=plan.hash, plan=plan.model_dump(mode="json"),
             seed=plan.seed, attacker=plan.attacker.name, defender=plan.defender.name,
-            victim="v", clone="c", data="digits", versions={"torch": "2.9"}, device="cpu",
-            git_commit="abc",
+            victim="v", clone="c", data="digits", budget=100,
+            versions={"torch": "2.9"}, device="cpu", git_commit="abc",
         ),
     )  # fmt: skip
     accuracy = {"dfme": 0.5, "knockoff": 0.8, "argmax": 0.6, "averaging": 0.7}

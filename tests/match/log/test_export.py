@@ -39,6 +39,7 @@ def log(tmp_path_factory):
                 victim="v",
                 clone="c",
                 data="digits",
+                budget=100,
             )
             writer = opened.begin_episode(run_id, record)
             for index in range(4):

@@ -76,7 +76,7 @@ def test_a_sound_log_has_no_findings(made_up, cli):
     id = full(made_up)
     add_file(made_up.log, id)
     assert check(made_up.log) == []
-    assert cli("check").stdout == f"{made_up.log.where}: in order, 1 episodes\n"
+    assert cli("check").stdout == f"{made_up.log.where}: OK, 1 episodes\n"
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ pytestmark = [
 
 RECORD = EpisodeRecord(
     scenario_name="x", plan_hash="p", plan={"a": [1, None]}, seed=7, attacker="a", defender="d",
-    victim="v", clone="c", data="digits",
+    victim="v", clone="c", data="digits", budget=100,
 )  # fmt: skip
 ROUND = RoundRow(
     bucket=0, first_round=0, rounds=1, attack_answered=4, benign_answered=0, queries_used=4,
@@ -226,7 +226,7 @@ def test_every_listing_and_command_of_the_log_works_on_postgres(url, tmp_path):
     listed = json.loads(cli("episodes", "--json", "--log", url).stdout)
     assert [row["plan"] for row in listed] == [RECORD.plan] * 2
     assert "exits" in cli("episodes", "show", ids[0], "--log", url).stdout
-    assert cli("log", "check", "--log", url).stdout.endswith(": in order, 2 episodes\n")
+    assert cli("log", "check", "--log", url).stdout.endswith(": OK, 2 episodes\n")
     assert "already" in cli("log", "migrate", "--log", url).stdout
     assert "would be removed" in cli("log", "prune", ids[0], "--log", url).stdout
     assert "removed 1 episodes" in cli("log", "prune", ids[0], "--yes", "--log", url).stdout

@@ -26,7 +26,7 @@ from arena.log.store import Log
 def record(name):
     return EpisodeRecord(
         scenario_name="x", plan_hash=name, plan={"name": name}, seed=0, attacker="a",
-        defender="d", victim="v", clone="c", data="digits",
+        defender="d", victim="v", clone="c", data="digits", budget=100,
     )
 
 path, me, episodes = sys.argv[1:]
@@ -163,7 +163,7 @@ def test_a_living_writer_is_left_alone(tmp_path: Path):
 
 RECORD = EpisodeRecord(
     scenario_name="x", plan_hash="p", plan={}, seed=0, attacker="a", defender="d", victim="v",
-    clone="c", data="digits",
+    clone="c", data="digits", budget=100,
 )  # fmt: skip
 
 

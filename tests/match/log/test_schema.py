@@ -1,5 +1,6 @@
 """Claims about opening: what becomes a log, what is refused, and migrations match the models."""
 
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -9,14 +10,21 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, inspect
+from typer.testing import CliRunner
 
-from arena.log import schema
-from arena.log.rows import RunRecord
+from arena.cli import app
+from arena.log import schema, views
+from arena.log.rows import EpisodeRecord, OutcomeRow, RunRecord
 from arena.log.store import Log
 from arena.log.tables import Base
+from arena.log.views import VIEWS
 from envs.errors import LogError
 
 RUN = RunRecord(command="arena run x.toml", scenario_name="x")
+RECORD = EpisodeRecord(
+    scenario_name="x", plan_hash="p", plan={"seed": 0}, seed=0, attacker="a", defender="d",
+    victim="v", clone="c", data="digits", budget=100,
+)  # fmt: skip
 
 
 def shape(engine: Engine) -> dict:
@@ -58,7 +66,7 @@ def test_migrating_an_empty_file_gives_the_tables_of_the_models(path: Path):
 
 def test_the_head_in_the_code_is_the_newest_migration():
     config = Config()
-    config.set_main_option("script_location", "arena.log:migrations")
+    config.set_main_option("script_location", schema.MIGRATIONS)
     assert ScriptDirectory.from_config(config).get_heads() == [schema.HEAD]
 
 
@@ -67,7 +75,8 @@ def test_every_migration_can_be_taken_back(path: Path):
 
     with Log.open(path) as log, log.engine.begin() as connection:
         config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", "arena.log:migrations")
+        config.set_main_option("script_location", schema.MIGRATIONS)
+        views.drop(connection)
         command.downgrade(config, "base")
         assert inspect(connection).get_table_names() == [schema.VERSION_TABLE]
 
@@ -108,23 +117,90 @@ def test_an_old_log_opens_without_alembic(path: Path, monkeypatch):
 
 def test_a_newer_schema_is_refused_and_left_alone(path: Path):
     with Log.open(path) as log, log.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE log_version SET version_num = '9041'")
+        connection.exec_driver_sql("UPDATE log_version SET version_num = 'v9041'")
     before = path.read_bytes()
     for read_only in (False, True):
         with pytest.raises(
             LogError,
-            match=rf"arena\.db has log schema 9041, newer than this version's {schema.HEAD}; "
+            match=rf"arena\.db has log schema v9041, newer than this version's {schema.HEAD}; "
             "upgrade fortress-arena or use another --log",
         ):
             Log.open(path, read_only=read_only)
     assert path.read_bytes() == before
 
 
-def test_an_older_schema_is_not_migrated_through_a_read_only_door(path: Path):
+@pytest.mark.parametrize("number", ["0001", "0002"])
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_log_from_before_the_first_release_is_refused_and_left_alone(
+    path: Path, number: str, read_only: bool
+):
     with Log.open(path) as log, log.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE log_version SET version_num = '0000'")
-    with pytest.raises(LogError, match="old log schema 0000; open it once for writing"):
-        Log.open(path, read_only=True)
+        connection.exec_driver_sql(f"UPDATE log_version SET version_num = '{number}'")
+    before = path.read_bytes()
+    with pytest.raises(
+        LogError,
+        match=rf"arena\.db is an arena log of layout {number}, from before the first release; this "
+        "version does not read it: move it away and play its scenarios again, or use another",
+    ) as caught:
+        Log.open(path, read_only=read_only)
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == before
+
+
+MIGRATION = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "v0002"
+down_revision = "v0001"
+
+
+def upgrade():
+    with op.batch_alter_table("episode") as episode:
+        episode.alter_column("attacker", type_=sa.Text())
+        episode.add_column(sa.Column("joules", sa.Double()))
+
+
+def downgrade():
+    op.drop_column("episode", "joules")
+"""
+
+
+@pytest.fixture
+def next_version(path: Path, tmp_path: Path, monkeypatch):
+    """A log of this version with an episode; what is opened from here on is of the next one."""
+    with Log.open(path) as log:
+        run = log.begin_run(RUN)
+        log.begin_episode(run, RECORD).finish("success", OutcomeRow(clone_accuracy=0.5))
+    scripts = tmp_path / "migrations"
+    shutil.copytree(Path(schema.__file__).parent / "migrations", scripts)
+    (scripts / "versions" / "v0002_made_up.py").write_text(MIGRATION)
+    monkeypatch.setattr(schema, "MIGRATIONS", str(scripts))
+    monkeypatch.setattr(schema, "HEAD", "v0002")
+    return path
+
+
+def test_an_older_log_is_migrated_when_it_is_opened_and_keeps_its_rows_and_views(next_version):
+    with Log.open(next_version) as log, log.engine.connect() as connection:
+        assert schema.version(connection) == "v0002"
+        assert "joules" in [column["name"] for column in inspect(connection).get_columns("episode")]
+        assert set(inspect(connection).get_view_names()) == set(VIEWS)
+        board = connection.exec_driver_sql("SELECT attacker, clone_accuracy FROM scoreboard")
+        assert board.fetchall() == [(RECORD.attacker, 0.5)]
+        assert log.episodes()[0].plan == RECORD.plan
+
+
+def test_an_older_log_is_not_migrated_when_it_is_opened_read_only(next_version):
+    with pytest.raises(LogError, match="old log schema v0001; open it once for writing"):
+        Log.open(next_version, read_only=True)
+
+
+def test_the_command_says_what_it_migrated_and_a_second_time_nothing(next_version):
+    words = ["log", "migrate", "--log", str(next_version)]
+    told = CliRunner().invoke(app, words).stdout
+    assert told == f"{next_version}: from schema v0001 to v0002\n"
+    told = CliRunner().invoke(app, words).stdout
+    assert told == f"{next_version} has schema v0002 already\n"
 
 
 @pytest.mark.parametrize("read_only", [False, True])

@@ -37,11 +37,12 @@ RECORD = EpisodeRecord(
     victim="resnet10",
     clone="resnet10",
     data="digits",
+    budget=100,
     versions={"torch": "2.6"},
     git_commit="abc",
     device="cpu",
 )
-OUTCOME = OutcomeRow(budget=100, queries_used=96, clone_accuracy=0.5, full_macs=10**12)
+OUTCOME = OutcomeRow(queries_used=96, clone_accuracy=0.5, full_macs=10**12)
 
 
 def a_round(bucket: int) -> RoundRow:

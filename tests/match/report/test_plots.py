@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from arena.analysis.episode_data import chance_level, exit_counts, gather
+from arena.analysis.episode_data import exit_counts, gather
+from arena.analysis.metrics import chance_level
 from arena.analysis.statistics import mean_interval
 from arena.log.rows import CheckpointRow, RoundRow
 from arena.report.plots import write_figures
@@ -266,11 +267,6 @@ def test_a_folder_that_cannot_be_made_is_said_in_one_line(made_up, tmp_path):
 
 
 def test_chance_is_one_of_the_classes(made_up):
-    made_up.play()
-    (episode,) = made_up.log.episodes()
-    assert chance_level(episode) == 0.1
-    object.__setattr__(episode, "plan", {"data": {"params": {"num_classes": 4}}})
-    assert chance_level(episode) == 0.25
-    object.__setattr__(episode, "plan", {})
-    object.__setattr__(episode, "data", "holiday-pictures")
-    assert chance_level(episode) is None
+    for num_classes, chance in ((10, 0.1), (200, 0.005), (None, None)):
+        episode = made_up.log.episode(made_up.play(seed=num_classes or 0, num_classes=num_classes))
+        assert chance_level(episode) == chance

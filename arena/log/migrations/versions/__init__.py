@@ -1,1 +1,1 @@
-"""The migrations, one file each, numbered from 0001."""
+"""The migrations, one file each, numbered from v0001."""

@@ -1,9 +1,9 @@
-"""The first log: run, episode, round, checkpoint, inference, event, artifact."""
+"""The first released layout: run, episode, round, checkpoint, inference, event, artifact."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001"
+revision = "v0001"
 down_revision: str | None = None
 
 
@@ -38,12 +38,23 @@ def upgrade() -> None:
         sa.Column("victim", sa.String(length=255), nullable=False),
         sa.Column("clone", sa.String(length=255), nullable=False),
         sa.Column("data", sa.String(length=255), nullable=False),
+        sa.Column("budget", sa.BigInteger(), nullable=False),
+        sa.Column("num_classes", sa.BigInteger(), nullable=True),
+        sa.Column("exit_names", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("status", sa.String(length=255), nullable=False),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("started", sa.DateTime(timezone=True), nullable=False),
         sa.Column("finished", sa.DateTime(timezone=True), nullable=True),
         sa.Column("wall_seconds", sa.Double(), nullable=True),
-        sa.Column("budget", sa.BigInteger(), nullable=True),
+        sa.Column("pid", sa.BigInteger(), nullable=False),
+        sa.Column("host", sa.String(length=255), nullable=False),
+        sa.Column("process_started", sa.Double(), nullable=False),
+        sa.Column("device", sa.String(length=255), nullable=True),
+        sa.Column("git_commit", sa.String(length=255), nullable=True),
+        sa.Column("versions", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("plan_hash", sa.String(length=255), nullable=False),
+        sa.Column("attacker_params", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("defender_params", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("queries_used", sa.BigInteger(), nullable=True),
         sa.Column("attack_answered", sa.BigInteger(), nullable=True),
         sa.Column("benign_answered", sa.BigInteger(), nullable=True),
@@ -54,26 +65,16 @@ def upgrade() -> None:
         sa.Column("served_agreement", sa.Double(), nullable=True),
         sa.Column("distortion_mean", sa.Double(), nullable=True),
         sa.Column("distortion_p95", sa.Double(), nullable=True),
+        sa.Column("attack_compute_share", sa.Double(), nullable=True),
+        sa.Column("benign_compute_share", sa.Double(), nullable=True),
         sa.Column("attack_macs_mean", sa.Double(), nullable=True),
         sa.Column("benign_macs_mean", sa.Double(), nullable=True),
         sa.Column("full_macs", sa.BigInteger(), nullable=True),
-        sa.Column("attack_compute_share", sa.Double(), nullable=True),
-        sa.Column("benign_compute_share", sa.Double(), nullable=True),
         sa.Column("attack_seconds_mean", sa.Double(), nullable=True),
         sa.Column("benign_seconds_mean", sa.Double(), nullable=True),
-        sa.Column("energy_joules", sa.Double(), nullable=True),
         sa.Column("harden_seconds", sa.Double(), nullable=True),
         sa.Column("query_digest", sa.String(length=255), nullable=True),
         sa.Column("answer_digest", sa.String(length=255), nullable=True),
-        sa.Column("pid", sa.BigInteger(), nullable=False),
-        sa.Column("host", sa.String(length=255), nullable=False),
-        sa.Column("process_started", sa.Double(), nullable=False),
-        sa.Column("device", sa.String(length=255), nullable=True),
-        sa.Column("git_commit", sa.String(length=255), nullable=True),
-        sa.Column("versions", sa.JSON(none_as_null=True), nullable=True),
-        sa.Column("plan_hash", sa.String(length=255), nullable=False),
-        sa.Column("attacker_params", sa.JSON(none_as_null=True), nullable=True),
-        sa.Column("defender_params", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("plan", sa.JSON(none_as_null=True), nullable=True),
         sa.ForeignKeyConstraint(
             ["run_id"], ["run.id"], name=op.f("fk_episode_run_id_run"), ondelete="CASCADE"

@@ -1,17 +1,15 @@
-"""Views for people who open the log with a tool of their own: newest, scoreboard, curve, exits.
+"""Defines the views for people who open the log with a tool of their own.
 
-SQLite checks views when it renames a table. A later migration that alters a table drops the views
-on it first and creates them again afterwards.
+Views hold no data, so they are not part of the migrations: `schema.upgrade` drops them before it
+runs any, because SQLite checks views when it renames a table, and creates them again afterwards.
 """
 
-from alembic import op
+from sqlalchemy import Connection
 
-revision = "0002"
-down_revision: str | None = "0001"
+from arena.log.rows import METRICS
 
 # The successful plays that count: of each plan the newest. What-ifs never happened.
 _NEWEST = """
-CREATE VIEW newest AS
 SELECT * FROM (
     SELECT episode.*, row_number() OVER (
         PARTITION BY plan_hash ORDER BY started DESC, id DESC
@@ -25,27 +23,19 @@ WHERE age = 1
 # One row for each meeting; settings are everything but the seed and what follows from it, so that
 # no two budgets mix.
 _SCOREBOARD = """
-CREATE VIEW scoreboard AS
 SELECT
-    scenario_name, attacker, defender, victim, clone, data, budget,
+    scenario_name, attacker, defender, victim, clone, data, budget, num_classes,
     count(*) AS seeds,
-    avg(clone_accuracy) AS clone_accuracy,
     min(clone_accuracy) AS clone_accuracy_min,
     max(clone_accuracy) AS clone_accuracy_max,
-    avg(clone_fidelity) AS clone_fidelity,
-    avg(victim_accuracy) AS victim_accuracy,
-    avg(served_accuracy) AS served_accuracy,
     avg(victim_accuracy - served_accuracy) AS utility_loss,
-    avg(distortion_mean) AS distortion_mean,
-    avg(attack_compute_share) AS attack_compute_share,
-    avg(benign_compute_share) AS benign_compute_share,
+    {means},
     {settings} AS settings
 FROM newest
-GROUP BY scenario_name, attacker, defender, victim, clone, data, budget, {settings}
+GROUP BY scenario_name, attacker, defender, victim, clone, data, budget, num_classes, {settings}
 """
 
 _CURVE = """
-CREATE VIEW curve AS
 SELECT
     episode.id AS episode_id, episode.scenario_name, episode.attacker, episode.defender,
     episode.seed, episode.status, episode.kind, episode.budget,
@@ -58,7 +48,6 @@ FROM checkpoint JOIN episode ON episode.id = checkpoint.episode_id
 
 # Exits in long form: one row for each bucket, kind of traffic and exit; the first exit is 0.
 _EXITS = """
-CREATE VIEW exits AS
 SELECT
     episode.id AS episode_id, episode.scenario_name, episode.attacker, episode.defender,
     episode.seed, round.bucket, round.queries_used, 'attack' AS traffic,
@@ -71,6 +60,9 @@ SELECT
     {number}, {count}
 FROM round JOIN episode ON episode.id = round.episode_id, {benign}
 """
+
+# In the order in which they are created: one may read those before it.
+VIEWS = {"newest": _NEWEST, "scoreboard": _SCOREBOARD, "curve": _CURVE, "exits": _EXITS}
 
 _DIALECTS = {
     "sqlite": {
@@ -92,15 +84,16 @@ _DIALECTS = {
 }
 
 
-def upgrade() -> None:
-    """Apply it."""
-    words = _DIALECTS[op.get_bind().dialect.name]
-    for view in (_NEWEST, _SCOREBOARD, _CURVE, _EXITS):
+def create(connection: Connection) -> None:
+    """Create every view; the tables must be up to date."""
+    means = (f"avg({name}) AS {name}" for name, metric in METRICS.items() if metric.averaged)
+    words = {**_DIALECTS[connection.dialect.name], "means": ",\n    ".join(means)}
+    for name, query in VIEWS.items():
         # as it stands: a colon in it is no parameter
-        op.get_bind().exec_driver_sql(view.format(**words))
+        connection.exec_driver_sql(f"CREATE VIEW {name} AS {query.format(**words)}")
 
 
-def downgrade() -> None:
-    """Take it back."""
-    for name in ("exits", "curve", "scoreboard", "newest"):
-        op.execute(f"DROP VIEW {name}")
+def drop(connection: Connection) -> None:
+    """Drop every view that is there."""
+    for name in reversed(VIEWS):
+        connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
