@@ -7,10 +7,10 @@ is JSON. A change here, or of `OutcomeRow`, needs a migration in `migrations/ver
 `schema.HEAD`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 from sqlalchemy import (
     JSON,
@@ -29,6 +29,7 @@ from sqlalchemy import (
     TypeDecorator,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeEngine
 
 from arena.log.rows import OutcomeRow
 
@@ -143,9 +144,9 @@ class Run(Base):
     python: Mapped[Name]
 
 
-def _outcome_columns() -> Iterator[Column[object]]:
+def _outcome_columns() -> Iterator[Column[Any]]:  # Any: each column has its own type
     """Make a column for each field of `OutcomeRow`, in their order."""
-    types = {int: BigInteger(), float: Double(), str: String(255)}
+    types: Mapping[type, TypeEngine[Any]] = {int: BigInteger(), float: Double(), str: String(255)}
     for field in fields(OutcomeRow):
         kind, _ = get_args(field.type)  # each is optional
         yield Column(field.name, types[kind])

@@ -292,7 +292,7 @@ def test_what_the_attacker_does_not_know_is_neither_right_nor_wrong(made_up):
         {"kind": "what-if"},
         {"text": "", "plan": {}},
         dict.fromkeys(("queries_used", "attack_answered", "benign_answered", "clone_fidelity",
-                       "full_macs", "attack_macs_mean", "attack_compute_share", "budget",
+                       "full_macs", "attack_macs_mean", "attack_compute_share", "num_classes",
                        "benign_compute_share", "distortion_mean", "attack_seconds_mean")),
     ],
 )  # fmt: skip
