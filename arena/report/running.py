@@ -68,7 +68,8 @@ def _playing(log: LogReader, row: EpisodeRow) -> Playing:
     return Playing(
         title=f"{row.attacker} / {row.defender}, seed {row.seed}",
         share=round(min(1.0, used / budget), 4),
-        progress=f"{count_text(used)} of {count_text(budget)} queries after {duration_text(round(seconds))}"
+        progress=f"{count_text(used)} of {count_text(budget)} queries after "
+        f"{duration_text(round(seconds))}"
         if used
         else f"being prepared for {duration_text(round(seconds))}",
         accuracy=number(scores[-1], "share") if scores else "",

@@ -61,11 +61,11 @@ def test_a_newer_log_is_refused_by_every_command_and_left_alone(made_up, scenari
     made_up.play()
     path = Path(made_up.log.where)
     with made_up.log.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE log_version SET version_num = '9041'")
+        connection.exec_driver_sql("UPDATE log_version SET version_num = 'v9041'")
     made_up.log.close()
     before = path.read_bytes()
     for words in commands(scenario):
-        assert "has log schema 9041, newer than this version's" in refusal(*words, "--log", path)
+        assert "has log schema v9041, newer than this version's" in refusal(*words, "--log", path)
     assert path.read_bytes() == before
 
 
