@@ -1,12 +1,30 @@
-"""What every test shares: one thread, and a cache of its own."""
+"""What every test shares: one thread, a cache of its own, and one small scenario."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tomli_w
 import torch
 
+from arena.scenario.reading import merge
+
 torch.set_num_threads(1)
+
+TINY = {
+    "version": 1,
+    "name": "tiny",
+    "data": "digits",
+    "seeds": [0],
+    "checkpoints": 4,
+    "victim": {"use": "conv-small", "recipe": {"epochs": 1}},
+    "clone": {"use": "mlp-small"},
+    "threat": {"budget": 1000},
+    "traffic": {"benign": 0.25},
+    "attackers": [{"use": "noise"}],
+    "defenders": [{"name": "undefended"}],
+}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,3 +35,24 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     patch.setenv("ARENA_CACHE", str(folder))
     yield folder
     patch.undo()
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[..., dict[str, Any]]:
+    """Make the table of a scenario that plays in a second; keywords replace its keys.
+
+    Tables are merged, everything else is replaced: `tiny(threat={"labels": "hard"}, seeds=[1])`.
+    """
+    return lambda **changes: merge(TINY, changes)
+
+
+@pytest.fixture
+def tiny_file(tiny: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., Path]:
+    """Write that scenario, changed by keywords, to `tiny.toml` in the test's folder."""
+
+    def write(**changes: Any) -> Path:
+        path = tmp_path / "tiny.toml"
+        path.write_text(tomli_w.dumps(tiny(**changes)))
+        return path
+
+    return write

@@ -9,14 +9,9 @@ from arena.runner.match import play
 from arena.scenario import Scenario
 from envs.game.rounds import AnsweredRequest, Countermeasure, Round
 
-TINY = {
-    "version": 1,
-    "name": "served",
-    "data": "digits",
-    "seeds": [0],
+SERVED = {
     "checkpoints": 2,
-    "victim": {"use": "conv-small", "recipe": {"epochs": 2}},
-    "clone": {"use": "mlp-small"},
+    "victim": {"recipe": {"epochs": 2}},
     "threat": {"budget": 400},
     "traffic": {
         "benign": 0.5,
@@ -115,10 +110,10 @@ def test_a_sample_goes_on_where_another_one_stood():
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory):
+def played(tmp_path_factory, tiny):
     """The last checkpoint's metrics by defender, and the rows."""
     with Log.open(tmp_path_factory.mktemp("served") / "arena.db") as log:
-        rows = play(Scenario.parse(TINY), log=log).episodes
+        rows = play(Scenario.parse(tiny(**SERVED)), log=log).episodes
         assert [row.status for row in rows] == ["success"] * 3, rows
         yield {row.defender: (row, log.checkpoints(row.id)) for row in rows}
 
@@ -142,10 +137,10 @@ def test_every_checkpoint_holds_what_was_served_until_then(played):
         assert counts[0] < counts[1] == 400
 
 
-def test_looking_at_answers_does_not_change_an_episode(played, tmp_path, monkeypatch):
+def test_looking_at_answers_does_not_change_an_episode(played, tmp_path, monkeypatch, tiny):
     monkeypatch.setattr(ServedSample, "on_round", lambda *args: None)
     with Log.open(tmp_path / "blind.db") as log:
-        rows = play(Scenario.parse(TINY), log=log).episodes
+        rows = play(Scenario.parse(tiny(**SERVED)), log=log).episodes
     for row in rows:
         seen = played[row.defender][0]
         assert (row.query_digest, row.answer_digest) == (seen.query_digest, seen.answer_digest)

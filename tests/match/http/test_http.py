@@ -220,13 +220,8 @@ def killed(process):
         process.kill()
 
 
-def test_the_command_serves_until_ctrl_c_and_says_who_asked_what(tmp_path):
-    scenario = tmp_path / "small.toml"
-    scenario.write_text(
-        'version = 1\ndata = "digits"\nseeds = [0]\nclone = "mlp-small"\n'
-        '[victim]\nuse = "mlp-small"\nrecipe = { epochs = 1 }\n[threat]\nbudget = 50\n'
-        '[[attackers]]\nuse = "noise"\n[[defenders]]\ndefence = "undefended"\n'
-    )
+def test_the_command_serves_until_ctrl_c_and_says_who_asked_what(tiny_file):
+    scenario = tiny_file(threat={"budget": 50})
     words = ["serve", str(scenario), "--port", "0", "--key", "eve=20"]
     command = [sys.executable, "-u", "-m", "arena.cli", *words, "--quiet"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server, killed(server):

@@ -17,27 +17,14 @@ import time
 import pytest
 
 SEEDS = 12
-SCENARIO = """
-version = 1
-name = "killed"
-data = "digits"
-record = "queries"
-checkpoints = 20
-[victim]
-use = "conv-small"
-recipe = { epochs = 1 }
-seed = 0
-[clone]
-use = "mlp-small"
-[threat]
-budget = 100_000
-[traffic]
-benign = 0.25
-[[attackers]]
-use = "noise"
-[[defenders]]
-name = "undefended"
-"""
+LONG = {
+    "name": "killed",
+    "record": "queries",
+    "seeds": list(range(SEEDS)),
+    "checkpoints": 20,
+    "victim": {"seed": 0},
+    "threat": {"budget": 100_000},
+}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -45,9 +32,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 class Table:
     """A scenario, a log, and the command line."""
 
-    def __init__(self, folder, name):
-        self.log, self.scenario = folder / f"{name}.db", folder / "killed.toml"
-        self.scenario.write_text(f"seeds = {list(range(SEEDS))}\n{SCENARIO}")
+    def __init__(self, scenario, name):
+        self.scenario, self.log = scenario, scenario.with_name(f"{name}.db")
 
     def start(self, *words):
         command = [sys.executable, "-m", "arena.cli", *map(str, words), "--log", str(self.log)]
@@ -115,8 +101,8 @@ def outcomes(table):
                    row["served_accuracy"]) for row in rows)  # fmt: skip
 
 
-def test_twenty_random_kills_lose_nothing_that_was_flushed_and_the_next_run_completes(tmp_path):
-    table, chance = Table(tmp_path, "killed"), random.Random(7)
+def test_twenty_random_kills_lose_nothing_that_was_flushed_and_the_next_run_completes(tiny_file):
+    table, chance = Table(tiny_file(**LONG), "killed"), random.Random(7)
     flushed_at_kill = 0
     for _ in range(20):
         seen, alive = kill_at_some_moment(table, chance)
@@ -132,14 +118,16 @@ def test_twenty_random_kills_lose_nothing_that_was_flushed_and_the_next_run_comp
     assert [row["status"] for row in scenario["episodes"]] == ["success"] * SEEDS
     assert sound(table)
     # and what came of it is what comes without a kill
-    whole = Table(tmp_path, "whole")
+    whole = Table(tiny_file(**LONG), "whole")
     whole.call("run", whole.scenario, "--quiet", "--no-figure")
     assert outcomes(table) == outcomes(whole)
     assert len(outcomes(whole)) == SEEDS
 
 
-def test_an_interrupt_ends_in_one_line_keeps_what_was_measured_and_the_next_run_completes(tmp_path):
-    table = Table(tmp_path, "interrupted")
+def test_an_interrupt_ends_in_one_line_keeps_what_was_measured_and_the_next_run_completes(
+    tiny_file,
+):
+    table = Table(tiny_file(**LONG), "interrupted")
     words = ("--seeds", "0,1")
     process = table.run(*words)
     deadline = time.monotonic() + 300

@@ -173,30 +173,18 @@ def test_a_server_that_does_not_answer_is_one_line():
 # The same log
 
 
-SCENARIO = """
-version = 1
-name = "tiny"
-data = "digits"
-seeds = [0, 1]
-checkpoints = 2
-victim = { use = "conv-small", recipe = { epochs = 1 } }
-clone = { use = "mlp-small" }
-threat = { budget = 500 }
-traffic = { benign = 0.25 }
-attackers = [{ use = "noise" }]
-defenders = [{ name = "undefended" }]
-"""
-
-
 def cli(*words, code=0):
     done = CliRunner().invoke(app, [str(word) for word in words])
     assert done.exit_code == code, done.output
     return done
 
 
-def play_tiny(folder, log, *words):
-    path = folder / "tiny.toml"
-    path.write_text(SCENARIO)
+@pytest.fixture
+def play_tiny(tiny_file):
+    return lambda log, *words: played(tiny_file(seeds=[0, 1]), log, *words)
+
+
+def played(path, log, *words):
     command = [sys.executable, "-m", "arena.cli", "run", path, "--log", log, "--json", *words]
     done = subprocess.run([*command, "--quiet", "--no-figure"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -204,13 +192,13 @@ def play_tiny(folder, log, *words):
 
 
 def test_a_match_in_two_workers_is_played_into_postgres_verified_and_skipped(url, tmp_path):
-    played = play_tiny(tmp_path, url, "--workers", "2")["episodes"]
-    here = play_tiny(tmp_path, tmp_path / "arena.db")["episodes"]
+    played = play_tiny(url, "--workers", "2")["episodes"]
+    here = play_tiny(tmp_path / "arena.db")["episodes"]
     facts = ("seed", "status", "answer_digest", "clone_accuracy", "plan_hash")
     assert [[row[name] for name in facts] for row in played] == [
         [row[name] for name in facts] for row in here
     ]
-    again = play_tiny(tmp_path, url)
+    again = play_tiny(url)
     assert (again["skipped"], [row["id"] for row in again["episodes"]]) == (
         2, [row["id"] for row in played]
     )  # fmt: skip

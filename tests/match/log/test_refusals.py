@@ -16,18 +16,6 @@ from arena.cli import app
 from arena.log import store
 from arena.log.store import Log
 
-SCENARIO = """
-version = 1
-name = "tiny"
-data = "digits"
-seeds = [0]
-checkpoints = 2
-victim = { use = "conv-small", recipe = { epochs = 1 } }
-clone = { use = "mlp-small" }
-threat = { budget = 500 }
-attackers = [{ use = "noise" }]
-defenders = [{ name = "undefended" }]
-"""
 READERS = (
     ("episodes",), ("episodes", "--json"), ("episodes", "show", "ab"), ("replay", "ab"),
     ("replay", "ab", "--verify"), ("export", "episodes"), ("report", "ab"), ("compare", "a", "b"),
@@ -37,10 +25,8 @@ READERS = (
 
 
 @pytest.fixture
-def scenario(tmp_path):
-    path = tmp_path / "tiny.toml"
-    path.write_text(SCENARIO)
-    return path
+def scenario(tiny_file):
+    return tiny_file()
 
 
 def refusal(*words):

@@ -35,18 +35,9 @@ from envs.errors import ArenaError, LogError, UnknownName
 from envs.game.digests import HostDigests
 from envs.game.rounds import AnsweredRequest, Countermeasure, Round
 
-TINY = {
-    "version": 1,
-    "name": "taped",
-    "data": "digits",
-    "seeds": [0],
-    "checkpoints": 4,
+TAPED = {
     "record": "queries",
-    "victim": {"use": "conv-small", "recipe": {"epochs": 1}},
-    "clone": {"use": "mlp-small"},
     "threat": {"budget": 500},
-    "traffic": {"benign": 0.25},
-    "attackers": [{"use": "noise"}],
     "defenders": [
         {"defence": "undefended"},
         {"name": "rounded", "defence": "truncation", "params": {"decimals": 1}},
@@ -55,11 +46,11 @@ TINY = {
 
 
 @pytest.fixture(scope="module")
-def taped(tmp_path_factory):
+def taped(tmp_path_factory, tiny):
     """A log with a taped episode against each defender; the log, and the first's row."""
     path = tmp_path_factory.mktemp("taped") / "arena.db"
     with Log.open(path) as log:
-        rows = play(Scenario.parse(TINY), log=log).episodes
+        rows = play(Scenario.parse(tiny(**TAPED)), log=log).episodes
         assert [row.status for row in rows] == ["success", "success"], rows
         yield log, rows[0]
 
@@ -88,8 +79,8 @@ def test_the_tape_of_a_game_is_every_query_and_answer_in_order(taped):
     assert digests.read() == (row.query_digest, row.answer_digest)
 
 
-def test_a_taped_game_is_the_game_that_was_played_without(taped, tmp_path):
-    plain = {**TINY, "record": "digests", "defenders": TINY["defenders"][:1]}
+def test_a_taped_game_is_the_game_that_was_played_without(taped, tiny, tmp_path):
+    plain = tiny(threat=TAPED["threat"])
     with Log.open(tmp_path / "plain.db") as log:
         (row,) = play(Scenario.parse(plain), log=log).episodes
         assert {one.kind for one in log.artifacts(row.id)} == {"sample-queries"}
@@ -367,13 +358,13 @@ def test_the_listing_tells_a_what_if_from_a_play(taped):
     assert "success (what-if)" in shown.splitlines()[0]
 
 
-def test_a_what_if_does_not_count_as_a_play_of_its_plan(taped):
+def test_a_what_if_does_not_count_as_a_play_of_its_plan(taped, tiny):
     log, row = taped
     answer_with(log, row.id, "reverse-sigmoid")
     known = len(log.episodes(EpisodeFilter(kind="play")))
-    scenario = {**TINY, "defenders": [{"defence": "reverse-sigmoid"}]}
+    scenario = tiny(**TAPED | {"defenders": [{"defence": "reverse-sigmoid"}]})
     assert not any(log.finished(plan.hash) for plan in Scenario.parse(scenario).plans())
-    assert play(Scenario.parse(TINY), log=log).skipped == known == 2
+    assert play(Scenario.parse(tiny(**TAPED)), log=log).skipped == known == 2
 
 
 def test_a_what_if_needs_a_tape_that_is_whole_and_a_defender_that_exists(taped, made_up):
@@ -394,8 +385,8 @@ def test_a_what_if_needs_a_tape_that_is_whole_and_a_defender_that_exists(taped, 
         path.write_bytes(content)
 
 
-def test_without_a_tape_the_user_is_told_how_to_make_one(tmp_path):
-    plain = {**TINY, "record": "digests", "defenders": TINY["defenders"][:1]}
+def test_without_a_tape_the_user_is_told_how_to_make_one(tmp_path, tiny):
+    plain = tiny(threat=TAPED["threat"])
     with Log.open(tmp_path / "plain.db") as log:
         (row,) = play(Scenario.parse(plain), log=log).episodes
         with pytest.raises(ArenaError, match="arena run FILE --set record=queries"):

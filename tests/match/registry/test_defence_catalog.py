@@ -124,21 +124,14 @@ def test_a_fault_inside_a_stack_is_told_with_its_place():
         catalog.create("defence", "stack", {"layers": []})
 
 
-def test_constant_time_waits_for_the_server_of_the_scenario():
+def test_constant_time_waits_for_the_server_of_the_scenario(tiny):
     """Not for the default one: against a slower server a shorter deadline hides nothing."""
     scenario = Scenario.parse(
-        {
-            "version": 1,
-            "name": "deadline",
-            "data": "digits",
-            "seeds": [0],
-            "victim": {"use": "mlp-small", "recipe": {"epochs": 1}},
-            "clone": "mlp-small",
-            "threat": {"budget": 10, "latency": "virtual"},
-            "latency": {"server": "cpu", "noise": 0.1},
-            "attackers": [{"use": "noise"}],
-            "defenders": [{"defence": "timing"}],
-        }
+        tiny(
+            threat={"latency": "virtual"},
+            latency={"server": "cpu", "noise": 0.1},
+            defenders=[{"defence": "timing"}],
+        )
     )
     setup = Setup(torch.device("cpu"), Watcher())
     (deployed_defence,) = setup.set_up_defender(scenario.plans()[0]).deployed_defences

@@ -20,27 +20,13 @@ from arena.runner.match import play
 from arena.scenario import Scenario
 from envs.errors import ArenaError
 
-TINY = {
-    "version": 1,
-    "name": "tiny",
-    "data": "digits",
-    "seeds": [0],
-    "checkpoints": 4,
-    "victim": {"use": "conv-small", "recipe": {"epochs": 1}},
-    "clone": {"use": "mlp-small"},
-    "threat": {"budget": 1000},
-    "traffic": {"benign": 0.25},
-    "attackers": [{"use": "noise"}],
-    "defenders": [{"defence": "undefended"}],
-}
-
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory):
+def original(tmp_path_factory, tiny):
     """A log with one tiny episode in it, and its id."""
     path = tmp_path_factory.mktemp("original") / "arena.db"
     with Log.open(path) as log:
-        (row,) = play(Scenario.parse(TINY), log=log).episodes
+        (row,) = play(Scenario.parse(tiny()), log=log).episodes
     assert row.status == "success"
     return path, row.id
 
@@ -151,8 +137,8 @@ def test_what_cannot_be_played_again_is_refused(altered):
         altered("UPDATE episode SET plan = json_set(plan, '$.novelty', 1)")
 
 
-def test_measured_latency_is_said_to_be_no_ground_for_sameness(tmp_path):
-    wall = TINY | {"threat": {"budget": 100, "latency": "wall"}}
+def test_measured_latency_is_said_to_be_no_ground_for_sameness(tmp_path, tiny):
+    wall = tiny(threat={"budget": 100, "latency": "wall"})
     with Log.open(tmp_path / "a.db") as log:
         (row,) = play(Scenario.parse(wall), log=log).episodes
         verdict = verify(log, row.id)

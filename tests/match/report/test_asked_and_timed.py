@@ -20,25 +20,11 @@ from arena.report.plots.style import inline_svg
 from arena.runner.match import play
 from arena.scenario import load
 
-PROBE = """
-version = 1
-name = "probe"
-data = "digits"
-seeds = [0]
-checkpoints = 3
-[victim]
-use = "conv-small"
-recipe = { epochs = 2 }
-[clone]
-use = "mlp-small"
-[threat]
-budget = 300
-latency = "virtual"
-[[attackers]]
-use = "exit-timing"
-[[defenders]]
-name = "undefended"
-"""
+PROBE = {
+    "threat": {"budget": 300, "latency": "virtual"},
+    "traffic": {"benign": 0},
+    "attackers": [{"use": "exit-timing"}],
+}
 
 
 def episode_data_of(made_up):
@@ -62,9 +48,8 @@ def test_names_of_notes_and_samples_are_the_writers():
     assert (LATENCIES, SAMPLE) == (WRITTEN, tape.SAMPLE)
 
 
-def test_a_probe_s_clock_and_queries_are_in_the_log_and_drawn(tmp_path):
-    path = tmp_path / "probe.toml"
-    path.write_text(PROBE)
+def test_a_probe_s_clock_and_queries_are_in_the_log_and_drawn(tmp_path, tiny_file):
+    path = tiny_file(**PROBE)
     with Log.open(tmp_path / "a.db") as log:
         (row,) = play(load(str(path)), log=log).episodes
         (event,) = [event for event in log.events(row.id) if event.kind == LATENCIES]

@@ -5,53 +5,29 @@ import pytest
 from arena.log.store import Log
 from arena.runner.carry_over import CARRIED_STATE, carried_state_of, dependency_levels
 from arena.runner.match import play
-from arena.runner.progress import Watcher
 from arena.runner.scheduler import Task
 from arena.scenario import load
 
-SERIES = """
-version = 1
-name = "life"
-data = "digits"
-seeds = [0, 1, 2]
-checkpoints = 1
-[victim]
-use = "conv-small"
-seed = 0
-recipe = { epochs = 1 }
-[clone]
-use = "mlp-small"
-[threat]
-budget = 300
-[traffic]
-benign = 0.25
-[[attackers]]
-use = "noise"
-[[defenders]]
-use = "bandit"
-policy = { exploration = 0.1 }
-defence = ["undefended", { use = "randp", params = { epsilon = 0.5 } }]
-[[defenders]]
-name = "bare"
-"""
-
-
-class Listener(Watcher):
-    def __init__(self):
-        self.lines = []
-
-    def line(self, text):
-        self.lines.append(text)
+SERIES = {
+    "name": "life",
+    "seeds": [0, 1, 2],
+    "checkpoints": 1,
+    "victim": {"seed": 0},
+    "threat": {"budget": 300},
+    "defenders": [
+        {
+            "use": "bandit",
+            "policy": {"exploration": 0.1},
+            "defence": ["undefended", {"use": "randp", "params": {"epsilon": 0.5}}],
+        },
+        {"name": "bare"},
+    ],
+}
 
 
 @pytest.fixture
-def scenario(tmp_path):
-    def write(*overrides):
-        path = tmp_path / "life.toml"
-        path.write_text(SERIES)
-        return load(str(path), list(overrides))
-
-    return write
+def scenario(tiny_file):
+    return lambda *overrides: load(str(tiny_file(**SERIES)), list(overrides))
 
 
 def carried(log, rows):
@@ -115,7 +91,7 @@ def test_a_life_that_was_broken_off_goes_on_where_it_was(tmp_path, scenario):
         assert carried(log, result.episodes) == whole
 
 
-def test_after_a_failure_the_rest_of_a_life_is_left_out_and_said_so(tmp_path, scenario):
+def test_after_a_failure_the_rest_of_a_life_is_left_out_and_said_so(tmp_path, scenario, watcher):
     sick = tmp_path / "sick.py"
     sick.write_text(
         "from agents.defenders.bandit import Bandit\n"
@@ -123,7 +99,6 @@ def test_after_a_failure_the_rest_of_a_life_is_left_out_and_said_so(tmp_path, sc
         "    def act(self, view):\n"
         "        raise RuntimeError('not today')\n"
     )
-    watcher = Listener()
     with Log.open(tmp_path / "a.db") as log:
         result = play(scenario(f"defenders.0.use={sick}:Sick"), log=log, watcher=watcher)
         assert [row.status for row in result.episodes] == ["error"] + ["success"] * 3

@@ -7,7 +7,6 @@ import sys
 import time
 from dataclasses import asdict
 
-import pytest
 import torch
 from sqlalchemy import create_engine, text
 
@@ -15,43 +14,9 @@ from agents.base import Attacker
 from arena.log.rows import EpisodeFilter
 from arena.log.store import Log
 from arena.runner.match import play, prepare
-from arena.runner.progress import Watcher
-from arena.scenario import load
-
-TINY = """
-version = 1
-name = "tiny"
-description = "does the machinery hold together?"
-data = "digits"
-seeds = [0]
-checkpoints = 4
-[victim]
-use = "conv-small"
-recipe = { epochs = 2 }
-[clone]
-use = "mlp-small"
-[threat]
-budget = 1000
-[traffic]
-benign = 0.25
-[[attackers]]
-use = "noise"
-[[defenders]]
-name = "undefended"
-"""
 
 TIMES = {"wall_seconds", "started", "finished", "attack_seconds_mean", "benign_seconds_mean"}
 OWN = {"id", "run_id", "pid", "process_started", "harden_seconds"}
-
-
-@pytest.fixture
-def scenario(tmp_path):
-    def write(text=TINY, **overrides):
-        path = tmp_path / "tiny.toml"
-        path.write_text(text)
-        return load(str(path), [f"{key}={value}" for key, value in overrides.items()])
-
-    return write
 
 
 def play_in(log_path, scenario, **options):
@@ -163,23 +128,6 @@ class Interrupted(Attacker):
         raise KeyboardInterrupt
 
 
-@pytest.fixture
-def with_attacker(tmp_path, scenario, request):
-    def make(player, **overrides):
-        path = tmp_path / "player.py"
-        source = (
-            "import importlib.util, sys\n"
-            f"spec = importlib.util.spec_from_file_location('their_tests', {__file__!r})\n"
-            "module = importlib.util.module_from_spec(spec)\n"
-            "spec.loader.exec_module(module)\n"
-            f"{player} = module.{player}\n"
-        )
-        path.write_text(source)
-        return scenario(TINY.replace('"noise"', f'"{path}:{player}"'), **overrides)
-
-    return make
-
-
 def test_a_bug_in_a_player_ends_its_episode_alone_and_loses_nothing(tmp_path, with_attacker):
     both = with_attacker("Faulty", seeds="[0, 1]")
     rows = play_in(tmp_path / "a.db", both).episodes
@@ -217,21 +165,17 @@ def test_an_interrupt_closes_the_episode_as_cancelled_and_keeps_what_was_measure
         assert len(log.episodes(EpisodeFilter())) == 1
 
 
-def test_the_next_run_says_that_it_starts_an_interrupted_episode_afresh(tmp_path, with_attacker):
-    class Ear(Watcher):
-        lines: list[str] = []  # noqa: RUF012
-
-        def line(self, text):
-            self.lines.append(text)
-
+def test_the_next_run_says_that_it_starts_an_interrupted_episode_afresh(
+    tmp_path, with_attacker, watcher
+):
     wanted = with_attacker("Interrupted")
     play_in(tmp_path / "a.db", wanted)
-    play_in(tmp_path / "a.db", wanted, watcher=Ear())
-    assert any("cancelled" in line and "afresh" in line for line in Ear.lines)
+    play_in(tmp_path / "a.db", wanted, watcher=watcher)
+    assert any("cancelled" in line and "afresh" in line for line in watcher.lines)
 
 
 def test_a_player_that_is_not_granted_what_it_needs_is_turned_away(tmp_path, scenario):
-    hard = scenario(TINY.replace('"noise"', '"dfme"'), **{"threat.labels": "'hard'"})
+    hard = scenario({"attackers": [{"use": "dfme"}], "threat": {"labels": "hard"}})
     (row,) = play_in(tmp_path / "a.db", hard).episodes
     assert row.status == "error"
     assert "soft-labels" in row.error

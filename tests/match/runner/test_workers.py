@@ -11,32 +11,17 @@ import pytest
 from arena.log.rows import EpisodeFilter
 from arena.log.store import Log
 from arena.runner.match import play
-from arena.runner.progress import Watcher
-from arena.runner.saves.schedule import Saving
 from arena.runner.workers.options import WorkerOptions
 from arena.scenario import load
 from arena.system.devices import pick_devices
 from envs.errors import ArenaError, LogError, ScenarioError
 
-TINY = """
-version = 1
-name = "tiny"
-data = "digits"
-seeds = [0, 1]
-checkpoints = 2
-victim = { use = "conv-small", recipe = { epochs = 1 } }
-clone = { use = "mlp-small" }
-threat = { budget = 500 }
-attackers = [{ use = "noise" }]
-defenders = [{ name = "undefended" }]
-"""
+PAIR = {"seeds": [0, 1], "checkpoints": 2, "threat": {"budget": 500}, "traffic": {"benign": 0}}
 
 
 @pytest.fixture
-def path(tmp_path):
-    path = tmp_path / "tiny.toml"
-    path.write_text(TINY)
-    return path
+def path(tiny_file):
+    return tiny_file(**PAIR)
 
 
 def test_two_workers_play_what_one_process_plays_and_in_the_same_order(tmp_path, path):
@@ -75,44 +60,39 @@ class Deadly(Noise):
 """
 
 
-def deadly(tmp_path, times):
-    """Two episodes of an attacker who kills its process so many times, and two of another."""
-    (tmp_path / "deadly.py").write_text(DEADLY)
-    marks = tmp_path / "marks"
-    marks.mkdir()
-    use = f'name = "deadly", use = "{tmp_path}/deadly.py:Deadly"'
-    params = f'params = {{ times = {times}, mark = "{marks}" }}'
-    attackers = f'[{{ {use}, {params} }}, {{ use = "noise" }}]'
-    file = tmp_path / "deadly.toml"
-    file.write_text(TINY.replace('[{ use = "noise" }]', attackers))
-    return load(str(file), ["seeds=[0]", "victim.seed=0"])
+@pytest.fixture
+def deadly(tmp_path, scenario):
+    """Two episodes of an attacker that kills its process so many times, and two of another."""
+
+    def make(times):
+        (tmp_path / "deadly.py").write_text(DEADLY)
+        marks = tmp_path / "marks"
+        marks.mkdir()
+        params = {"times": times, "mark": str(marks)}
+        killer = {"name": "deadly", "use": f"{tmp_path}/deadly.py:Deadly", "params": params}
+        attackers = [killer, {"use": "noise"}]
+        return scenario({**PAIR, "attackers": attackers, "seeds": [0], "victim": {"seed": 0}})
+
+    return make
 
 
-class Ear(Watcher):
-    def __init__(self):
-        self.lines = []
-
-    def line(self, text):
-        self.lines.append(text)
-
-
-def test_a_killed_worker_loses_nothing_and_its_episode_is_resumed(tmp_path):
-    ear = Ear()
-    saving = Saving(seconds=1e-9, share=1e9)
+def test_a_killed_worker_loses_nothing_and_its_episode_is_resumed(
+    tmp_path, deadly, watcher, always
+):
     with Log.open(tmp_path / "a.db") as log:
-        rows = play(deadly(tmp_path, 1), log=log, workers=2, watcher=ear, saving=saving).episodes
+        rows = play(deadly(1), log=log, workers=2, watcher=watcher, saving=always).episodes
         events = [event.kind for event in log.events(rows[0].id)]
     assert [(row.attacker, row.status) for row in rows] == [
         ("deadly", "success"), ("noise", "success"),
     ]  # fmt: skip
     assert events == ["resumed"]
-    assert any("SIGKILL" in line and "again" in line for line in ear.lines)
+    assert any("SIGKILL" in line and "again" in line for line in watcher.lines)
 
 
 @pytest.mark.slow
-def test_an_episode_that_kills_two_workers_is_given_up_and_the_others_are_played(tmp_path):
+def test_an_episode_that_kills_two_workers_is_given_up_and_the_others_are_played(tmp_path, deadly):
     with Log.open(tmp_path / "a.db") as log:
-        result = play(deadly(tmp_path, 9), log=log, workers=2)
+        result = play(deadly(9), log=log, workers=2)
     assert [(row.attacker, row.status) for row in result.episodes] == [
         ("deadly", "error"), ("noise", "success"),
     ]  # fmt: skip

@@ -1,0 +1,153 @@
+"""What is saved of an episode, where it lies, and when a save is of no use."""
+
+import pytest
+import torch
+
+from agents.attackers.noise import Noise
+from agents.base import Attacker
+from arena.log.rows import EpisodeFilter
+from arena.log.store import Log
+from arena.runner import match
+from arena.runner.match import play
+from arena.runner.saves.pickling import ChangedAttributes
+from arena.runner.saves.store import SaveStore
+from envs.defences.base import Defence
+from envs.errors import PlayerError
+
+
+class Plain(Attacker):
+    """No safe points."""
+
+    def attack(self, oracle, kit):
+        self.clone = kit.new_clone()
+        while True:
+            kit.safe_point()
+            oracle.query(torch.rand(50, *oracle.threat.image_shape, generator=kit.generator))
+
+
+class Unwritable(Noise):
+    def attack(self, oracle, kit):
+        self.secret = lambda: None
+        super().attack(oracle, kit)
+
+    def resume(self, oracle, kit):
+        super().resume(oracle, kit)
+
+
+def test_an_attacker_without_a_resume_of_its_own_cannot_be_resumed():
+    with pytest.raises(PlayerError, match="afresh"):
+        Plain().resume(None, None)
+
+
+def test_an_attacker_without_safe_points_starts_afresh_and_the_match_says_so(
+    tmp_path, with_attacker, break_off, watcher, always
+):
+    wanted = with_attacker("Plain")
+    with Log.open(tmp_path / "a.db") as log:
+        break_off(500)
+        play(wanted, log=log, saving=always)
+        break_off(None)
+        play(wanted, log=log, saving=always, watcher=watcher)
+        assert sorted(row.status for row in log.episodes(EpisodeFilter())) == [
+            "cancelled", "success",
+        ]  # fmt: skip
+    assert any("left no save; starting afresh" in line for line in watcher.lines)
+
+
+def test_a_player_that_cannot_be_written_is_played_all_the_same_and_that_is_noted_once(
+    tmp_path, with_attacker, watcher, always
+):
+    with Log.open(tmp_path / "a.db") as log:
+        wanted = with_attacker("Unwritable")
+        (row,) = play(wanted, log=log, saving=always, watcher=watcher).episodes
+        kinds = [event.kind for event in log.events(row.id)]
+    assert row.status == "success"
+    assert kinds == ["not-saved"]
+    assert [line for line in watcher.lines if "cannot be saved" in line]
+
+
+@pytest.fixture
+def broken(tmp_path, scenario, break_off, always):
+    """A log with one episode that was saved and broken off."""
+    log = Log.open(tmp_path / "a.db")
+    break_off(600)
+    (row,) = play(scenario(), log=log, saving=always).episodes
+    break_off(None)
+    yield log, row, SaveStore(log.where)
+    log.close()
+
+
+def test_one_save_lies_in_the_store_however_often_it_is_saved(broken):
+    _, row, store = broken
+    save = store.find(row.id)
+    assert save.number > 5
+    assert 500 < save.queries_used <= 600
+    assert sorted(path.name for path in store.folder.iterdir()) == [
+        f"{row.id}-{save.number}.pt", f"{row.id}.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", ["damaged", "gone", "of other code"])
+def test_a_save_that_cannot_be_read_is_told_and_the_episode_starts_afresh(
+    broken, scenario, fault, watcher, always
+):
+    log, row, store = broken
+    path = store.folder / store.find(row.id).file
+    if fault == "damaged":
+        path.write_bytes(path.read_bytes()[:-100] + bytes(100))
+    elif fault == "gone":
+        path.unlink()
+    else:
+        save = store.find(row.id)
+        store.put(row.id, save.plan, lambda file: torch.save({"attacker": 1}, file),
+                  queries_used=600, mark=save.mark)  # fmt: skip
+    (again,) = play(scenario(), log=log, saving=always, watcher=watcher).episodes
+    assert (again.status, again.id != row.id) == ("success", True)
+    assert log.episode(row.id).status == "cancelled"
+    assert any("cannot be resumed" in line and "afresh" in line for line in watcher.lines)
+    assert not store.folder.exists()
+
+
+def test_another_version_starts_afresh_and_says_which(
+    broken, scenario, monkeypatch, watcher, always
+):
+    log, row, _ = broken
+    now = match.versions() | {"torch": "1.0"}
+    monkeypatch.setattr(match, "versions", lambda: now)
+    (again,) = play(scenario(), log=log, saving=always, watcher=watcher).episodes
+    assert again.id != row.id
+    assert any("torch" in line and "this is 1.0" in line for line in watcher.lines)
+
+
+def test_fresh_resumes_nothing(broken, scenario, always):
+    log, row, _ = broken
+    (again,) = play(scenario(), log=log, saving=always, fresh=True).episodes
+    assert again.id != row.id
+
+
+def test_an_episode_that_somebody_plays_is_not_taken_from_them(broken):
+    log, row, store = broken
+    mark = store.find(row.id).mark
+    assert log.reopen_episode(row.id, mark, seconds=0, queries_used=0) is not None
+    assert log.reopen_episode(row.id, mark, seconds=0, queries_used=0) is None
+    assert log.episode(row.id).status == "started"
+
+
+class Counting(Defence):
+    """Serves the uniform answer every third time, and remembers how often it was asked."""
+
+    def __init__(self):
+        self.asked, self.seen, self.level = 0, [], torch.zeros(())
+        self.network = torch.nn.Linear(2, 2)
+
+
+def test_what_changes_in_a_defence_is_saved_and_its_networks_are_not():
+    defence = Counting()
+    drift = ChangedAttributes(defence)
+    assert set(drift.changed()) == {"seen"}  # a container may have changed inside
+    defence.asked = 3
+    defence.level += 1
+    assert set(drift.changed()) == {"asked", "seen", "level"}
+    other = Counting()
+    ChangedAttributes(other).put_back(drift.changed())
+    assert (other.asked, float(other.level)) == (3, 1.0)
