@@ -27,6 +27,11 @@ TINY = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `--golden write` store the rows that `tests/golden` compares with."""
+    parser.addoption("--golden", choices=("check", "write"), default="check")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Keep the tests' victims out of the user's cache, shared within one run."""
