@@ -7,7 +7,7 @@ from agents.attackers.noise import Noise
 from agents.base import Attacker
 from arena.log.rows import EpisodeFilter
 from arena.log.store import Log
-from arena.runner import match
+from arena.runner import run_record
 from arena.runner.match import play
 from arena.runner.saves.pickling import ChangedAttributes
 from arena.runner.saves.store import SaveStore
@@ -112,8 +112,8 @@ def test_another_version_starts_afresh_and_says_which(
     broken, scenario, monkeypatch, watcher, always
 ):
     log, row, _ = broken
-    now = match.versions() | {"torch": "1.0"}
-    monkeypatch.setattr(match, "versions", lambda: now)
+    now = run_record.versions() | {"torch": "1.0"}
+    monkeypatch.setattr(run_record, "versions", lambda: now)
     (again,) = play(scenario(), log=log, saving=always, watcher=watcher).episodes
     assert again.id != row.id
     assert any("torch" in line and "this is 1.0" in line for line in watcher.lines)
