@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from arena.log.rows import (
     CheckpointRow,
@@ -17,6 +18,7 @@ from arena.log.rows import (
 )
 from arena.log.store import Log
 from arena.recording.recorded_oracle import Tape
+from envs.game.rounds import AnsweredRequest, Countermeasure, Round
 
 FULL_MACS = 1000
 
@@ -38,6 +40,12 @@ OUTCOME = {
     "benign_seconds_mean": 0.002,
     "harden_seconds": 12.5,
 }
+
+
+def asking(images):
+    """Make a round in which an attacker asked images, without its answer."""
+    request = AnsweredRequest(images, 0, Countermeasure(), torch.empty(0), torch.empty(0))
+    return Round(0, request, (), torch.empty(0))
 
 
 class MadeUp:
@@ -139,7 +147,7 @@ class MadeUp:
         if asked:
             tape = Tape(self.log.where, writer.id, queries=False)
             for used, images in asked:
-                tape.ask(images)
+                tape.on_round(asking(images))
                 tape.sample(used)
             tape.close()
             for row in tape.finished():
