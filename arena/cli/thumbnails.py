@@ -41,10 +41,13 @@ class Samples(NamedTuple):
 
 def samples(log: "LogReader", row: "EpisodeRow") -> Samples:
     """Read the sample queries that were kept of an episode; what cannot be read is left out."""
-    kept = [one for one in log.artifacts(row.id) if one.kind == KIND]
-    paths = [artifacts.locate(log.where, one.path) for one in kept]
+    paths: list[Path] = []
     strips: list[Strip] = []
-    for path, artifact in zip(paths, kept, strict=True):
+    for artifact in log.artifacts(row.id):
+        path = artifacts.inside(log.where, row.id, artifact.path)
+        if artifact.kind != KIND or path is None:
+            continue
+        paths.append(path)
         try:
             strips += _strips(path, artifact)
         except (OSError, ValueError):  # not there, or no picture any more: 'arena log check' says

@@ -1,13 +1,17 @@
 """Where the files of a log lie: in LOG.artifacts/EPISODE/, beside the log.
 
-Paths in the log are relative to the log's folder, so that log and files can be moved together.
+Paths in the log are relative to the log's folder, so that log and files can be moved together. A
+log may come from elsewhere: every path that is read from one passes through `locate`, which follows
+links and refuses what leads out of the episode's folder.
 """
 
 import hashlib
+import re
 from pathlib import Path
 
 from arena.log.engine import resolve
 from arena.log.rows import ArtifactRow, JsonMap
+from envs.errors import LogError
 
 SUFFIX = ".artifacts"
 
@@ -18,17 +22,53 @@ def folder_of(where: str) -> Path | None:
     return None if path is None else path.with_name(path.name + SUFFIX)
 
 
-def locate(where: str, path: str) -> Path:
-    """Turn the path of an artifact into one that can be opened."""
-    log = resolve(where).path
-    return Path(path) if log is None else log.parent / path
+def is_plain(name: str) -> bool:
+    """Whether a name that was read from a log can name a file without leading elsewhere."""
+    return re.fullmatch(r"[\w-]{1,64}", name, re.ASCII) is not None
+
+
+def inside(where: str, episode: str, path: str) -> Path | None:
+    """Return where an episode's file lies; None where its path leads out of the episode's folder.
+
+    Args:
+        where: the log, as it was named.
+        episode: id of the episode, as the log has it.
+        path: of the file, as the log has it.
+    """
+    folder = folder_of(where)
+    if folder is None or not is_plain(episode) or not path.isprintable():
+        return None
+    asked = Path(path)
+    if asked.is_absolute() or ".." in asked.parts:
+        return None
+    found = folder.parent / asked
+    try:
+        real, home = found.resolve(), folder.resolve() / episode
+    except (OSError, RuntimeError):  # a circle of links, a name that is too long
+        return None
+    return found if real != home and real.is_relative_to(home) else None
+
+
+def locate(where: str, episode: str, path: str) -> Path:
+    """Return where an episode's file lies; see `inside`.
+
+    Raises:
+        LogError: the path leads out of the episode's folder beside the log.
+    """
+    found = inside(where, episode, path)
+    if found is None:
+        raise LogError(
+            f"log {where}, episode {episode!r}: the file {path!r} does not lie in the episode's "
+            f"folder beside the log and is left alone; do not trust this log"
+        )
+    return found
 
 
 def stored_path(where: str, file: Path) -> str:
     """Write a path as the log keeps it: relative to the log's folder where it lies below that."""
     log = resolve(where).path
-    inside = log is not None and file.is_relative_to(log.parent)
-    return (file.relative_to(log.parent) if log and inside else file).as_posix()
+    below = log is not None and file.is_relative_to(log.parent)
+    return (file.relative_to(log.parent) if log and below else file).as_posix()
 
 
 def describe(where: str, file: Path, kind: str, *, meta: JsonMap | None = None) -> ArtifactRow:

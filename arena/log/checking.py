@@ -94,7 +94,11 @@ def _files(log: LogReader) -> Iterator[Problem]:
     known: set[Path] = set()
     for row in log.episodes(brief=True):
         for artifact in log.artifacts(row.id):
-            path = artifacts.locate(log.where, artifact.path)
+            path = artifacts.inside(log.where, row.id, artifact.path)
+            if path is None:
+                yield Problem("fault", "files", f"episode {row.id!r}: {artifact.path!r} does not "
+                              f"lie in the episode's folder beside the log")  # fmt: skip
+                continue
             known.add(path.resolve())
             fault = _file_fault(path, artifact)
             if fault:

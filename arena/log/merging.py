@@ -1,16 +1,18 @@
 """Copies whole episodes from one log into another, with their rows, events and files."""
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert, select, update
+from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from arena.log import artifacts
 from arena.log.engine import transaction
 from arena.log.faults import explained
 from arena.log.reader import LogReader
+from arena.log.rows import ArtifactRow
 from arena.log.store import Log
 from arena.log.tables import CHILDREN, Artifact, Episode, Event, Run
 from envs.errors import LogError
@@ -36,12 +38,15 @@ def merge(log: Log, other: LogReader) -> Merged:
     one that is still being played stays out.
 
     Raises:
-        LogError: either log cannot be read or written, or a file of the other's is missing.
+        LogError: either log cannot be read or written; a file of the other's is missing, has a path
+            that leads elsewhere, or would take the place of another file.
     """
     mine = {row.id for row in log.episodes(brief=True)}
     theirs = other.episodes(brief=True)
     new = [row for row in theirs if row.id not in mine and row.status != "started"]
     wanted = sorted({row.run_id for row in new} - {run.id for run in log.runs()})
+    if odd := [row.id for row in new if not artifacts.is_plain(row.id)]:
+        raise LogError(f"log {other.where}: {odd[0]!r} is no id of an episode; do not trust it")
     copied: list[Path] = []
     try:
         with (
@@ -57,6 +62,8 @@ def merge(log: Log, other: LogReader) -> Merged:
     except BaseException:
         for path in copied:
             path.unlink(missing_ok=True)
+            with suppress(OSError):  # other files lie there
+                path.parent.rmdir()
         raise
     return Merged(
         runs=len(wanted),
@@ -101,22 +108,41 @@ def _copy_files(
 ) -> None:
     """Copy an episode's files to the same place beside the other log, and write down where.
 
-    A file that lies elsewhere stays there, and its row keeps the path in full.
+    A log that is no file keeps no files: what is copied into it loses the rows about them.
     """
-    theirs, ours = artifacts.folder_of(other.where), artifacts.folder_of(log.where)
-    table = Artifact.table()
+    ours, table = artifacts.folder_of(log.where), Artifact.table()
     for artifact in other.artifacts(id):
-        origin = artifacts.locate(other.where, artifact.path)
-        goal = origin.absolute()
-        if theirs is not None and ours is not None and origin.is_relative_to(theirs):
-            goal = ours / origin.relative_to(theirs)
-            copied.append(goal)
-            try:
-                goal.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(origin, goal)
-            except OSError as error:
-                raise LogError(f"cannot copy {origin} of episode {id}: {error.strerror}") from error
         mine = (table.c.episode_id == id) & (table.c.path == artifact.path)
+        if ours is None:
+            target.execute(delete(table).where(mine))
+            continue
+        origin = artifacts.locate(other.where, id, artifact.path)
+        # below the episode's folder in both logs; links on the way are followed by `locate` alone
+        below = Path(*Path(artifact.path).parts[1:])
+        goal = artifacts.locate(log.where, id, artifacts.stored_path(log.where, ours / below))
+        _copy_file(origin, goal, artifact=artifact, id=id, copied=copied)
         target.execute(
             update(table).where(mine).values(path=artifacts.stored_path(log.where, goal))
         )
+
+
+def _copy_file(
+    origin: Path, goal: Path, *, artifact: ArtifactRow, id: str, copied: list[Path]
+) -> None:
+    """Copy a file where there is none; one that is there stays, and has to be the same."""
+    try:
+        if goal.is_file() and artifacts.digest(goal) == artifact.sha256:
+            return
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        if origin.exists() and not origin.is_file():  # a pipe would never end
+            raise LogError(f"cannot copy {origin} of episode {id}: it is no file")
+        with origin.open("rb") as source, goal.open("xb") as file:
+            copied.append(goal)
+            shutil.copyfileobj(source, file)
+    except FileExistsError as error:
+        raise LogError(
+            f"cannot copy {origin} of episode {id}: {goal} is there and is another file; "
+            f"move it away and merge again"
+        ) from error
+    except OSError as error:
+        raise LogError(f"cannot copy {origin} of episode {id}: {error.strerror}") from error

@@ -48,11 +48,7 @@ def strays(log: LogReader) -> list[Path]:
         return []
     episodes = log.episodes(brief=True)
     running = {row.id for row in episodes if row.status == "started"}
-    known = {
-        artifacts.locate(log.where, artifact.path).resolve()
-        for row in episodes
-        for artifact in log.artifacts(row.id)
-    }
+    known = {path.resolve() for path in _files_of(log, episodes)}
     return sorted(
         path
         for path in folder.rglob("*")
@@ -71,11 +67,7 @@ def prune(log: Log, ids: Iterable[str]) -> Pruned:
     rows = [log.episode(id) for id in ids]
     if playing := [row.id for row in rows if row.status == "started"]:
         raise LogError(f"episode {playing[0]} is still being played; prune it when it has ended")
-    files = [
-        artifacts.locate(log.where, artifact.path)
-        for row in rows
-        for artifact in log.artifacts(row.id)
-    ]
+    files = _files_of(log, rows)
     runs = 0
     episode, run = Episode.table(), Run.table()
     with explained(log.where), transaction(log.engine) as connection:
@@ -91,6 +83,16 @@ def prune(log: Log, ids: Iterable[str]) -> Pruned:
     if rows:
         log.event("pruned", f"removed {len(rows)} episodes and {runs} runs")
     return Pruned(len(rows), runs, count, size)
+
+
+def _files_of(log: LogReader, rows: Iterable[EpisodeRow]) -> list[Path]:
+    """List the episodes' files, without those whose paths lead elsewhere."""
+    places = [
+        artifacts.inside(log.where, row.id, artifact.path)
+        for row in rows
+        for artifact in log.artifacts(row.id)
+    ]
+    return [path for path in places if path is not None]
 
 
 def remove_files(log: LogReader, files: Iterable[Path]) -> tuple[int, int]:

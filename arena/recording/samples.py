@@ -34,16 +34,16 @@ class Asked(NamedTuple):
 def asked_in(log: LogReader, episode_id: str) -> tuple[Asked, ...]:
     """Read an episode's sample, earliest first; empty where none was kept or it is not there."""
     rows = [row for row in log.artifacts(episode_id) if row.kind == SAMPLE]
-    return _read(log, rows[-1]) if rows else ()
+    return _read(log, episode_id, rows[-1]) if rows else ()
 
 
-def _read(log: LogReader, row: ArtifactRow) -> tuple[Asked, ...]:
+def _read(log: LogReader, episode_id: str, row: ArtifactRow) -> tuple[Asked, ...]:
     """Cut the picture into its images; a file that was lost, altered or cut short has none."""
     from PIL import Image
 
-    path = artifacts.locate(log.where, row.path)
+    path = artifacts.inside(log.where, episode_id, row.path)
     try:
-        if artifacts.digest(path) != row.sha256:
+        if path is None or artifacts.digest(path) != row.sha256:
             return ()
         with Image.open(path) as picture:
             canvas = np.asarray(picture)

@@ -165,7 +165,7 @@ def require_tape(log: LogReader, episode_id: str) -> list[ArtifactRow]:
             f"(arena run FILE --set record=queries)"
         )
     for number, row in enumerate(shards):
-        there = artifacts.locate(log.where, row.path).is_file()
+        there = artifacts.locate(log.where, episode_id, row.path).is_file()
         if row.meta["shard"] != number or not there:
             raise ArenaError(f"episode {episode_id}: shard {number} of its queries is not there; "
                              f"see 'arena log check'")  # fmt: skip
@@ -179,7 +179,7 @@ def rounds_on_tape(log: LogReader, episode_id: str) -> Iterator[RecordedRound]:
         ArenaError: see `require_tape`; or a shard was altered.
     """
     for row in require_tape(log, episode_id):
-        path = artifacts.locate(log.where, row.path)
+        path = artifacts.locate(log.where, episode_id, row.path)
         if artifacts.digest(path) != row.sha256:
             raise ArenaError(f"episode {episode_id}: {row.path} was altered")
         with np.load(path, allow_pickle=False) as arrays:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from arena.log.artifacts import is_plain
 from arena.log.engine import resolve
 from arena.runner.saves.pickling import Write
 from envs.atomic_file import LEFT, whole_file
@@ -100,8 +101,12 @@ class SaveStore:
     def find(self, episode: str) -> Save | None:
         """Return the header of an episode's save; None where there is none that can be read."""
         try:
+            if not is_plain(episode):  # an id from a log that somebody made
+                return None
             fields: dict[str, Any] = json.loads(self._header(episode).read_text())
-            return Save(**fields) if fields.get("version") == VERSION else None
+            save = Save(**fields)
+            named = save.episode == episode and save.file == f"{episode}-{save.number}.pt"
+            return save if save.version == VERSION and named else None
         except (OSError, ValueError, TypeError):
             return None
 
@@ -123,6 +128,8 @@ class SaveStore:
 
     def drop(self, episode: str) -> None:
         """Remove an episode's save, if it has one."""
+        if not is_plain(episode):
+            return
         self._header(episode).unlink(missing_ok=True)
         for path in (*self.folder.glob(f"{episode}-*.pt"), *self._left(episode)):
             path.unlink(missing_ok=True)

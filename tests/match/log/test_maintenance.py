@@ -92,7 +92,7 @@ def test_a_sound_log_has_no_findings(made_up, cli):
         ("DELETE FROM run", "references", "episode has rows of run"),
         ("UPDATE artifact SET sha256 = 'x'", "files", "its SHA-256 differs"),
         ("UPDATE artifact SET bytes = 9", "files", "has 4 bytes and should have 9"),
-        ("UPDATE artifact SET path = 'gone.bin'", "files", "gone.bin is not there"),
+        ("UPDATE artifact SET path = path || 'x'", "files", "a.binx is not there"),
     ],
 )  # fmt: skip
 def test_what_was_altered_is_found(made_up, cli, statement, what, line):
@@ -158,7 +158,7 @@ def test_a_merge_brings_everything_and_a_second_one_nothing(made_up, tmp_path):
         moved = everything(target)
         (artifact,) = target.artifacts(ids[1])
         assert artifact.path == f"target.db.artifacts/{ids[1]}/a.bin"
-        path = artifacts.locate(target.where, artifact.path)
+        path = artifacts.locate(target.where, ids[1], artifact.path)
         assert path.read_bytes() == b"tape"
         again = merge(target, made_up.log)
         assert (again.runs, again.episodes, again.files, again.duplicates) == (0, 0, 0, 3)

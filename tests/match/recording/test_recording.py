@@ -94,7 +94,7 @@ def test_a_sample_picture_has_a_row_for_each_checkpoint(taped):
     (sample,) = [one for one in log.artifacts(row.id) if one.kind == "sample-queries"]
     points = [point.queries_used for point in log.checkpoints(row.id)]
     assert sample.meta["queries_used"] == points
-    with Image.open(artifacts.locate(log.where, sample.path)) as picture:
+    with Image.open(artifacts.locate(log.where, row.id, sample.path)) as picture:
         # 16 digits of 8x8, four times as large, and a line between them
         assert picture.size == (16 * 33 + 1, 4 * 33 + 1)
     assert sample.bytes < 100_000
@@ -160,7 +160,7 @@ def copied(taped, tmp_path):
 def test_with_a_tape_the_very_round_that_differs_is_named(copied):
     log, row = copied
     (shard,) = [one for one in log.artifacts(row.id) if one.kind == "queries"]
-    path = artifacts.locate(log.where, shard.path)
+    path = artifacts.locate(log.where, row.id, shard.path)
     with np.load(path) as arrays:
         content = {name: arrays[name].copy() for name in arrays}
     place = int(content["rounds"][:3].sum()) + 1  # the second answer of the fourth round
@@ -195,7 +195,7 @@ def test_a_tape_that_is_the_same_shows_that_the_log_was_altered(copied):
 def test_without_its_tape_a_taped_episode_is_still_verified_by_its_digests(copied):
     log, row = copied
     for shard in log.artifacts(row.id):
-        artifacts.locate(log.where, shard.path).unlink()
+        artifacts.locate(log.where, row.id, shard.path).unlink()
     verdict = verify(log, row.id)
     assert verdict.same
     assert "rounds could not be compared one by one" in "\n".join(verdict.notes)
@@ -372,7 +372,7 @@ def test_a_what_if_needs_a_tape_that_is_whole_and_a_defender_that_exists(taped, 
     with pytest.raises(UnknownName, match="did you mean 'rounded'"):
         answer_with(log, row.id, "roundet")
     (shard,) = [one for one in log.artifacts(row.id) if one.kind == "queries"]
-    path = artifacts.locate(log.where, shard.path)
+    path = artifacts.locate(log.where, row.id, shard.path)
     content = path.read_bytes()
     try:
         path.write_bytes(content[:-1] + b"x")

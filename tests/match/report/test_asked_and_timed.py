@@ -114,7 +114,7 @@ def test_a_sample_comes_back_as_it_was_asked(made_up):
 def test_a_sample_that_is_lost_or_altered_is_not_shown(made_up):
     id = made_up.play(asked=[(100, images(0.0))])
     (row,) = made_up.log.artifacts(id)
-    path = locate(made_up.log.where, row.path)
+    path = locate(made_up.log.where, id, row.path)
     path.write_bytes(path.read_bytes() + b"x")
     assert asked_in(made_up.log, id) == ()
     path.unlink()
