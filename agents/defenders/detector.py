@@ -15,7 +15,7 @@ MOST_NOTES = 200
 
 
 @dataclass(slots=True)
-class _File:
+class _ClientRecord:
     """What is known of one client."""
 
     test: DriftTest
@@ -91,7 +91,7 @@ class Detector(Defender):
         self._normality, self._band = normality, band
         self._window, self._every, self._memory = window, every, memory
         self._cool_down, self._most_clients = cool_down, most_clients
-        self._files: dict[int, _File] = {}
+        self._files: dict[int, _ClientRecord] = {}
         self.alarms: list[Note] = []
 
     def begin(self, deployed_defences: int, generator: torch.Generator) -> None:
@@ -120,7 +120,7 @@ class Detector(Defender):
         """Tell of the first alarms."""
         return self.alarms
 
-    def _file_of(self, client: int) -> _File:
+    def _file_of(self, client: int) -> _ClientRecord:
         """Find a client's file and put it last; the first is the longest unseen."""
         file = self._files.pop(client, None)
         if file is None:
@@ -133,11 +133,11 @@ class Detector(Defender):
                 every=self._every,
                 memory=self._memory,
             )
-            file = _File(test)
+            file = _ClientRecord(test)
         self._files[client] = file
         return file
 
-    def _cool(self, file: _File) -> None:
+    def _cool(self, file: _ClientRecord) -> None:
         """Step down where a suspect kept quiet for long enough."""
         if self._cool_down is None or file.level == 0:
             return
@@ -145,7 +145,7 @@ class Detector(Defender):
             file.level -= 1
             file.quiet_since = file.test.asked
 
-    def _raise_alarm(self, file: _File, evidence: Evidence, view: View) -> None:
+    def _raise_alarm(self, file: _ClientRecord, evidence: Evidence, view: View) -> None:
         file.level = min(file.level + 1, len(self._rungs))
         file.quiet_since = evidence.asked
         if len(self.alarms) >= MOST_NOTES:

@@ -76,7 +76,7 @@ class Pairing:
         }
 
 
-class _Played(NamedTuple):
+class _Plays(NamedTuple):
     """One side under one set of settings: what is its own, and its newest play of each seed."""
 
     own: Settings
@@ -180,7 +180,7 @@ def _kind_of(rows: Sequence[EpisodeRow], first: str, second: str) -> By:
                         f"two defenders, two scenarios or two runs")  # fmt: skip
 
 
-def _side(rows: Iterable[EpisodeRow], name: str, *, by: By) -> dict[str, _Played]:
+def _side(rows: Iterable[EpisodeRow], name: str, *, by: By) -> dict[str, _Plays]:
     """Sort the plays of a name by what they share with others'.
 
     Raises:
@@ -191,11 +191,11 @@ def _side(rows: Iterable[EpisodeRow], name: str, *, by: By) -> dict[str, _Played
     mine = sorted((row for row in rows if _is(row, name, by)), key=lambda row: row.started)
     if not mine:
         raise UnknownName(f"{by} with a successful play", name, {_name(row, by) for row in rows})
-    groups: dict[str, dict[str, _Played]] = defaultdict(dict)
+    groups: dict[str, dict[str, _Plays]] = defaultdict(dict)
     for row in mine:
         key, own = _parted(row, by)
         text = json.dumps(own, sort_keys=True, default=str)
-        groups[key].setdefault(text, _Played(own, {})).by_seed[row.seed] = row
+        groups[key].setdefault(text, _Plays(own, {})).by_seed[row.seed] = row
     side = {}
     for key, variants in groups.items():
         played = list(variants.values())
@@ -237,7 +237,7 @@ def _title(key: str, by: By) -> str:
     return f"{shared['attacker']['name']} against {shared['defender']['name']}"
 
 
-def _why_not(sides: Sequence[Mapping[str, _Played]], first: str, second: str, *, by: By) -> str:
+def _why_not(sides: Sequence[Mapping[str, _Plays]], first: str, second: str, *, by: By) -> str:
     """Say what stands between two sides that share no episode: seeds, or the nearest settings."""
     for key in sides[0].keys() & sides[1].keys():
         one, other = (_seeds(side[key].by_seed) for side in sides)

@@ -1,7 +1,7 @@
 """The command line. One file for each command or group of commands; this one puts them together.
 
-Whatever is heavy (torch, the database, matplotlib) is imported inside the functions, so that
-`arena --help` answers at once.
+The functions import what is heavy (torch, the database, matplotlib), because `arena --help` has to
+answer at once.
 """
 
 from typing import Annotated

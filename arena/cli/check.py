@@ -1,4 +1,4 @@
-"""`arena check`: does a player keep the rules of the game?"""
+"""`arena check`: run the conformance suite on a player."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,18 +21,16 @@ def check(
         str, typer.Argument(metavar="TARGET", help="A name, or path/to/file.py:Class.")
     ],
     kind: Annotated[
-        Kind | None, typer.Option(help="What it is, where a name leaves that open.")
+        Kind | None, typer.Option(help="Kind of player, where the name is ambiguous.")
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", "-s", metavar="NAME=VALUE", help="A parameter of the player."),
+        typer.Option("--set", "-s", metavar="NAME=VALUE", help="Set a parameter of the player."),
     ] = None,
-    shape: Annotated[
-        str, typer.Option(metavar="C,H,W", help="Shape of the images it is tried on.")
-    ] = "3,8,8",
+    shape: Annotated[str, typer.Option(metavar="C,H,W", help="Shape of the images.")] = "3,8,8",
     json: JsonOption = False,
 ) -> None:
-    """Try a player against the conformance suite; some seconds of small games."""
+    """Check a player with the conformance suite: small games of some seconds."""
     make = _maker(target, kind, set_ or [])
 
     from arena.conformance import check as run_checks
@@ -51,7 +49,7 @@ def check(
 
 
 def _maker(target: str, kind: Kind | None, settings: list[str]) -> Callable[[], Any]:
-    """Return what builds a fresh player."""
+    """Return a function that builds a new player."""
     from arena.registry import players as catalog
     from arena.registry.parameters import validated
     from arena.scenario.overrides import apply_overrides
@@ -65,7 +63,7 @@ def _maker(target: str, kind: Kind | None, settings: list[str]) -> Callable[[], 
 
 
 def _find(target: str) -> type:
-    """Look a name up among all kinds; a class in a file says itself what it is."""
+    """Find a name among all kinds of players; the base of a class in a file tells its kind."""
     from arena.registry import imports as plugins
     from arena.registry import players as catalog
 
@@ -76,7 +74,7 @@ def _find(target: str) -> type:
         names = {name for kind in catalog.KINDS for name in catalog.of(kind).names()}
         raise UnknownName("attacker, defender or defence", target, names)
     if len(kinds) > 1:
-        raise ScenarioError(f"'{target}' names a {' and a '.join(kinds)}; say which with --kind")
+        raise ScenarioError(f"'{target}' names a {' and a '.join(kinds)}; choose one with --kind")
     return catalog.of(kinds[0]).find(target)
 
 

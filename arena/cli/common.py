@@ -1,6 +1,6 @@
-"""What all commands share: consoles, the way errors are told, and the options they repeat.
+"""Provides what all commands share: consoles, error messages and common options.
 
-Imports nothing heavy: this is loaded for `arena --help` too.
+Imports nothing heavy, because `arena --help` loads it.
 """
 
 import os
@@ -26,14 +26,14 @@ def out() -> Console:
 
 
 def err() -> Console:
-    """Return the console for progress and complaints, on standard error."""
+    """Return the console for progress and errors, on standard error."""
     return Console(stderr=True, highlight=False, emoji=False)
 
 
 class ArenaGroup(TyperGroup):
-    """The root of all commands: tells errors in one line and turns them into exit codes.
+    """The root of all commands: reports an error in one line and sets the exit code.
 
-    `--debug` is understood wherever it stands and shows the traceback instead.
+    `--debug`, anywhere on the line, shows the traceback instead.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -43,13 +43,13 @@ class ArenaGroup(TyperGroup):
         return list(super().parse_args(ctx, args))
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; every error that is no usage error of click's ends here."""
+        """Run the command and report its error, unless click reports it as one of usage."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             tell("interrupted")
             raise typer.Exit(FAILED) from None
-        except BrokenPipeError:  # the reader of a pipe has seen enough
+        except BrokenPipeError:  # the reader closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(FAILED) from None
         except Exception as error:
@@ -74,7 +74,7 @@ class WithDefault(TyperGroup):
 
 
 def tell(text: str) -> None:
-    """Complain on standard error."""
+    """Write a message to standard error."""
     err().print(f"arena: {text}", markup=False, soft_wrap=True)
 
 
@@ -86,12 +86,12 @@ def words_of(error: Exception) -> str:
 
 
 def exit_code_of(error: Exception) -> int:
-    """Return 2 where the user wrote something that is not there, 1 for all that went wrong."""
+    """Return 2 for a scenario or a name that the user got wrong, 1 for any other error."""
     return USAGE if isinstance(error, ScenarioError | UnknownName) else FAILED
 
 
 def pick_device(name: str | None) -> str:
-    """Return the device asked for, or the accelerator if there is one."""
+    """Return the named device, or else an accelerator if there is one."""
     if name is not None:
         return name
     import torch
@@ -113,15 +113,15 @@ LogOption = Annotated[
     typer.Option(
         "--log",
         metavar="FILE|URL",
-        help="The log: a file or an SQLAlchemy URL. ARENA_LOG if set, else arena.db.",
+        help="The log: a file or an SQLAlchemy URL. Default: ARENA_LOG, else arena.db.",
     ),
 ]
 DeviceOption = Annotated[
     str | None,
-    typer.Option("--device", help="cpu, cuda or cuda:1; an accelerator if there is one."),
+    typer.Option("--device", help="cpu, cuda or cuda:1. Default: an accelerator if present."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON only.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 FileArgument = Annotated[
-    str, typer.Argument(metavar="FILE", help="A scenario file, or the name of one that ships.")
+    str, typer.Argument(metavar="FILE", help="A scenario file, or the name of a shipped scenario.")
 ]

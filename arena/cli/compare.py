@@ -27,7 +27,7 @@ def compare(
     second: Annotated[str, typer.Argument(metavar="B", help="Another of the same kind.")],
     by: Annotated[
         str | None,
-        typer.Option(help="What they are: attacker, defender, scenario or run; found out."),
+        typer.Option(help="Kind of A and B: attacker, defender, scenario or run; else found."),
     ] = None,
     scenario: ScenarioOption = None,
     attacker: AttackerOption = None,
@@ -40,12 +40,12 @@ def compare(
     ] = None,
     half_width: Annotated[
         float | None,
-        typer.Option(min=1e-9, help="How well to know a difference, in its unit: 0.01 is a point."),
+        typer.Option(min=1e-9, help="Wanted half width of a t interval: 0.01 is a point."),
     ] = None,
     log: LogOption = None,
     json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Compare A and B seed by seed, with intervals, a test, effect sizes and seeds still needed."""
+    """Compare A and B seed by seed: intervals, a test, effect sizes and seeds still needed."""
     from arena.analysis.compare import SIDES, pair
     from arena.analysis.differences import DEFAULT_MEASURES
     from arena.log.store import Log
@@ -123,7 +123,7 @@ def _line(contrast: "Contrast") -> tuple[str, ...]:
 
 
 def _remarks(pairing: "Pairing") -> list[str]:
-    """Say what has to be known to read the table."""
+    """List the remarks below the table."""
     from arena.analysis.statistics import NEEDS_PAIRS
 
     contrasts = [one for meeting in pairing.meetings for one in meeting.contrasts]

@@ -1,4 +1,4 @@
-"""`arena episodes`: what lies in the log."""
+"""`arena episodes`: list and show the episodes of a log."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -7,6 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from arena.cli.common import JsonOption, LogOption, WithDefault, out
+from arena.cli.filters import (
+    AttackerOption,
+    DefenderOption,
+    KindOption,
+    RunOption,
+    ScenarioOption,
+    SeedOption,
+    SinceOption,
+    StatusOption,
+    UntilOption,
+    episode_filter,
+)
 from arena.cli.render import (
     fate,
     write_episodes,
@@ -16,7 +28,6 @@ from arena.cli.render import (
     write_table,
 )
 from arena.report.formatting import count_text, duration_text, percent
-from envs.errors import ScenarioError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,44 +39,37 @@ if TYPE_CHECKING:
 
 app = typer.Typer(cls=WithDefault, help="List and show the episodes in the log.")
 
-Many = list[str] | None
-
 
 @app.command("list")
 def list_(
-    scenario: Annotated[Many, typer.Option(help="Only of this scenario; repeatable.")] = None,
-    attacker: Annotated[Many, typer.Option(help="Only of this attacker; repeatable.")] = None,
-    defender: Annotated[Many, typer.Option(help="Only of this defender; repeatable.")] = None,
-    status: Annotated[
-        Many, typer.Option(help="Only started, success, cancelled or error; repeatable.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Only with this seed.")] = None,
-    run: Annotated[Many, typer.Option(help="Only of this run; repeatable.")] = None,
-    kind: Annotated[Many, typer.Option(help="Only play or what-if; repeatable.")] = None,
-    since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Only begun since: 2025-03-01, or 36h, 7d.")
-    ] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only begun before it.")] = None,
+    scenario: ScenarioOption = None,
+    attacker: AttackerOption = None,
+    defender: DefenderOption = None,
+    status: StatusOption = None,
+    seed: SeedOption = None,
+    run: RunOption = None,
+    kind: KindOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     limit: Annotated[
-        int, typer.Option(min=0, help="At most so many, the newest; 0 lists all.")
+        int, typer.Option(min=0, help="List only the newest so many; 0 lists all.")
     ] = 50,
     log: LogOption = None,
     json: JsonOption = False,
 ) -> None:
     """List episodes, the newest first."""
-    from arena.log.rows import EpisodeFilter
     from arena.log.store import Log
 
-    which = EpisodeFilter(
-        scenario=_choice(scenario),
-        attacker=_choice(attacker),
-        defender=_choice(defender),
-        status=_choice(status),
-        run=_choice(run),
-        kind=_choice(kind),
+    which = episode_filter(
+        scenario=scenario,
+        attacker=attacker,
+        defender=defender,
+        status=status,
+        run=run,
+        kind=kind,
         seed=seed,
-        since=parse_since(since) if since else None,
-        until=parse_since(until) if until else None,
+        since=since,
+        until=until,
         limit=limit or None,
     )
     with Log.open(log, create=False) as store:
@@ -81,33 +85,13 @@ def list_(
         write_line(out(), f"no such episode in {store.where}")
 
 
-def _choice(names: Many) -> tuple[str, ...] | None:
-    return tuple(names) if names else None
-
-
-def parse_since(text: str) -> Any:
-    """Read a moment: a date, a date with time, or so many hours (36h) or days (7d) ago."""
-    from datetime import UTC, datetime, timedelta
-
-    number, unit = text[:-1], text[-1:]
-    if number.isdecimal() and unit in "hd":
-        return datetime.now(UTC) - timedelta(hours=int(number) * (24 if unit == "d" else 1))
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ScenarioError(f"expected a time like 2025-03-01, 36h or 7d, got '{text}'") from error
-    return moment if moment.tzinfo else moment.astimezone()
-
-
 @app.command()
 def show(
-    episode: Annotated[
-        str, typer.Argument(metavar="ID", help="The id, or a beginning no other shares.")
-    ],
+    episode: Annotated[str, typer.Argument(metavar="ID", help="The id, or a unique prefix of it.")],
     log: LogOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show one episode: its settings, its outcome, its curve and its events."""
+    """Show one episode: settings, outcome, learning curve, exits, inferences and events."""
     from arena.log.store import Log
 
     with Log.open(log, create=False) as store:
@@ -159,7 +143,7 @@ def _show_outcome(console: "Console", row: "EpisodeRow") -> None:
 
 def _show_curve(console: "Console", where: str, points: Sequence["CheckpointRow"]) -> None:
     if not points:
-        write_line(console, f"nothing was measured along the budget (log {where})")
+        write_line(console, f"no checkpoints in {where}")
         return
     rows = [
         (
@@ -175,7 +159,7 @@ def _show_curve(console: "Console", where: str, points: Sequence["CheckpointRow"
 
 
 def _show_exits(console: "Console", rounds: Sequence["RoundRow"]) -> None:
-    """Write from which exits the answers came, over the whole episode."""
+    """Write the share of answers of each exit over the whole episode."""
     sides = {
         "attack": [bucket.attack_exits for bucket in rounds],
         "benign": [bucket.benign_exits for bucket in rounds],
@@ -208,4 +192,4 @@ def _show_inferences(console: "Console", inferences: Sequence["InferenceRow"]) -
         for one in inferences
     ]
     if rows:
-        write_table(console, ("attribute", "inferred", "truth", "verdict"), rows)
+        write_table(console, ("attribute", "inferred", "truth", "correct"), rows)

@@ -1,4 +1,4 @@
-"""`arena export`: a table of the log as a file for other programs."""
+"""`arena export`: write a table of the log to a file for other programs."""
 
 import sys
 from pathlib import Path
@@ -19,7 +19,7 @@ from arena.cli.filters import (
     narrowed,
 )
 from arena.cli.render import write_line
-from arena.report.formatting import count_text
+from arena.report.formatting import counted
 
 
 def export(
@@ -32,11 +32,13 @@ def export(
     ],
     format: Annotated[
         str | None,
-        typer.Option("--format", "-f", help="csv, jsonl or parquet; else by the file's ending."),
+        typer.Option("--format", "-f", help="csv, jsonl or parquet. Default: the file's ending."),
     ] = None,
     out_file: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="The file; standard output if absent."),
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="File to write. Default: standard output."
+        ),
     ] = None,
     scenario: ScenarioOption = None,
     attacker: AttackerOption = None,
@@ -66,4 +68,4 @@ def export(
     with Log.open(log, create=False) as store:
         count = write(store, table, kind, out_file or sys.stdout, which=which)
     if out_file is not None:
-        write_line(out(), f"{out_file}: {count_text(count)} rows")
+        write_line(out(), f"{out_file}: {counted(count, 'row')}")

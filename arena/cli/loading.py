@@ -1,9 +1,10 @@
-"""Reads the scenarios a command was given: all of them before anything is played."""
+"""Reads and checks the scenarios of a command, all of them before the first is played."""
 
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from arena.cli.common import tell
 from envs.errors import ScenarioError, UnknownName
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def load_one(file: str, overrides: Sequence[str] | None = None) -> "Scenario":
     from arena.scenario import load
 
     scenario = load(file, overrides or ())
+    for warning in scenario.warnings:
+        tell(f"{file}: {warning}")
     try:
         scenario.check()
     except ScenarioError as error:

@@ -15,9 +15,10 @@ from arena.cli.filters import (
     SeedOption,
     StatusOption,
     narrowed,
+    parse_since,
 )
 from arena.cli.render import write_episodes, write_json, write_line
-from arena.report.formatting import count_text
+from arena.report.formatting import counted, listed
 from envs.errors import ScenarioError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ app = typer.Typer(help="Check, merge, prune and migrate a log.", no_args_is_help
 
 @app.command()
 def check(log: LogOption = None, json: JsonOption = False) -> None:
-    """Examine a log and its files, and change nothing; exit 1 if something is wrong."""
+    """Check a log and its files without changing them; exit code 1 if something is wrong."""
     from arena.log.checking import check as examine
     from arena.log.store import Log
 
@@ -43,8 +44,8 @@ def check(log: LogOption = None, json: JsonOption = False) -> None:
         console = out()
         for finding in findings:
             write_line(console, f"{finding.kind}: {finding.what}: {finding.message}")
-        verdict = f"{len(faults)} faults" if faults else "OK"
-        write_line(console, f"{store.where}: {verdict}, {count_text(count)} episodes")
+        verdict = counted(len(faults), "fault") if faults else "OK"
+        write_line(console, f"{store.where}: {verdict}, {counted(count, 'episode')}")
     if faults:
         raise typer.Exit(FAILED)
 
@@ -55,7 +56,7 @@ def merge(
     log: LogOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Copy the episodes of another log into this one; ids are kept, duplicates skipped."""
+    """Copy the episodes of another log into this one; keeps ids and skips duplicates."""
     from arena.log.engine import resolve
     from arena.log.merging import merge as copy
     from arena.log.store import Log, default_url
@@ -68,9 +69,11 @@ def merge(
     if json:
         write_json(asdict(merged))
         return
-    write_line(out(), f"{store.where}: {merged.episodes} episodes of {merged.runs} new runs and "
-                      f"{merged.files} files came in; {merged.duplicates} were there already, "
-                      f"{merged.unfinished} are still being played")  # fmt: skip
+    files = counted(merged.files, "file")
+    copied = f"{counted(merged.episodes, 'episode')} of {counted(merged.runs, 'new run')}"
+    write_line(out(), f"{store.where}: copied {copied} and {files}; skipped "
+                      f"{merged.duplicates} as duplicates, {merged.unfinished} as "
+                      f"unfinished")  # fmt: skip
 
 
 @app.command()
@@ -83,19 +86,22 @@ def prune(
     run: RunOption = None,
     seed: SeedOption = None,
     before: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Only begun before: 2025-03-01, or 36h, 7d.")
+        str | None,
+        typer.Option(metavar="TIME", help="Only started before: 2025-03-01, or 36h, 7d ago."),
     ] = None,
     superseded: Annotated[
-        bool, typer.Option("--superseded", help="Only what a newer success of its plan replaces.")
+        bool, typer.Option("--superseded", help="Only episodes that a newer success replaces.")
     ] = False,
     strays: Annotated[
-        bool, typer.Option("--strays", help="Files that belong to no episode, instead.")
+        bool, typer.Option("--strays", help="Remove files that belong to no episode instead.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only show it.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Remove them; without it, only list them.")
+    ] = False,
     log: LogOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show which episodes would be removed with all that belongs to them; --yes removes them."""
+    """List the episodes to remove, with their rows and files; --yes removes them."""
     from arena.log.store import Log
 
     which = narrowed(
@@ -107,7 +113,7 @@ def prune(
         seed=seed,
     )
     if not (ids or which or before or superseded or strays):
-        raise ScenarioError("say what to prune: ids, --superseded, --status error, --before 90d, "
+        raise ScenarioError("name what to prune: ids, --superseded, --status error, --before 90d, "
                             "--strays, ...; 'arena log prune --help' lists it")  # fmt: skip
     with Log.open(log, create=False) as store:
         if strays:
@@ -120,7 +126,7 @@ def prune(
             write_json({"would_remove": [row.id for row in rows]})
         elif rows:
             write_episodes(out(), rows)
-            write_line(out(), f"{len(rows)} episodes would be removed; --yes removes them")
+            write_line(out(), f"--yes would remove {counted(len(rows), 'episode')}")
         else:
             write_line(out(), f"no such episode in {store.where}")
 
@@ -134,7 +140,6 @@ def _meant(
     superseded: bool,
 ) -> "list[EpisodeRow]":
     """Find the ended episodes that every given condition lets through."""
-    from arena.cli.episodes import parse_since
     from arena.log.pruning import superseded as replaced
 
     rows = log.episodes(which)
@@ -158,10 +163,14 @@ def _prune(log: "Log", rows: "list[EpisodeRow]", *, json: bool) -> None:
     if json:
         write_json({**asdict(pruned), "compacted": compacted})
         return
-    write_line(out(), f"{log.where}: removed {pruned.episodes} episodes, {pruned.runs} runs and "
-                      f"{pruned.files} files")  # fmt: skip
+    parts = (
+        counted(pruned.episodes, "episode"),
+        counted(pruned.runs, "run"),
+        counted(pruned.files, "file"),
+    )
+    write_line(out(), f"{log.where}: removed {listed(parts)}")
     if not compacted and log.engine.dialect.name == "sqlite":
-        write_line(out(), "the file keeps its size: another process is at the log")
+        write_line(out(), "the file keeps its size, because another process uses the log")
 
 
 def _prune_strays(log: "Log", *, yes: bool, json: bool) -> None:
@@ -174,13 +183,13 @@ def _prune_strays(log: "Log", *, yes: bool, json: bool) -> None:
         return
     for path in found:
         write_line(out(), str(path))
-    verb = "removed" if yes else "would be removed; --yes removes them"
-    write_line(out(), f"{count if yes else len(found)} files {verb}")
+    verb = "removed" if yes else "--yes would remove"
+    write_line(out(), f"{verb} {counted(count if yes else len(found), 'file')}")
 
 
 @app.command()
 def migrate(log: LogOption = None) -> None:
-    """Bring an older log up to the schema of this version."""
+    """Upgrade an older log to the schema of this version."""
     from arena.log.engine import connect, resolve
     from arena.log.schema import HEAD, version
     from arena.log.store import BUSY_SECONDS, Log, default_url

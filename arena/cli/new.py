@@ -17,25 +17,25 @@ app = typer.Typer(
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Its name in scenarios: slow-hunter.")]
 Folder = Annotated[
-    Path, typer.Option("--out", metavar="DIR", help="Where the plug-in's folder is made.")
+    Path, typer.Option("--out", metavar="DIR", help="Where to create the plug-in's folder.")
 ]
 
 
 @app.command()
 def attacker(name: Name, folder: Folder = Path()) -> None:
-    """Make an attacker: it asks images and trains a clone."""
+    """Create an attacker: it queries the victim and trains a clone."""
     _create("attacker", name, folder)
 
 
 @app.command()
 def defence(name: Name, folder: Folder = Path()) -> None:
-    """Make a defence: a mechanism that changes answers."""
+    """Create a defence: a mechanism that changes answers."""
     _create("defence", name, folder)
 
 
 @app.command()
 def defender(name: Name, folder: Folder = Path()) -> None:
-    """Make a defender: it decides how strongly each request is answered."""
+    """Create a defender: it chooses a countermeasure for each request."""
     _create("defender", name, folder)
 
 

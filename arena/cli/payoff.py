@@ -1,4 +1,4 @@
-"""`arena payoff`: every attacker against every defender, and what either side should bring."""
+"""`arena payoff`: the payoff matrix of attackers and defenders, and its equilibrium."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +14,7 @@ from arena.cli.filters import (
     narrowed,
 )
 from arena.cli.render import percent_interval, write_json, write_line, write_table
-from arena.report.formatting import percent
+from arena.report.formatting import counted, percent
 
 if TYPE_CHECKING:
     from arena.analysis.payoff import PayoffMatrix, Prices, Solution
@@ -30,15 +30,22 @@ def payoff(
     run: RunOption = None,
     since: SinceOption = None,
     utility_price: Annotated[
-        float, typer.Option(min=0, help="Points of clone that a point lost to benign users is.")
+        float,
+        typer.Option(
+            min=0,
+            help="Price of utility: points of clone accuracy per point of benign accuracy lost.",
+        ),
     ] = 0.0,
     compute_price: Annotated[
-        float, typer.Option(min=0, help="Likewise, a percent of compute per benign query.")
+        float,
+        typer.Option(
+            min=0, help="Price of compute: the same per percent of compute per benign query."
+        ),
     ] = 0.0,
     log: LogOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Solve the game of who brings which player: payoff matrix, equilibrium, exploitability."""
+    """Solve the game of choosing players: payoff matrix, equilibrium, exploitability."""
     from arena.analysis.payoff import Prices, payoff_matrix, solved
     from arena.analysis.scoreboard import scoreboard
     from arena.log.store import Log
@@ -57,15 +64,15 @@ def payoff(
 def _show(matrix: "PayoffMatrix", solution: "Solution", prices: "Prices") -> None:
     console = out()
     priced = prices.utility or prices.compute
-    write_line(console, "what the defender loses, in percent" if priced else "clone accuracy, %")
-    columns = ("", *matrix.defenders, "attacker brings %")
+    write_line(console, "loss of the defender, %" if priced else "clone accuracy, %")
+    columns = ("", *matrix.defenders, "attacker plays %")
     rows = [
         (name, *(percent_interval(matrix.cell(a, d)) for d in range(len(matrix.defenders))),
          percent(float(solution.equilibrium.attacker[a])))
         for a, name in enumerate(matrix.attackers)
     ]  # fmt: skip
     for name, values in (
-        ("defender brings %", solution.equilibrium.defender),
+        ("defender plays %", solution.equilibrium.defender),
         ("to its best attacker", solution.worst),
         ("exploitability", solution.exploitability),
     ):
@@ -74,10 +81,10 @@ def _show(matrix: "PayoffMatrix", solution: "Solution", prices: "Prices") -> Non
     value = solution.value
     ends = "" if value.low is None else f" ({percent(value.low)} to {percent(value.high)})"
     write_line(console, f"value of the game: {percent(value.mean)} %{ends}, "
-                        f"{len(matrix.seeds)} seed{'s'[: len(matrix.seeds) > 1]}")  # fmt: skip
+                        f"{counted(len(matrix.seeds), 'seed')}")  # fmt: skip
     if len(matrix.seeds) < FEW_SEEDS:
-        write_line(console, f"with fewer than {FEW_SEEDS} seeds the interval of the value, a "
-                            f"bootstrap over seeds, is too narrow")  # fmt: skip
+        write_line(console, f"with fewer than {FEW_SEEDS} seeds the bootstrap interval of the "
+                            f"value is too narrow")  # fmt: skip
 
 
 def _as_dict(matrix: "PayoffMatrix", solution: "Solution", prices: "Prices") -> dict[str, object]:

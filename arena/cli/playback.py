@@ -1,4 +1,4 @@
-"""Shows a re-enactment: drawn in a terminal, as plain lines in a pipe."""
+"""Plays an episode back from the log: drawn in a terminal, as plain lines in a pipe."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from arena.log.rows import EpisodeRow
 
 LONGEST = 15.0
-"""Seconds that a re-enactment takes at most where no speed is asked for."""
+"""Seconds that a playback takes at most, unless a speed is given."""
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _WIDTH = 40
@@ -31,20 +31,20 @@ def show(
     speed: float | None,
     step: bool,
 ) -> None:
-    """Show an episode moment by moment.
+    """Show an episode step by step.
 
     Args:
         row: the episode.
         steps: what to show.
         asked: its sample queries, where they were kept.
         speed: times as fast as it was played; None: drawn within `LONGEST`, printed at once.
-        step: wait for a key after every moment.
+        step: wait for a key after every step.
     """
     console = out()
     write_line(console, f"{row.attacker} vs {row.defender}, seed {row.seed}: {row.status} "
                         f"({row.id}, scenario {row.scenario_name})")  # fmt: skip
     if not steps:
-        write_line(console, "no rounds were logged: there is nothing to re-enact")
+        write_line(console, "the log has no rounds of this episode")
         return
     with keyboard() as keys:
         if console.is_terminal:
@@ -60,8 +60,8 @@ def show(
                         f"{percent(row.clone_fidelity)} %, benign users served "
                         f"{percent(row.served_accuracy)} %")  # fmt: skip
     for path in asked.paths:
-        lost = "" if path.is_file() else " (it is not there any more)"
-        write_line(console, f"what was asked, at each checkpoint: {path}{lost}")
+        lost = "" if path.is_file() else " (missing)"
+        write_line(console, f"queries at each checkpoint: {path}{lost}")
 
 
 def _print(console: "Console", steps: Sequence[TimelineStep], *, speed: float | None) -> None:
@@ -72,9 +72,9 @@ def _print(console: "Console", steps: Sequence[TimelineStep], *, speed: float | 
         write_table(console, columns, rows, right=columns[:3])
         return
     write_line(console, "\t".join(columns))
-    nobody, before = Keys(there=False), 0.0
+    no_keys, before = Keys(there=False), 0.0
     for moment, cells in zip(steps, rows, strict=True):
-        nobody.wait(max(0.0, moment.seconds - before) / speed)
+        no_keys.wait(max(0.0, moment.seconds - before) / speed)
         before = moment.seconds
         write_line(console, "\t".join(cells))
 
@@ -100,7 +100,7 @@ def _draw(
     speed: float | None,
     step: bool,
 ) -> None:
-    """Draw moment after moment in place; blank pauses, n goes on by one, q leaves."""
+    """Draw step after step in place; space pauses, n shows the next step, q quits."""
     from rich.console import Group
     from rich.live import Live
 
@@ -124,7 +124,7 @@ def _draw(
 
 
 def _scene(steps: Sequence[TimelineStep], *, paused: bool, keys: bool) -> "RenderableType":
-    """Draw one moment: the budget, the clone so far, and where answers left."""
+    """Draw one step: the budget, the clone so far, and the exits of the answers."""
     from rich.text import Text
 
     now = steps[-1]
@@ -142,7 +142,7 @@ def _scene(steps: Sequence[TimelineStep], *, paused: bool, keys: bool) -> "Rende
     events = [event for moment in steps for event in moment.events][-5:]
     lines += [f"{event.kind}: {event.message}" for event in events]
     if keys:
-        lines.append("blank: go on   n: next   q: leave" if paused else "blank: pause   q: leave")
+        lines.append("space: continue   n: next   q: quit" if paused else "space: pause   q: quit")
     plain = ("".join(c if c.isprintable() else " " for c in line) for line in lines)
     return Text("\n".join(plain), no_wrap=True, overflow="ellipsis")
 
@@ -161,14 +161,14 @@ def _curve(scores: Sequence[float | None]) -> str:
 
 
 def _exit_lines(name: str, now: Sequence[int], total: Sequence[int]) -> list[str]:
-    """Draw a bar for each exit over the whole episode, and say what it was just now."""
+    """Draw a bar for each exit over the whole episode, and its share in the last step."""
     answered, lately = sum(total), sum(now)
     if not answered:
         return []
     recent = [*now, *([0] * (len(total) - len(now)))]
     return [
         f"{name if exit == 0 else '':<6}  {_bar(count / answered)} exit {exit + 1}: "
-        f"{percent(count / answered)} %, just now "
+        f"{percent(count / answered)} %, now "
         f"{percent(recent[exit] / lately if lately else None)} %"
         for exit, count in enumerate(total)
     ]

@@ -1,4 +1,4 @@
-"""Shows a match while it is played: live in a terminal, as plain lines in a pipe."""
+"""Shows the progress of a match: live in a terminal, as plain lines in a pipe."""
 
 import sys
 import time
@@ -24,7 +24,7 @@ Outcome = Callable[[str], float | None]
 
 @contextmanager
 def watching(*, quiet: bool, outcome: Outcome = lambda episode_id: None) -> Iterator[Watcher]:
-    """Give the watcher that suits standard error, and clear up after it."""
+    """Yield the watcher that suits standard error, and close it afterwards."""
     if quiet:
         yield Watcher()
     elif err().is_terminal:
@@ -35,7 +35,7 @@ def watching(*, quiet: bool, outcome: Outcome = lambda episode_id: None) -> Iter
 
 
 class LineWatcher(Watcher):
-    """Writes a line now and then; for pipes and files."""
+    """Writes a line every few seconds, for pipes and files."""
 
     def __init__(self, outcome: Outcome = lambda episode_id: None) -> None:
         self._outcome = outcome
@@ -44,7 +44,7 @@ class LineWatcher(Watcher):
         self._began: dict[str, float] = {}
 
     def line(self, text: str) -> None:
-        """Write what is being prepared; of many lines on one matter, one every few seconds."""
+        """Write what is being prepared; of many lines on one topic, one every few seconds."""
         topic = text.partition(":")[0]
         if topic != self._topic or time.monotonic() - self._spoken >= EVERY:
             self._topic, self._spoken = topic, time.monotonic()
@@ -56,7 +56,7 @@ class LineWatcher(Watcher):
         self._say(f"[{index + 1}/{total}] {title}")
 
     def progress(self, title: str, progress: Progress) -> None:
-        """Write where it stands, every few seconds."""
+        """Write the progress of an episode every few seconds."""
         if time.monotonic() - self._spoken >= EVERY:
             self._spoken = time.monotonic()
             done = progress.used / progress.budget
@@ -64,11 +64,11 @@ class LineWatcher(Watcher):
             self._say(f"  {title}: {share}, {standing(progress)}")
 
     def skip(self, title: str, episode_id: str) -> None:
-        """Write that an episode was played before."""
-        self._say(f"{title}: played before as {episode_id}")
+        """Write that an episode is skipped."""
+        self._say(f"{title}: skipped, the log has it as {episode_id}")
 
     def end(self, title: str, episode_id: str, status: str, error: str | None) -> None:
-        """Write how it ended."""
+        """Write the result of an episode."""
         fate = error or f"clone {percent(self._outcome(episode_id))} %"
         passed = duration_text(time.monotonic() - self._began.pop(title, time.monotonic()))
         self._say(f"  {title}: {status} ({episode_id}), {fate}, {passed}")
@@ -95,7 +95,7 @@ class LiveWatcher(Watcher):
         self._running[title] = self._bars.add_task(title, total=None, notes="")
 
     def progress(self, title: str, progress: Progress) -> None:
-        """Show where an episode stands."""
+        """Show the progress of an episode."""
         if title in self._running:
             self._bars.update(self._match, notes="")
             self._bars.update(
@@ -106,12 +106,12 @@ class LiveWatcher(Watcher):
             )
 
     def skip(self, title: str, episode_id: str) -> None:
-        """Show that an episode was played before."""
-        write_line(self._bars.console, f"{title}: played before as {episode_id}")
+        """Show that an episode is skipped."""
+        write_line(self._bars.console, f"{title}: skipped, the log has it as {episode_id}")
         self._bars.advance(self._match)
 
     def end(self, title: str, episode_id: str, status: str, error: str | None) -> None:
-        """Leave a line about how it ended."""
+        """Write the result of an episode above the bars."""
         fate = error or f"clone {percent(self._outcome(episode_id))} %"
         write_line(self._bars.console, f"{title}: {status} ({episode_id}), {fate}")
         if title in self._running:
@@ -120,7 +120,7 @@ class LiveWatcher(Watcher):
 
 
 def standing(progress: Progress) -> str:
-    """Say how the clone does, how fast it goes and how long it will take."""
+    """Describe the clone's accuracy, the speed and the time left."""
     return (
         f"clone {percent(progress.clone_accuracy)} %, "
         f"{count_text(round(progress.queries_per_second))} queries/s, "

@@ -1,7 +1,7 @@
-"""How results are written to a terminal, a pipe or a machine.
+"""Writes results to a terminal, a pipe or a program.
 
 A terminal gets tables with lines and colours. A pipe gets the same columns as plain text, as wide
-as they need to be, without a control character. A machine gets JSON.
+as they need to be, without a control character. A program gets JSON.
 """
 
 import json
@@ -70,7 +70,7 @@ def write_json(value: object) -> None:
 
 
 def write_json_lines(lines: Iterable[str]) -> None:
-    """Write values that are JSON already as one array, each on a line of its own."""
+    """Write JSON texts as one array, one on each line."""
     rows = ",\n".join(lines)
     print(f"[\n{rows}\n]" if rows else "[]")
 
@@ -86,7 +86,7 @@ def _to_json(value: object) -> object:
 
 
 def _plain(cell: str) -> str:
-    """Keep a cell on its line; whatever a player wrote cannot steer a terminal."""
+    """Keep a cell on its line, and control characters of a player's text off the terminal."""
     if cell.isprintable():
         return cell
     return "".join(char if char.isprintable() else " " for char in cell)
@@ -101,7 +101,7 @@ def percent_interval(score: "Interval | None") -> str:
 
 
 def write_scoreboard(console: "Console", rows: Sequence["ScoreRow"]) -> None:
-    """Write who did how well against whom."""
+    """Write the scoreboard: a row for each attacker against each defender."""
     shown = [
         name for name in METRICS if METRICS[name].short and any(name in r.scores for r in rows)
     ]
@@ -121,7 +121,7 @@ def write_scoreboard(console: "Console", rows: Sequence["ScoreRow"]) -> None:
 
 
 def fate(row: "EpisodeRow") -> str:
-    """Say how an episode ended, and of a what-if that it is one."""
+    """Describe how an episode ended, and whether it is a what-if."""
     return row.status if row.kind == "play" else f"{row.status} ({row.kind})"
 
 

@@ -1,4 +1,4 @@
-"""`arena replay`: an episode once more, from the log or really played again."""
+"""`arena replay`: show an episode from the log, verify it, or change its defender."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -23,42 +23,40 @@ if TYPE_CHECKING:
     from arena.replay.verify import Verification
 
 SHOWN = 12
-"""Differences that are told; `--json` tells them all."""
+"""Differences that are listed; `--json` lists all."""
 
 
 def replay(
-    episode: Annotated[
-        str, typer.Argument(metavar="ID", help="The id, or a beginning no other shares.")
-    ],
+    episode: Annotated[str, typer.Argument(metavar="ID", help="The id, or a unique prefix of it.")],
     verify: Annotated[
-        bool, typer.Option("--verify", help="Play it again, and compare every bucket of rounds.")
+        bool, typer.Option("--verify", help="Play it again and compare every bucket of rounds.")
     ] = False,
     against: Annotated[
         str | None,
         typer.Option(
             metavar="DEFENDER",
-            help="Answer its recorded queries with another defender of the scenario, or a defence.",
+            help="Answer its recorded queries by another defender of the scenario, or a defence.",
         ),
     ] = None,
     speed: Annotated[
         float | None,
-        typer.Option("--speed", min=1e-3, help="So many times as fast as it was played."),
+        typer.Option("--speed", min=1e-3, help="Show it so many times as fast as it was played."),
     ] = None,
     step: Annotated[
-        bool, typer.Option("--step", help="Wait for a key after every moment (in a terminal).")
+        bool, typer.Option("--step", help="Wait for a key after every step, in a terminal.")
     ] = False,
     device: DeviceOption = None,
     log: LogOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Re-enact an episode from the log, play it again to compare, or against another defender.
+    """Show an episode from the log, play it again to verify it, or change its defender.
 
-    --verify ends with exit code 1 if anything differs. In a terminal, blank pauses and goes on,
-    n shows the next moment, q leaves.
+    --verify ends with exit code 1 if anything differs. In a terminal, space pauses and continues,
+    n shows the next step, q quits.
     """
     if verify and against is not None:
-        raise ScenarioError("--verify and --against exclude each other: the same, or another one?")
+        raise ScenarioError("--verify and --against exclude each other; give one of them")
     if against is not None:
         _against(episode, against, log, device=device, json=json, quiet=quiet)
     elif verify:
@@ -98,7 +96,7 @@ def _verify(episode: str, log: str | None, *, device: str | None, json: bool, qu
 
 
 def _tell(verdict: "Verification") -> None:
-    """Write what a replay found: the counts, or where it departs and why that may be."""
+    """Write the result of a replay: the counts, or the differences and their likely causes."""
     console = out()
     write_line(console, f"{verdict.title} ({verdict.episode}), played again on {verdict.device}")
     compared = (
@@ -113,7 +111,7 @@ def _tell(verdict: "Verification") -> None:
             write_line(console, f"  {difference}")
         if len(verdict.differences) > SHOWN:
             hidden = len(verdict.differences) - SHOWN
-            write_line(console, f"  and {hidden} more; --json tells them all")
+            write_line(console, f"  and {hidden} more; --json lists all")
         write_line(console, f"compared: {compared}")
     for cause in verdict.causes:
         write_line(console, f"likely cause: {cause}")
@@ -140,7 +138,7 @@ def _against(
 
 
 def _tell_what_if(found: "WhatIf") -> None:
-    """Write what another defender made of the recorded queries, beside what was made of them."""
+    """Write the outcome of the recorded queries with both defenders."""
     from arena.replay.counterfactual import FROZEN
 
     console, then, now = out(), found.origin, found.episode

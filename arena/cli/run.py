@@ -1,4 +1,4 @@
-"""`arena run`: play scenarios, then show who did how well."""
+"""`arena run`: play scenarios and show the scoreboard."""
 
 import shlex
 import sys
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 Files = Annotated[
     list[str],
-    typer.Argument(metavar="FILE...", help="Scenario files, or names of those that ship."),
+    typer.Argument(metavar="FILE...", help="Scenario files, or names of shipped scenarios."),
 ]
 Seeds = Annotated[
-    str | None, typer.Option("--seeds", metavar="LIST", help="Other seeds: 0,1,2 or 0-9.")
+    str | None, typer.Option("--seeds", metavar="LIST", help="Replace the seeds: 0,1,2 or 0-9.")
 ]
 Workers = Annotated[
     str,
@@ -41,15 +41,14 @@ Workers = Annotated[
         "--workers",
         "-j",
         metavar="N|ray[:ADDRESS]",
-        help="Episodes at once, each in a process of its own, here or on a Ray cluster.",
+        help="Play so many episodes at once, each in its own process, here or on a Ray cluster.",
     ),
 ]
 Devices = Annotated[
     str | None,
     typer.Option(
         "--device",
-        help="cpu, cuda or cuda:1; cuda:0,cuda:1 are shared out among workers. "
-        "An accelerator if there is one.",
+        help="cpu, cuda or cuda:1; workers share cuda:0,cuda:1. Default: an accelerator.",
     ),
 ]
 SaveEvery = Annotated[
@@ -58,16 +57,19 @@ SaveEvery = Annotated[
         "--save-every",
         min=0,
         metavar="SECONDS",
-        help="How often long episodes are saved, to resume after a kill; 0 saves nothing.",
+        help="Save long episodes this often, to resume after a kill; 0 saves none.",
     ),
 ]
 Fresh = Annotated[
-    bool, typer.Option("--fresh", help="Play again what was played before, and resume nothing.")
+    bool, typer.Option("--fresh", help="Play every episode anew; skip and resume none.")
 ]
 Out = Annotated[
     Path | None,
     typer.Option(
-        "--out", "--figures", metavar="DIR", help="Where report and figures go; else out/SCENARIO."
+        "--out",
+        "--figures",
+        metavar="DIR",
+        help="Folder for report and figures. Default: out/SCENARIO.",
     ),
 ]
 NoFigure = Annotated[bool, typer.Option("--no-figure", help="Write no report and draw nothing.")]
@@ -87,7 +89,7 @@ def run(
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Play scenarios and show the scoreboard. What was played before is not played again."""
+    """Play scenarios and show the scoreboard. Skips episodes that the log already has."""
     scenarios = load_all(files, [*(set_ or ()), *seeds_override(seeds)])
 
     from arena.log.store import Log
@@ -107,13 +109,13 @@ def run(
     if json:
         write_json({"log": store.where, "scenarios": told})
     if any(result.interrupted for result in results):
-        tell("interrupted; what was measured is in the log, see 'arena episodes'")
+        tell("interrupted; the log has what was measured, see 'arena episodes'")
     if any(result.failed for result in results):
         raise typer.Exit(FAILED)
 
 
 class _How(NamedTuple):
-    """The options that say how scenarios are played."""
+    """The options of playing."""
 
     device: str
     fresh: bool
@@ -148,7 +150,7 @@ def _play(scenario: "Scenario", log: "Log", how: _How, *, quiet: bool) -> "Match
 def _write_up(
     scenario: "Scenario", result: "MatchResult", log: "Log", *, folder: Path | None
 ) -> list[Path]:
-    """Write report and figures; that there is nothing to show is no failure of the match."""
+    """Write report and figures; a match without a success has none, which is no failure."""
     from arena.report.html import write_report
     from arena.report.plots import write_figures
 
@@ -198,8 +200,8 @@ def _show(
             fate = f"{row.attacker} vs {row.defender}, seed {row.seed}: {row.status} ({row.id})"
             write_line(console, f"{fate}: {row.error or 'no reason given'}")
     if result.skipped:
-        write_line(console, f"{result.skipped} of {len(result.episodes)} played before; "
-                            f"--fresh plays them again")  # fmt: skip
+        write_line(console, f"{result.skipped} of {len(result.episodes)} skipped, because the log "
+                            f"has them; --fresh plays them again")  # fmt: skip
     for path in paths:
         write_line(console, str(path))
     write_line(console, f"log: {where}")

@@ -1,4 +1,4 @@
-"""`arena scenarios`: what can be played, and whether a file is right."""
+"""`arena scenarios`: list, show and check scenario files."""
 
 from typing import Annotated
 
@@ -7,6 +7,7 @@ import typer
 from arena.cli.common import USAGE, FileArgument, JsonOption, SetOption, WithDefault, out, tell
 from arena.cli.loading import load_all
 from arena.cli.render import write_json, write_line, write_table
+from arena.report.formatting import counted
 from envs.errors import ScenarioError, UnknownName
 
 app = typer.Typer(cls=WithDefault, help="List, show and check scenarios.")
@@ -28,12 +29,12 @@ def list_(json: JsonOption = False) -> None:
         )
         return
     rows = [(name, str(one.size), one.data.use, one.description) for name, _, one in found]
-    write_table(out(), ("name", "episodes", "data", "asks"), rows, right=("episodes",))
+    write_table(out(), ("name", "episodes", "data", "question"), rows, right=("episodes",))
 
 
 @app.command()
 def show(file: FileArgument, set_: SetOption = None, json: JsonOption = False) -> None:
-    """Show a scenario as it would be played: everything inherited, overridden and drawn."""
+    """Show a scenario as it is played: with inherited and overridden values and drawn seeds."""
     from arena.scenario import load
 
     scenario = load(file, set_ or ())
@@ -49,7 +50,7 @@ def check(
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Check scenarios: every key, every name, every parameter."""
+    """Check every key, name and parameter of scenarios."""
     verdicts: list[dict[str, object]] = []
     for file in files:
         try:
@@ -61,8 +62,7 @@ def check(
         else:
             verdicts.append({"file": file, "ok": True, "episodes": scenario.size, "problems": []})
             if not json:
-                plural = "" if scenario.size == 1 else "s"
-                write_line(out(), f"{file}: in order, {scenario.size} episode{plural}")
+                write_line(out(), f"{file}: OK, {counted(scenario.size, 'episode')}")
     if json:
         write_json(verdicts)
     if not all(verdict["ok"] for verdict in verdicts):

@@ -1,4 +1,4 @@
-"""`arena serve`: a defended victim behind HTTP, for attackers in other processes."""
+"""`arena serve`: serve a defended victim over HTTP, for attackers in other processes."""
 
 import secrets
 import socket
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 def serve(
     file: FileArgument,
     defender: Annotated[
-        str | None, typer.Option(help="Which of the scenario's defenders; its first.")
+        str | None, typer.Option(help="One of the scenario's defenders. Default: the first.")
     ] = None,
     key: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME[=BUDGET]", help="Make an API key for somebody; repeatable. One is made."
+            metavar="NAME[=BUDGET]", help="Create an API key; repeatable. Default: attacker."
         ),
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8151,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 8151,
     set_: SetOption = None,
     device: DeviceOption = None,
     quiet: QuietOption = False,
@@ -58,7 +58,8 @@ def serve(
     _run(create_app(accounts), listening)
     for account in accounts.values():
         used = count_text(account.game.used)
-        write_line(out(), f"{account.name} asked {used} of {account.game.threat.budget}")
+        write_line(out(), f"{account.name} used {used} of "
+                          f"{count_text(account.game.threat.budget)} queries")  # fmt: skip
 
 
 def _plan(scenario: "Scenario", defender: str | None) -> "EpisodePlan":
@@ -111,7 +112,7 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), backlog=64)
     except OSError as error:
         raise ArenaError(
-            f"cannot listen at {host}:{port}: {error.strerror}; use another --port"
+            f"cannot listen on {host}:{port}: {error.strerror}; use another --port"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""`arena train`: victims and hardened defences into the cache, before anybody plays."""
+"""`arena train`: train victims and harden defences into the cache, before a match."""
 
 from arena.cli.common import DeviceOption, FileArgument, QuietOption, SetOption, out, pick_device
 from arena.cli.loading import load_one
@@ -12,7 +12,7 @@ def train(
     device: DeviceOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Train the victims of a scenario and harden them, so that `arena run` finds them ready."""
+    """Train and harden the victims of a scenario, so `arena run` finds them in the cache."""
     scenario = load_one(file, set_)
 
     from arena.runner.match import prepare

@@ -1,4 +1,4 @@
-"""`arena view`: the report of a log in a browser, while episodes are played."""
+"""`arena view`: serve the live report of a log to a browser."""
 
 import contextlib
 from typing import Annotated
@@ -24,7 +24,7 @@ PATIENCE = 2.0
 
 def view(
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Where on this machine; 0 takes a free port.")
+        int, typer.Option(min=0, max=65535, help="Port on this machine; 0 picks a free one.")
     ] = 8765,
     title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
     scenario: ScenarioOption = None,
@@ -36,7 +36,7 @@ def view(
     since: SinceOption = None,
     log: LogOption = None,
 ) -> None:
-    """Serve the report live on this machine; it follows the log and only reads it."""
+    """Serve the live report of a log on this machine; only reads the log."""
     from arena.log.store import Log
 
     which = narrowed(
@@ -52,6 +52,6 @@ def view(
         from arena.report.server import LivePage, LiveServer
 
         with LiveServer(LivePage(store, which, title=title), port) as server:
-            write_line(out(), f"{server.url} shows {store.where}; Ctrl-C ends it")
+            write_line(out(), f"{server.url} shows {store.where}; Ctrl-C stops it")
             with contextlib.suppress(KeyboardInterrupt):  # how it is ended
                 server.serve_forever()

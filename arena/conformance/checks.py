@@ -1,4 +1,4 @@
-"""One door for all kinds of players."""
+"""Checks any player: the entry of the conformance suite."""
 
 from collections.abc import Callable, Collection
 from typing import cast

@@ -24,8 +24,8 @@ def check_resuming(make: Callable[[], Attacker], world: TinyWorld, main: Play) -
     """
     if not make().resumable:
         return Claim("resumes", True, "has no resume; it starts afresh after a kill")
-    saved = _Table(make(), world, main.terms)
-    again = _Table(make(), world, main.terms)
+    saved = _SavedGame(make(), world, main.terms)
+    again = _SavedGame(make(), world, main.terms)
     try:
         saved.play()
         if not saved.data:
@@ -39,7 +39,7 @@ def check_resuming(make: Callable[[], Attacker], world: TinyWorld, main: Play) -
     return claim("resumes", _faults(main, saved, again), f"went on at {point} images")
 
 
-def _faults(main: Play, saved: "_Table", again: "_Table") -> list[str]:
+def _faults(main: Play, saved: "_SavedGame", again: "_SavedGame") -> list[str]:
     faults = []
     if saved.digest != main.digest:
         faults.append("a game that is saved ends otherwise; safe points must change nothing")
@@ -51,7 +51,7 @@ def _faults(main: Play, saved: "_Table", again: "_Table") -> list[str]:
     return faults
 
 
-class _Table:
+class _SavedGame:
     """One game that can be saved, or gone on with."""
 
     def __init__(self, attacker: Attacker, world: TinyWorld, terms: Terms) -> None:

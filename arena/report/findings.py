@@ -21,7 +21,7 @@ ENOUGH = 0.02
 """Half an interval that we would call narrow: two points of accuracy."""
 
 
-class Answer(NamedTuple):
+class Statement(NamedTuple):
     """One sentence, about one subject ("" for all)."""
 
     subject: str
@@ -33,7 +33,7 @@ class Finding:
     """A question and its answers."""
 
     question: str
-    answers: tuple[Answer, ...]
+    answers: tuple[Statement, ...]
 
 
 def headline(episode_data: EpisodeData) -> str:
@@ -70,13 +70,15 @@ def _standing(weakest: ScoreRow, strongest: ScoreRow) -> str:
 
 
 def findings(episode_data: EpisodeData) -> list[Finding]:
-    """Answer the four questions."""
+    """Statement the four questions."""
     defenders = by_defender(episode_data.board)
     return [
         Finding("Which attack did best against which defence?", _attacks(defenders.values())),
         Finding("What did it cost the defender?", _costs(defenders.items())),
         Finding("What did benign users lose?", _losses(defenders.items())),
-        Finding("How sure are we?", tuple(Answer("", text) for text in _certainty(episode_data))),
+        Finding(
+            "How sure are we?", tuple(Statement("", text) for text in _certainty(episode_data))
+        ),
     ]
 
 
@@ -103,17 +105,17 @@ def _victim(row: ScoreRow) -> str:
     return "" if score is None else f" The undefended victim gets {number(score.mean, 'share')}."
 
 
-def _attacks(defenders: Iterable[Sequence[ScoreRow]]) -> tuple[Answer, ...]:
+def _attacks(defenders: Iterable[Sequence[ScoreRow]]) -> tuple[Statement, ...]:
     answers = []
     for rows in defenders:
         ranked = best(rows)
         if not ranked:
-            answers.append(Answer(rows[0].versus, "no clone was measured."))
+            answers.append(Statement(rows[0].versus, "no clone was measured."))
             continue
         text = f"{ranked[0].attacker}, clone accuracy {with_interval(ranked[0].scores[CLONE])}"
         if len(ranked) > 1:
             text += f"; {_lead(ranked[0], ranked[1])}"
-        answers.append(Answer(ranked[0].versus, f"{text}."))
+        answers.append(Statement(ranked[0].versus, f"{text}."))
     return tuple(answers)
 
 
@@ -135,7 +137,7 @@ def _lead(first: ScoreRow, second: ScoreRow) -> str:
     return f"{text})"
 
 
-def _costs(defenders: Iterable[tuple[str, Sequence[ScoreRow]]]) -> tuple[Answer, ...]:
+def _costs(defenders: Iterable[tuple[str, Sequence[ScoreRow]]]) -> tuple[Statement, ...]:
     answers = []
     for name, rows in defenders:
         parts = [
@@ -150,7 +152,7 @@ def _costs(defenders: Iterable[tuple[str, Sequence[ScoreRow]]]) -> tuple[Answer,
         distortion = over_attackers(rows, "distortion_mean")
         if distortion is not None:
             parts.append(f"served posteriors were {_moved(distortion)}")
-        answers.append(Answer(name, f"{'; '.join(parts) or 'not measured'}."))
+        answers.append(Statement(name, f"{'; '.join(parts) or 'not measured'}."))
     return tuple(answers)
 
 
@@ -163,7 +165,7 @@ def _moved(distortion: Interval) -> str:
     return f"moved by {said} (L1 distance, 0 to 2; {reach(distortion, 'l1')})"
 
 
-def _losses(defenders: Iterable[tuple[str, Sequence[ScoreRow]]]) -> tuple[Answer, ...]:
+def _losses(defenders: Iterable[tuple[str, Sequence[ScoreRow]]]) -> tuple[Statement, ...]:
     answers = []
     for name, rows in defenders:
         loss = over_attackers(rows, "utility_loss")
@@ -172,7 +174,7 @@ def _losses(defenders: Iterable[tuple[str, Sequence[ScoreRow]]]) -> tuple[Answer
             text = "the accuracy served to benign users was not measured."
         else:
             text = f"{_lost(loss)}: served answers are right in {with_interval(served)}."
-        answers.append(Answer(name, text))
+        answers.append(Statement(name, text))
     return tuple(answers)
 
 

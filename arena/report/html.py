@@ -64,7 +64,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Body:
+class PageContents:
     """What the page shows: a section for each scenario, and the published tables beside ours."""
 
     sections: list[Section]
@@ -106,20 +106,20 @@ def render(episode_data: EpisodeData, *, title: str | None = None) -> str:
     return page(body_of(episode_data), title=title)
 
 
-def body_of(episode_data: EpisodeData) -> Body:
+def body_of(episode_data: EpisodeData) -> PageContents:
     """Work out everything that the page shows; the figures take seconds."""
     scenarios = episode_data.scenarios()
     sections = [
         _section(name, part, anchor=anchor)
         for (name, part), anchor in zip(scenarios.items(), file_stems(scenarios), strict=True)
     ]
-    return Body(
+    return PageContents(
         sections, beside_published(episode_data), counted(len(episode_data.episodes), "episode")
     )
 
 
 def page(
-    body: Body, *, title: str | None = None, live: Markup | None = None, state: str = ""
+    body: PageContents, *, title: str | None = None, live: Markup | None = None, state: str = ""
 ) -> str:
     """Put the page together.
 

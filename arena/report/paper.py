@@ -21,7 +21,7 @@ COLUMN = "column:"
 Standing = Literal["certain", "row inferred", "unpublished"]
 
 
-class _Table(TypedDict):
+class _PublishedTable(TypedDict):
     tag: str
     attacker: str
     title: str
@@ -30,9 +30,9 @@ class _Table(TypedDict):
     cells: dict[str, list[str]]
 
 
-class _File(TypedDict):
+class _PublishedFile(TypedDict):
     data_names: dict[str, str]
-    tables: list[_Table]
+    tables: list[_PublishedTable]
 
 
 class Published(NamedTuple):
@@ -118,9 +118,9 @@ def published_tables() -> tuple[PaperTable, ...]:
 
 
 @cache
-def _file() -> _File:
+def _file() -> _PublishedFile:
     text = resources.files("arena.report").joinpath("published.toml").read_text(encoding="utf-8")
-    return cast(_File, tomllib.loads(text))  # ours, in the package
+    return cast(_PublishedFile, tomllib.loads(text))  # ours, in the package
 
 
 def _published(text: str) -> Published:

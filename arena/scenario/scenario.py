@@ -10,6 +10,7 @@ from pydantic import PrivateAttr, ValidationError
 from arena.registry.messages import problems, value_text
 from arena.scenario.checking import check
 from arena.scenario.planning import EpisodePlan, plans_of
+from arena.scenario.renames import with_new_names
 from arena.scenario.schema import VERSION, ScenarioFile
 from envs.errors import ScenarioError
 
@@ -20,6 +21,7 @@ class Scenario(ScenarioFile):
     """One question to the arena: every attacker against every defender with every seed."""
 
     _path: Path | None = PrivateAttr(default=None)
+    _warnings: tuple[str, ...] = PrivateAttr(default=())
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any], path: Path | None = None) -> "Scenario":
@@ -33,19 +35,25 @@ class Scenario(ScenarioFile):
             ScenarioError: one line for each problem.
         """
         faults = _version_faults(raw)
+        raw, warnings = with_new_names(raw)
         try:
             scenario = cls.model_validate(dict(raw) | ({"version": VERSION} if faults else {}))
         except ValidationError as error:
             faults += problems(error, cls, raw=raw)
         if faults:
             raise ScenarioError("\n".join(faults))
-        scenario._path = path
+        scenario._path, scenario._warnings = path, tuple(warnings)
         return scenario
 
     @property
     def path(self) -> Path | None:
         """The file it was read from."""
         return self._path
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A line for each player whose parameters go by a name of an older version."""
+        return self._warnings
 
     @property
     def drawn_seed(self) -> int | None:

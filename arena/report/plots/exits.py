@@ -28,13 +28,13 @@ from arena.report.plots.style import (
 SERIES = 4
 """More attackers than this are drawn as one."""
 
-HONEST = "benign users"
+BENIGN = "benign users"
 
 Shares = dict[str, dict[str, list[Interval]]]
 """By defender and by who asked: the share of each exit."""
 
 
-class Look(NamedTuple):
+class BarStyle(NamedTuple):
     """How one kind of traffic is drawn."""
 
     label: str
@@ -55,7 +55,7 @@ def exit_shares(episode_data: EpisodeData) -> Shares:
         for seed, episode in row.episodes.items():
             taken = episode_data.exits[episode.id]
             counts[row.versus, name][seed].append(taken.attack)
-            counts[row.versus, HONEST][seed].append(taken.benign)
+            counts[row.versus, BENIGN][seed].append(taken.benign)
     shares: Shares = defaultdict(dict)
     for (defender, who), seeds in counts.items():
         found = _shares_of_seeds(list(seeds.values()))
@@ -85,10 +85,11 @@ def draw_exits(episode_data: EpisodeData) -> Drawing | None:
         return None
     seen = dict.fromkeys(who for series in shares.values() for who in series)
     # benign users first, so that they keep their colour whoever attacks
-    order = sorted(seen, key=lambda who: who != HONEST)
+    order = sorted(seen, key=lambda who: who != BENIGN)
     labels = shortened(order, 34)
     looks = {
-        who: _look(labels[who], index + (HONEST not in seen)) for index, who in enumerate(order)
+        who: _bar_style(labels[who], index + (BENIGN not in seen))
+        for index, who in enumerate(order)
     }
     with settings():
         figure, axes = sheet(len(shares), per_row=2, height=2.3, sharey=True)
@@ -115,11 +116,11 @@ def draw_exits(episode_data: EpisodeData) -> Drawing | None:
     )
 
 
-def _look(label: str, index: int) -> Look:
-    return Look(label, COLOURS[index % len(COLOURS)], HATCHES[index % len(HATCHES)])
+def _bar_style(label: str, index: int) -> BarStyle:
+    return BarStyle(label, COLOURS[index % len(COLOURS)], HATCHES[index % len(HATCHES)])
 
 
-def _draw_panel(ax: Axes, series: dict[str, list[Interval]], looks: dict[str, Look]) -> None:
+def _draw_panel(ax: Axes, series: dict[str, list[Interval]], looks: dict[str, BarStyle]) -> None:
     width = 0.8 / len(series)
     for index, (who, found) in enumerate(series.items()):
         places = np.arange(len(found)) + (index - (len(series) - 1) / 2) * width

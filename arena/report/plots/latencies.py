@@ -29,7 +29,7 @@ PANELS = 16
 """Meetings that are drawn; a table in the report has them all."""
 
 
-class Clock(NamedTuple):
+class LatencyHistogram(NamedTuple):
     """What one probe saw.
 
     Attributes:
@@ -58,7 +58,7 @@ class Timed(NamedTuple):
     """
 
     row: ScoreRow
-    shown: Clock
+    shown: LatencyHistogram
     found: tuple[int, ...]
     existing: int | None
 
@@ -68,20 +68,22 @@ def timed_meetings(episode_data: EpisodeData) -> list[Timed]:
     meetings = []
     for row in episode_data.board:
         ids = [row.episodes[seed].id for seed in row.seeds]
-        clocks = [clock for id in ids if (clock := _clock(episode_data, id)) is not None]
+        clocks = [
+            clock for id in ids if (clock := _latency_histogram(episode_data, id)) is not None
+        ]
         if clocks:
             found = tuple(len(clock.exits) for clock in clocks)
             meetings.append(Timed(row, clocks[0], found, _existing(episode_data, ids)))
     return meetings
 
 
-def _clock(episode_data: EpisodeData, id: str) -> Clock | None:
+def _latency_histogram(episode_data: EpisodeData, id: str) -> LatencyHistogram | None:
     """Read the last note of a probe; one that another program garbled is as good as none."""
     notes = [event.data.get("data") for event in episode_data.events[id] if event.kind == LATENCIES]
     if not notes or not isinstance(note := notes[-1], Mapping):
         return None
     try:
-        clock = Clock(
+        clock = LatencyHistogram(
             [float(edge) for edge in note["edges"]],
             [int(count) for count in note["counts"]],
             sorted(float(peak["seconds"]) for peak in note["exits"]),

@@ -27,7 +27,7 @@ PLAIN_SIZE = 8.0
 """Points across a marker whose size says nothing."""
 
 
-class Look(NamedTuple):
+class MarkerStyle(NamedTuple):
     """How a defender is drawn: its pen, filled on the front, so many points across."""
 
     pen: Pen
@@ -116,7 +116,7 @@ def draw_tradeoff(episode_data: EpisodeData) -> Drawing | None:
                 height = read(place)
                 if height is not None:
                     size = _size(place) if ax is axes[0] else PLAIN_SIZE
-                    look = Look(pen(index), front[index], size)
+                    look = MarkerStyle(pen(index), front[index], size)
                     _draw_point(ax, place.clone, height, look)
             ax.set_title(hint, color="#595959", fontsize=8)
             ax.set_xlabel("clone accuracy, best attack")
@@ -161,7 +161,7 @@ def _size(place: Standing) -> float:
     return 14 * math.sqrt(max(0.15, min(place.compute.mean, 1.5)))
 
 
-def _draw_point(ax: Axes, across: Interval, up: Interval, look: Look) -> None:
+def _draw_point(ax: Axes, across: Interval, up: Interval, look: MarkerStyle) -> None:
     ax.errorbar(
         across.mean,
         up.mean,

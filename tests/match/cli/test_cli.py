@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import arena
 from arena.cli import app
-from arena.cli.episodes import parse_since
+from arena.cli.filters import parse_since
 from arena.cli.loading import seeds_override
 from arena.cli.progress import LineWatcher
 from arena.runner.match import MatchResult
@@ -138,7 +138,7 @@ def test_a_run_leaves_figures_and_a_report_and_says_where(played):
 def test_what_was_played_is_skipped_and_shown_again(played, cli):
     folder, done = played
     again = cli("run", folder / "tiny.toml", "--log", folder / "tiny.db", "--no-figure")
-    assert "2 of 2 played before; --fresh plays them again" in again.stdout
+    assert "2 of 2 skipped, because the log has them; --fresh plays them again" in again.stdout
     assert done.stdout.splitlines()[2] in again.stdout
 
 
@@ -307,7 +307,7 @@ def test_a_shown_scenario_can_be_checked(cli, tmp_path):
     shown = cli("scenarios", "show", "tiny.toml", "--set", "threat.budget=7").stdout
     (tmp_path / "shown.toml").write_text(shown)
     assert "budget = 7" in shown
-    assert cli("scenarios", "check", "shown.toml").stdout == "shown.toml: in order, 2 episodes\n"
+    assert cli("scenarios", "check", "shown.toml").stdout == "shown.toml: OK, 2 episodes\n"
 
 
 def test_the_check_of_several_scenarios_names_each(cli, tmp_path):

@@ -215,7 +215,7 @@ def test_a_report_takes_ids_or_options_but_not_both(two_attackers, cli, tmp_path
     cli("report", id[:8], "--out", page)
     assert id in page.read_text()
     told = cli("report", id, "--seed", "1", "--out", page, code=1)
-    assert "expected ids or options that choose episodes, got both" in told.stderr
+    assert "expected ids or options that filter episodes, got both" in told.stderr
     assert "no such episode" in cli("report", "--seed", "99", "--out", page, code=1).stderr
 
 

@@ -231,5 +231,5 @@ def test_the_command_serves_until_ctrl_c_and_says_who_asked_what(tiny_file):
             assert oracle.remaining == 20
             oracle.query(torch.rand(7, 1, 8, 8))
         server.send_signal(signal.SIGINT)
-        assert "eve asked 7 of 20" in server.stdout.read()
+        assert "eve used 7 of 20 queries" in server.stdout.read()
         assert server.wait(timeout=60) == 0

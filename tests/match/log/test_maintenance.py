@@ -76,7 +76,7 @@ def test_a_sound_log_has_no_findings(made_up, cli):
     id = full(made_up)
     add_file(made_up.log, id)
     assert check(made_up.log) == []
-    assert cli("check").stdout == f"{made_up.log.where}: OK, 1 episodes\n"
+    assert cli("check").stdout == f"{made_up.log.where}: OK, 1 episode\n"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_files_left_by_a_killed_run_are_noted_and_removed_when_asked(made_up, cl
     stray.write_bytes(b"x")
     (finding,) = check(made_up.log)
     assert (finding.kind, finding.what) == ("note", "files")
-    assert "1 files would be removed" in cli("prune", "--strays").stdout
+    assert "--yes would remove 1 file" in cli("prune", "--strays").stdout
     assert stray.exists()
     assert "1 files removed" in cli("prune", "--strays", "--yes").stdout
     assert not stray.parent.exists()
@@ -189,7 +189,7 @@ def test_an_episode_that_is_still_played_stays_out_of_a_merge(made_up, tmp_path,
         source.play(status="started")
         source.play(seed=1)
         told = cli("merge", tmp_path / "other.db").stdout
-    assert "1 episodes of 1 new runs and 0 files came in" in told
+    assert "copied 1 episode of 1 new run and 0 files" in told
     assert "1 are still being played" in told
     assert [row.seed for row in made_up.log.episodes()] == [1]
 
@@ -217,7 +217,7 @@ def test_a_prune_removes_an_episode_with_all_of_it_and_nothing_else(made_up, cli
     before = everything(made_up.log)
     runs = {run.id for run in made_up.log.runs()}
     gone = made_up.log.episode(ids[1]).run_id
-    assert "1 episodes would be removed" in cli("prune", "--seed", "1").stdout
+    assert "--yes would remove 1 episode" in cli("prune", "--seed", "1").stdout
     assert everything(made_up.log) == before
     told = json.loads(cli("prune", "--seed", "1", "--yes", "--json").stdout)
     assert (told["episodes"], told["runs"], told["files"], told["bytes"]) == (1, 1, 1, 4)
@@ -255,7 +255,7 @@ def test_a_prune_of_everything_has_to_be_asked_for_in_words(made_up, cli):
 def test_a_prune_by_age_keeps_what_is_younger(made_up, cli):
     full(made_up)
     assert "no such episode" in cli("prune", "--before", "7d").stdout
-    assert "1 episodes would be removed" in cli("prune", "--before", "2999-01-01").stdout
+    assert "--yes would remove 1 episode" in cli("prune", "--before", "2999-01-01").stdout
 
 
 # The views

@@ -216,8 +216,8 @@ def test_every_listing_and_command_of_the_log_works_on_postgres(url, tmp_path):
     assert "exits" in cli("episodes", "show", ids[0], "--log", url).stdout
     assert cli("log", "check", "--log", url).stdout.endswith(": OK, 2 episodes\n")
     assert "already" in cli("log", "migrate", "--log", url).stdout
-    assert "would be removed" in cli("log", "prune", ids[0], "--log", url).stdout
-    assert "removed 1 episodes" in cli("log", "prune", ids[0], "--yes", "--log", url).stdout
+    assert "--yes would remove" in cli("log", "prune", ids[0], "--log", url).stdout
+    assert "removed 1 episode," in cli("log", "prune", ids[0], "--yes", "--log", url).stdout
     cli("export", "rounds", "--out", tmp_path / "rounds.parquet", "--log", url)
 
 

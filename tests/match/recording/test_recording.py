@@ -120,7 +120,7 @@ def test_a_replay_shows_what_was_asked_at_the_latest_checkpoint_and_where_the_pi
     )
     told = CliRunner().invoke(app, ["replay", row.id, "--log", log.where]).stdout
     (path,) = found.paths
-    assert told.endswith(f"what was asked, at each checkpoint: {path}\n")
+    assert told.endswith(f"queries at each checkpoint: {path}\n")
 
 
 def test_a_replay_does_without_a_picture_that_is_gone_or_broken(taped, tmp_path):

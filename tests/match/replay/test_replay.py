@@ -225,7 +225,7 @@ def test_speed_is_kept_in_a_pipe_too(made_up, monkeypatch):
 def test_an_episode_without_rounds_says_so(made_up):
     id = made_up.play(status="error", error="no such pool", exits=None, curve=())
     told = reenact(made_up, id)
-    assert "there is nothing to re-enact" in told
+    assert "the log has no rounds of this episode" in told
 
 
 def test_a_terminal_is_drawn_and_keys_step_pause_and_leave(made_up):
@@ -242,7 +242,7 @@ def test_a_terminal_is_drawn_and_keys_step_pause_and_leave(made_up):
     with open(parent, "r+b", buffering=0) as screen, contextlib.suppress(OSError):
         while part := screen.read(65536):  # OSError: the other end was closed
             text += part
-            if text.count(b"blank: go on") > pressed and pressed < 2:
+            if text.count(b"space: continue") > pressed and pressed < 2:
                 assert process.poll() is None  # it waits for a key after each of two steps
                 pressed += 1
                 screen.write(b"n")

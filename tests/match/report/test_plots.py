@@ -12,7 +12,7 @@ from arena.analysis.statistics import mean_interval
 from arena.log.rows import CheckpointRow, RoundRow
 from arena.report.plots import write_figures
 from arena.report.plots.curves import curve, draw_curves
-from arena.report.plots.exits import HONEST, draw_exits, exit_shares
+from arena.report.plots.exits import BENIGN, draw_exits, exit_shares
 from arena.report.plots.figures import file_stems
 from arena.report.plots.matrix import draw_matrix
 from arena.report.plots.style import inline_svg, pen, settings, shortened
@@ -79,7 +79,7 @@ def test_exit_shares_are_the_hand_computed_ones(made_up):
     made_up.play(seed=1, exits=((400, 400, 200), (0, 50, 200)))
     shares = exit_shares(episode_data_of(made_up))["dnf"]
     assert [score.mean for score in shares["dfme"]] == pytest.approx([0.5, 0.35, 0.15])
-    assert [score.mean for score in shares[HONEST]] == pytest.approx([0.04, 0.16, 0.8])
+    assert [score.mean for score in shares[BENIGN]] == pytest.approx([0.04, 0.16, 0.8])
     assert shares["dfme"][0].n == 2
 
 
@@ -87,9 +87,9 @@ def test_benign_users_of_all_attackers_are_one_series(made_up):
     made_up.play("a", exits=((100, 0), (10, 10)))
     made_up.play("b", exits=((100, 0), (30, 10)))
     shares = exit_shares(episode_data_of(made_up))["dnf"]
-    assert list(shares) == ["a", HONEST, "b"]
-    assert shares[HONEST][0].mean == pytest.approx(40 / 60)
-    assert shares[HONEST][0].n == 1  # one seed, however many attackers
+    assert list(shares) == ["a", BENIGN, "b"]
+    assert shares[BENIGN][0].mean == pytest.approx(40 / 60)
+    assert shares[BENIGN][0].n == 1  # one seed, however many attackers
 
 
 def test_a_victim_without_early_exits_has_one_bar_for_the_whole_network(made_up):
