@@ -131,7 +131,7 @@ def test_files_left_by_a_killed_run_are_noted_and_removed_when_asked(made_up, cl
     assert (finding.kind, finding.what) == ("note", "files")
     assert "--yes would remove 1 file" in cli("prune", "--strays").stdout
     assert stray.exists()
-    assert "1 files removed" in cli("prune", "--strays", "--yes").stdout
+    assert "removed 1 file" in cli("prune", "--strays", "--yes").stdout
     assert not stray.parent.exists()
     assert kept.exists()
     assert check(made_up.log) == []
@@ -190,7 +190,7 @@ def test_an_episode_that_is_still_played_stays_out_of_a_merge(made_up, tmp_path,
         source.play(seed=1)
         told = cli("merge", tmp_path / "other.db").stdout
     assert "copied 1 episode of 1 new run and 0 files" in told
-    assert "1 are still being played" in told
+    assert "1 as unfinished" in told
     assert [row.seed for row in made_up.log.episodes()] == [1]
 
 
@@ -248,7 +248,7 @@ def test_a_running_episode_is_never_pruned(made_up, cli):
 
 def test_a_prune_of_everything_has_to_be_asked_for_in_words(made_up, cli):
     full(made_up)
-    assert "say what to prune" in cli("prune", "--yes", code=2).stderr
+    assert "name what to prune" in cli("prune", "--yes", code=2).stderr
     assert len(made_up.log.episodes()) == 1
 
 

@@ -249,6 +249,6 @@ def test_a_terminal_is_drawn_and_keys_step_pause_and_leave(made_up):
     assert process.wait() == 0, text.decode()
     assert pressed == 2
     told = text.decode()
-    assert "50.0 % of 1 000" in told
-    assert "100.0 % of 1 000" in told
+    assert "50.0 % of 1,000" in told
+    assert "100.0 % of 1,000" in told
     assert "exit 2: 40.0 %" in told

@@ -19,6 +19,7 @@ from arena.report.formatting import (
     percent,
     plain,
     size_text,
+    without_machine_paths,
 )
 
 _SECONDS = {"h": 3600, "min": 60, "s": 1, "ms": 1e-3, "µs": 1e-6}
@@ -95,3 +96,21 @@ def test_a_cell_says_when_it_rests_on_fewer_seeds_or_all_agree():
     assert cell(Interval(0.5, 0.4, 0.6, n=2), measure, seeds=3) == ("50.0%", "40.0 to 60.0", "n=2")
     assert cell(Interval(1.0, 1.0, 1.0, n=3), measure, seeds=3) == ("100.0%", "all alike", "")
     assert cell(None, measure, seeds=3) == ("", "", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("arena run /a/b/c.toml --seed 1", "arena run …/c.toml --seed 1"),
+        ('root = "/home/My Name/data"', 'root = "…/data"'),
+        (r"C:\Users\me\x.toml", "…/x.toml"),
+        ("sqlite:////home/me/arena.db", "sqlite:///…/arena.db"),
+        ("file:///home/me/a.html", "file://…/a.html"),
+        ("--log=/srv/logs/arena.db", "--log=…/arena.db"),
+        ("scenarios/x.toml and ../y.toml and ~/z.toml", None),
+        ("https://host.example/a/b", None),
+        ("1/2/3 MACs/s, dfme / dnf", None),
+    ],
+)
+def test_only_absolute_paths_are_cut(text, left):
+    assert without_machine_paths(text) == (text if left is None else left)

@@ -9,9 +9,8 @@ import torch
 from arena.analysis.episode_data import gather
 from arena.report import html as page
 from arena.report.findings import findings, headline
-from arena.report.formatting import without_machine_paths
 from arena.report.html import write_report
-from arena.report.tables import episode_details, inference_lines, origins, score_lines
+from arena.report.tables import episode_details, inference_lines, score_lines
 from envs.errors import ArenaError, UnknownName
 
 
@@ -262,22 +261,6 @@ def test_inferences_stand_beside_the_truth(full):
     assert line.inferred == "2 (1 of 2); 3 (1 of 2)"
 
 
-def test_what_an_attacker_left_unsaid_is_one_line(made_up):
-    truths = {"depth": 10, "family": "resnet", "thresholds": None}
-    unsaid = [{"attribute": name, "inferred": None, "truth": truths[name]} for name in truths]
-    made_up.play(inferences=[{"attribute": "exits", "inferred": 3, "truth": 3}, *unsaid])
-    said, rest = inference_lines(episode_data_of(made_up))
-    assert (said.attribute, said.inferred) == ("exits", "3")
-    assert rest.attribute == "depth, family and thresholds"
-    assert (rest.inferred, rest.truth) == ("unknown", "depth 10; family resnet")
-
-
-def test_what_the_attacker_does_not_know_is_neither_right_nor_wrong(made_up):
-    made_up.play(inferences=[{"attribute": "depth", "inferred": None, "truth": 10}])
-    (line,) = inference_lines(episode_data_of(made_up))
-    assert (line.inferred, line.correct) == ("unknown", "not judged")
-
-
 @pytest.mark.parametrize(
     "case",
     [
@@ -332,19 +315,6 @@ def test_each_episode_unfolds_to_what_the_log_knows(full, full_text):
     assert 'name = "made-up"' in text
 
 
-def test_long_tables_are_thinned_and_say_so(made_up):
-    made_up.play(
-        curve=[(queries, queries / 500) for queries in range(1, 501)],
-        events=[("note", str(number), {}) for number in range(80)],
-    )
-    episode_data = episode_data_of(made_up)
-    details = episode_details(episode_data, episode_data.episodes[0])
-    assert len(details.checkpoints) == 60
-    assert details.hidden_checkpoints == 440
-    assert (details.checkpoints[0][0], details.checkpoints[-1][0]) == ("1", "500")
-    assert (len(details.events), details.hidden_events) == (50, 30)
-
-
 def test_episodes_beyond_the_unfolded_count_in_the_tables(
     made_up, tmp_path, monkeypatch, no_figures
 ):
@@ -393,33 +363,6 @@ def test_the_report_tells_nothing_of_the_machine(made_up, tmp_path, no_figures):
     assert "someone" not in text
     assert "secret-host" not in text
     assert "arena run …/x.toml" in text
-
-
-@pytest.mark.parametrize(
-    ("text", "left"),
-    [
-        ("arena run /a/b/c.toml --seed 1", "arena run …/c.toml --seed 1"),
-        ('root = "/home/My Name/data"', 'root = "…/data"'),
-        (r"C:\Users\me\x.toml", "…/x.toml"),
-        ("sqlite:////home/me/arena.db", "sqlite:///…/arena.db"),
-        ("file:///home/me/a.html", "file://…/a.html"),
-        ("--log=/srv/logs/arena.db", "--log=…/arena.db"),
-        ("scenarios/x.toml and ../y.toml and ~/z.toml", None),
-        ("https://host.example/a/b", None),
-        ("1/2/3 MACs/s, dfme / dnf", None),
-    ],
-)
-def test_only_absolute_paths_are_cut(text, left):
-    assert without_machine_paths(text) == (text if left is None else left)
-
-
-def test_runs_of_one_text_are_told_once(made_up):
-    for seed in range(3):
-        made_up.play(seed=seed)
-    made_up.play(seed=4, text="changed = true")
-    found = origins(episode_data_of(made_up).runs)
-    assert [origin.text for origin in found] == ['name = "made-up"', "changed = true"]
-    assert "3 runs" in found[0].when
 
 
 def test_what_cannot_be_reported_or_written_is_said_in_one_line(made_up, tmp_path, no_figures):
