@@ -1,82 +1,19 @@
-"""The command line. One file for each command or group of commands; this one puts them together.
+"""The command line. `app.py` puts it together; each command or group of commands has a file."""
 
-The functions import what is heavy (torch, the database, matplotlib), because `arena --help` has to
-answer at once.
-"""
-
-from typing import Annotated
-
-import typer
-
-from arena.cli import (
-    agents,
-    bench,
-    check,
-    compare,
-    doctor,
-    episodes,
-    export,
-    log,
-    new,
-    payoff,
-    replay,
-    report,
-    run,
-    scenarios,
-    serve,
-    train,
-    view,
-)
-from arena.cli.common import ArenaGroup, out
-from arena.system.memory import keep_memory
-
-app = typer.Typer(
-    name="arena",
-    cls=ArenaGroup,
-    help="Play model extraction: attackers against defended victims, under a query budget.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["--help", "-h"]},
-)
-
-app.command("run")(run.run)
-app.add_typer(scenarios.app, name="scenarios")
-app.add_typer(episodes.app, name="episodes")
-app.add_typer(log.app, name="log")
-app.command("replay")(replay.replay)
-app.command("compare")(compare.compare)
-app.command("report")(report.report)
-app.command("payoff")(payoff.payoff)
-app.command("view")(view.view)
-app.command("export")(export.export)
-app.command("agents")(agents.agents)
-app.command("train")(train.train)
-app.command("serve")(serve.serve)
-app.command("check")(check.check)
-app.add_typer(new.app, name="new")
-app.command("doctor")(doctor.doctor)
-app.command("bench")(bench.bench)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        out().print(f"arena {version('fortress-arena')}", highlight=False)
-        raise typer.Exit
-
-
-@app.callback()
-def root(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
-    """Play model extraction: attackers against defended victims, under a query budget."""
+import sys
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; end with exit code 2 where another package has the name of ours."""
+    from arena.system.shadowing import ShadowedPackage, require_own_packages
+
+    try:
+        require_own_packages()
+    except ShadowedPackage as error:
+        print(f"arena: {error}", file=sys.stderr)
+        sys.exit(2)
+    from arena.cli.app import app
+    from arena.system.memory import keep_memory
+
     keep_memory()
     app()

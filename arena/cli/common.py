@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from arena.system.shadowing import ShadowedPackage
 from envs.errors import ArenaError, ScenarioError, UnknownName, one_line
 
 # `Any` in this file: contexts and results of click, which Typer vendors or imports by its version.
@@ -80,14 +81,14 @@ def tell(text: str) -> None:
 
 def words_of(error: Exception) -> str:
     """Describe an error to a user: ours by all its lines, a bug by one and the way to see more."""
-    if isinstance(error, ArenaError):
+    if isinstance(error, ArenaError | ShadowedPackage):
         return str(error)
     return f"{one_line(error)}; run again with --debug to see where"
 
 
 def exit_code_of(error: Exception) -> int:
     """Return 2 for a scenario or a name that the user got wrong, 1 for any other error."""
-    return USAGE if isinstance(error, ScenarioError | UnknownName) else FAILED
+    return USAGE if isinstance(error, ScenarioError | UnknownName | ShadowedPackage) else FAILED
 
 
 def pick_device(name: str | None) -> str:

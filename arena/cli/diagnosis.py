@@ -9,12 +9,12 @@ from importlib import metadata
 from pathlib import Path
 
 from arena.report.formatting import size_text
+from arena.system.shadowing import DISTRIBUTION, ROOT, is_ours, place_of
 from envs.errors import ArenaError
 
 PACKAGES = ("torch", "torchvision", "numpy", "gymnasium", "scikit-learn", "sqlalchemy", "pydantic")
 OPTIONAL = ("pettingzoo", "pandas", "pyarrow", "fastapi", "timm", "ray", "psycopg")
 NAMES = ("arena", "agents", "envs", "scenarios")
-DISTRIBUTION = "fortress-arena"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,20 +126,16 @@ def _count(store: object) -> int:
 
 
 def _origin(name: str) -> Fact:
-    """Tell which distribution a top-level name comes from; another's package may be in the way."""
+    """Say where `import name` leads, and which other distribution has a package of that name."""
     owners = sorted(set(metadata.packages_distributions().get(name, [])) - {DISTRIBUTION})
-    spec = importlib.util.find_spec(name)
-    places = list(spec.submodule_search_locations or []) if spec else []
-    here = Path(__file__).resolve().parents[2]
-    ours = any(Path(place).resolve() == here / name for place in places)
+    place = place_of(name)
     topic = f"import {name}"
-    if ours:
+    if is_ours(name, place):
         also = f" (beside {', '.join(owners)}, which has a package of that name)" if owners else ""
-        return Fact(topic, f"{DISTRIBUTION}, {here / name}{also}", fine=not owners)
-    found = places[0] if places else "nowhere"
+        return Fact(topic, f"{DISTRIBUTION}, {place}{also}", fine=not owners)
     whose = f" of {', '.join(owners)}" if owners else ""
     return Fact(
         topic,
-        f"found {found}{whose}, not ours in {here}; use an environment of its own",
+        f"found {place or 'nowhere'}{whose}, not ours in {ROOT}; use an environment of its own",
         fine=False,
     )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from arena.runner.workers.pool import WorkerConfig, WorkerPool
+from arena.system.shadowing import require_own_packages
 from envs.errors import ScenarioError
 
 RAY = "ray"
@@ -44,7 +45,9 @@ class WorkerOptions:
 
         Raises:
             ArenaError: Ray is not installed, or cannot be reached.
+            ShadowedPackage: a new process would import another package in place of ours.
         """
+        require_own_packages(new_process=True)
         if self.cluster is not None:
             from arena.runner.workers.ray_cluster import RayPool
 

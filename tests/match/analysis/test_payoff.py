@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from arena.analysis.equilibrium import exploitability, solve, value_interval
-from arena.cli import app
+from arena.cli.app import app
 
 GAMES = {
     # rock, paper, scissors: von Neumann's example; value 0, each a third

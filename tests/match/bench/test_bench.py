@@ -19,7 +19,7 @@ from arena.bench.padding import unpadded_shares
 from arena.bench.page import markdown
 from arena.bench.subjects import MIXES, Planned, eight_exits, mix
 from arena.bench.timing import Line, clock, interleave, now, ratios, spread
-from arena.cli import app
+from arena.cli.app import app
 from envs.errors import ArenaError
 from envs.nets.exit_cost import profile_by
 from envs.nets.multi_exit import with_heads

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import arena
-from arena.cli import app
+from arena.cli.app import app
 from arena.cli.progress import LineWatcher
 from arena.runner.match import MatchResult
 from arena.runner.progress import Progress

@@ -7,7 +7,7 @@ import math
 import pytest
 from typer.testing import CliRunner
 
-from arena.cli import app
+from arena.cli.app import app
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from arena.conformance import (
     assert_conforms,
     check_defender,
 )
-from envs.game.game import Countermeasure
+from envs.game.rounds import Countermeasure
 
 
 def broken(findings) -> set[str]:

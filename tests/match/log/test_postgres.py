@@ -20,7 +20,7 @@ import pytest
 from sqlalchemy import inspect, text
 from typer.testing import CliRunner
 
-from arena.cli import app
+from arena.cli.app import app
 from arena.log import schema
 from arena.log.checking import check
 from arena.log.engine import connect, resolve, transaction

@@ -16,7 +16,7 @@ from PIL import Image
 from sqlalchemy import text
 from typer.testing import CliRunner
 
-from arena.cli import app
+from arena.cli.app import app
 from arena.cli.thumbnails import drawn, samples
 from arena.log import artifacts
 from arena.log.checking import check

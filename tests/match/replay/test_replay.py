@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from typer.testing import CliRunner
 
-from arena.cli import app
+from arena.cli.app import app
 from arena.log.store import Log
 from arena.replay.timeline import timeline_steps
 from arena.replay.verify import verify

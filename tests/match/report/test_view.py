@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 from typer.testing import CliRunner
 
-from arena.cli import app
+from arena.cli.app import app
 from arena.log.rows import EpisodeFilter
 from arena.log.store import Log
 from arena.report import html as page
