@@ -4,6 +4,7 @@ from agents import Attacker, Kit, Oracle
 """
 
 from agents.base import ArchitectureGuess, Attacker, Defender, Kit, Note, OracleWrapper
+from envs.data.images import ImageSet
 from envs.errors import (
     ArenaError,
     BudgetExhausted,
@@ -23,6 +24,7 @@ __all__ = [
     "BudgetExhausted",
     "Countermeasure",
     "Defender",
+    "ImageSet",
     "Kit",
     "NotGranted",
     "Note",

@@ -38,6 +38,7 @@ __all__ = [
     "checkpoints",
     "chosen",
     "compare",
+    "episode_frame",
     "episodes",
     "events",
     "exits",
@@ -65,11 +66,16 @@ def chosen(log: Log, ids: Iterable[str]) -> list[EpisodeRow]:
 
 def episodes(log: Log, which: EpisodeFilter | None = None) -> "pd.DataFrame":
     """Give one row for each episode, with its outcome; JSON columns hold plain dictionaries."""
+    return episode_frame(log.episodes(which))
+
+
+def episode_frame(rows: Iterable[EpisodeRow]) -> "pd.DataFrame":
+    """Give one row for each of the episodes, in their order."""
     pandas = _pandas()
     names = [field.name for field in fields(EpisodeRow)]
     first = ["id", *WHOSE]
     frame = pandas.DataFrame(
-        ([getattr(row, name) for name in names] for row in log.episodes(which)), columns=names
+        ([getattr(row, name) for name in names] for row in rows), columns=names
     )
     frame = _typed(frame, EpisodeRow)[first + [name for name in names if name not in first]]
     return frame.rename(columns={"id": "episode_id"})

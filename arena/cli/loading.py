@@ -35,6 +35,7 @@ def load_all(files: Sequence[str], overrides: Sequence[str] | None = None) -> "l
 def load_one(file: str, overrides: Sequence[str] | None = None) -> "Scenario":
     """Read one scenario and check every name in it."""
     from arena.scenario import load
+    from arena.scenario.reading import told_of
 
     scenario = load(file, overrides or ())
     for warning in scenario.warnings:
@@ -42,11 +43,7 @@ def load_one(file: str, overrides: Sequence[str] | None = None) -> "Scenario":
     try:
         scenario.check()
     except ScenarioError as error:
-        faults = str(error).splitlines()
-        if len(faults) == 1:
-            raise ScenarioError(f"{file}: {faults[0]}") from error
-        lines = "".join(f"\n  {fault}" for fault in faults)
-        raise ScenarioError(f"{file}: {len(faults)} problems{lines}") from error
+        raise ScenarioError(told_of(file, str(error).splitlines())) from error
     return scenario
 
 

@@ -11,6 +11,8 @@ from types import ModuleType
 
 from envs.errors import ScenarioError, one_line
 
+CLASS_USE = "class:"
+
 
 def is_file_use(use: str) -> bool:
     """Tell whether a `use` names a class in a file: path/to/file.py:Class."""
@@ -23,8 +25,21 @@ def split_file_use(use: str) -> tuple[Path, str]:
     return Path(file).expanduser(), name
 
 
+def is_class_use(use: str) -> bool:
+    """Tell whether a `use` stands for a class given to `arena.run`: class:MODULE:CLASS#DIGEST."""
+    return use.startswith(CLASS_USE)
+
+
+def class_place(use: str) -> tuple[str, str]:
+    """Return module and qualified name of a class, from its `use`."""
+    module, _, name = use.removeprefix(CLASS_USE).rpartition("#")[0].partition(":")
+    return module, name
+
+
 def short_name(use: str) -> str:
-    """Name a player after its `use`: the class of path/to/file.py:Class, else the name itself."""
+    """Name a player after its `use`: the class where that holds one, else the name itself."""
+    if is_class_use(use):
+        return class_place(use)[1].rpartition(".")[2]
     return split_file_use(use)[1] if is_file_use(use) else use
 
 

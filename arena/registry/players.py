@@ -12,8 +12,8 @@ from functools import cached_property
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args
 
+from arena.registry import classes, nested
 from arena.registry import imports as plugins
-from arena.registry import nested
 from arena.registry.messages import Path, dotted
 from arena.registry.parameters import Parameter, effective, parameters, validated
 from envs.errors import ArenaError, ScenarioError, UnknownName
@@ -78,15 +78,32 @@ class Catalog:
             UnknownName: there is none; the message names the nearest.
             ScenarioError: its import fails, or it is no player of this kind.
         """
+        found: object
         if plugins.is_file_use(use):
             found = plugins.from_file(use)
+        elif plugins.is_class_use(use):
+            found = classes.find_class(use)
         elif use in self.builtin:
             found = plugins.from_target(self.builtin[use])
         elif use in self._offered:
             found = plugins.from_target(self._offered_target(use))
         else:
             raise UnknownName(self.kind, use, self.names())
-        return self._checked(found, use)
+        return self._checked(found, plugins.short_name(use) if plugins.is_class_use(use) else use)
+
+    def use_of(self, player: type) -> tuple[str, str]:
+        """Return what scenarios write for a class, and why no source identifies it.
+
+        Returns:
+            its name where it is one of ours; the reason is "" where there is a source.
+
+        Raises:
+            ScenarioError: it is no player of this kind.
+        """
+        self._checked(player, player.__qualname__)
+        own = f"{player.__module__}:{player.__qualname__}"
+        named = next((name for name, target in self.builtin.items() if target == own), None)
+        return (named, "") if named is not None else classes.register(player)
 
     def _offered_target(self, name: str) -> str:
         points = self._offered[name]
@@ -99,13 +116,14 @@ class Catalog:
         return str(points[0].value)
 
     @cached_property
-    def _base(self) -> type:
+    def base_class(self) -> type:
+        """The class that every one of them subclasses."""
         base = plugins.from_target(self.base)
         assert isinstance(base, type)
         return base
 
     def _checked(self, found: object, use: str) -> type:
-        base = self._base
+        base = self.base_class
         if not isinstance(found, type) or not issubclass(found, base):
             raise ScenarioError(
                 f"{use}: expected a subclass of {base.__module__}.{base.__name__}, "
@@ -130,7 +148,7 @@ class Catalog:
 
     def _built(self, use: str, params: Mapping[str, object], *, prefix: Path) -> object:
         found = self.find(use)
-        parted = nested.part(found, params, self._base, prefix=prefix)
+        parted = nested.part(found, params, self.base_class, prefix=prefix)
         players = {
             name: [self.inside(one, (*prefix, name, number)) for number, one in enumerate(inner)]
             for name, inner in parted.inner.items()
@@ -154,7 +172,7 @@ class Catalog:
         The digest is "" for ours, which the version of the rules stands for.
         """
         found = self.find(use)
-        parted = nested.part(found, params, self._base)
+        parted = nested.part(found, params, self.base_class)
         plain = effective(found, parted.values)
         for name, inner in parted.inner.items():
             plain[name] = [self._resolved(one) for one in inner]
@@ -167,6 +185,8 @@ class Catalog:
     def _digest(self, use: str) -> str:
         if plugins.is_file_use(use):
             return plugins.file_digest(use)
+        if plugins.is_class_use(use):
+            return classes.class_digest(use)
         return "" if use in self.builtin else plugins.package_digest(self._offered_target(use))
 
     def describe(self) -> list[Entry]:

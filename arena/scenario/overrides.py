@@ -1,7 +1,7 @@
 """Changes single values of a scenario from outside: `--set threat.budget=20_000`."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from arena.registry.messages import dotted, entry_labels, unknown
@@ -18,20 +18,31 @@ def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> list[str]:
     Returns:
         one line for each override that leads nowhere.
     """
-    return [fault for override in overrides if (fault := _apply(raw, override))]
+    faults = []
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if equals:
+            faults.append(_apply(raw, path, parse_value(text.strip())))
+        else:
+            faults.append(f"--set {override}: expected path.to.key=value")
+    return [fault for fault in faults if fault]
 
 
-def _apply(raw: dict[str, Any], override: str) -> str | None:
-    path, equals, text = override.partition("=")
+def apply_values(raw: dict[str, Any], values: Mapping[str, Any]) -> list[str]:
+    """Set values by their paths, as `apply_overrides` does."""
+    return [fault for path, value in values.items() if (fault := _apply(raw, path, value))]
+
+
+def _apply(raw: dict[str, Any], path: str, value: Any) -> str | None:
     steps = [step.strip() for step in path.split(".")]
-    if not equals or not all(steps):
-        return f"--set {override}: expected path.to.key=value"
+    if not all(steps):
+        return f"{path}: expected path.to.key"
     table: Any = raw
     for depth, step in enumerate(steps[:-1]):
         fault, table = _enter(table, step, steps[: depth + 1])
         if fault:
             return fault
-    return _assign(table, steps[-1], steps=steps, value=parse_value(text.strip()))
+    return _assign(table, steps[-1], steps=steps, value=value)
 
 
 def parse_value(text: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from arena.registry import players as catalog
-from arena.registry.imports import is_file_use, split_file_use
+from arena.registry.imports import is_class_use, is_file_use, short_name
 from arena.scenario.schema import (
     AttackerSpec,
     DataSpec,
@@ -128,8 +128,8 @@ def _canonical(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     table = {key: _canonical(item) for key, item in value.items() if key != "download"}
-    if table.get("code") and is_file_use(table["use"]):
-        table["use"] = split_file_use(table["use"])[1]
+    if table.get("code") and (is_file_use(table["use"]) or is_class_use(table["use"])):
+        table["use"] = short_name(table["use"])
     if "root" in table and table.get("use") not in READ_FROM_ROOT:
         del table["root"]
     return table

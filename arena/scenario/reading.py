@@ -44,18 +44,40 @@ def load(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Scenario:
     path = find(path_or_name)
     raw = read(path)
     faults = apply_overrides(raw, overrides)
-    raw.setdefault("name", path.stem)
+    return build(raw, str(path_or_name), path=path, faults=faults)
+
+
+def build(
+    raw: dict[str, Any], where: str, *, path: Path | None = None, faults: Sequence[str] = ()
+) -> Scenario:
+    """Build a scenario from a table.
+
+    Args:
+        raw: the table.
+        where: what messages call it.
+        path: the file it comes from, which names it where it has no name.
+        faults: problems found before.
+
+    Raises:
+        ScenarioError: one line for each problem.
+    """
+    if path is not None:
+        raw.setdefault("name", path.stem)
+    faults = list(faults)
     try:
         scenario = Scenario.parse(raw, path)
     except ScenarioError as error:
         faults += str(error).splitlines()
     if faults:
-        where = str(path_or_name)
-        if len(faults) == 1:
-            raise ScenarioError(f"{where}: {faults[0]}")
-        lines = "".join(f"\n  {fault}" for fault in faults)
-        raise ScenarioError(f"{where}: {len(faults)} problems{lines}")
+        raise ScenarioError(told_of(where, faults))
     return scenario
+
+
+def told_of(where: str, faults: Sequence[str]) -> str:
+    """Word the problems of a scenario: on its line where there is one, else below it."""
+    if len(faults) == 1:
+        return f"{where}: {faults[0]}"
+    return f"{where}: {len(faults)} problems" + "".join(f"\n  {fault}" for fault in faults)
 
 
 def find(path_or_name: str | Path, *, beside: Path | None = None) -> Path:

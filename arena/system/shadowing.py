@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 """The folder that holds our packages, in a checkout and in site-packages."""
 
 
-class ShadowedPackage(ImportError):
+class ShadowedPackage(ImportError):  # noqa: N818 - named after what was found
     """Another package has the name of one of ours, and comes first on the path."""
 
 
@@ -77,6 +77,9 @@ def owner_of(name: str, place: Path) -> str:
     for owner in metadata.packages_distributions().get(name, []):
         with suppress(metadata.PackageNotFoundError):
             installed = Path(str(metadata.distribution(owner).locate_file(name))).resolve()
-            if owner != DISTRIBUTION and place.resolve() in (installed, installed.with_suffix(".py")):
+            if owner != DISTRIBUTION and place.resolve() in (
+                installed,
+                installed.with_suffix(".py"),
+            ):
                 return owner
     return ""

@@ -46,7 +46,9 @@ def write(state: object, file: IO[bytes], live: Mapping[str, object]) -> None:
     module = SimpleNamespace(__name__=__name__, Pickler=Pickler)
     try:
         torch.save(state, file, pickle_module=module)
-    except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a player's own code raises what it likes
         raise SaveError(one_line(error)) from error
 
 

@@ -1,0 +1,357 @@
+"""The Python door: play a scenario in this process, and read a log, from a notebook or a script."""
+
+import logging
+import operator
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from arena.analysis import frames
+from arena.log.rows import EpisodeFilter, EpisodeRow
+from arena.log.store import Log
+from arena.registry import players
+from arena.registry.classes import is_importable
+from arena.registry.imports import is_class_use
+from arena.runner.match import play
+from arena.runner.progress import Watcher
+from arena.runner.saves.schedule import SECONDS, Saving
+from arena.scenario import Scenario
+from arena.scenario.overrides import apply_values
+from arena.scenario.reading import build, find, read, told_of
+from envs.errors import ScenarioError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from arena.replay.timeline import TimelineStep
+    from arena.replay.verify import Verification
+
+# `Any` in this file: tables and frames, which carry no types.
+
+Player = str | type | Mapping[str, Any]
+"""A name, a class, or a table as a scenario file writes it, classes allowed inside."""
+
+_log = logging.getLogger("arena")
+
+
+def run(
+    scenario: str | Path | Scenario,
+    *,
+    attackers: Player | Sequence[Player] | None = None,
+    defenders: Player | Sequence[Player] | None = None,
+    seeds: int | Iterable[int] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    log: str | Path | None = None,
+    device: str | None = None,
+    workers: int | str = 1,
+    fresh: bool = False,
+    save_every: float = SECONDS,
+    progress: bool = False,
+) -> "pd.DataFrame | list[dict[str, Any]]":
+    """Play a scenario, and return one row for each of its episodes.
+
+    Episodes that the log has are not played again. A class is identified by its source: edited, it
+    is played again. Where no source can be read, it is played each time and a warning is logged.
+
+    Args:
+        scenario: a file, the name of a scenario that ships, or a loaded one.
+        attackers: who attacks, instead of the scenario's. A name is one of the scenario's own
+            attackers with its parameters, or else a registered one.
+        defenders: who defends, likewise: defenders or defences.
+        seeds: instead of the scenario's.
+        overrides: values by dotted key, as `--set` takes them: {"threat.budget": 3000}. They are
+            set after `attackers` and `defenders`.
+        log: a file or an SQLAlchemy URL; `ARENA_LOG` if set, else arena.db in this folder. It is
+            kept, and commands such as `arena report` read it.
+        device: "cpu", "cuda" or "cuda:1"; an accelerator if there is one.
+        workers: episodes at once, each in a process of its own, or "ray" for a Ray cluster. Above 1
+            a class has to be in a module that other processes can import.
+        fresh: play what was played before again, and resume nothing.
+        save_every: seconds between saves, from which a killed episode resumes; 0 saves nothing.
+        progress: print lines of progress on standard error.
+
+    Returns:
+        the episodes as `OpenLog.episodes` gives them, or as dicts where pandas is not installed. A
+        failed one has its `error`.
+
+    Raises:
+        ScenarioError, UnknownName: the scenario, a name or a parameter is wrong.
+        ArenaError: data are missing, or the log cannot be written.
+        KeyboardInterrupt: the user broke off; what was measured is in the log.
+    """
+    playable = _scenario(
+        scenario, attackers, defenders, seeds, overrides or {}, apart=str(workers) != "1"
+    )
+    with Log.open(log) as store:
+        result = play(
+            playable,
+            log=store,
+            watcher=_Reporter(store, progress=progress),
+            device=device or _accelerator(),
+            fresh=fresh,
+            workers=workers,
+            command=f"arena.run({playable.name!r})",
+            saving=Saving(seconds=save_every),
+        )
+    if result.interrupted:
+        raise KeyboardInterrupt
+    try:
+        import pandas  # noqa: F401
+    except ImportError:
+        return [asdict(row) for row in result.episodes]
+    return frames.episode_frame(result.episodes)
+
+
+class OpenLog:
+    """A log that is open for reading; `open_log` makes it.
+
+    Frames need pandas. Each takes the fields of `arena.log.rows.EpisodeFilter` by name:
+    `log.checkpoints(attacker="dfme", status="success")`.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def episodes(self, **which: Any) -> "pd.DataFrame":
+        """Give one row for each episode, with its outcome."""
+        return frames.episodes(self._log, EpisodeFilter(**which))
+
+    def checkpoints(self, **which: Any) -> "pd.DataFrame":
+        """Give one row for each measurement along the budget."""
+        return frames.checkpoints(self._log, EpisodeFilter(**which))
+
+    def rounds(self, **which: Any) -> "pd.DataFrame":
+        """Give one row for each bucket of rounds."""
+        return frames.rounds(self._log, EpisodeFilter(**which))
+
+    def inferences(self, **which: Any) -> "pd.DataFrame":
+        """Give one row for each thing an attacker said about the victim, beside the truth."""
+        return frames.inferences(self._log, EpisodeFilter(**which))
+
+    def events(self, **which: Any) -> "pd.DataFrame":
+        """Give one row for each thing that happened in an episode."""
+        return frames.events(self._log, EpisodeFilter(**which))
+
+    def exits(self, **which: Any) -> "pd.DataFrame":
+        """Give one row for each bucket, kind of traffic and exit."""
+        return frames.exits(self._log, EpisodeFilter(**which))
+
+    def episode(self, id: str) -> EpisodeRow:
+        """Return an episode by its id, or by a beginning that no other shares.
+
+        Raises:
+            UnknownName, LogError: no episode has it, or more than one.
+        """
+        return self._log.episode(id)
+
+    def replay(
+        self, id: str, *, verify: bool = False, device: str | None = None
+    ) -> "list[TimelineStep] | Verification":
+        """Return the steps of an episode from the log, or play it again and compare.
+
+        Args:
+            id: of the episode, or a beginning of it.
+            verify: play it again. A player given as a class must have been given to `arena.run` in
+                this process, or be in a module.
+            device: where to play; the original's where absent.
+
+        Raises:
+            ArenaError: no such episode, or one that cannot be played again.
+        """
+        if verify:
+            from arena.replay.verify import verify as play_again
+
+            return play_again(self._log, id, device=device)
+        from arena.replay.timeline import timeline_steps
+
+        return timeline_steps(self._log, self.episode(id))
+
+    def close(self) -> None:
+        """Close the log."""
+        self._log.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_log(path: str | Path | None = None) -> OpenLog:
+    """Open a log for reading.
+
+    Args:
+        path: a file or an SQLAlchemy URL; `ARENA_LOG` if set, else arena.db in this folder.
+
+    Raises:
+        LogError: there is none, or it cannot be read.
+    """
+    return OpenLog(Log.open(path, create=False))
+
+
+def _accelerator() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+class _Reporter(Watcher):
+    """Logs a warning for each episode that failed or could not be saved.
+
+    Args:
+        log: where the episodes are written.
+        progress: print a line for what is prepared, played and skipped too.
+    """
+
+    def __init__(self, log: Log, *, progress: bool) -> None:
+        self._store, self._progress = log, progress
+
+    def line(self, text: str) -> None:
+        """Print what is being prepared."""
+        if self._progress:
+            print(text, file=sys.stderr)
+
+    def begin(self, title: str, index: int, total: int) -> None:
+        """Print that an episode starts."""
+        self.line(f"[{index + 1}/{total}] {title}")
+
+    def skip(self, title: str, episode_id: str) -> None:
+        """Print that the log has an episode already."""
+        self.line(f"{title}: played before as {episode_id}")
+
+    def end(self, title: str, episode_id: str, status: str, error: str | None) -> None:
+        """Warn of a failure, and of saves that could not be made."""
+        self.line(f"{title}: {status} ({episode_id})")
+        if status != "success":
+            _log.warning("%s: %s: %s", title, status, error or "no reason given")
+        for event in self._store.events(episode_id):
+            if event.kind == "not-saved":
+                _log.warning("%s: %s", title, event.message)
+
+
+def _scenario(
+    given: str | Path | Scenario,
+    attackers: Player | Sequence[Player] | None,
+    defenders: Player | Sequence[Player] | None,
+    seeds: int | Iterable[int] | None,
+    overrides: Mapping[str, Any],
+    *,
+    apart: bool,
+) -> Scenario:
+    """Build the scenario to play, and check every name in it."""
+    if isinstance(given, Scenario):
+        where, path = given.name, given.path
+        raw = given.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+        raw["seeds"] = list(given.seeds)
+    else:
+        where, path = str(given), find(given)
+        raw = read(path)
+    tables = _Tables(raw, apart=apart)
+    if attackers is not None:
+        raw["attackers"] = [tables.attacker(one) for one in _several(attackers)]
+    if defenders is not None:
+        raw["defenders"] = [tables.defender(one) for one in _several(defenders)]
+    faults = apply_values(raw, {key: tables.plain(value) for key, value in (overrides).items()})
+    if seeds is not None:
+        raw["seeds"] = [
+            operator.index(seed) for seed in (seeds if isinstance(seeds, Iterable) else [seeds])
+        ]
+    scenario = build(raw, where, path=path, faults=faults)
+    try:
+        scenario.check()
+    except ScenarioError as error:
+        raise ScenarioError(told_of(where, str(error).splitlines())) from error
+    return scenario
+
+
+def _several(given: Player | Sequence[Player]) -> Sequence[Player]:
+    return [given] if isinstance(given, str | type | Mapping) else given
+
+
+class _Tables:
+    """Turns players into tables as a scenario file has them.
+
+    Args:
+        raw: the scenario, whose own players are found by name.
+        apart: whether other processes have to import classes.
+    """
+
+    def __init__(self, raw: Mapping[str, Any], *, apart: bool) -> None:
+        self._raw, self._apart = raw, apart
+
+    def attacker(self, one: Player) -> Any:
+        """Return the table of an attacker."""
+        if isinstance(one, str):
+            return self._own("attackers", one) or {"use": one}
+        if isinstance(one, type):
+            return {"use": self.plain(one), "name": one.__name__}
+        return self.plain(one)
+
+    def defender(self, one: Player) -> Any:
+        """Return the table of a defender; a defence stands for a defender that brings it."""
+        if isinstance(one, str):
+            key = "use" if one in players.defenders.names() else "defence"
+            return self._own("defenders", one) or {key: one}
+        if isinstance(one, type):
+            key = "use" if _kind(one) is players.defenders else "defence"
+            return {key: self.plain(one), "name": one.__name__}
+        return self.plain(one)
+
+    def _own(self, kind: str, name: str) -> Any:
+        tables = [one for one in self._raw.get(kind, ()) if isinstance(one, Mapping)]
+        return next((one for one in tables if _label(kind, one) == name), None)
+
+    def plain(self, value: Any) -> Any:
+        """Return a value as TOML would give it; a class becomes what names it."""
+        if isinstance(value, type):
+            return self._use_of(value)
+        if isinstance(value, Mapping):
+            return {key: self.plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple | range):
+            return [self.plain(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+    def _use_of(self, player: type) -> str:
+        use, reason = _kind(player).use_of(player)
+        if self._apart and is_class_use(use) and not is_importable(player):
+            raise ScenarioError(
+                f"workers cannot import {player.__qualname__} of {player.__module__}; "
+                f"play with workers=1, or name it by its file"
+            )
+        if reason:
+            _log.warning("%s is played each time, because %s", player.__qualname__, reason)
+        return use
+
+
+def _label(kind: str, table: Mapping[str, Any]) -> object:
+    """Return the name of a table of players, as the scenario would."""
+    from arena.scenario.schema import AttackerSpec, DefenderSpec
+
+    model = AttackerSpec if kind == "attackers" else DefenderSpec
+    try:
+        return model.model_validate(dict(table)).name
+    except ValueError:  # told with the rest of the scenario
+        return None
+
+
+def _kind(player: type) -> players.Catalog:
+    """Find which kind of player a class is.
+
+    Raises:
+        ScenarioError: none.
+    """
+    for catalog in (players.attackers, players.defenders, players.defences):
+        if issubclass(player, catalog.base_class):
+            return catalog
+    raise ScenarioError(
+        f"{player.__qualname__}: expected a subclass of agents.Attacker, agents.Defender or "
+        f"envs.defences.base.Defence"
+    )

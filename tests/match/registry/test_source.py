@@ -1,0 +1,125 @@
+"""What identifies a class that no file of its own identifies."""
+
+import linecache
+import threading
+from dataclasses import dataclass
+from types import ModuleType
+
+import pytest
+
+from arena.registry.source import SourceUnknown, source_digest
+
+CELL = '''
+RATE = {rate}
+SHADES = [0.1, {{"dark": 0.9}}]
+
+def helper(x):
+    return x * RATE
+
+class Base:
+    def step(self):
+        return {step}
+
+class Own(Base):
+    size = 3
+
+    @property
+    def shade(self):
+        return SHADES
+
+    @staticmethod
+    def grow(x, by=1):
+        return helper(x) + by
+
+    def attack(self):
+        return super().step() + self.grow(self.size)
+'''
+
+
+def cell(number, *, name="notebook", **values):
+    """Run a cell as a notebook does: its text lies in the line cache, its module has no file."""
+    text = CELL.format(**({"rate": 2, "step": 1} | values))
+    file = f"<cell-{number}>"
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    space = ModuleType(name).__dict__
+    exec(compile(text, file, "exec"), space)
+    return space["Own"]
+
+
+def test_a_cell_run_again_is_the_same_class():
+    assert source_digest(cell(1)) == source_digest(cell(2))
+
+
+def test_a_class_that_was_used_is_still_the_same_class():
+    own = cell(1)
+    before = source_digest(own)
+    for _ in range(100):
+        own().attack()  # Python specialises code that runs often
+    assert source_digest(own) == before
+
+
+@pytest.mark.parametrize("edit", [{"rate": 3}, {"step": 2}])
+def test_an_edited_base_or_value_makes_another_class(edit):
+    assert source_digest(cell(1)) != source_digest(cell(2, **edit))
+
+
+def test_a_value_changed_while_running_makes_another_class():
+    own = cell(1)
+    before = source_digest(own)
+    own.attack.__globals__["SHADES"].append(1)
+    assert source_digest(own) != before
+
+
+def test_a_method_given_to_a_class_later_counts():
+    own = cell(1)
+    before = source_digest(own)
+    own.attack = own.attack.__globals__["Base"].step
+    assert source_digest(own) != before
+
+
+def test_a_class_that_exec_made_has_no_source():
+    space = {"__name__": "nowhere"}
+    exec(CELL.format(rate=2, step=1), space)
+    with pytest.raises(SourceUnknown, match="cannot be read"):
+        source_digest(space["Own"])
+
+
+def test_a_base_that_exec_made_has_no_source():
+    space = {}
+    exec("class Hidden:\n    def step(self): return 1", space)
+    with pytest.raises(SourceUnknown, match="cannot be read"):
+        source_digest(type("Shown", (space["Hidden"],), {}))
+
+
+LOCK = threading.Lock()
+LOOP: list = []
+LOOP.append(LOOP)
+
+
+class Locked:
+    def attack(self):
+        return LOCK
+
+
+class Looped:
+    def attack(self):
+        return LOOP
+
+
+@dataclass
+class Data:
+    size: int = 3
+
+    def attack(self):
+        return self.size
+
+
+def test_what_no_source_shows_is_told():
+    with pytest.raises(SourceUnknown, match="'LOCK', whose value no source shows"):
+        source_digest(Locked)
+    with pytest.raises(SourceUnknown, match="holds itself"):
+        source_digest(Looped)
+
+
+def test_a_dataclass_has_a_source():
+    assert len(source_digest(Data)) == 16
