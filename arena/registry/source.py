@@ -58,8 +58,12 @@ def is_installed(thing: type | FunctionType) -> bool:
     module = thing.__module__
     if module == "builtins":  # what `exec` makes may claim it too, but is allocated on the heap
         return isinstance(thing, type) and not thing.__flags__ & _HEAP_TYPE
-    file = getattr(sys.modules.get(module), "__file__", None)
-    return module.partition(".")[0] in sys.stdlib_module_names or (
+    return _is_installed_module(module)
+
+
+def _is_installed_module(name: str) -> bool:
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return name.partition(".")[0] in sys.stdlib_module_names or (
         file is not None and any(Path(file).is_relative_to(root) for root in _INSTALLED)
     )
 
@@ -86,9 +90,9 @@ class _Parts:
         for method in own:
             self.texts.add(_source_of(method.__code__))  # one given to the class lies elsewhere
             self._add_used(method)
-        for name, value in [(one.__name__, one) for one in (*player.__bases__, *methods)]:
-            if value not in own:
-                self._add(name, value)
+        for part in (*player.__bases__, *methods):
+            if part not in own:
+                self._add(part.__name__, part)
         for name, value in vars(player).items():
             if name not in _MADE and not name.startswith("__") and not hasattr(value, "__get__"):
                 self._add(name, value)
@@ -108,10 +112,12 @@ class _Parts:
 
     def _add(self, name: str, value: object) -> None:
         value = inspect.unwrap(value) if isinstance(value, FunctionType) else value
-        if isinstance(value, ModuleType | Logger):
+        if isinstance(value, Logger):
             return
-        if isinstance(value, type | FunctionType):
-            if is_installed(value) or value.__module__.partition(".")[0] in _OURS:
+        if isinstance(value, ModuleType):
+            self._add_module(value)
+        elif isinstance(value, type | FunctionType):
+            if is_installed(value) or _is_ours(value.__module__):
                 self.texts.add(f"{name} is {value.__module__}.{value.__qualname__}")
             elif isinstance(value, type):
                 self.add_class(value)
@@ -129,6 +135,20 @@ class _Parts:
         else:
             self._add(f"type of {name}", type(value))
             self.texts.add(f"{name} = {_pickled(name, value)}")
+
+    def _add_module(self, module: ModuleType) -> None:
+        """Add the text of a module of the user's own, and what its functions and classes are."""
+        name = module.__name__
+        if _is_installed_module(name) or _is_ours(name) or not self._first(module):
+            return
+        self.texts.add(_text(getattr(module, "__file__", None) or ""))
+        for part in list(vars(module).values()):
+            if isinstance(part, type | FunctionType):
+                self._add(name, part)
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in _OURS
 
 
 def _pickled(name: str, value: object) -> str:

@@ -38,7 +38,7 @@ params = { batch = 32 }
 defence = "undefended"
 """
 
-MODULE = '''
+MODULE = """
 import torch
 from agents import Attacker
 
@@ -54,8 +54,9 @@ class Own(Attacker):
     def attack(self, oracle, kit):
         self.clone = kit.new_clone()
         while oracle.remaining:
-            oracle.query(draw(min(self.batch, oracle.remaining), oracle.threat.image_shape, kit.generator))
-'''  # fmt: skip
+            count = min(self.batch, oracle.remaining)
+            oracle.query(draw(count, oracle.threat.image_shape, kit.generator))
+"""
 
 
 class Asks(Attacker):
@@ -261,7 +262,7 @@ def test_workers_take_classes_of_modules_and_refuse_others(tiny, module):
     class Local(Asks):
         pass
 
-    with pytest.raises(ScenarioError, match="workers cannot import .*Local"):
+    with pytest.raises(ScenarioError, match=r"workers cannot import .*Local"):
         arena.run(tiny, attackers=Local, workers=2)
     frame = arena.run(tiny, attackers=module().Own, workers=2, seeds=[0, 1])
     assert set(frame.status) == {"success"}

@@ -1,6 +1,7 @@
 """What identifies a class that no file of its own identifies."""
 
 import linecache
+import sys
 import threading
 from dataclasses import dataclass
 from types import ModuleType
@@ -9,7 +10,7 @@ import pytest
 
 from arena.registry.source import SourceUnknown, source_digest
 
-CELL = '''
+CELL = """
 RATE = {rate}
 SHADES = [0.1, {{"dark": 0.9}}]
 
@@ -33,7 +34,7 @@ class Own(Base):
 
     def attack(self):
         return super().step() + self.grow(self.size)
-'''
+"""
 
 
 def cell(number, *, name="notebook", **values):
@@ -89,6 +90,22 @@ def test_a_base_that_exec_made_has_no_source():
     exec("class Hidden:\n    def step(self): return 1", space)
     with pytest.raises(SourceUnknown, match="cannot be read"):
         source_digest(type("Shown", (space["Hidden"],), {}))
+
+
+def test_a_module_of_the_users_own_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def digest(text):
+        (tmp_path / "tools.py").write_text(text)
+        tools = ModuleType("tools")
+        tools.__file__ = str(tmp_path / "tools.py")
+        exec(compile(text, tools.__file__, "exec"), tools.__dict__)
+        own = cell(1)
+        own.attack.__globals__["helper"] = tools
+        return source_digest(own)
+
+    one = "def draw():\n    return 1\n"
+    assert digest(one) == digest(one) != digest(one.replace("1", "20"))
 
 
 LOCK = threading.Lock()
