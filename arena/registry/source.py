@@ -90,7 +90,8 @@ class _Parts:
         for method in own:
             self.texts.add(_source_of(method.__code__))  # one given to the class lies elsewhere
             self._add_used(method)
-        for part in (*player.__bases__, *methods):
+        parts: list[type | FunctionType] = [*player.__bases__, *methods]
+        for part in parts:
             if part not in own:
                 self._add(part.__name__, part)
         for name, value in vars(player).items():

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from arena.analysis.episode_data import gather
 from arena.log.rows import EpisodeFilter, EpisodeRow
 from arena.log.store import Log
-from arena.report.html import Body, body_of, packaged, page
+from arena.report.html import PageContents, body_of, packaged, page
 from arena.report.running import now_block
 from envs.errors import ArenaError
 
@@ -36,7 +36,7 @@ class _Kept:
     """The part of the page that takes seconds, and the state it shows."""
 
     state: str
-    body: Body
+    body: PageContents
 
 
 class LivePage:
@@ -90,7 +90,11 @@ class LivePage:
         with self._drawing:
             if self._kept is None or self._kept.state != state:
                 ended = [row.id for row in episodes if row.status != "started"]
-                body = body_of(gather(self._log, ended)) if ended else Body([], [], "no episode")
+                body = (
+                    body_of(gather(self._log, ended))
+                    if ended
+                    else PageContents([], [], "no episode")
+                )
                 self._kept = _Kept(state, body)
             return self._kept
 

@@ -21,7 +21,7 @@ def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> list[str]:
     faults = []
     for override in overrides:
         path, equals, text = override.partition("=")
-        if equals:
+        if equals and path.strip():
             faults.append(_apply(raw, path, parse_value(text.strip())))
         else:
             faults.append(f"--set {override}: expected path.to.key=value")

@@ -6,17 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import arena
 from arena.registry.imports import is_file_use, split_file_use
 from arena.scenario.overrides import apply_overrides
 from arena.scenario.scenario import Scenario
+from arena.system.shadowing import ROOT
 from envs.errors import ScenarioError, UnknownName
 
 # `Any` in this file: tables as TOML gives them, before they are validated.
 
-# The files lie beside our packages, in a checkout and in an installed wheel alike; found through
-# `arena` rather than by name, because many a user has a folder `scenarios` of their own.
-_SHIPPED = Path(arena.__file__).parent.parent / "scenarios"
+# Found by folder rather than by import, because many users have a folder `scenarios` of their own.
+_SHIPPED = ROOT / "scenarios"
 
 _FILES_IN = ("use", "defence")  # keys that may name path/to/file.py:Class
 _PLACE = re.compile(r"\(at line (\d+), column (\d+)\)")

@@ -314,7 +314,7 @@ def test_the_schema_knows_every_key(cli):
 
 def test_agents_lists_every_kind_with_parameters(cli):
     listed = json.loads(cli("agents", "--json").stdout)
-    assert set(listed) == {"attackers", "defenders", "defences", "networks", "data"}
+    assert set(listed) == {"attackers", "defenders", "wrappers", "defences", "networks", "data"}
     dfme = next(entry for entry in listed["attackers"] if entry["name"] == "dfme")
     assert {"name": "spend_rest", "type": "bool", "default": "True"} in dfme["parameters"]
     assert dfme["summary"]

@@ -203,4 +203,4 @@ def test_the_command_says_where_it_serves_and_ends_with_ctrl_c(made_up, monkeypa
     monkeypatch.setattr(LiveServer, "serve_forever", interrupted)
     done = CliRunner().invoke(app, ["view", "--log", made_up.log.where, "--port", "0"])
     assert done.exit_code == 0
-    assert re.match(r"http://127\.0\.0\.1:\d+/ shows .*arena\.db; Ctrl-C ends it\n", done.stdout)
+    assert re.match(r"http://127\.0\.0\.1:\d+/ shows .*arena\.db; Ctrl-C stops it\n", done.stdout)

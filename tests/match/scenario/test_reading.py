@@ -4,8 +4,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, settings
 
 from arena.scenario import Scenario, load, shipped
 from arena.scenario.reading import merge
@@ -269,6 +269,7 @@ tables = st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), plai
 
 
 @given(tables, tables)
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine draws slowly
 def test_merging_keeps_what_the_upper_table_says(base, over):
     merged = merge(base, over)
     assert merge(merged, over) == merged
