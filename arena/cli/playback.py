@@ -1,12 +1,13 @@
 """Plays an episode back from the log: drawn in a terminal, as plain lines in a pipe."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arena.cli.common import out
 from arena.cli.keyboard import Keys, keyboard
 from arena.cli.render import write_line, write_table
-from arena.cli.thumbnails import Samples, drawn
+from arena.cli.thumbnails import drawn, latest
 from arena.log.rows import added_exits
 from arena.replay.timeline import TimelineStep, exits_text
 from arena.report.formatting import count_text, duration_text, percent
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from arena.log.rows import EpisodeRow
+    from arena.recording.samples import Asked
 
 LONGEST = 15.0
 """Seconds that a playback takes at most, unless a speed is given."""
@@ -26,7 +28,8 @@ _WIDTH = 40
 def show(
     row: "EpisodeRow",
     steps: Sequence[TimelineStep],
-    asked: Samples,
+    asked: "Sequence[Asked]",
+    path: Path | None,
     *,
     speed: float | None,
     step: bool,
@@ -37,6 +40,7 @@ def show(
         row: the episode.
         steps: what to show.
         asked: its sample queries, where they were kept.
+        path: where they lie.
         speed: times as fast as it was played; None: drawn within `LONGEST`, printed at once.
         step: wait for a key after every step.
     """
@@ -59,9 +63,9 @@ def show(
     write_line(console, f"clone {percent(row.clone_accuracy)} %, fidelity "
                         f"{percent(row.clone_fidelity)} %, benign users served "
                         f"{percent(row.served_accuracy)} %")  # fmt: skip
-    for path in asked.paths:
+    if path is not None:
         lost = "" if path.is_file() else " (missing)"
-        write_line(console, f"queries at each checkpoint: {path}{lost}")
+        write_line(console, f"queries at each checkpoint, as NumPy arrays: {path}{lost}")
 
 
 def _print(console: "Console", steps: Sequence[TimelineStep], *, speed: float | None) -> None:
@@ -94,7 +98,7 @@ def _cells(moment: TimelineStep) -> tuple[str, ...]:
 def _draw(
     console: "Console",
     steps: Sequence[TimelineStep],
-    asked: Samples,
+    asked: "Sequence[Asked]",
     *,
     keys: Keys,
     speed: float | None,
@@ -111,8 +115,8 @@ def _draw(
     with Live(console=console, auto_refresh=False) as live:
         for index, moment in enumerate(steps):
             scene = _scene(steps[: index + 1], paused=stepping, keys=keys.there)
-            strip = asked.until(moment.used) if console.color_system else None
-            live.update(Group(scene, drawn(strip)) if strip else scene, refresh=True)
+            sample = latest(asked, moment.used) if console.color_system else None
+            live.update(Group(scene, drawn(sample)) if sample else scene, refresh=True)
             key = keys.wait(None if stepping else max(0.0, moment.seconds - before) / factor)
             before = moment.seconds
             if key == "q":

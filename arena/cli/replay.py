@@ -67,17 +67,18 @@ def replay(
 
 def _reenact(episode: str, log: str | None, *, speed: float | None, step: bool, json: bool) -> None:
     from arena.cli.playback import show
-    from arena.cli.thumbnails import samples
     from arena.log.store import Log
+    from arena.recording.samples import asked_in, sample_path
     from arena.replay.timeline import timeline_steps
 
     with Log.open(log, create=False) as store:
         row = store.episode(episode)
-        timeline, asked = timeline_steps(store, row), samples(store, row)
+        timeline, asked = timeline_steps(store, row), asked_in(store, row.id)
+        path = sample_path(store, row.id)
     if json:
-        write_json({"episode": row.id, "steps": timeline, "samples": asked.paths})
+        write_json({"episode": row.id, "steps": timeline, "samples": path})
     else:
-        show(row, timeline, asked, speed=speed, step=step)
+        show(row, timeline, asked, path, speed=speed, step=step)
 
 
 def _verify(episode: str, log: str | None, *, device: str | None, json: bool, quiet: bool) -> None:

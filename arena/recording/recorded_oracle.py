@@ -1,7 +1,7 @@
 """Keeps an episode's queries in files beside the log, while it is played.
 
-A tape holds every query and answer, in shards of compressed arrays; a sample is one small picture
-with a row of queries for each checkpoint.
+A tape holds every query and answer, in shards of compressed arrays; a sample holds a few
+queries of each checkpoint.
 """
 
 import queue
@@ -9,24 +9,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from arena.log import artifacts
 from arena.log.rows import ArtifactRow
+from arena.recording.samples import SAMPLE, SHOWN, Asked, write_samples
 from arena.recording.shards import RecordedRound, ShardWriter, refused
 from envs.atomic_file import whole_file
 from envs.game.rounds import Round
-
-SAMPLE = "sample-queries"
-"""Kind of the picture."""
-
-SHOWN = 16
-"""Queries in a row of the sample."""
-
-_SIDE = 32
-"""Smaller images are enlarged to about so many pixels, to be seen at all."""
 
 
 class Tape:
@@ -64,9 +55,10 @@ class Tape:
             self._writer.put(RecordedRound(images.clone(), round.given.clone()))
 
     def sample(self, used: int) -> None:
-        """Take a row of the latest queries for the picture."""
+        """Keep some of the latest queries as a sample."""
         if self._last is not None:
-            self._samples.append((used, self._last.cpu().clone()))
+            pixels = (self._last.clamp(0, 1) * 255).round().to(torch.uint8)
+            self._samples.append((used, pixels.cpu()))
 
     def state(self) -> dict[str, object]:
         """Write what waits for the disk, and return where the tape stands; see `restore`.
@@ -105,33 +97,8 @@ class Tape:
                 self._writer.close()
 
     def _write_sample(self, folder: Path, samples: Sequence[tuple[int, Tensor]]) -> None:
-        from PIL import Image
-
-        path = folder / "sample.png"
+        path = folder / "sample.npz"
         folder.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as part, part.open("wb") as file:
-            Image.fromarray(grid([images for _, images in samples])).save(file, "PNG")
-        meta = {"queries_used": [used for used, _ in samples], "columns": SHOWN}
-        self._rows.put(artifacts.describe(self._where, path, SAMPLE, meta=meta))
-
-
-def grid(rows: Sequence[Tensor]) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
-    """Lay out rows of (n, c, h, w) images in [0, 1] as one picture.
-
-    Returns:
-        (height, width) uint8 for grey images, (height, width, 3) for others; small images are
-        enlarged by whole factors, a pixel of grey lies between them.
-    """
-    channels, height, width = rows[0].shape[1:]
-    factor = max(1, _SIDE // max(height, width))
-    cell = (height * factor + 1, width * factor + 1)
-    shown = 1 if channels == 1 else 3
-    canvas = np.full((cell[0] * len(rows) + 1, cell[1] * SHOWN + 1, shown), 128, dtype=np.uint8)
-    for line, images in enumerate(rows):
-        for column, image in enumerate(images[:SHOWN]):
-            colours = image if shown == 1 else image[[0, 1 % channels, min(2, channels - 1)]]
-            pixels = (colours.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-            large = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
-            top, left = line * cell[0] + 1, column * cell[1] + 1
-            canvas[top : top + large.shape[0], left : left + large.shape[1]] = large
-    return canvas[..., 0] if shown == 1 else canvas
+            write_samples(file, [Asked(used, images.numpy()) for used, images in samples])
+        self._rows.put(artifacts.describe(self._where, path, SAMPLE))

@@ -9,6 +9,7 @@ from torch import nn
 from arena.evaluation.referee import CloneScore, Referee
 from arena.log.rows import CheckpointRow, RoundRow, added_exits
 from arena.recording.recorded_oracle import Tape
+from arena.runner.countermeasures import CountermeasureCounts
 from arena.runner.progress import Progress, Watcher
 from envs.errors import LogError, PlayerError
 from envs.game.counters import SideTally, Tally
@@ -28,7 +29,7 @@ FLUSH_SECONDS = 2.0
 WATCH_SECONDS = 0.2
 """Watchers are told of progress this often."""
 
-_REMEMBERED = ("_last", "_bucket", "_index", "_score", "_reported")
+_REMEMBERED = ("_last", "_bucket", "_index", "_score", "_reported", "_countermeasures")
 
 
 class Recorder:
@@ -72,6 +73,7 @@ class Recorder:
         self._next_flush = FLUSH_SECONDS
         self._score: CloneScore | None = None
         self._reported: dict[str, float] = {}
+        self._countermeasures = CountermeasureCounts()
 
     @property
     def seconds(self) -> float:
@@ -105,6 +107,7 @@ class Recorder:
 
     def on_round(self, round: Round) -> None:
         """Write what is due after a round: its bucket, a checkpoint, progress."""
+        self._countermeasures.on_round(round)
         share = self._game.used / self._game.threat.budget
         if share * BUCKETS >= self._bucket + 1:
             self._close_bucket()
@@ -126,7 +129,9 @@ class Recorder:
     def _close_bucket(self) -> Tally:
         tally = self._game.tally()
         if tally.rounds > self._last.rounds:
-            self._writer.round(_bucket_row(self._bucket, self._last, tally))
+            self._writer.round(
+                _bucket_row(self._bucket, self._last, tally, self._countermeasures.take())
+            )
             if self.seconds >= self._next_flush:
                 self._writer.flush()
                 self._next_flush = self.seconds + FLUSH_SECONDS
@@ -175,7 +180,9 @@ class Recorder:
             return None
 
 
-def _bucket_row(bucket: int, before: Tally, after: Tally) -> RoundRow:
+def _bucket_row(
+    bucket: int, before: Tally, after: Tally, countermeasure: Mapping[str, object]
+) -> RoundRow:
     """Sum up what lies between two readings of the counters."""
     return RoundRow(
         bucket=bucket,
@@ -193,6 +200,7 @@ def _bucket_row(bucket: int, before: Tally, after: Tally) -> RoundRow:
         benign_correct=after.benign_correct - before.benign_correct,
         query_digest=after.query_digest,
         answer_digest=after.answer_digest,
+        countermeasure=countermeasure,
     )
 
 

@@ -4,13 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
 from arena.analysis.episode_data import EpisodeData
 from arena.analysis.scoreboard import ScoreRow
-from arena.recording.samples import Asked, Pixels
+from arena.recording.samples import Asked, Pixels, picture
 from arena.report.formatting import count_text
 from arena.report.plots.style import GREY, WIDTH, Drawing, settings, sheet, short
 
@@ -51,14 +50,14 @@ def draw_asked(episode_data: EpisodeData) -> Drawing | None:
     if not sheets:
         return None
     columns = _columns([one.sample for one in sheets])
-    pictures = [_laid_out(one.sample, columns) for one in sheets]
+    pictures = [_picture(one.sample, columns) for one in sheets]
     across = min(len(sheets), PER_ROW)
-    tallest = max(len(picture) / picture.shape[1] for picture in pictures)
+    tallest = max(len(pixels) / pixels.shape[1] for pixels in pictures)
     height = tallest * min(WIDTH / across - 0.45, 2.8) + 0.5
     with settings():
         figure, axes = sheet(len(sheets), per_row=PER_ROW, height=height)
-        for ax, one, picture in zip(axes, sheets, pictures, strict=True):
-            _draw_sheet(ax, one, picture)
+        for ax, one, pixels in zip(axes, sheets, pictures, strict=True):
+            _draw_sheet(ax, one, pixels)
     spared = "" if every == len(sheets) else f" {every - len(sheets)} more are not drawn."
     return Drawing(
         "asked",
@@ -81,7 +80,7 @@ def asked_sheets(episode_data: EpisodeData) -> list[Sheet]:
     groups: dict[tuple[str, bytes], tuple[list[str], Sequence[Asked]]] = {}
     kept = [(row, sample) for row in episode_data.board if (sample := _sample(episode_data, row))]
     for row, sample in kept:
-        content = b"".join(image.tobytes() for asked in sample for image in asked.images)
+        content = b"".join(asked.images.tobytes() for asked in sample)
         groups.setdefault((row.attacker, content), ([], sample))[0].append(row.versus)
     met = Counter(row.attacker for row, _ in kept)
     return [
@@ -103,9 +102,9 @@ def _chosen(sheets: Sequence[Sheet]) -> list[Sheet]:
     return list({one.attacker: one for one in sheets}.values())[:PANELS]
 
 
-def _draw_sheet(ax: Axes, one: Sheet, picture: Pixels) -> None:
-    ax.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="none")
-    step = len(picture) / len(one.sample)
+def _draw_sheet(ax: Axes, one: Sheet, pixels: Pixels) -> None:
+    ax.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="none")
+    step = len(pixels) / len(one.sample)
     write = EngFormatter(sep="", places=1)
     labels = [write(asked.queries_used).replace(".0", "") for asked in one.sample]
     ax.set_yticks([step * (line + 0.5) for line in range(len(labels))], labels)
@@ -125,29 +124,13 @@ def _spread(sample: Sequence[Asked]) -> list[Asked]:
 
 
 def _columns(samples: Sequence[Sequence[Asked]]) -> int:
-    """Tell how many images stand side by side, so that the figure stays small."""
-    each = sum(len(sample) * _shrunk(sample[0].images[0]).nbytes for sample in samples)
+    """Tell how many images stand side by side for the figure to stay small."""
+    each = sum(_picture(sample, 1).nbytes for sample in samples)
     return max(_LEAST_COLUMNS, min(COLUMNS, BYTES // each))
 
 
-def _shrunk(image: Pixels) -> Pixels:
-    if max(image.shape[:2]) <= _LARGEST:
-        return image
-    from PIL import Image
-
-    picture = Image.fromarray(image)
-    picture.thumbnail((_LARGEST, _LARGEST), Image.Resampling.BOX)
-    return np.asarray(picture)
-
-
-def _laid_out(sample: Sequence[Asked], columns: int) -> Pixels:
+def _picture(sample: Sequence[Asked], columns: int) -> Pixels:
     """Lay images out on white, a row for each point in time."""
-    shape = _shrunk(sample[0].images[0]).shape
-    gap = max(1, shape[0] // 16)
-    down, across = shape[0] + gap, shape[1] + gap
-    canvas = np.full((down * len(sample), across * columns, *shape[2:]), 255, dtype=np.uint8)
-    for line, asked in enumerate(sample):
-        for place, image in enumerate(asked.images[:columns]):
-            top, left = line * down, place * across
-            canvas[top : top + shape[0], left : left + shape[1]] = _shrunk(image)
-    return canvas
+    images = [asked.images for asked in sample]
+    gap = max(1, min(images[0].shape[2], _LARGEST) // 16)
+    return picture(images, columns=columns, side=_LARGEST, gap=gap, ground=255)

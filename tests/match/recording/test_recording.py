@@ -12,12 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from sqlalchemy import text
 from typer.testing import CliRunner
 
 from arena.cli.app import app
-from arena.cli.thumbnails import drawn, samples
 from arena.log import artifacts
 from arena.log.checking import check
 from arena.log.merging import merge
@@ -25,7 +23,7 @@ from arena.log.pruning import strays
 from arena.log.rows import EpisodeFilter
 from arena.log.store import Log
 from arena.recording import shards
-from arena.recording.recorded_oracle import Tape, grid
+from arena.recording.recorded_oracle import Tape
 from arena.recording.shards import rounds_on_tape
 from arena.replay.counterfactual import answer_with
 from arena.replay.verify import verify
@@ -89,55 +87,6 @@ def test_a_taped_game_is_the_game_that_was_played_without(taped, tiny, tmp_path)
     )  # fmt: skip
 
 
-def test_a_sample_picture_has_a_row_for_each_checkpoint(taped):
-    log, row = taped
-    (sample,) = [one for one in log.artifacts(row.id) if one.kind == "sample-queries"]
-    points = [point.queries_used for point in log.checkpoints(row.id)]
-    assert sample.meta["queries_used"] == points
-    with Image.open(artifacts.locate(log.where, row.id, sample.path)) as picture:
-        # 16 digits of 8x8, four times as large, and a line between them
-        assert picture.size == (16 * 33 + 1, 4 * 33 + 1)
-    assert sample.bytes < 100_000
-
-
-def test_a_replay_shows_what_was_asked_at_the_latest_checkpoint_and_where_the_picture_is(taped):
-    log, row = taped
-    found = samples(log, row)
-    marks = [point.queries_used for point in log.checkpoints(row.id)]
-    assert [strip.used for strip in found.strips] == marks
-    assert found.until(marks[0] - 1) is None
-    assert found.until(marks[1]).used == found.until(marks[2] - 1).used == marks[1]
-    # digits are as large as a thumbnail, so that its pixels are those of the query
-    rounds = list(rounds_on_tape(log, row.id))
-    ends = np.cumsum([len(one.images) for one in rounds])
-    latest = rounds[int(np.searchsorted(ends, marks[1]))].images[1, 0]
-    shown = found.until(marks[1]).pixels[:, 9:17, 0]
-    assert np.array_equal(shown, (latest * 255).round().to(torch.uint8).numpy())
-    picture = drawn(found.until(marks[1]))
-    assert [line.cell_len for line in picture.split()] == [8 + 9 * 8] * 4
-    assert str(picture.spans[0].style) == "#{0:02x}{0:02x}{0:02x} on #{1:02x}{1:02x}{1:02x}".format(
-        *found.until(marks[1]).pixels[:2, 0, 0]
-    )
-    told = CliRunner().invoke(app, ["replay", row.id, "--log", log.where]).stdout
-    (path,) = found.paths
-    assert told.endswith(f"queries at each checkpoint: {path}\n")
-
-
-def test_a_replay_does_without_a_picture_that_is_gone_or_broken(taped, tmp_path):
-    log, row = taped
-    (path,) = samples(log, row).paths
-    content = path.read_bytes()
-    try:
-        for broken in (content[:200], b"no picture"):
-            path.write_bytes(broken)
-            assert samples(log, row).strips == []
-        path.unlink()
-        told = CliRunner().invoke(app, ["replay", row.id, "--log", log.where])
-        assert told.stdout.endswith("sample.png (it is not there any more)\n")
-    finally:
-        path.write_bytes(content)
-
-
 def test_the_log_with_its_files_is_in_order(taped):
     assert check(taped[0]) == []
 
@@ -199,18 +148,6 @@ def test_without_its_tape_a_taped_episode_is_still_verified_by_its_digests(copie
     verdict = verify(log, row.id)
     assert verdict.same
     assert "rounds could not be compared one by one" in "\n".join(verdict.notes)
-
-
-def test_a_picture_shows_the_pixels_where_they_belong():
-    images = torch.zeros(2, 1, 32, 32)
-    images[1, 0, 0, 0] = 1
-    picture = grid([images])
-    assert picture.shape == (34, 16 * 33 + 1)
-    assert (picture[1, 1], picture[1, 34], picture[1, 35]) == (0, 255, 0)
-    colours = torch.zeros(1, 3, 8, 8)
-    colours[0, 2] = 1
-    assert grid([colours])[1, 1].tolist() == [0, 0, 255]
-    assert grid([colours]).shape == (34, 16 * 33 + 1, 3)
 
 
 def test_shards_are_cut_at_rounds_and_read_back_as_they_were(tmp_path, monkeypatch):
