@@ -8,14 +8,13 @@ from sqlalchemy import insert, update
 from typer.testing import CliRunner
 
 from arena.cli import app
-from arena.cli.thumbnails import samples
 from arena.log import artifacts
 from arena.log.checking import check
 from arena.log.merging import merge
 from arena.log.pruning import prune, strays
 from arena.log.store import Log
 from arena.log.tables import Artifact
-from arena.recording.samples import asked_in
+from arena.recording.samples import asked_in, sample_path
 from arena.recording.shards import require_tape
 from arena.runner.saves.store import SaveStore
 from envs.errors import LogError
@@ -95,7 +94,7 @@ def test_a_picture_that_leads_elsewhere_is_not_shown(hostile, made_up):
     with made_up.log.engine.begin() as connection:
         connection.execute(update(Artifact.table()).values(kind="sample-queries"))
     assert asked_in(made_up.log, id) == ()
-    assert samples(made_up.log, made_up.log.episode(id)).paths == []
+    assert sample_path(made_up.log, id) is None
 
 
 def test_a_merge_never_overwrites_and_removes_only_what_it_created(made_up, tmp_path):

@@ -85,7 +85,7 @@ def test_the_log_shows_at_which_round_a_schedule_turned_its_knob(tmp_path):
                 }
             ]
             answered += bucket.benign_answered + bucket.attack_answered
-        assert 400 < answered
+        assert answered > 400
         for bucket in buckets:
             told = bucket.countermeasure
             assert sum(one["answered"] for one in told["attack"]) == bucket.attack_answered
