@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import insert, update
 from typer.testing import CliRunner
 
-from arena.cli import app
+from arena.cli.app import app
 from arena.log import artifacts
 from arena.log.checking import check
 from arena.log.merging import merge

@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, inspect
 from typer.testing import CliRunner
 
-from arena.cli import app
+from arena.cli.app import app
 from arena.log import schema, views
 from arena.log.rows import EpisodeRecord, OutcomeRow, RunRecord
 from arena.log.store import Log
