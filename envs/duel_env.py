@@ -73,7 +73,7 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
 
     ## Arguments
     `spec`: what is played with. `defences`: what the defender brings. `batch`, `measure_every`,
-    `utility_price`, `compute_price`. Hand the attacker's clone in with `submit(clone)`.
+    `utility_price`, `compute_price`. Submit the attacker's clone with `submit(clone)`.
 
     ## Version History
     v0: first version.
@@ -130,7 +130,7 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
         return self._games.threat
 
     def submit(self, clone: nn.Module) -> None:
-        """Hand in the clone that is measured: a module from (n, c, h, w) in [0, 1] to logits."""
+        """Submit the clone to measure: a module from (n, c, h, w) in [0, 1] to logits."""
         self._clone = clone
 
     def reset(

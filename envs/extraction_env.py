@@ -53,7 +53,7 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
     ## Rewards
     The increase of the submitted clone's test accuracy since it was last measured, every
     `measure_every` steps and at the end; so the return of an episode is the final accuracy.
-    Hand your clone in with `env.unwrapped.submit(clone)`; it is read, never changed.
+    Submit your clone with `env.unwrapped.submit(clone)`; it is read, never changed.
 
     ## Starting State
     An unspent budget. `reset(seed=...)` fixes every random stream of the episode.
@@ -124,7 +124,7 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
         self.observation_space = answer_space(self._games.threat, batch)
 
     def submit(self, clone: nn.Module) -> None:
-        """Hand in the clone that is measured: a module from (n, c, h, w) in [0, 1] to logits."""
+        """Submit the clone to measure: a module from (n, c, h, w) in [0, 1] to logits."""
         self._clone = clone
 
     def reset(

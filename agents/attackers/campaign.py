@@ -105,7 +105,7 @@ class Campaign(Attacker):
             kit.shared_findings["inferred"] = self.inferred
 
     def _follow(self) -> None:
-        """Hand in the clone of the phase that plays."""
+        """Take the clone of the phase that plays."""
         clone = self._phases[self._number].clone
         if clone is not None:
             self.clone = clone

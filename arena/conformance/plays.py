@@ -22,7 +22,7 @@ from envs.types import VALUE_FAULT, Labels, Response, ThreatModel, faulty_values
 from envs.victim.victim import Victim
 
 PATIENCE = 10_000
-"""Looks at the door without an answer after which an attacker is stuck."""
+"""Reads of `remaining` without an answer after which an attacker counts as stuck."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Play:
 
 
 class Stuck(BaseException):
-    """The attacker looks at the door and asks nothing.
+    """The attacker reads what is left and asks nothing.
 
     Not an `Exception`, so that an attacker that catches those does not swallow it.
     """
