@@ -7,7 +7,7 @@ from envs.game.rounds import AnsweredRequest, Round
 SETTINGS = 8
 """Settings of one kind of traffic that a bucket tells apart; the images of others are summed."""
 
-Counts = dict[tuple[int, float], tuple[int, int]]
+Counts = dict[tuple[int, float], list[int]]
 """By defence and strength: the first round, and the images answered."""
 
 
@@ -32,15 +32,15 @@ class CountermeasureCounts:
             self._add("benign", round.number, request)
 
     def _add(self, side: str, number: int, request: AnsweredRequest) -> None:
-        setting = (int(request.countermeasure.defence), float(request.countermeasure.strength))
-        counts, count = self._sides[side], request.images.shape[0]
-        if setting in counts:
-            first, answered = counts[setting]
-            counts[setting] = first, answered + count
+        decision, answered = request.countermeasure, request.images.shape[0]
+        counts = self._sides[side]
+        entry = counts.get((decision.defence, decision.strength))
+        if entry is not None:
+            entry[1] += answered
         elif len(counts) < SETTINGS:
-            counts[setting] = number, count
+            counts[decision.defence, decision.strength] = [number, answered]
         else:
-            self._others[side] += count
+            self._others[side] += answered
 
     def take(self) -> Mapping[str, object]:
         """Give what was counted, and begin again.
@@ -52,7 +52,12 @@ class CountermeasureCounts:
         """
         taken: dict[str, object] = {
             side: [
-                {"defence": defence, "strength": strength, "first_round": first, "answered": count}
+                {
+                    "defence": int(defence),
+                    "strength": float(strength),
+                    "first_round": first,
+                    "answered": count,
+                }
                 for (defence, strength), (first, count) in counts.items()
             ]
             for side, counts in self._sides.items()

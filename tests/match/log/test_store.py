@@ -26,22 +26,11 @@ from envs.errors import LogError, UnknownName
 
 RUN = RunRecord(command="arena run x.toml", scenario_name="x", scenario_text="version = 1")
 RECORD = EpisodeRecord(
-    scenario_name="x",
-    plan_hash="0" * 64,
-    plan={"threat": {"budget": 100}, "name": "Zürich"},
-    seed=7,
-    attacker="dfme",
-    attacker_params={"lr": 0.1},
-    defender="static",
-    defender_params={"defence": "dnf"},
-    victim="resnet10",
-    clone="resnet10",
-    data="digits",
-    budget=100,
-    versions={"torch": "2.6"},
-    git_commit="abc",
-    device="cpu",
-)
+    scenario_name="x", plan_hash="0" * 64, plan={"threat": {"budget": 100}, "name": "Zürich"},
+    seed=7, attacker="dfme", attacker_params={"lr": 0.1}, defender="static",
+    defender_params={"defence": "dnf"}, victim="resnet10", clone="resnet10", data="digits",
+    budget=100, versions={"torch": "2.6"}, git_commit="abc", device="cpu",
+)  # fmt: skip
 OUTCOME = OutcomeRow(queries_used=96, clone_accuracy=0.5, full_macs=10**12)
 
 
