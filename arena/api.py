@@ -1,4 +1,4 @@
-"""The Python door: play a scenario in this process, and read a log, from a notebook or a script."""
+"""The Python interface: play a scenario in this process, and read a log, from a notebook or a script."""
 
 import logging
 import operator
