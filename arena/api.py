@@ -1,4 +1,4 @@
-"""The Python interface: play a scenario in this process, and read a log, from a notebook or a script."""
+"""The Python interface: play a scenario in this process, or read a log, from a notebook."""
 
 import logging
 import operator
