@@ -92,6 +92,26 @@ class ExitHead(nn.Module):
         """Return the served (n, K) logits of pooled features (n, width)."""
         return self.answer_code(self.code_mean(pooled))
 
+    @torch.no_grad()
+    def absorb_standardisation(self, mean: Tensor, spread: Tensor) -> None:
+        """Change the weights, in place, to read raw features where they read standardised ones.
+
+        Afterwards `head(pooled)` returns what `head((pooled - mean) / spread)` returned before.
+
+        Args:
+            mean: (width,) subtracted from the features.
+            spread: (width,) positive, divides them.
+        """
+        if isinstance(self.affine, ChannelAffine):
+            # it stands before the linear layers, which read its output and stay as they are
+            self.affine.weight.div_(spread)
+            self.affine.bias.sub_(self.affine.weight * mean)
+            return
+        for layer in (self.mean, self.log_variance):
+            if layer is not None:
+                layer.weight.div_(spread)
+                layer.bias.sub_(layer.weight @ mean)
+
     def served_parameters(self) -> list[nn.Parameter]:
         """Return the weights that serving reads: all but the log-variance."""
         unread = set() if self.log_variance is None else set(self.log_variance.parameters())

@@ -168,12 +168,9 @@ class _Trainer:
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Fold the standardisation into the heads, so that they read features as they come."""
+        """Fold the standardisation into the first weights that each head applies."""
         for e, (mean, spread) in enumerate(self._scales or ()):
-            for layer in (self._network.head(e).mean, self._network.head(e).log_variance):
-                if layer is not None:
-                    layer.weight.div_(spread)
-                    layer.bias.sub_(layer.weight @ mean)
+            self._network.head(e).absorb_standardisation(mean, spread)
         self._network.eval()
 
     def _trained(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

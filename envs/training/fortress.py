@@ -71,6 +71,8 @@ def train_fortress(
             "recipe": recipe.key(),
             "seed": streams.seed,
         }
+        if recipe.standardise and backbone.head_style.layer_norm:
+            spec["standardisation"] = "in the affine"  # heads stored before answer otherwise
         stored, _ = remember(_KIND, spec, make, device=device, like=part.state_dict())
     else:
         stored = make()
