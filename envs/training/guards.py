@@ -137,7 +137,8 @@ def _train(
         loss.backward()
         optimiser.step()
         schedule.step()
-    _fold(network, scales)
+    for e, (mean, spread) in enumerate(scales):
+        network.head(e).absorb_standardisation(mean, spread)
     network.eval()
 
 
@@ -167,12 +168,3 @@ def _loss(network: Guarded, images: Tensor, labels: Tensor, scales: Scales) -> T
         total = total + F.cross_entropy(logits[: len(labels)], labels)
         total = total + uniform_cross_entropy(logits[len(labels) :])
     return total
-
-
-@torch.no_grad()
-def _fold(network: Guarded, scales: Scales) -> None:
-    """Fold the standardisation into the heads, so that they read features as they come."""
-    for e, (mean, spread) in enumerate(scales):
-        layer = network.head(e).mean
-        layer.weight.div_(spread)
-        layer.bias.sub_(layer.weight @ mean)
