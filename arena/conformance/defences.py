@@ -12,7 +12,7 @@ from arena.conformance.findings import Claim, attempt, claim
 from arena.conformance.process_state import ProcessState
 from arena.conformance.tiny_world import TinyWorld
 from envs.data.images import ImageSet
-from envs.defences.base import Answer, Defence, HardenKit
+from envs.defences.base import Answer, Defence, DeployedDefence, HardenKit
 from envs.errors import one_line
 from envs.game.clocks import make_clock
 from envs.seeding import Streams
@@ -23,15 +23,24 @@ SIZES = (1, 7, 64)
 _LABELS: tuple[Labels, ...] = ("soft", "hard")
 _CLOSE = 1e-5
 """Answers of a batch and of its parts differ by float32 rounding."""
+_LEAST, _NEAR = 1e-6, 0.01
+"""A strength close to 0, and how far (mean L1) it may move answers."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Bench:
     """A hardened defence and images to ask it; `seed` of an answer is of the defence's stream."""
 
-    defence: Defence
-    victim: Victim
+    deployed: DeployedDefence
     images: Tensor
+
+    @property
+    def defence(self) -> Defence:
+        return self.deployed.defence
+
+    @property
+    def victim(self) -> Victim:
+        return self.deployed.victim
 
     def answer(
         self,
@@ -40,13 +49,11 @@ class _Bench:
         seed: int = 0,
         strength: float = 1.0,
         labels: Labels = "soft",
-        defence: Defence | None = None,
         latency: Literal["none", "virtual"] = "none",
     ) -> Answer:
         streams = Streams(seed)
         with torch.no_grad():
-            return (defence or self.defence).answer(
-                self.victim,
+            return self.deployed.answer(
                 images,
                 clock=make_clock(latency, streams),
                 generator=streams.torch("defence", images.device),
@@ -80,7 +87,8 @@ def check_defence(
     images = torch.cat((splits.test.images(slice(0, 32)), noise))
     try:
         defence = make()
-        bench = _Bench(defence, defence.harden(world.victim(), _kit(world)), images)
+        hardened = defence.harden(world.victim(), _kit(world))
+        bench = _Bench(DeployedDefence("defence", defence, hardened, world.victim()), images)
     except Exception as error:
         before.restore()
         return [Claim("hardens", False, one_line(error))]
@@ -156,12 +164,25 @@ def _answer_faults(bench: _Bench, answer: Answer, count: int) -> Iterable[str]:
 
 
 def _check_off(bench: _Bench) -> Claim:
-    """At strength 0 the hardened victim answers for itself."""
-    served = bench.answer(bench.images, strength=0.0).posteriors
-    bare = bench.answer(bench.images, defence=Defence()).posteriors
-    apart = float((served - bare).abs().max())
-    faults = [f"at strength 0 an answer is off by {apart:.3g}"] if apart > _CLOSE else []
-    return claim("off", faults, "strength 0 leaves the victim's answers as they are")
+    """Between 0 and 1 the knob leads from the unhardened victim's answers to the defended ones."""
+    if not bench.defence.interpolates:
+        return Claim("off", True, f"is on or off{_idle(bench)}")
+    undefended = _Bench(DeployedDefence("none", Defence(), bench.victim), bench.images)
+    clean = undefended.answer(bench.images).posteriors
+    least = bench.answer(bench.images, strength=_LEAST).posteriors
+    apart = float((least - clean).abs().sum(1).mean())
+    advice = "scale what you perturb by the strength, or set interpolates = False"
+    faults = [f"at strength {_LEAST} answers are off by {apart:.3g} (L1); {advice}"]
+    return claim("off", faults if apart > _NEAR else (), f"strength scales answers{_idle(bench)}")
+
+
+def _idle(bench: _Bench) -> str:
+    """Warn of a knob without effect."""
+    off, on = (bench.answer(bench.images, strength=s, latency="virtual") for s in (0.0, 1.0))
+    assert off.latency is not None
+    assert on.latency is not None
+    same = torch.equal(off.posteriors, on.posteriors) and torch.equal(off.latency, on.latency)
+    return "; WARNING: the knob changes nothing (strength 1 answers as strength 0)" if same else ""
 
 
 def _check_repeats(bench: _Bench) -> Claim:

@@ -4,7 +4,6 @@ import copy
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
-from torch import Tensor
 
 from agents.base import Defender
 from arena.conformance.findings import Claim, attempt, claim
@@ -76,47 +75,38 @@ def _seated(make: Callable[[], Defender], deployed_defences: int) -> Defender:
 
 def _played(defender: Defender, views: Iterable[View]) -> list[Countermeasure]:
     """Let a defender decide on every request, and show it what was answered."""
-    return [decision for decision, _ in _rounds(defender, views)]
+    return list(_decisions(defender, views))
 
 
-def _rounds(defender: Defender, views: Iterable[View]) -> Iterator[tuple[Countermeasure, bool]]:
-    """Give each decision, and whether the defender left alone what was answered."""
+def _decisions(defender: Defender, views: Iterable[View]) -> Iterator[Countermeasure]:
+    """Yield each decision; the defender then sees an answer by chance."""
     generator = Streams(0).torch("answers")
     for view in views:
         decision = defender.act(view)
         logits = torch.randn((len(view.images), _CLASSES), generator=generator)
         exits = torch.randint(_EXITS, (len(view.images),), generator=generator)
-        answers = logits.softmax(1)
-        served = Served(view, decision, answers.clone(), exits)
-        defender.learn(served)
-        yield decision, torch.equal(served.posteriors, answers)
+        defender.learn(Served(view, decision, logits.softmax(1), exits))
+        yield decision
 
 
 def _check_decisions(make: Callable[[], Defender], views: list[View]) -> Claim:
     faults: list[str] = []
-    copies: list[Tensor] = [view.images.clone() for view in views]
     for deployed_defences in SEATS:
-        for number, (decision, kept) in enumerate(_rounds(_seated(make, deployed_defences), views)):
+        for number, decision in enumerate(_decisions(_seated(make, deployed_defences), views)):
             fault = _decision_fault(decision, deployed_defences)
-            fault = fault or (None if kept else "it wrote into the answers it was shown")
             faults += (
                 [f"request {number} with {deployed_defences} deployed_defences: {fault}"]
                 if fault
                 else []
             )
-    if not all(torch.equal(view.images, c) for view, c in zip(views, copies, strict=True)):
-        faults.append("a decision changed the client's images in place")
     return claim("decides", faults, f"a legal countermeasure for each of {len(views)} requests")
 
 
 def _decision_fault(decision: object, deployed_defences: int) -> str | None:
     if not isinstance(decision, Countermeasure):
         return f"expected a Countermeasure, got {type(decision).__name__}"
-    if not isinstance(decision.defence, int) or not 0 <= decision.defence < deployed_defences:
-        return f"there is no defence {decision.defence!r}"
-    # written so that NaN fails too
-    if not 0 <= decision.strength <= 1:
-        return f"expected a strength from 0 to 1, got {decision.strength!r}"
+    if decision.defence >= deployed_defences:
+        return f"there is no defence {decision.defence}"
     return None
 
 

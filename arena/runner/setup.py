@@ -115,7 +115,7 @@ class Setup:
                 expected=self._expected(plan),
             )
             victim = defence.harden(fresh_victim(), kit)
-            deployed_defences.append(DeployedDefence(brought.use, defence, victim))
+            deployed_defences.append(DeployedDefence(brought.use, defence, victim, reference))
         defender = catalog.defenders.create(plan.defender.use, plan.defender.policy)
         assert isinstance(defender, Defender)
         defender.begin(len(deployed_defences), Streams(plan.seed).torch("defender", self.device))

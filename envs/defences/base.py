@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from envs.data.images import ImageSet, Splits
+from envs.errors import DefenceError, PlayerError
 from envs.nets.exit_cost import ExitProfile
 from envs.seeding import Streams
 from envs.types import Labels
@@ -119,6 +120,9 @@ class Defence:
     overhead_macs: int = 0
     """Multiply-accumulates a query costs beyond the victim's own, set by `harden`."""
 
+    interpolates: bool = True
+    """Whether strengths between 0 and 1 mean anything; False where a defence is on or off."""
+
     simulated: bool = False
     """True where the defence reads what no real server knows (a control for tables)."""
 
@@ -163,19 +167,53 @@ class Defence:
             labels: what the attacker will see.
             ood: the simulator's hidden flag "out of distribution", read by controls alone.
         """
-        seen = self.perturb_images(images, strength=strength, generator=generator)
+        seen = images
+        if self._overrides("perturb_images"):
+            # hooks get copies: what they write in place must not reach the client's images, nor
+            # the clean answer that theirs is measured against
+            seen = self.perturb_images(images.clone(), strength=strength, generator=generator)
+            seen = self._plain("perturb_images", seen, images)
         served, latency = clock.serve(victim, seen, generator=generator, ood=ood)
         serving = Serving(images, victim, served.exits, labels, strength, generator)
-        posteriors = self.perturb_posteriors(served.posteriors, serving)
+        posteriors, fault = served.posteriors, None
+        if self._overrides("perturb_posteriors"):
+            posteriors = self.perturb_posteriors(served.posteriors.clone(), serving)
+            posteriors = self._plain("perturb_posteriors", posteriors, served.posteriors)
+            fault = self._fault(posteriors, served.posteriors)
+        else:
+            total = posteriors.sum()  # not finite where a value is not
+            fault = not math.isfinite(total) if posteriors.is_cpu else ~total.isfinite()
         if latency is not None:
-            latency = clock.deliver(self.perturb_latency(latency, serving), images)
-        return Answer(posteriors, served.exits, latency, self._fault(posteriors, served.posteriors))
+            if self._overrides("perturb_latency"):
+                sent = self.perturb_latency(latency.clone(), serving)
+                latency = self._plain("perturb_latency", sent, latency)
+                fault = fault | ~(latency.amin() >= 0) | ~latency.amax().isfinite()
+            latency = clock.deliver(latency, images)
+        return Answer(posteriors, served.exits, latency, fault)
+
+    def _overrides(self, hook: str) -> bool:
+        return getattr(type(self), hook) is not getattr(Defence, hook)
+
+    def _plain(self, hook: str, value: object, like: Tensor) -> Tensor:
+        """Check what a hook returned, and strip it to a plain tensor without autograd state.
+
+        Raises:
+            DefenceError: it is no tensor of the shape, dtype and device that the hook was given.
+        """
+        if isinstance(value, Tensor):
+            value = value.detach().as_subclass(Tensor)
+            if (value.shape, value.dtype, value.device) == (like.shape, like.dtype, like.device):
+                return value
+            got = f"{value.dtype} {tuple(value.shape)} on {value.device}"
+        else:
+            got = type(value).__name__
+        raise DefenceError(
+            f"{type(self).__name__}.{hook} returned {got}; expected {like.dtype} "
+            f"{tuple(like.shape)} on {like.device}, as it was given"
+        )
 
     def _fault(self, posteriors: Tensor, clean: Tensor) -> Tensor | bool:
         """Tell, without waiting for the device, whether a row leaves the simplex or the budget."""
-        if posteriors is clean:
-            total = posteriors.sum()  # not finite where a value is not
-            return not math.isfinite(total) if posteriors.is_cpu else ~total.isfinite()
         # float32 adds up 1,000 classes within 1e-5; NaN is kept by every step and is no "<="
         off = (posteriors.sum(1) - 1).abs_().amax()
         distance = (posteriors - clean).abs_().sum(1).amax()
@@ -183,9 +221,65 @@ class Defence:
         return ~(on_simplex & (distance <= self.epsilon + SIMPLEX_TOLERANCE))
 
 
+_UNDEFENDED = Defence()
+
+
 class DeployedDefence(NamedTuple):
-    """A defence in place: the mechanism and the victim it hardened."""
+    """A defence in place: the mechanism and the victim it hardened.
+
+    Attributes:
+        name: for messages and the log.
+        defence: the mechanism.
+        victim: what `harden` returned.
+        bare: the victim before hardening, which answers at strength 0; `victim` if absent.
+    """
 
     name: str
     defence: Defence
     victim: Victim
+    bare: Victim | None = None
+
+    def answer(
+        self,
+        images: Tensor,
+        *,
+        clock: Clock,
+        generator: torch.Generator,
+        strength: float = 1.0,
+        labels: Labels = "soft",
+        ood: bool = False,
+    ) -> Answer:
+        """Answer one request at a strength; at 0 the unhardened victim answers, undefended.
+
+        Exits of the unhardened victim are those of the whole network: the last of `victim`.
+
+        Raises:
+            PlayerError: a strength between 0 and 1 of a defence that is on or off.
+            DefenceError: a hook returned something else than it was given.
+        """
+        if strength != 0:
+            if strength != 1 and not self.defence.interpolates:
+                raise PlayerError(
+                    f"{self.name} is on or off; expected strength 0 or 1, got {strength}"
+                )
+            return self.defence.answer(
+                self.victim,
+                images,
+                clock=clock,
+                generator=generator,
+                strength=strength,
+                labels=labels,
+                ood=ood,
+            )
+        answer = _UNDEFENDED.answer(
+            self.bare or self.victim,
+            images,
+            clock=clock,
+            generator=generator,
+            strength=0.0,
+            labels=labels,
+            ood=ood,
+        )
+        if self.bare is None:
+            return answer
+        return answer._replace(exits=torch.full_like(answer.exits, self.victim.num_exits - 1))

@@ -80,6 +80,8 @@ class DNF(Defence):
         Luan et al., Dynamic Neural Fortresses, ICLR 2025, and its released code.
     """
 
+    interpolates = False
+
     def __init__(
         self,
         variant: Variant = "intended",

@@ -65,13 +65,14 @@ class DNFPlus(Defence):
     Notes:
         An early answer owes nothing to the network's own, so the promised L1 distance is 2.
         What is answered honestly can be learnt: images that no guard tells from the victim's own
-        copy it as they copy any other. At strength 0 a guard answers the first class for all.
+        copy it as they copy any other. It is on or off.
 
     Source:
         The project's own, on the idea of Luan et al., Dynamic Neural Fortresses, ICLR 2025.
     """
 
     epsilon = 2.0
+    interpolates = False
 
     def __init__(
         self,
@@ -128,8 +129,6 @@ class DNFPlus(Defence):
 
     def perturb_posteriors(self, posteriors: Tensor, serving: Serving) -> Tensor:
         """Return decoys for who left at a guard, and one kind of confidence for all."""
-        if serving.strength == 0:
-            return posteriors
         classes, images = posteriors.argmax(1), serving.images
         early = torch.zeros_like(classes, dtype=torch.bool)
         for e, decoy in self._decoys.items():

@@ -65,3 +65,4 @@ class Stack(Defence):
         """Promise the sum of what the layers promise: distances obey the triangle inequality."""
         self.epsilon = min(2.0, sum(layer.epsilon for layer in self.layers))
         self.overhead_macs = sum(layer.overhead_macs for layer in self.layers)
+        self.interpolates = all(layer.interpolates for layer in self.layers)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from envs.defences.base import DeployedDefence
+from envs.errors import DefenceError
 from envs.game.digests import digests_on
 from envs.game.rounds import AnsweredRequest, Round
 
@@ -101,28 +102,37 @@ class _Side:
         self.answered = 0
         self.exits = torch.zeros(shape, dtype=torch.int64, device=device)
         self.rows = self.exits.unbind()  # views: a defence's row is looked up at every request
+        self.off = [0] * shape[0]  # images that each defence answered at strength 0
         self.timer = DeviceTimer(device)
 
     def count(self, request: AnsweredRequest) -> None:
         exits = request.exits
         self.answered += exits.shape[0]
-        row = self.rows[request.countermeasure.defence]
+        decision = request.countermeasure
+        if decision.strength == 0:
+            self.off[decision.defence] += exits.shape[0]
+        row = self.rows[decision.defence]
         row.scatter_add_(0, exits, _ones(exits.shape[0], exits.device))
 
-    def read(self, macs: Tensor, lengths: Sequence[int]) -> SideTally:
+    def read(self, macs: Tensor, lengths: Sequence[int], spared: Sequence[float]) -> SideTally:
         exits = self.exits.cpu()
         rows = tuple(
             tuple(int(count) for count in row[:length])
             for row, length in zip(exits.tolist(), lengths, strict=True)
         )
-        spent = float((exits.double() * macs).sum())
+        spent = float((exits.double() * macs).sum()) - self.spared(spared)
         return SideTally(self.answered, rows, spent, self.timer.read())
 
-    def state(self) -> tuple[int, Tensor, float]:
-        return self.answered, self.exits, self.timer.read()
+    def spared(self, each: Sequence[float]) -> float:
+        """Sum what answers at strength 0 cost less than those of the hardened network."""
+        return sum(count * macs for count, macs in zip(self.off, each, strict=True))
 
-    def restore(self, state: tuple[int, Tensor, float]) -> None:
-        self.answered, exits, seconds = state
+    def state(self) -> tuple[int, Tensor, float, list[int]]:
+        return self.answered, self.exits, self.timer.read(), list(self.off)
+
+    def restore(self, state: tuple[int, Tensor, float, list[int]]) -> None:
+        self.answered, exits, seconds, off = state
+        self.off = list(off)
         self.exits.copy_(exits)
         self.timer.set(seconds)
 
@@ -145,7 +155,8 @@ class Counters:
         self._macs = torch.zeros(shape, dtype=torch.float64)
         for row, defence in enumerate(deployed_defences):
             costs = torch.tensor(defence.victim.profile.macs, dtype=torch.float64)
-            self._macs[row, : len(costs)] = costs + defence.defence.overhead_macs
+            self._macs[row, : len(costs)] = costs + _overhead(defence)
+        self._spared = [_spared(deployed) for deployed in deployed_defences]
         self._attack, self._benign = _Side(shape, device), _Side(shape, device)
         self.attack_timer, self.benign_timer = self._attack.timer, self._benign.timer
         self._labelled = torch.zeros((), dtype=torch.int64, device=device)
@@ -170,7 +181,7 @@ class Counters:
         """Return copies of the attacker's exits, summed over defences, and of its MACs; no sync."""
         exits = self._attack.exits
         macs = (exits.double() * self._macs.to(exits.device, non_blocking=True)).sum()
-        return exits.sum(0), macs
+        return exits.sum(0), macs - self._attack.spared(self._spared)
 
     def _count_right(self, posteriors: Tensor, labels: Tensor) -> None:
         known = labels >= 0
@@ -195,13 +206,30 @@ class Counters:
         return Tally(
             rounds=rounds,
             used=used,
-            attack=self._attack.read(self._macs, self._lengths),
-            benign=self._benign.read(self._macs, self._lengths),
+            attack=self._attack.read(self._macs, self._lengths, self._spared),
+            benign=self._benign.read(self._macs, self._lengths, self._spared),
             benign_labelled=int(self._labelled),
             benign_correct=int(self._correct),
             query_digest=queries,
             answer_digest=answers,
         )
+
+
+def _overhead(deployed: DeployedDefence) -> int:
+    """Return what a query costs beyond the victim's own MACs."""
+    macs = deployed.defence.overhead_macs
+    if type(macs) is not int or macs < 0:
+        raise DefenceError(
+            f"{deployed.name}.overhead_macs is {macs!r}; expected a whole number of at least 0"
+        )
+    return macs
+
+
+def _spared(deployed: DeployedDefence) -> float:
+    """Return the MACs of a whole hardened network beyond those of the unhardened one."""
+    bare = deployed.bare or deployed.victim
+    whole = deployed.victim.profile.macs[-1] + _overhead(deployed)
+    return float(whole - bare.profile.macs[-1])
 
 
 @lru_cache(maxsize=8)

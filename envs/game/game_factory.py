@@ -66,7 +66,8 @@ class GameFactory:
             recipe=spec.recipe or recipe_for(self.splits.image_shape),
             seed=spec.victim_seed,
         )
-        self.whole_macs = self._victim(trained).profile.macs[-1]
+        self._bare = self._victim(trained)
+        self.whole_macs = self._bare.profile.macs[-1]
         self.deployed_defences = tuple(self._harden(defence, trained) for defence in defences)
         self.threat = ThreatModel(
             num_classes=self.splits.test.num_classes,
@@ -106,4 +107,4 @@ class GameFactory:
         )
         # hardening may touch the backbone, hence a fresh one
         hardened = defence.harden(self._victim(trained), kit)
-        return DeployedDefence(type(defence).__name__, defence, hardened)
+        return DeployedDefence(type(defence).__name__, defence, hardened, self._bare)

@@ -5,22 +5,31 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from envs.errors import PlayerError
 
-@dataclass(frozen=True, eq=False, slots=True)
+
 class View:
     """What a server sees of one request before it answers.
 
     Attributes:
-        images: (n, c, h, w) float32 on the device.
         client: who asks, as far as the server can tell.
         answered: images answered before this request, to all clients.
         round: index of the round.
     """
 
-    images: Tensor
-    client: int
-    answered: int
-    round: int
+    __slots__ = ("_copy", "_images", "answered", "client", "round")
+
+    def __init__(self, images: Tensor, client: int, answered: int, round: int) -> None:
+        self._images = images
+        self._copy: Tensor | None = None
+        self.client, self.answered, self.round = client, answered, round
+
+    @property
+    def images(self) -> Tensor:
+        """The (n, c, h, w) float32 images on the device: a copy, made at the first look."""
+        if self._copy is None:
+            self._copy = self._images.clone()
+        return self._copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +44,39 @@ class Countermeasure:
     defence: int = 0
     strength: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Raise PlayerError where a value is out of range."""
+        if type(self.defence) is not int or self.defence < 0:
+            raise PlayerError(f"expected a defence counted from 0, got {self.defence!r}")
+        if type(self.strength) not in (int, float) or not 0 <= self.strength <= 1:
+            raise PlayerError(f"expected a strength from 0 to 1, got {self.strength!r}")
 
-@dataclass(frozen=True, eq=False, slots=True)
+
 class Served:
     """What a server remembers of one request after it answered.
 
     Attributes:
         view: the request.
         countermeasure: how it was answered.
-        posteriors: (n, K) float32, the answers; they go to the client, so copy before changing.
-        exits: (n,) int64, the exits they left from; copy before changing.
     """
 
-    view: View
-    countermeasure: Countermeasure
-    posteriors: Tensor
-    exits: Tensor
+    __slots__ = ("_exits", "_posteriors", "countermeasure", "view")
+
+    def __init__(
+        self, view: View, countermeasure: Countermeasure, posteriors: Tensor, exits: Tensor
+    ) -> None:
+        self.view, self.countermeasure = view, countermeasure
+        self._posteriors, self._exits = posteriors, exits
+
+    @property
+    def posteriors(self) -> Tensor:
+        """The (n, K) float32 answers: a copy at each look."""
+        return self._posteriors.clone()
+
+    @property
+    def exits(self) -> Tensor:
+        """The (n,) int64 exits that they left from: a copy at each look."""
+        return self._exits.clone()
 
 
 class DefenderProtocol(Protocol):

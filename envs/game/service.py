@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from envs.defences.base import Clock, DeployedDefence
-from envs.errors import DefenceError
-from envs.game.rounds import AnsweredRequest, DefenderProtocol, Served, View
+from envs.errors import PlayerError
+from envs.game.rounds import AnsweredRequest, Countermeasure, DefenderProtocol, Served, View
 from envs.types import Labels
 
 _UNTIMED = nullcontext()
@@ -67,15 +67,14 @@ class Service:
             timer: measures the defence's work.
 
         Raises:
-            DefenceError: the defender or a defence wrote into images or answers.
+            PlayerError: the defender chose no defence that it brought.
+            DefenceError: a hook of the defence returned something else than it was given.
         """
         view = View(images, client, self.answered, round)
-        asked = _writes(images)
         decision = self.defender.act(view)
-        deployed = self.deployed_defences[decision.defence]
+        deployed = self._chosen(decision)
         with torch.no_grad(), timer:
-            answer = deployed.defence.answer(
-                deployed.victim,
+            answer = deployed.answer(
                 images,
                 clock=self.clock,
                 generator=self.generator,
@@ -87,16 +86,18 @@ class Service:
         if fault is not False:
             self.fault |= fault
         self.answered += images.shape[0]
-        before = _writes(posteriors), _writes(exits)
         self.defender.learn(Served(view, decision, posteriors, exits))
-        if _writes(images) != asked or (_writes(posteriors), _writes(exits)) != before:
-            raise DefenceError(
-                f"the defender or its defence {deployed.name} wrote into a client's images or "
-                f"into answers that were already given; copy what is to be changed"
-            )
         return AnsweredRequest(images, client, decision, posteriors, exits, latency, ood, labels)
 
-
-def _writes(tensor: Tensor) -> int:
-    """Count how often a tensor was written into; one of inference mode keeps no count."""
-    return 0 if tensor.is_inference() else tensor._version
+    def _chosen(self, decision: Countermeasure) -> DeployedDefence:
+        """Return the defence that the defender chose."""
+        if not isinstance(decision, Countermeasure):
+            raise PlayerError(
+                f"the defender's act returned {type(decision).__name__}; expected a Countermeasure"
+            )
+        count = len(self.deployed_defences)
+        if decision.defence >= count:
+            raise PlayerError(
+                f"the defender chose defence {decision.defence}; expected 0 to {count - 1}"
+            )
+        return self.deployed_defences[decision.defence]

@@ -143,3 +143,20 @@ def test_a_failed_assertion_names_every_broken_claim():
     with pytest.raises(AssertionError, match=r"breaks 2 claims(.|\n)*repeats: (.|\n)*global-state"):
         assert_conforms(Loose)
     assert_conforms(Loose, except_for={"repeats", "global-state"})
+
+
+def test_a_knob_that_changes_nothing_is_warned_of():
+    assert "WARNING: the knob changes nothing" in detail(check_defence(Defence), "off")
+    assert "WARNING" not in detail(check_defence(Half), "off")
+
+
+def test_a_defence_that_is_on_or_off_says_so():
+    class Switch(Half):
+        interpolates = False
+
+        def perturb_posteriors(self, posteriors, serving):
+            return 0.5 * posteriors + 0.5 / posteriors.shape[1]
+
+    findings = check_defence(Switch)
+    assert not broken(findings)
+    assert detail(findings, "off") == "is on or off"
