@@ -5,7 +5,7 @@ import torch
 
 from envs.exits.rules import Thresholds
 from envs.nets import registry
-from envs.nets.exit_cost import backbone_macs, count_parameters
+from envs.nets.exit_cost import backbone_macs
 from envs.nets.multi_exit import with_heads
 from envs.nets.staged import Plan
 from envs.victim.execution import run_compacted, run_masked
@@ -39,6 +39,10 @@ COSTS = [
 ]
 SLOW = pytest.mark.slow
 SMALL = [("swin-tiny", 64), ("deit-tiny", 32), ("cait-xxs24", 32)]
+
+
+def count_parameters(network):
+    return sum(weights.numel() for weights in network.parameters())
 
 
 def _outline(name, side, num_classes=200, **params):
