@@ -1,6 +1,7 @@
 """Both sides of the game as a PettingZoo environment, whose players move at once."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import gymnasium
@@ -12,13 +13,12 @@ from torch import Tensor, nn
 
 from envs.defences.base import Defence
 from envs.errors import PlayerError, QueryError
-from envs.extraction_env import answer_space, arrays, as_images, padded, query_space
+from envs.extraction_env import accuracy_of, answer_space, arrays, as_images, padded, query_space
 from envs.game.counters import Tally
 from envs.game.game import ExtractionGame
 from envs.game.game_factory import GameFactory, GameSpec
 from envs.game.rounds import Countermeasure, Served, View
 from envs.seeding import Streams
-from envs.training.evaluation import evaluate
 from envs.types import Response, ThreatModel
 
 ATTACKER, DEFENDER = "attacker", "defender"
@@ -126,8 +126,8 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
 
     @property
     def threat(self) -> ThreatModel:
-        """What the attacker may ask, and what an answer shows."""
-        return self._games.threat
+        """What the attacker may ask, and what an answer shows: a copy at each look."""
+        return replace(self._games.threat)
 
     def submit(self, clone: nn.Module) -> None:
         """Submit the clone to measure: a module from (n, c, h, w) in [0, 1] to logits."""
@@ -202,7 +202,7 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
         if self._game.over or self._rounds % self._measure_every == 0:
             before, test = self._accuracy, self._games.splits.test
             if self._clone is not None:
-                self._accuracy = evaluate(self._clone, test.pixels, test.labels)
+                self._accuracy = accuracy_of(self._clone, test, self._game)
             gained = self._accuracy - before
         now = self._game.tally()
         utility, compute = self._prices

@@ -10,13 +10,15 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from envs.data.images import ImageSet
 from envs.defences.base import Defence
 from envs.errors import QueryError
 from envs.game.game import ExtractionGame
 from envs.game.game_factory import GameFactory, GameSpec
 from envs.game.rounds import Countermeasure, Served, View
+from envs.plain_tensors import plain_tensor, without_overrides
 from envs.seeding import Streams
-from envs.training.evaluation import evaluate
+from envs.training.evaluation import clone_labels
 from envs.training.recipes import Recipe
 from envs.types import Labels, LatencyMode, Response, ThreatModel
 
@@ -159,8 +161,9 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
     def _reward(self) -> float:
         before = self._accuracy
         if self._clone is not None:
-            test = self._games.splits.test
-            self._accuracy = evaluate(self._clone, test.pixels, test.labels)
+            self._accuracy = accuracy_of(
+                self._clone, self._games.splits.test, cast(ExtractionGame, self._game)
+            )
         return self._accuracy - before
 
     def _observe(self, response: Response | None, answered: int) -> Observation:
@@ -179,6 +182,18 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
             "exits": exits if self._tensors else exits.cpu().numpy(),
             "clone_accuracy": self._accuracy,
         }
+
+
+def accuracy_of(clone: nn.Module, test: ImageSet, game: ExtractionGame) -> float:
+    """Measure a clone's share of right labels, while the game answers nobody.
+
+    Raises:
+        PlayerError: its answers are not (n, classes) finite floats.
+    """
+    with game.suspended():
+        labels = clone_labels(clone, test.pixels, test.num_classes)
+        with without_overrides():
+            return (labels == test.labels).double().mean().item()
 
 
 def query_space(threat: ThreatModel, batch: int) -> spaces.Box:
@@ -226,8 +241,10 @@ def arrays(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
 
 def as_images(action: object) -> Tensor:
     """Take a batch of images as a NumPy array or a torch tensor; the game checks the rest."""
-    if isinstance(action, Tensor):
-        return action
     if isinstance(action, np.ndarray):
-        return torch.from_numpy(action)
-    raise QueryError(f"expected a NumPy array or a torch tensor, got {type(action).__name__}")
+        return torch.from_numpy(np.asarray(action))
+    try:
+        with without_overrides():
+            return plain_tensor(action)
+    except TypeError as error:
+        raise QueryError(f"expected a NumPy array or a torch tensor, got {error}") from error

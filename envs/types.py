@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from envs.errors import NotGranted, QueryError
+from envs.plain_tensors import plain_tensor
 
 Labels = Literal["soft", "hard"]
 LatencyMode = Literal["none", "virtual", "wall"]
@@ -61,25 +62,27 @@ def harden_labels(posteriors: Tensor) -> Tensor:
 
 
 def check_images(images: object, shape: tuple[int, int, int]) -> Tensor:
-    """Return the images as a detached (n, c, h, w) float32 tensor, or refuse them.
+    """Return the images as a plain, detached (n, c, h, w) float32 tensor, or refuse them.
 
-    Shape and dtype are checked here. Values are checked by `check_values`, because on an
-    accelerator that waits for the device.
+    Shape and dtype are checked here, as the memory has them, whatever a subclass of Tensor says.
+    Values are checked by `faulty_values`, because on an accelerator that waits for the device.
 
     Raises:
-        QueryError: no tensor, another shape or dtype, or an empty batch.
+        QueryError: no dense tensor, another shape or dtype, or an empty batch.
     """
-    if not isinstance(images, Tensor):
-        raise QueryError(f"expected a torch.Tensor of images, got {type(images).__name__}")
-    size = images.shape
+    try:
+        plain = plain_tensor(images)
+    except TypeError as error:
+        raise QueryError(f"expected a torch.Tensor of images, got {error}") from error
+    size = plain.shape
     if len(size) != 4 or size[1:] != shape:
         raise QueryError(f"expected images of shape (n, {shape[0]}, {shape[1]}, {shape[2]}), "
                          f"got {tuple(size)}")  # fmt: skip
-    if images.dtype != torch.float32:
-        raise QueryError(f"expected float32 images in [0, 1], got {images.dtype}")
+    if plain.dtype != torch.float32:
+        raise QueryError(f"expected float32 images in [0, 1], got {plain.dtype}")
     if size[0] == 0:
         raise QueryError("expected at least one image, got an empty batch")
-    return images.detach()
+    return plain
 
 
 def faulty_values(images: Tensor) -> Tensor:

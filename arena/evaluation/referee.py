@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from envs.data.images import ImageSet
 from envs.defences.base import DeployedDefence
-from envs.errors import PlayerError
 from envs.game.clocks import Untimed
 from envs.game.rounds import DefenderProtocol
 from envs.game.service import Service
+from envs.plain_tensors import without_overrides
 from envs.seeding import Streams
-from envs.training.evaluation import predict
+from envs.training.evaluation import clone_labels
 from envs.types import Labels
 from envs.victim.victim import Victim
 
@@ -72,19 +72,10 @@ class Referee:
         Raises:
             PlayerError: the clone's answers are not (n, classes) finite numbers.
         """
-        logits = predict(clone, self._test.pixels)
-        expected = tuple(self._posteriors.shape)
-        if tuple(logits.shape) != expected:
-            raise PlayerError(
-                f"expected a clone that answers {expected[1]} classes for {expected[0]} images, "
-                f"got shape {tuple(logits.shape)}"
-            )
-        if not bool(torch.isfinite(logits).all()):
-            raise PlayerError(
-                "the clone answers NaN or infinity; lower the attacker's learning rate"
-            )
-        labels = logits.argmax(1)
-        return CloneScore(_share(labels == self._test.labels), _share(labels == self._labels))
+        classes = self._posteriors.shape[1]
+        labels = clone_labels(clone, self._test.pixels, classes)
+        with without_overrides():
+            return CloneScore(_share(labels == self._test.labels), _share(labels == self._labels))
 
     def score_service(
         self,

@@ -234,6 +234,8 @@ class Episode:
             begin(self._oracle, self._kit)
         except BudgetExhausted:
             return
+        finally:
+            self._game.close()  # what is scored from here on gets no answers
 
     def _report(self, values: Mapping[str, float]) -> None:
         if self._recorder is not None:

@@ -174,7 +174,8 @@ class Recorder:
         if clone is None:
             return None
         try:
-            return self._referee.score(clone)
+            with self._game.suspended():
+                return self._referee.score(clone)
         except PlayerError as error:
             self._writer.event("clone-unusable", str(error), queries_used=self._game.used)
             return None

@@ -4,6 +4,8 @@ The oracle and the Gymnasium environments lead to the same game, which alone cha
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,10 +13,12 @@ from torch import Tensor
 
 from envs.defences.base import Clock, DeployedDefence
 from envs.errors import BudgetExhausted, DefenceError, QueryError
+from envs.game.access import Access
 from envs.game.counters import Counters, Tally
 from envs.game.rounds import AnsweredRequest, DefenderProtocol, Observer, Round
 from envs.game.service import Service
 from envs.game.traffic import BenignTraffic
+from envs.plain_tensors import without_overrides
 from envs.seeding import Streams
 from envs.types import (
     VALUE_FAULT,
@@ -54,7 +58,9 @@ class ExtractionGame:
         traffic: BenignTraffic | None = None,
         ood: bool = True,
     ) -> None:
-        self.threat = threat
+        # a copy of the game's own: the values that rule it are in no player's hands
+        self._threat = replace(threat)
+        self._access = Access()
         self.deployed_defences = tuple(deployed_defences)
         self.rounds = 0
         self.used = 0
@@ -73,9 +79,14 @@ class ExtractionGame:
         self._observers: list[Observer] = [self._counters]
 
     @property
+    def threat(self) -> ThreatModel:
+        """What the attacker may ask and see: a copy at each look."""
+        return replace(self._threat)
+
+    @property
     def remaining(self) -> int:
         """Images the attacker may still ask."""
-        return self.threat.budget - self.used
+        return self._threat.budget - self.used
 
     @property
     def over(self) -> bool:
@@ -86,6 +97,14 @@ class ExtractionGame:
         """Show every further round to observers, after the game's counters and in this order."""
         self._observers.extend(observers)
 
+    def suspended(self) -> AbstractContextManager[None]:
+        """Refuse queries while a clone is scored."""
+        return self._access.suspended()
+
+    def close(self) -> None:
+        """Refuse every further query: the attack is over."""
+        self._access.close()
+
     def play(self, images: Tensor) -> Response:
         """Play one round: the attacker's request, and benign users' beside it.
 
@@ -93,14 +112,18 @@ class ExtractionGame:
             BudgetExhausted, QueryError: refused; nothing was charged or changed.
             DefenceError: the defender wrote into images or answers that are not its own.
         """
-        images = check_images(images, self.threat.image_shape)
-        if images.device != self.device:
-            images = images.to(self.device)
+        with self._access.turn(), without_overrides():
+            return self._play(images)
+
+    def _play(self, images: Tensor) -> Response:
+        images = check_images(images, self._threat.image_shape)
         count = images.shape[0]
         if count > self.remaining:
             raise BudgetExhausted(
-                f"asked for {count} answers with {self.remaining} of {self.threat.budget} left"
+                f"asked for {count} answers with {self.remaining} of {self._threat.budget} left"
             )
+        # a copy: the attacker keeps its own tensor, and may write into it while this one is used
+        images = images.to(self.device, copy=True, memory_format=torch.contiguous_format)
         self._check_values(images)
         self.used += count
         benign = () if self._traffic is None else self._answer_benign(self._traffic, count)
@@ -112,13 +135,13 @@ class ExtractionGame:
             timer=self._counters.attack_timer,
         )
         given = attack.posteriors
-        if self.threat.labels == "hard":
+        if self._threat.labels == "hard":
             given = harden_labels(given)
         round = Round(self.rounds, attack, benign, given)
         self.rounds += 1
         for observer in self._observers:
             observer.on_round(round)
-        return Response(given, attack.latency if self.threat.latency_visible else None)
+        return Response(given, attack.latency if self._threat.latency_visible else None)
 
     def tally(self) -> Tally:
         """Read the counters of the whole episode so far; waits for the device.

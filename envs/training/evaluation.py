@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from envs.data.images import bytes_to_unit
+from envs.errors import PlayerError
+from envs.plain_tensors import plain_tensor, with_overrides, without_overrides
 from envs.training.linear_probe import images_at_once
 
 
@@ -27,6 +29,50 @@ def predict(network: nn.Module, images: Tensor, batch: int = 512) -> Tensor:
         network.eval()
         parts = torch.split(images, images_at_once(images, batch))
         return torch.cat([network(bytes_to_unit(part)) for part in parts])
+
+
+def clone_labels(clone: nn.Module, images: Tensor, num_classes: int, batch: int = 512) -> Tensor:
+    """Compute the labels that a player's clone gives, by plain tensors alone.
+
+    Args:
+        clone: maps float32 images in [0, 1] to (n, num_classes) logits, on the images' device.
+        images: (n, c, h, w) uint8, or float32 in [0, 1]; n at least 1.
+        num_classes: classes of the victim, K.
+        batch: images per forward pass; fewer of images above 64 pixels a side.
+
+    Returns:
+        (n,) int64 on the images' device; all training flags are as they were.
+
+    Raises:
+        PlayerError: the clone is no module, or its answers are not (n, K) finite floats.
+    """
+    if not isinstance(clone, nn.Module):
+        raise PlayerError(f"expected a torch.nn.Module as clone, got {type(clone).__name__}")
+    labels = []
+    with without_overrides(), flags_restored(clone), torch.no_grad():
+        clone.eval()
+        for part in torch.split(images, images_at_once(images, batch)):
+            with with_overrides():
+                answers = clone(bytes_to_unit(part))
+            logits = _plain_logits(answers, len(part), num_classes)
+            labels.append(logits.argmax(1).to(images.device))
+        return torch.cat(labels)
+
+
+def _plain_logits(answers: object, count: int, num_classes: int) -> Tensor:
+    """Return a clone's answers as plain (count, num_classes) finite floats, or refuse them."""
+    expected = f"expected a clone that answers ({count}, {num_classes}) logits for {count} images"
+    try:
+        logits = plain_tensor(answers)
+    except TypeError as error:
+        raise PlayerError(f"{expected}, got {error}") from error
+    if tuple(logits.shape) != (count, num_classes):
+        raise PlayerError(f"{expected}, got shape {tuple(logits.shape)}")
+    if not logits.is_floating_point():
+        raise PlayerError(f"{expected}, got {logits.dtype} instead of floats")
+    if not bool(torch.isfinite(logits).all()):
+        raise PlayerError("the clone answers NaN or infinity; lower the attacker's learning rate")
+    return logits
 
 
 def evaluate(network: nn.Module, images: Tensor, targets: Tensor, *, batch: int = 512) -> float:

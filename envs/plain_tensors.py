@@ -1,0 +1,55 @@
+"""Plain tensors out of what players hand over, read by torch as it is and not by their overrides.
+
+A subclass of Tensor may lie about its shape or its values, and so may a torch mode that a player
+left active. What a ledger counts and a referee compares is taken from here.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
+
+_HOLLOW = (torch._C.DispatchKey.Python, torch._C.DispatchKey.Functionalize)
+"""Kinds of tensors whose operations run elsewhere than in the memory they seem to have."""
+
+
+@contextmanager
+def without_overrides() -> Iterator[None]:
+    """Run torch without `__torch_function__`, and without modes that are active."""
+    with torch._C.DisableTorchFunction():
+        if torch._C._len_torch_dispatch_stack():  # else the next line would cost more than a check
+            with _disable_current_modes():
+                yield
+        else:
+            yield
+
+
+@contextmanager
+def with_overrides() -> Iterator[None]:
+    """Run a player's network as its author wrote it, amid `without_overrides`."""
+    with torch._C._EnableTorchFunction():
+        yield
+
+
+def plain_tensor(value: object) -> Tensor:
+    """Return a plain, detached tensor in the memory of `value`; call it in `without_overrides`.
+
+    Raises:
+        TypeError: no tensor, or one whose memory is not that of a dense tensor; the message says
+            what came.
+    """
+    if not issubclass(type(value), Tensor):  # isinstance would believe a false `__class__`
+        raise TypeError(type(value).__name__)
+    tensor: Tensor = value  # type: ignore[assignment]  # as was just seen
+    keys = torch._C._dispatch_keys(tensor)
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        raise TypeError("a tensor inside a transform of torch.func")
+    if any(keys.has(key) for key in _HOLLOW):
+        raise TypeError(f"a {type(value).__name__} that only stands for a tensor")
+    plain = Tensor.as_subclass(tensor, Tensor).detach()
+    if plain.is_nested or plain.layout != torch.strided or plain.is_meta:
+        raise TypeError("a nested tensor" if plain.is_nested else
+                        f"a tensor of layout {plain.layout} on {plain.device}")  # fmt: skip
+    return plain.resolve_neg()
