@@ -144,7 +144,8 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
         self._defender = _MovedDefender()
         self._game = self._games.new_game(self._defender, streams)
         self._order = streams.torch("duel")
-        self._numbers = torch.randperm(_CLIENTS, generator=self._order)
+        self._numbers = torch.randperm(_CLIENTS, generator=self._order).tolist()
+        self._shown: dict[int, int] = {}  # by the game's own number of a client
         self._rounds, self._accuracy = 0, 0.0
         self._before = self._game.tally()
         self.agents = list(self.possible_agents)
@@ -228,8 +229,7 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
         served = self._defender.served
         if not served:
             return seen
-        clients = [torch.full((len(s.exits),), int(self._numbers[s.view.client % _CLIENTS]))
-                   for s in served]  # fmt: skip
+        clients = [torch.full((len(s.exits),), self._shown_number(s.view.client)) for s in served]
         columns = {
             "images": torch.cat([s.view.images for s in served]).cpu(),
             "posteriors": torch.cat([s.posteriors for s in served]).cpu(),
@@ -240,6 +240,9 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
         for name, values in columns.items():
             seen[name][: len(order)] = values[order]
         return seen
+
+    def _shown_number(self, client: int) -> int:
+        return self._shown.setdefault(client, self._numbers[len(self._shown) % _CLIENTS])
 
     def _answered(self) -> int:
         tally = self._before

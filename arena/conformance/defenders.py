@@ -9,6 +9,7 @@ from agents.base import Defender
 from arena.conformance.findings import Claim, attempt, claim
 from arena.conformance.process_state import ProcessState
 from envs.errors import one_line
+from envs.game.clients import ClientNumbers
 from envs.game.rounds import Countermeasure, Served, View
 from envs.seeding import Streams
 
@@ -59,10 +60,9 @@ def _views(image_shape: tuple[int, int, int]) -> list[View]:
     sizes = (1, 7, 64, 64, 3, 256, 1, 32)
     batches = [torch.rand((n, *image_shape), generator=generator) for n in sizes]
     batches += [torch.zeros((5, *image_shape)), torch.ones((5, *image_shape))]
-    views, answered = [], 0
+    views, answered, clients = [], 0, ClientNumbers(Streams(0))
     for number, images in enumerate(batches):
-        # the referee asks as client -1
-        views.append(View(images, client=number % 4 - 1, answered=answered, round=number))
+        views.append(View(images, clients.benign(1 + number % 4), answered, round=number))
         answered += len(images)
     return views
 

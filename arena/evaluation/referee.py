@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from envs.data.images import ImageSet
 from envs.defences.base import DeployedDefence
+from envs.game.clients import ClientNumbers
 from envs.game.clocks import Untimed
 from envs.game.rounds import DefenderProtocol
 from envs.game.service import Service
@@ -17,10 +18,6 @@ from envs.seeding import Streams
 from envs.training.evaluation import clone_labels
 from envs.types import Labels
 from envs.victim.victim import Victim
-
-REFEREE_CLIENT = -1
-"""The client number under which the referee looks at the service."""
-
 
 class CloneScore(NamedTuple):
     """What a clone is worth on the test set, both in [0, 1].
@@ -85,6 +82,7 @@ class Referee:
         streams: Streams,
         labels: Labels,
         answered: int = 0,
+        rounds: int = 0,
         batch: int = 256,
     ) -> ServiceScore:
         """Ask the whole test set along the defended way, as one more benign client.
@@ -98,6 +96,7 @@ class Referee:
             streams: of the episode.
             labels: what is served.
             answered: images the defender has answered so far.
+            rounds: rounds played so far; the referee's requests count on.
             batch: images a request.
         """
         service = Service(
@@ -108,11 +107,12 @@ class Referee:
             labels=labels,
             answered=answered,
         )
+        client = ClientNumbers(streams).referee
         served = [
             service.answer(
-                self._test.images(slice(start, start + batch)), client=REFEREE_CLIENT, round=index
+                self._test.images(slice(start, start + batch)), client=client, round=index
             )
-            for index, start in enumerate(range(0, len(self._test), batch))
+            for index, start in enumerate(range(0, len(self._test), batch), rounds)
         ]
         posteriors = torch.cat([request.posteriors for request in served])
         exits = torch.cat([request.exits for request in served])

@@ -344,6 +344,8 @@ class Episode:
         try:
             for note in defender.notes():
                 data = dict(note.data)
+                if type(client := data.get("client")) is int:
+                    data["attacker"] = client == self._game.attacker_client
                 writer.event(note.kind, note.message, answered=note.answered, data=data)
             if carried_state := dict(defender.carried_state()):
                 writer.event(

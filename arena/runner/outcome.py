@@ -34,6 +34,7 @@ def outcome_of(
         streams=Streams(plan.seed),
         labels=plan.threat.labels,
         answered=tally.attack.answered + tally.benign.answered,
+        rounds=tally.rounds,
     )
     full = defender_setup.reference.profile.macs[-1]
     return OutcomeRow(

@@ -14,6 +14,7 @@ from torch import Tensor
 from envs.defences.base import Clock, DeployedDefence
 from envs.errors import BudgetExhausted, DefenceError, QueryError
 from envs.game.access import Access
+from envs.game.clients import ClientNumbers
 from envs.game.counters import Counters, Tally
 from envs.game.rounds import AnsweredRequest, DefenderProtocol, Observer, Round
 from envs.game.service import Service
@@ -29,10 +30,6 @@ from envs.types import (
     harden_labels,
 )
 
-ATTACKER_CLIENT = 0
-"""The client number of the attacker; benign clients count from 1."""
-
-
 class ExtractionGame:
     """A game of model extraction between one attacker and one defender.
 
@@ -41,7 +38,7 @@ class ExtractionGame:
         deployed_defences: the defences the defender brought; all of one number of classes.
         defender: decides for each request.
         clock: runs victims and gives latencies.
-        streams: random streams of the episode; the game uses "defence".
+        streams: random streams of the episode; the game uses "defence" and "clients".
         traffic: benign users' queries, mixed in by share; none if absent.
         ood: what simulated controls are told of the attacker's queries: that they are out of
             distribution.
@@ -61,6 +58,7 @@ class ExtractionGame:
         # a copy of the game's own: the values that rule it are in no player's hands
         self._threat = replace(threat)
         self._access = Access()
+        self._clients = ClientNumbers(streams)
         self.deployed_defences = tuple(deployed_defences)
         self.rounds = 0
         self.used = 0
@@ -87,6 +85,11 @@ class ExtractionGame:
     def remaining(self) -> int:
         """Images the attacker may still ask."""
         return self._threat.budget - self.used
+
+    @property
+    def attacker_client(self) -> int:
+        """The number under which the attacker asks in this episode."""
+        return self._clients.attacker
 
     @property
     def over(self) -> bool:
@@ -129,7 +132,7 @@ class ExtractionGame:
         benign = () if self._traffic is None else self._answer_benign(self._traffic, count)
         attack = self._service.answer(
             images,
-            client=ATTACKER_CLIENT,
+            client=self.attacker_client,
             round=self.rounds,
             ood=self._ood,
             timer=self._counters.attack_timer,
@@ -214,7 +217,7 @@ class ExtractionGame:
         return tuple(
             self._service.answer(
                 request.images,
-                client=request.client,
+                client=self._clients.benign(request.client),
                 round=self.rounds,
                 ood=request.ood,
                 labels=request.labels,

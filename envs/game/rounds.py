@@ -12,7 +12,7 @@ class View:
     """What a server sees of one request before it answers.
 
     Attributes:
-        client: who asks, as far as the server can tell.
+        client: who asks, as far as the server can tell: a number drawn for this episode.
         answered: images answered before this request, to all clients.
         round: index of the round.
     """
@@ -96,7 +96,7 @@ class AnsweredRequest(NamedTuple):
 
     Attributes:
         images: (n, c, h, w) float32 on the device.
-        client: who asked; 0 is the attacker.
+        client: who asked, by the number that the server saw.
         countermeasure: how the defender answered.
         posteriors: (n, K) float32, as the defence answered.
         exits: (n,) int64, the exit of each answer.

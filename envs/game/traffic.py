@@ -27,7 +27,7 @@ class BenignRequest:
     Attributes:
         images: (n, c, h, w) float32 in [0, 1].
         labels: (n,) int64; -1 where the image belongs to no class of the victim.
-        client: who asks, from 1; the attacker's number is 0.
+        client: who asks, counted from 1; the server sees another number.
         ood: whether these are benign queries out of distribution.
     """
 

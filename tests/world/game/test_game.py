@@ -318,7 +318,7 @@ def test_benign_traffic_keeps_its_share_is_not_charged_and_not_told_apart():
     assert (tally.attack.answered, tally.benign.answered) == (93, 31)
     assert game.used == 93
     assert tally.benign_labelled == 31
-    assert {view.client for view in seat.views} == {0, 1}
+    assert len({view.client for view in seat.views}) == 2
     assert len(seat.views) == len(seat.served)
     assert sum(len(view.images) for view in seat.views) == 124
 

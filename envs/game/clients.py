@@ -1,0 +1,36 @@
+"""Draws the numbers under which clients ask in one episode; a number tells nothing of its client."""
+
+from envs.seeding import Streams
+
+_MOST = 2**31
+
+
+class ClientNumbers:
+    """The numbers of one episode: different for each client, new in each episode.
+
+    Args:
+        streams: random streams of the episode; the numbers come from "clients".
+
+    Attributes:
+        referee: under it the referee looks at the service, as one more benign client.
+        attacker: the attacker's.
+    """
+
+    def __init__(self, streams: Streams) -> None:
+        self._stream = streams.numpy("clients")
+        self._drawn: list[int] = []
+        self._taken: set[int] = set()
+        self.referee, self.attacker = self._number(0), self._number(1)
+
+    def benign(self, client: int) -> int:
+        """Return the number of a benign client, who is counted from 1."""
+        return self._number(1 + client)
+
+    def _number(self, place: int) -> int:
+        # drawn in order, so that a number does not depend on who asks first
+        while len(self._drawn) <= place:
+            number = int(self._stream.integers(1, _MOST))
+            if number not in self._taken:
+                self._taken.add(number)
+                self._drawn.append(number)
+        return self._drawn[place]
