@@ -19,6 +19,7 @@ from envs.training.evaluation import clone_labels
 from envs.types import Labels
 from envs.victim.victim import Victim
 
+
 class CloneScore(NamedTuple):
     """What a clone is worth on the test set, both in [0, 1].
 

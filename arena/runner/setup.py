@@ -17,7 +17,7 @@ from arena.scenario.schema import DataSpec
 from envs.data.images import ImageSet, Splits
 from envs.data.sources import load, load_pool
 from envs.defences.base import Clock, Defence, DeployedDefence, HardenKit
-from envs.errors import UnknownName
+from envs.errors import PlayerError, UnknownName
 from envs.game.clocks import make_clock
 from envs.game.traffic import BenignTraffic
 from envs.latency.model import NETWORKS, make_model
@@ -110,7 +110,7 @@ class Setup:
                 streams=Streams(spec.seed).child("harden"),
                 device=self.device,
                 victim_key=spec.key(splits),
-                load_pool=self._pool_loader(plan),
+                load_pool=self._pool_loader(plan, tested=plan.data.use),
                 report=report,
                 expected=self._expected(plan),
             )
@@ -192,10 +192,18 @@ class Setup:
 
         return new_clone, generator
 
-    def _pool_loader(self, plan: EpisodePlan) -> Callable[..., ImageSet]:
+    def _pool_loader(
+        self, plan: EpisodePlan, *, tested: str | None = None
+    ) -> Callable[..., ImageSet]:
+        """Return a loader of pools; it gives no test images of the set `tested`."""
         shape = self.splits(plan).test.image_shape
 
         def load_here(name: str, **options: Any) -> ImageSet:
+            if name == tested and options.get("split") in ("test", "all"):
+                raise PlayerError(
+                    f"a defence gets no test images of '{name}', on which it is measured; "
+                    f"take the split 'train' or 'validation'"
+                )
             options.setdefault("device", self.device)
             return load_pool(name, image_shape=shape, **options)
 

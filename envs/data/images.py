@@ -174,6 +174,17 @@ class Splits:
         """Channels, height and width of an image."""
         return self.train.image_shape
 
+    def without_test(self) -> "Splits":
+        """Return the splits with no test image: what a player may own of the victim's data."""
+        test = self.test
+        # of memory of their own: a slice would still lead to all images
+        empty = replace(
+            test,
+            pixels=test.pixels.new_empty((0, *test.pixels.shape[1:])),
+            labels=test.labels.new_empty(0),
+        )
+        return replace(self, test=empty)
+
     def to(self, device: torch.device | str) -> "Splits":
         """Return all three parts in the memory of `device`."""
         return replace(

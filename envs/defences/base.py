@@ -49,7 +49,7 @@ class HardenKit:
     """What a defender owns before the game starts.
 
     Args:
-        data: the victim's own splits; a defence may use `train` and `validation`, never `test`.
+        data: the victim's own `train` and `validation` images; `test` is emptied here.
         streams: random streams of the hardening, named by the consumer.
         device: where networks are trained.
         victim_key: what the victim was made from, to key caches of what is made from it.
@@ -66,6 +66,10 @@ class HardenKit:
     load_pool: Callable[..., ImageSet] | None = None
     report: Callable[[str], None] = lambda line: None
     expected: Callable[[ExitProfile], tuple[float, ...]] | None = None
+
+    def __post_init__(self) -> None:
+        """Take the test images away: a defence is measured on them."""
+        object.__setattr__(self, "data", self.data.without_test())
 
 
 @dataclass(frozen=True, eq=False, slots=True)

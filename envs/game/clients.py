@@ -1,4 +1,4 @@
-"""Draws the numbers under which clients ask in one episode; a number tells nothing of its client."""
+"""Draws the numbers under which clients ask in one episode; they tell nothing of a client."""
 
 from envs.seeding import Streams
 

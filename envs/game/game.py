@@ -30,6 +30,7 @@ from envs.types import (
     harden_labels,
 )
 
+
 class ExtractionGame:
     """A game of model extraction between one attacker and one defender.
 
