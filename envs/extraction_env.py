@@ -244,7 +244,6 @@ def as_images(action: object) -> Tensor:
     if isinstance(action, np.ndarray):
         return torch.from_numpy(np.asarray(action))
     try:
-        with without_overrides():
-            return plain_tensor(action)
+        return plain_tensor(action)
     except TypeError as error:
         raise QueryError(f"expected a NumPy array or a torch tensor, got {error}") from error

@@ -34,7 +34,7 @@ def with_overrides() -> Iterator[None]:
 
 
 def plain_tensor(value: object) -> Tensor:
-    """Return a plain, detached tensor in the memory of `value`; call it in `without_overrides`.
+    """Return a plain, detached tensor in the memory of `value`.
 
     Raises:
         TypeError: no tensor, or one whose memory is not that of a dense tensor; the message says
@@ -43,13 +43,15 @@ def plain_tensor(value: object) -> Tensor:
     if not issubclass(type(value), Tensor):  # isinstance would believe a false `__class__`
         raise TypeError(type(value).__name__)
     tensor: Tensor = value  # type: ignore[assignment]  # as was just seen
-    keys = torch._C._dispatch_keys(tensor)
-    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        raise TypeError("a tensor inside a transform of torch.func")
-    if any(keys.has(key) for key in _HOLLOW):
-        raise TypeError(f"a {type(value).__name__} that only stands for a tensor")
-    plain = Tensor.as_subclass(tensor, Tensor).detach()
-    if plain.is_nested or plain.layout != torch.strided or plain.is_meta:
-        raise TypeError("a nested tensor" if plain.is_nested else
-                        f"a tensor of layout {plain.layout} on {plain.device}")  # fmt: skip
-    return plain.resolve_neg()
+    with without_overrides():
+        keys = torch._C._dispatch_keys(tensor)
+        if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+            raise TypeError("a tensor inside a transform of torch.func")
+        if any(keys.has(key) for key in _HOLLOW):
+            raise TypeError(f"a {type(value).__name__} that only stands for a tensor")
+        plain = Tensor.as_subclass(tensor, Tensor).detach()
+        if plain.is_nested:
+            raise TypeError("a nested tensor")
+        if plain.layout != torch.strided or plain.is_meta:
+            raise TypeError(f"a tensor of layout {plain.layout} on {plain.device}")
+        return plain.resolve_neg()

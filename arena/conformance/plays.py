@@ -139,6 +139,7 @@ def play(make: Callable[[], Attacker], world: TinyWorld, terms: Terms) -> Play:
         pass
     except (Exception, Stuck) as error:
         record.fault = one_line(error)
+    game.close()
     record.changed = ProcessState.capture().changes_since(before)
     before.restore()
     record.charged, record.seen = game.used, seen()
