@@ -49,9 +49,10 @@ def plain_tensor(value: object) -> Tensor:
             raise TypeError("a tensor inside a transform of torch.func")
         if any(keys.has(key) for key in _HOLLOW):
             raise TypeError(f"a {type(value).__name__} that only stands for a tensor")
-        plain = Tensor.as_subclass(tensor, Tensor).detach()
-        if plain.is_nested:
+        # the getters of torch: a subclass may have its own
+        if Tensor.is_nested.__get__(tensor):
             raise TypeError("a nested tensor")
-        if plain.layout != torch.strided or plain.is_meta:
-            raise TypeError(f"a tensor of layout {plain.layout} on {plain.device}")
-        return plain.resolve_neg()
+        layout = Tensor.layout.__get__(tensor)
+        if layout != torch.strided or Tensor.is_meta.__get__(tensor):
+            raise TypeError(f"a tensor of layout {layout} without memory of its own")
+        return Tensor.as_subclass(tensor, Tensor).detach().resolve_neg()

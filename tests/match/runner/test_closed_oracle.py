@@ -138,8 +138,8 @@ def test_a_clone_that_asks_the_victim_is_scored_without_answers(played, player):
     assert row.queries_used == row.attack_answered == 600
     assert [one for one in outcomes if isinstance(one, int)] == [50] * 12
     refused = [one for one in outcomes if isinstance(one, str)]
-    # at the checkpoints of 250 and 500 queries, and at the end
-    assert ["closed" in one or "being scored" in one for one in refused] == [True] * 3
+    # two batches at the checkpoints of 250 and 500 queries, and at the end
+    assert ["closed" in one or "being scored" in one for one in refused] == [True] * 6
     if row.status == "success":
         assert row.clone_accuracy < 0.2
 

@@ -208,7 +208,7 @@ class Masked:
         (lambda held: Hollow(held), "stands for a tensor"),
         (lambda held: Masked(), "Masked"),
         (lambda held: held.to_sparse(), "layout"),
-        (lambda held: held.to("meta"), "meta"),
+        (lambda held: held.to("meta"), "without memory"),
         (lambda held: torch.nested.nested_tensor([held, held]), "nested"),
     ],
     ids=["hollow", "masked", "sparse", "meta", "nested"],
@@ -228,6 +228,7 @@ def test_a_batch_that_vmap_hides_is_refused(make_game):
     assert game.used == 0
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # of torch itself
 def test_no_derivative_passes_the_oracle(make_game):
     from torch.autograd import forward_ad
 
