@@ -14,6 +14,7 @@ from arena.log.store import Log
 from arena.runner import episode as episodes
 from arena.runner.match import play
 from envs.errors import QueryError
+from envs.game import access
 
 
 class Asking(nn.Module):
@@ -122,6 +123,8 @@ def played(tmp_path, with_attacker, monkeypatch):
             outcomes.append(len(response.posteriors))
             return response
 
+    monkeypatch.setattr(access, "WAIT_SECONDS", 5.0)
+
     def run(player, **overrides):
         monkeypatch.setattr(episodes, "GameOracle", Recording)
         with Log.open(tmp_path / "log.db") as log:
@@ -138,6 +141,7 @@ def test_a_clone_that_asks_the_victim_is_scored_without_answers(played, player):
     assert row.queries_used == row.attack_answered == 600
     assert [one for one in outcomes if isinstance(one, int)] == [50] * 12
     refused = [one for one in outcomes if isinstance(one, str)]
+    assert not any("waited" in one for one in refused)
     # two batches at the checkpoints of 250 and 500 queries, and at the end
     assert ["closed" in one or "being scored" in one for one in refused] == [True] * 6
     if row.status == "success":

@@ -281,7 +281,8 @@ def test_threads_get_together_what_the_budget_holds(make_game, defender):
     assert game.rounds == 8
 
 
-def test_a_query_within_a_query_is_refused_and_costs_nothing(make_game, defender):
+def test_a_query_within_a_query_is_refused_and_costs_nothing(make_game, defender, monkeypatch):
+    monkeypatch.setattr(access, "WAIT_SECONDS", 1.0)
     game, refused = make_game(), []
 
     def ask_again():
