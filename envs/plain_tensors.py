@@ -49,10 +49,15 @@ def plain_tensor(value: object) -> Tensor:
             raise TypeError("a tensor inside a transform of torch.func")
         if any(keys.has(key) for key in _HOLLOW):
             raise TypeError(f"a {type(value).__name__} that only stands for a tensor")
-        # the getters of torch: a subclass may have its own
-        if Tensor.is_nested.__get__(tensor):
+        if _read(tensor, "is_nested"):
             raise TypeError("a nested tensor")
-        layout = Tensor.layout.__get__(tensor)
-        if layout != torch.strided or Tensor.is_meta.__get__(tensor):
+        layout = _read(tensor, "layout")
+        if layout != torch.strided or _read(tensor, "is_meta"):
             raise TypeError(f"a tensor of layout {layout} without memory of its own")
         return Tensor.as_subclass(tensor, Tensor).detach().resolve_neg()
+
+
+def _read(tensor: Tensor, name: str) -> object:
+    """Read an attribute by torch's own getter, because a subclass may have another."""
+    found: object = vars(torch._C.TensorBase)[name].__get__(tensor)
+    return found
