@@ -308,7 +308,9 @@ def test_standardised_training_serves_plain_features(backbone, splits):
 # variants and switches
 
 
-def test_random_exit_draws_from_the_histogram_of_the_intended_defence(hardened, victim, kit):
+def test_random_exit_draws_from_the_histogram_of_the_intended_defence(
+    hardened, victim, kit, splits
+):
     defence = DNF("random-exit")
     made = defence.harden(victim, kit)
     assert isinstance(made.rule, ByHistogram)
@@ -317,7 +319,7 @@ def test_random_exit_draws_from_the_histogram_of_the_intended_defence(hardened, 
     assert 0.35 < 1 - made.rule.shares[-1] < 0.65
     _, plain = hardened["plain"]
     assert not _changed(_state(plain.network), made.network.state_dict())
-    images = kit.data.test.images(slice(0, 100))
+    images = splits.test.images(slice(0, 100))
     first, second = (made.answer(images, generator=NONE).exits for _ in range(2))
     assert torch.equal(first, second)
 
