@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from arena.conformance.findings import Claim, attempt, claim
-from arena.conformance.process_state import ProcessState
 from arena.conformance.tiny_world import TinyWorld
+from arena.system.process_state import ProcessState
 from envs.data.images import ImageSet
 from envs.defences.base import Answer, Defence, DeployedDefence, HardenKit
 from envs.errors import one_line

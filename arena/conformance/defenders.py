@@ -7,7 +7,7 @@ import torch
 
 from agents.base import Defender
 from arena.conformance.findings import Claim, attempt, claim
-from arena.conformance.process_state import ProcessState
+from arena.system.process_state import ProcessState
 from envs.errors import one_line
 from envs.game.rounds import Countermeasure, Served, View
 from envs.seeding import Streams

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from agents.attackers.noise import Noise
 from agents.base import Attacker, Kit
 from agents.defenders.static import Static
-from arena.conformance.process_state import ProcessState
 from arena.conformance.tiny_world import TinyWorld
+from arena.system.process_state import ProcessState
 from envs.defences.base import Defence, DeployedDefence
 from envs.errors import BudgetExhausted, QueryError, one_line
 from envs.game.clocks import make_clock
