@@ -33,7 +33,9 @@ def check_defender(
     try:
         for deployed_defences in SEATS:
             _seated(make, deployed_defences)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         before.restore()
         return [Claim("sits", False, f"{deployed_defences} deployed_defences: {one_line(error)}")]
     findings = [

@@ -11,7 +11,8 @@ from arena.runner.saves.schedule import Saving
 from arena.runner.saves.store import SaveStore
 from arena.runner.setup import Setup
 from arena.scenario import EpisodePlan
-from arena.system.process_state import process_state_kept, stdout_to_stderr
+from arena.system.output import stdout_to_stderr
+from arena.system.process_state import process_state_kept
 from arena.system.threads import threads_of
 from envs.errors import LogError, SaveError, one_line
 
