@@ -2,13 +2,17 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from arena.cli.common import FAILED, JsonOption, out
 from arena.cli.render import write_json, write_line, write_table
+from arena.system.output import stdout_to_stderr
 from envs.errors import ScenarioError, UnknownName
+
+if TYPE_CHECKING:
+    from arena.conformance import Claim
 
 # `Any` in this file: parameters of a player, whatever it declares.
 
@@ -31,21 +35,28 @@ def check(
     json: JsonOption = False,
 ) -> None:
     """Check a player with the conformance suite: small games of some seconds."""
-    make = _maker(target, kind, set_ or [])
+    with stdout_to_stderr():  # what the player prints is no result
+        make = _maker(target, kind, set_ or [])
 
-    from arena.conformance import check as run_checks
+        from arena.conformance import check as run_checks
 
-    findings = run_checks(make, image_shape=_shape(shape))
+        findings = run_checks(make, image_shape=_shape(shape))
     failed = [finding for finding in findings if not finding.passed]
     if json:
         write_json({"target": target, "passed": not failed, "findings": findings})
     else:
-        rows = [(one.name, "passed" if one.passed else "FAILED", one.detail) for one in findings]
+        rows = [(one.name, _verdict(one), one.detail) for one in findings]
         write_table(out(), ("claim", "verdict", "detail"), rows)
         verdict = f"breaks {len(failed)} of {len(findings)} claims" if failed else "conforms"
         write_line(out(), f"{target}: {verdict}")
     if failed:
         raise typer.Exit(FAILED)
+
+
+def _verdict(finding: "Claim") -> str:
+    if not finding.passed:
+        return "FAILED"
+    return "warning" if finding.warning else "passed"
 
 
 def _maker(target: str, kind: Kind | None, settings: list[str]) -> Callable[[], Any]:

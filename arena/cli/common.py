@@ -53,6 +53,9 @@ class ArenaGroup(TyperGroup):
         except BrokenPipeError:  # the reader closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(FAILED) from None
+        except SystemExit as error:  # of a plug-in; a command ends by typer.Exit
+            tell(f"{one_line(error)}; code of a plug-in asked the program to end")
+            raise typer.Exit(FAILED) from None
         except Exception as error:
             # click ends commands by exceptions of its own, all of which know their exit code
             if hasattr(error, "exit_code") or isinstance(error, typer.Abort):

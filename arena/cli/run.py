@@ -14,6 +14,7 @@ from arena.cli.common import (
     LogOption,
     QuietOption,
     SetOption,
+    err,
     out,
     pick_device,
     tell,
@@ -21,6 +22,7 @@ from arena.cli.common import (
 from arena.cli.loading import load_all, seeds_override
 from arena.cli.progress import watching
 from arena.cli.render import write_json, write_line, write_scoreboard
+from arena.system.output import stdout_to_stderr
 from envs.errors import ArenaError
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ NoFigure = Annotated[bool, typer.Option("--no-figure", help="Write no report and
 
 
 def run(
+    context: typer.Context,
     files: Files,
     set_: SetOption = None,
     seeds: Seeds = None,
@@ -90,7 +93,8 @@ def run(
     quiet: QuietOption = False,
 ) -> None:
     """Play scenarios and show the scoreboard. Skips episodes that the log already has."""
-    scenarios = load_all(files, [*(set_ or ()), *seeds_override(seeds)])
+    with stdout_to_stderr():  # a file of players may print when it is imported
+        scenarios = load_all(files, [*(set_ or ()), *seeds_override(seeds)])
 
     from arena.log.store import Log
 
@@ -101,6 +105,8 @@ def run(
             result = _play(scenario, store, how, quiet=quiet)
             paths = [] if no_figure else _write_up(scenario, result, store, folder=out_dir)
             results.append(result)
+            if context.find_root().params.get("debug"):
+                _show_tracebacks(result, store)
             told.append(_summary(scenario, result, paths))
             if not json:
                 _show(scenario, result, paths, where=store.where)
@@ -180,6 +186,15 @@ def _summary(
         "scoreboard": [row.as_dict() for row in scoreboard(result.episodes, as_given=True)],
         "files": paths,
     }
+
+
+def _show_tracebacks(result: "MatchResult", log: "Log") -> None:
+    """Write where players' code failed, on standard error."""
+    for row in result.episodes:
+        if row.status == "error":
+            for event in log.events(row.id):
+                if text := event.data.get("traceback"):
+                    write_line(err(), f"{row.attacker} vs {row.defender}, seed {row.seed}:\n{text}")
 
 
 def _show(

@@ -9,7 +9,7 @@ from arena.conformance.findings import Claim, attempt, claim
 from arena.conformance.plays import Play, Terms, play, warm_up
 from arena.conformance.resuming import check_resuming
 from arena.conformance.tiny_world import TinyWorld
-from envs.errors import PlayerError
+from envs.errors import PlayerError, one_line
 
 BUDGET = 600
 """Enough for a whole iteration of the attackers of data-free extraction at 8x8."""
@@ -37,8 +37,10 @@ def check_attacker(
     try:
         requires = make().requires
         granted(make(), labels="soft", latency_visible=True, pool=True)
-    except Exception as error:
-        return [Claim("requires", False, f"cannot be seated: {error}")]
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return [Claim("requires", False, f"cannot be seated: {one_line(error)}")]
     world = TinyWorld(image_shape, num_classes, device=torch.device("cpu"))
     main, again = (play(make, world, Terms(BUDGET)) for _ in range(2))
     other = play(make, world, Terms(BUDGET, seed=1))
@@ -47,7 +49,7 @@ def check_attacker(
     closed = play(make, world, Terms(BUDGET, refused_from=REFUSED_FROM))
     plays = [main, again, other, *odd, exits, closed]
     needs = ", ".join(sorted(requires)) or "nothing"
-    labels, hard = _check_labels(make, world)
+    labels, hard = _attempt_labels(make, world)
     plays += hard
     return [
         Claim("requires", True, f"needs {needs} of the threat model"),
@@ -108,6 +110,18 @@ def _moved(plays: Iterable[Play]) -> Iterable[str]:
     return (f"moved: {', '.join(record.changed)}" for record in plays if record.changed)
 
 
+def _attempt_labels(make: Callable[[], Attacker], world: TinyWorld) -> tuple[Claim, list[Play]]:
+    """Check the claim of labels; whatever a player raises on the way speaks against it."""
+    plays: list[Play] = []
+
+    def check_labels() -> Claim:
+        found, played = _check_labels(make, world)
+        plays.extend(played)
+        return found
+
+    return attempt("labels", check_labels), plays
+
+
 def _check_labels(make: Callable[[], Attacker], world: TinyWorld) -> tuple[Claim, list[Play]]:
     """Hard labels are played, or refused before the first query."""
     attacker = make()
@@ -134,12 +148,17 @@ def _clone_faults(record: Play, world: TinyWorld) -> Iterable[str]:
         if record.attacker.inferred is None:
             yield f"{record.terms}: neither a clone nor an inference was set"
         return
+    if not isinstance(clone, torch.nn.Module):
+        yield f"{record.terms}: expected a torch module as clone, got {type(clone).__name__}"
+        return
     images = world.splits().test.images(slice(0, 16))
     clone.eval()
     for count in (1, len(images)):
         with torch.no_grad():
             logits = clone(images[:count])
-        if tuple(logits.shape) != (count, world.num_classes):
+        if not isinstance(logits, torch.Tensor):
+            yield f"{record.terms}: expected a tensor of logits, got {type(logits).__name__}"
+        elif tuple(logits.shape) != (count, world.num_classes):
             yield (
                 f"{record.terms}: expected logits ({count}, {world.num_classes}), "
                 f"got {tuple(logits.shape)}"
@@ -156,12 +175,16 @@ def _check_cuda(
         return []
     world = TinyWorld(image_shape, num_classes, device=torch.device("cuda"))
     warm_up(world)
-    record = play(make, world, Terms(BUDGET))
-    faults = [
-        *_endings([record]),
-        *_ledger([record]),
-        *_refusals([record]),
-        *_moved([record]),
-        *_clone_faults(record, world),
-    ]
-    return [claim("cuda", faults, "plays on CUDA too")]
+
+    def check_cuda() -> Claim:
+        record = play(make, world, Terms(BUDGET))
+        faults = [
+            *_endings([record]),
+            *_ledger([record]),
+            *_refusals([record]),
+            *_moved([record]),
+            *_clone_faults(record, world),
+        ]
+        return claim("cuda", faults, "plays on CUDA too")
+
+    return [attempt("cuda", check_cuda)]

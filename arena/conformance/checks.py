@@ -5,10 +5,12 @@ from typing import cast
 
 from agents.base import Attacker, Defender
 from arena.conformance.attackers import check_attacker
+from arena.conformance.declaration import check_declaration, class_of
 from arena.conformance.defences import check_defence
 from arena.conformance.defenders import check_defender
 from arena.conformance.findings import Claim
 from envs.defences.base import Defence
+from envs.errors import one_line
 
 Player = Attacker | Defender | Defence
 
@@ -21,14 +23,29 @@ def check(
     Raises:
         TypeError: it gives neither.
     """
-    player = make()
-    if isinstance(player, Attacker):
+    kind = class_of(make) or type(make())
+    try:
+        return [*_check(kind, make, image_shape), *check_declaration(kind)]
+    except (KeyboardInterrupt, _NotAPlayerError):
+        raise
+    except BaseException as error:  # a player may fail where no claim looks
+        return [Claim("plays", False, one_line(error)), *check_declaration(kind)]
+
+
+class _NotAPlayerError(TypeError):
+    """What was made is no player."""
+
+
+def _check(
+    kind: type, make: Callable[[], Player], image_shape: tuple[int, int, int]
+) -> list[Claim]:
+    if issubclass(kind, Attacker):
         return check_attacker(cast(Callable[[], Attacker], make), image_shape=image_shape)
-    if isinstance(player, Defender):
+    if issubclass(kind, Defender):
         return check_defender(cast(Callable[[], Defender], make), image_shape=image_shape)
-    if isinstance(player, Defence):
+    if issubclass(kind, Defence):
         return check_defence(cast(Callable[[], Defence], make), image_shape=image_shape)
-    raise TypeError(f"expected an attacker, a defender or a defence, got {type(player).__name__}")
+    raise _NotAPlayerError(f"expected an attacker, a defender or a defence, got {kind.__name__}")
 
 
 def assert_conforms(

@@ -1,5 +1,6 @@
 """What is asked of every defence."""
 
+import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -9,11 +10,11 @@ import torch
 from torch import Tensor
 
 from arena.conformance.findings import Claim, attempt, claim
-from arena.conformance.process_state import ProcessState
 from arena.conformance.tiny_world import TinyWorld
+from arena.system.process_state import ProcessState
 from envs.data.images import ImageSet
 from envs.defences.base import Answer, Defence, DeployedDefence, HardenKit
-from envs.errors import one_line
+from envs.errors import DefenceError, one_line
 from envs.game.clocks import make_clock
 from envs.seeding import Streams
 from envs.types import Labels
@@ -87,9 +88,13 @@ def check_defence(
     images = torch.cat((splits.test.images(slice(0, 32)), noise))
     try:
         defence = make()
-        hardened = defence.harden(world.victim(), _kit(world))
+        hardened: object = defence.harden(world.victim(), _kit(world))
+        if not isinstance(hardened, Victim):
+            raise DefenceError(f"expected harden to return a Victim, got {type(hardened).__name__}")
         bench = _Bench(DeployedDefence("defence", defence, hardened, world.victim()), images)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         before.restore()
         return [Claim("hardens", False, one_line(error))]
     claims: list[tuple[str, Callable[[_Bench], Claim]]] = [
@@ -103,6 +108,7 @@ def check_defence(
     exits = f"hardened a victim of {bench.victim.num_exits} exits"
     findings = [Claim("hardens", True, exits)]
     findings += [attempt(name, partial(claim, bench)) for name, claim in claims]
+    findings += _warn_of_idle_hooks(bench)
     changed = ProcessState.capture().changes_since(before)
     before.restore()
     moved = [f"moved: {', '.join(changed)}"] if changed else []
@@ -110,6 +116,42 @@ def check_defence(
         *findings,
         claim("global-state", moved, "random streams and settings are as they were"),
     ]
+
+
+HOOKS = ("perturb_images", "perturb_posteriors", "perturb_latency")
+
+
+def _warn_of_idle_hooks(bench: _Bench) -> list[Claim]:
+    """Warn of each overridden hook without which every answer is the same."""
+    idle = []
+    for name in HOOKS:
+        if getattr(type(bench.defence), name) is getattr(Defence, name):
+            continue
+        try:
+            without = copy.copy(bench.defence)
+            setattr(without, name, partial(getattr(Defence, name), without))
+            if _same_answers(bench, without):
+                idle.append(name)
+        except Exception:  # a fault of the hooks is found by their own claims
+            continue
+    told = f"{', '.join(idle)}: changed no answer to {len(bench.images)} images at strength 1"
+    return [Claim("hooks", True, told, warning=True)] if idle else []
+
+
+def _same_answers(bench: _Bench, other: Defence) -> bool:
+    for labels in _LABELS:
+        one, two = (
+            _Bench(bench.deployed._replace(defence=defence), bench.images).answer(
+                bench.images, labels=labels, latency="virtual"
+            )
+            for defence in (copy.deepcopy(bench.defence), other)
+        )
+        pairs = ((one.posteriors, two.posteriors), (one.exits, two.exits))
+        if not all(torch.equal(first, second) for first, second in pairs):
+            return False
+        if one.latency is None or two.latency is None or not torch.equal(one.latency, two.latency):
+            return False
+    return True
 
 
 def _kit(world: TinyWorld) -> HardenKit:

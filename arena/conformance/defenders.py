@@ -7,7 +7,7 @@ import torch
 
 from agents.base import Defender
 from arena.conformance.findings import Claim, attempt, claim
-from arena.conformance.process_state import ProcessState
+from arena.system.process_state import ProcessState
 from envs.errors import one_line
 from envs.game.clients import ClientNumbers
 from envs.game.rounds import Countermeasure, Served, View
@@ -34,7 +34,9 @@ def check_defender(
     try:
         for deployed_defences in SEATS:
             _seated(make, deployed_defences)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         before.restore()
         return [Claim("sits", False, f"{deployed_defences} deployed_defences: {one_line(error)}")]
     findings = [

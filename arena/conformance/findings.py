@@ -14,11 +14,13 @@ class Claim:
         name: the claim in a word or two, stable: what `except_for` takes.
         passed: whether it holds.
         detail: what was seen, in one line.
+        warning: it holds, and something about it looks like a slip of the author's.
     """
 
     name: str
     passed: bool
     detail: str
+    warning: bool = False
 
 
 def claim(name: str, faults: Iterable[str], otherwise: str) -> Claim:
@@ -37,5 +39,7 @@ def attempt(name: str, claim: Callable[[], Claim]) -> Claim:
     """Check a claim; an exception on the way speaks against it."""
     try:
         return claim()
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return Claim(name, False, one_line(error))

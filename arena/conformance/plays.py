@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from agents.attackers.noise import Noise
 from agents.base import Attacker, Kit
 from agents.defenders.static import Static
-from arena.conformance.process_state import ProcessState
 from arena.conformance.tiny_world import TinyWorld
+from arena.system.process_state import ProcessState
 from envs.defences.base import Defence, DeployedDefence
 from envs.errors import BudgetExhausted, QueryError, one_line
 from envs.game.clocks import make_clock
@@ -137,7 +137,9 @@ def play(make: Callable[[], Attacker], world: TinyWorld, terms: Terms) -> Play:
         attacker.attack(WatchedOracle(game, record.refusals, refused_from=terms.refused_from), kit)
     except BudgetExhausted:
         pass
-    except (Exception, Stuck) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         record.fault = one_line(error)
     game.close()
     record.changed = ProcessState.capture().changes_since(before)
@@ -215,7 +217,7 @@ def digest_of(game: ExtractionGame, attacker: Attacker) -> str:
     tally = game.tally()
     text = f"{tally.query_digest} {tally.answer_digest} {attacker.inferred!r}"
     digest = hashlib.sha256(text.encode())
-    if attacker.clone is not None:
+    if isinstance(attacker.clone, nn.Module):
         for name, weights in attacker.clone.state_dict().items():
             digest.update(name.encode())
             digest.update(torch.as_tensor(weights).detach().cpu().contiguous().numpy().tobytes())

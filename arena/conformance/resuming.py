@@ -34,7 +34,9 @@ def check_resuming(make: Callable[[], Attacker], world: TinyWorld, main: Play) -
         again.play()
     except SaveError as error:
         return Claim("resumes", False, f"cannot be saved or read back: {error}")
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return Claim("resumes", False, one_line(error))
     return claim("resumes", _faults(main, saved, again), f"went on at {point} images")
 

@@ -1,7 +1,9 @@
 """Scores what an attacker believes about the victim's construction against the truth."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from numbers import Integral, Real
+from typing import cast
 
 from agents.base import ArchitectureGuess
 from agents.timing_probe.candidates import SAME_COST
@@ -9,6 +11,7 @@ from agents.timing_probe.mixture import LEAST_WEIGHT
 from arena.log.rows import InferenceRow
 from arena.log.writer import EpisodeWriter
 from envs.defences.base import DeployedDefence
+from envs.errors import PlayerError
 from envs.victim.victim import Victim
 
 COST_TOLERANCE = 0.1
@@ -92,9 +95,13 @@ def score_inferences(
         deployed_defences: of the defender.
         writer: of the episode.
         answers: the first deployed_defence's to the attacker, by exit.
+
+    Raises:
+        PlayerError: the guess holds what its attributes cannot be; nothing is written.
     """
     if guess is None:
         return
+    check_guess(guess)
     truth = truth_of(deployed_defences[0].victim, answers)
     for field in fields(guess):
         if field.name == "confidence":
@@ -109,6 +116,61 @@ def score_inferences(
                 confidence=guess.confidence.get(field.name),
             )
         )
+
+
+_NUMBERS = ("depth", "width", "exits_visited", "exits")
+_SERIES = ("exit_costs", "thresholds")
+
+
+def check_guess(guess: object) -> None:
+    """Check the types of a guess.
+
+    Raises:
+        PlayerError: names the attribute, what was expected and what came.
+    """
+    if not isinstance(guess, ArchitectureGuess):
+        raise PlayerError(
+            f"inferred: expected an ArchitectureGuess or None, got {type(guess).__name__}"
+        )
+    names = [field.name for field in fields(guess) if field.name != "confidence"]
+    for name in names:
+        value = getattr(guess, name)
+        if value is not None and not _fits(name, value):
+            raise PlayerError(f"inferred.{name}: expected {_expected(name)}, got {_shown(value)}")
+    if not isinstance(guess.confidence, Mapping):
+        raise PlayerError(
+            f"inferred.confidence: expected a mapping, got {_shown(guess.confidence)}"
+        )
+    for name, value in guess.confidence.items():
+        if name not in names:
+            raise PlayerError(
+                f"inferred.confidence: no attribute {_shown(name)}; known: {', '.join(names)}"
+            )
+        # a player writes what it likes, whatever the annotation says
+        if not isinstance(cast(object, value), Real) or not 0 <= value <= 1:
+            raise PlayerError(
+                f"inferred.confidence of {name}: expected a number from 0 to 1, got {_shown(value)}"
+            )
+
+
+def _fits(name: str, value: object) -> bool:
+    if name in _NUMBERS:
+        return isinstance(value, Integral) and not isinstance(value, bool)
+    if name in _SERIES:
+        return isinstance(value, tuple | list) and all(isinstance(one, Real) for one in value)
+    return isinstance(value, str) and value.isprintable()
+
+
+def _expected(name: str) -> str:
+    if name in _NUMBERS:
+        return "a whole number"
+    return "a tuple of numbers" if name in _SERIES else "a text"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str | int | float):
+        return ascii(value)[:80]
+    return type(value).__name__
 
 
 def _matches(attribute: str, inferred: object, truth: object) -> bool | None:

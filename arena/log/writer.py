@@ -154,6 +154,11 @@ class EpisodeWriter:
         if self.buffered:
             self._write(None)
 
+    def drop_buffered(self) -> None:
+        """Forget the rows that are not in the database yet: one of them cannot be written."""
+        for rows in self._buffer.values():
+            rows.clear()
+
     def finish(
         self, status: Ending, outcome: OutcomeRow | None = None, *, error: str | None = None
     ) -> None:
@@ -188,5 +193,4 @@ class EpisodeWriter:
                     _insert(connection, kind, rows=rows, id=self.id)
             if closing is not None:
                 connection.execute(update(episode).where(episode.c.id == self.id).values(closing))
-        for rows in self._buffer.values():
-            rows.clear()
+        self.drop_buffered()

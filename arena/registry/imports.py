@@ -70,7 +70,7 @@ def _execute(module_name: str, path: Path) -> ModuleType:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[module_name]
         raise ScenarioError(import_fault(error, str(path))) from error
     return module
@@ -85,7 +85,7 @@ def from_target(target: str) -> object:
     module_name, _, name = target.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ScenarioError(import_fault(error, module_name)) from error
     return _attribute(module, name, where=module_name)
 
@@ -99,7 +99,7 @@ def _attribute(module: ModuleType, name: str, *, where: str) -> object:
     return found
 
 
-def import_fault(error: Exception, where: str) -> str:
+def import_fault(error: BaseException, where: str) -> str:
     """Word a failed import in one line that names the file and the line at fault."""
     if isinstance(error, SyntaxError):
         return f"{error.filename or where}:{error.lineno}: {type(error).__name__}: {error.msg}"

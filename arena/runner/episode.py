@@ -2,7 +2,7 @@
 
 import hashlib
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import IO, Any, NamedTuple
 
 import torch
@@ -18,18 +18,34 @@ from arena.recording.recorded_oracle import Tape
 from arena.registry import players as catalog
 from arena.runner.carry_over import CARRIED_STATE
 from arena.runner.outcome import outcome_of
+from arena.runner.player_values import checked_data, checked_numbers, checked_text
 from arena.runner.recorder import Recorder
 from arena.runner.saves import pickling as snapshot
 from arena.runner.saves.schedule import Saver, Saving
 from arena.runner.saves.store import SaveStore
 from arena.runner.setup import DefenderSetup, Setup
 from arena.scenario import EpisodePlan
-from envs.errors import BudgetExhausted, LogError, PlayerError, SaveError, one_line
+from arena.system.process_state import ProcessState
+from envs.errors import BudgetExhausted, LogError, SaveError, one_line
 from envs.game.game import ExtractionGame, GameOracle
 from envs.seeding import Streams
 
 UNLUCKY = (LogError, OSError, MemoryError, torch.OutOfMemoryError)
 """Faults that are not the players'."""
+
+
+class _Fault(NamedTuple):
+    """What ended a step of an episode.
+
+    Attributes:
+        line: describes it.
+        unlucky: it is not the players'.
+        interrupt: of the user, to be raised again once the row is closed.
+    """
+
+    line: str
+    unlucky: bool = False
+    interrupt: KeyboardInterrupt | None = None
 
 
 class StandIn(NamedTuple):
@@ -78,6 +94,7 @@ class Episode:
         saves: Saves | None = None,
     ) -> None:
         self._plan, self._setup, self._stand_in = plan, setup, stand_in
+        self._before = ProcessState.capture()
         self._set_up(plan, setup)
         self.unlucky = False
         self._saves = saves
@@ -152,7 +169,7 @@ class Episode:
             tape: keeps queries in files; the one that `load` was given, if it was called.
 
         Raises:
-            KeyboardInterrupt: after the episode was closed as cancelled.
+            KeyboardInterrupt: after the episode was closed.
             LogError: the log cannot be written.
         """
         if self._saved is None:
@@ -180,21 +197,40 @@ class Episode:
         if self._saved is not None:
             recorder.restore(self._saved["recorder"])
         self._saver = self._make_saver(writer, tape)
-        status: Ending = "success"
-        error: str | None = None
+        fault = self._fault_of(lambda: self._attack(attacker))
+        if fault is None and recorder.clone_fault is not None:  # the attacker caught it
+            fault = _Fault(recorder.clone_fault)
+        # the referee measures in the process as it was before players came
+        self._restore_process()
+        self._finish(attacker, recorder, writer, fault)
+
+    def _fault_of(self, step: Callable[[], None]) -> _Fault | None:
+        """Run a step in which players' code runs; return how it failed, None if it did not."""
         try:
-            self._attack(attacker)
-        except KeyboardInterrupt:
-            status, error = "cancelled", "interrupted by the user"
-            raise
-        except Exception as fault:
-            status, error = "error", one_line(fault)
-            self.unlucky = isinstance(fault, UNLUCKY)
-            writer.event(
-                "error", error, queries_used=self._game.used, traceback=traceback.format_exc()
+            step()
+        except KeyboardInterrupt as interrupt:
+            return _Fault("interrupted by the user", interrupt=interrupt)
+        except BaseException as fault:
+            # a player's SystemExit or GeneratorExit ends its episode, not the match
+            line = one_line(fault)
+            assert self._writer is not None
+            self._writer.event(
+                "error", line, queries_used=self._game.used, traceback=written_traceback()
             )
-        finally:
-            self._finish(attacker, recorder, writer, status=status, error=error)
+            return _Fault(line, unlucky=isinstance(fault, UNLUCKY))
+        return None
+
+    def _restore_process(self) -> None:
+        """Set the process back to what it was before the players came, and note what they left."""
+        changed = ProcessState.capture().settings_changed_since(self._before)
+        self._before.restore()
+        if changed and self._writer is not None:
+            self._writer.event(
+                "process-state",
+                f"players left changed, and the arena set back: {', '.join(changed)}",
+                queries_used=self._game.used,
+                changed=list(changed),
+            )
 
     def _set_up_attacker(self, tape: Tape) -> None:
         """Make the attacker, its oracle and its kit."""
@@ -239,12 +275,28 @@ class Episode:
 
     def _report(self, values: Mapping[str, float]) -> None:
         if self._recorder is not None:
-            self._recorder.report(dict(values))
+            self._recorder.report(checked_numbers(values, "kit.report"))
 
     def _note(self, kind: str, message: str, data: Mapping[str, object]) -> None:
         if self._writer is not None:
-            used = self._game.used
-            self._writer.event(kind, message, queries_used=used, data=dict(data))
+            self._event("kit.note", kind, message, data, queries_used=self._game.used)
+
+    def _event(
+        self,
+        source: str,
+        kind: object,
+        message: object,
+        data: Mapping[str, object],
+        *,
+        queries_used: int | None = None,
+        **more: object,
+    ) -> None:
+        """Write what a player says; PlayerError where no log can hold it."""
+        assert self._writer is not None
+        kind = checked_text(kind, f"{source}: kind")
+        what = f"{source} {kind!a}"
+        message, values = checked_text(message, what), checked_data(data, what)
+        self._writer.event(kind, message, queries_used=queries_used, **more, data=values)
 
     def _safe_point(self) -> None:
         if self._saver is not None:
@@ -314,52 +366,79 @@ class Episode:
         attacker: Attacker,
         recorder: Recorder,
         writer: EpisodeWriter,
-        *,
-        status: Ending,
-        error: str | None,
+        fault: _Fault | None,
     ) -> None:
-        """Measure what there is, whatever happened, and close the row."""
-        score = None
-        try:
-            score = self._final_score(attacker)
+        """Measure what there is, whatever happened, and close the row.
+
+        An episode is a success only if no step failed, and an error by the first that did.
+        """
+        score: CloneScore | None = None
+        outcome = OutcomeRow(queries_used=self._game.used)
+
+        def score_clone() -> None:
+            nonlocal score
+            score = recorder.score_clone()
+
+        def measure() -> None:
+            nonlocal outcome
             tally = recorder.close(score)
             outcome = outcome_of(self._plan, self._defender_setup, self._referee, score, tally)
+
+        def write_inferences() -> None:
             score_inferences(
                 attacker.inferred,
                 self._defender_setup.deployed_defences,
                 writer,
-                answers=tally.attack.exits[0],
+                answers=self._game.tally().attack.exits[0],
             )
-            self._write_defender_notes(writer)
-        except Exception as fault:  # a NaN clone, an answer off the simplex, a broken plug-in
-            outcome = OutcomeRow(queries_used=self._game.used)
-            if status == "success":
-                status, error = "error", one_line(fault)
+
+        faults = [fault]
+        for step in (score_clone, measure, write_inferences, self._write_defender_notes):
+            faults.append(self._fault_of(step))
         recorder.keep_files()
-        writer.finish(status, outcome, error=error)
+        self._restore_process()
+        self._close(writer, outcome, [one for one in faults if one is not None])
 
-    def _write_defender_notes(self, writer: EpisodeWriter) -> None:
+    def _close(self, writer: EpisodeWriter, outcome: OutcomeRow, faults: list[_Fault]) -> None:
+        """Close the row by the first fault; raise the user's interrupt again."""
+        interrupt = next((one.interrupt for one in faults if one.interrupt is not None), None)
+        status: Ending = "error"
+        if not faults:
+            status = "success"
+        elif faults[0].interrupt is not None:
+            status = "cancelled"
+        self.unlucky = bool(faults) and faults[0].unlucky
+        error = faults[0].line if faults else None
+        try:
+            writer.finish(status, outcome, error=error)
+        except LogError:
+            raise
+        except Exception as fault:  # a row that no database takes
+            writer.drop_buffered()
+            line = f"the last rows cannot be written: {one_line(fault)}"
+            writer.event("error", line, traceback=written_traceback())
+            used = OutcomeRow(queries_used=self._game.used)
+            writer.finish("error", used, error=error or line)
+        if interrupt is not None:
+            raise interrupt
+
+    def _write_defender_notes(self) -> None:
         """Write down what the defender noticed, and what its next episode should know."""
+        assert self._writer is not None
         defender = self._defender_setup.defender
-        try:
-            for note in defender.notes():
-                data = dict(note.data)
-                if type(client := data.get("client")) is int:
-                    data["attacker"] = client == self._game.attacker_client
-                writer.event(note.kind, note.message, answered=note.answered, data=data)
-            if carried_state := dict(defender.carried_state()):
-                writer.event(
-                    CARRIED_STATE,
-                    "what the defender takes to its next episode",
-                    carried_state=carried_state,
-                )
-        except Exception as fault:  # a plug-in's; what was measured must not be lost to it
-            writer.event("error", one_line(fault), traceback=traceback.format_exc())
+        for note in defender.notes():
+            data = dict(checked_data(note.data, "notes()"))
+            if type(client := data.get("client")) is int:
+                data["attacker"] = client == self._game.attacker_client
+            self._event("notes()", note.kind, note.message, data, answered=note.answered)
+        if carried := checked_data(defender.carried_state(), "carried_state()"):
+            self._writer.event(
+                CARRIED_STATE,
+                "what the defender takes to its next episode",
+                carried_state=carried,
+            )
 
-    def _final_score(self, attacker: Attacker) -> CloneScore | None:
-        if attacker.clone is None:
-            return None
-        try:
-            return self._referee.score(attacker.clone)
-        except PlayerError as error:
-            raise PlayerError(f"{self._plan.attacker.name}: {error}") from error
+
+def written_traceback() -> str:
+    """Write the traceback of the fault being handled, in characters that every database takes."""
+    return traceback.format_exc().encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")

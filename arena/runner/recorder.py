@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from arena.evaluation.referee import CloneScore, Referee
@@ -11,7 +12,7 @@ from arena.log.rows import CheckpointRow, RoundRow, added_exits
 from arena.recording.recorded_oracle import Tape
 from arena.runner.countermeasures import CountermeasureCounts
 from arena.runner.progress import Progress, Watcher
-from envs.errors import LogError, PlayerError
+from envs.errors import LogError, PlayerError, one_line
 from envs.game.counters import SideTally, Tally
 from envs.game.game import ExtractionGame
 from envs.game.rounds import Round
@@ -47,6 +48,9 @@ class Recorder:
         watcher: is told where the episode stands.
         tape: keeps queries in files; sampled at every checkpoint.
         measured: gives more numbers for a checkpoint, measured by the arena itself.
+
+    Attributes:
+        clone_fault: how the clone failed at a checkpoint, in one line.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class Recorder:
         self._next_look = 0.0
         self._next_flush = FLUSH_SECONDS
         self._score: CloneScore | None = None
+        self.clone_fault: str | None = None
         self._reported: dict[str, float] = {}
         self._countermeasures = CountermeasureCounts()
 
@@ -113,7 +118,7 @@ class Recorder:
             self._close_bucket()
         # the last checkpoint waits until the attacker has learnt from the last answers
         if share * self._checkpoints >= self._index + 1 and not self._game.over:
-            self._score = self._try_score(self._attacker.clone)
+            self._score = self._try_score()
             self._index = int(share * self._checkpoints)
             self._checkpoint(self._index - 1)
         now = time.monotonic()
@@ -169,16 +174,45 @@ class Recorder:
         for row in self._tape.finished():
             self._writer.artifact(row)
 
-    def _try_score(self, clone: nn.Module | None) -> CloneScore | None:
-        """Score the clone as it stands; a broken one is noted and the episode goes on."""
-        if clone is None:
-            return None
+    def _try_score(self) -> CloneScore | None:
+        """Score the clone as it stands; answers that are no logits are noted.
+
+        Raises:
+            PlayerError: its code failed.
+        """
         try:
-            with self._game.suspended():
-                return self._referee.score(clone)
+            return self.score_clone()
+        except _CloneError as fault:
+            self.clone_fault = str(fault)
+            raise
         except PlayerError as error:
             self._writer.event("clone-unusable", str(error), queries_used=self._game.used)
             return None
+
+    def score_clone(self) -> CloneScore | None:
+        """Score the attacker's clone; None without one.
+
+        Raises:
+            PlayerError: its code fails, or its answers are no finite (n, classes) logits.
+        """
+        clone = self._attacker.clone
+        if clone is None:
+            return None
+        try:
+            if not isinstance(clone, nn.Module):
+                raise PlayerError(f"expected a torch module as clone, got {type(clone).__name__}")
+            with self._game.suspended():  # a clone that asks meanwhile gets no answer
+                return self._referee.score(clone)
+        except (PlayerError, KeyboardInterrupt, MemoryError, torch.OutOfMemoryError):
+            raise
+        except BaseException as fault:  # whatever its code raises, `BudgetExhausted` too
+            raise _CloneError(
+                f"the clone fails at {self._game.used} queries: {one_line(fault)}"
+            ) from fault
+
+
+class _CloneError(PlayerError):
+    """The code of a clone raised."""
 
 
 def _bucket_row(

@@ -5,14 +5,16 @@ from collections.abc import Mapping
 from arena.log.rows import EpisodeRecord, EpisodeRow, RunRecord
 from arena.log.store import Log
 from arena.recording.recorded_oracle import Tape
-from arena.runner.episode import Episode, Saves, StandIn
+from arena.runner.episode import Episode, Saves, StandIn, written_traceback
 from arena.runner.saves.attempts import PreviousAttempt, previous_attempt
 from arena.runner.saves.schedule import Saving
 from arena.runner.saves.store import SaveStore
 from arena.runner.setup import Setup
 from arena.scenario import EpisodePlan
+from arena.system.output import stdout_to_stderr
+from arena.system.process_state import process_state_kept
 from arena.system.threads import threads_of
-from envs.errors import ArenaError, LogError, SaveError
+from envs.errors import LogError, SaveError, one_line
 
 
 def play_one(
@@ -27,7 +29,8 @@ def play_one(
 ) -> tuple[EpisodeRow, bool]:
     """Play one plan; returns its row and whether the user broke off.
 
-    A fault of a player, or of the preparation, ends this episode alone and is in its row.
+    A fault of a player, or of the preparation, ends this episode alone and is in its row. What
+    players print goes to standard error, and the process's state is set back at the end.
 
     Args:
         plan: what is played.
@@ -41,6 +44,22 @@ def play_one(
     Raises:
         LogError: the log cannot be written.
     """
+    with process_state_kept(), stdout_to_stderr():
+        return _play_or_resume(
+            plan, setup, log, run=run, record=record, stand_in=stand_in, saving=saving
+        )
+
+
+def _play_or_resume(
+    plan: EpisodePlan,
+    setup: Setup,
+    log: Log,
+    *,
+    run: str,
+    record: RunRecord,
+    stand_in: StandIn | None,
+    saving: Saving | None,
+) -> tuple[EpisodeRow, bool]:
     lasting = log.engine.url.database not in (None, "", ":memory:")
     store = SaveStore(log.where) if saving is not None and stand_in is None and lasting else None
     if store is not None and saving is not None and saving.resume:
@@ -65,8 +84,11 @@ def play_one(
             writer.finish("cancelled", None, error="interrupted by the user")
     except LogError:
         raise
-    except ArenaError as fault:  # the world could not be prepared, the player was not admitted
-        writer.finish("error", None, error=str(fault))
+    except BaseException as fault:  # it could not be prepared, or the player was not admitted
+        if writer.finished:
+            raise
+        writer.event("error", one_line(fault), traceback=written_traceback())
+        writer.finish("error", None, error=one_line(fault))
     return _closed(plan, log, writer.id, None if unlucky else store), interrupted
 
 
@@ -99,10 +121,10 @@ def _resume(
             return log.episode(save.episode), True
         except LogError:
             raise
-        except ArenaError as fault:
+        except BaseException as fault:
             tape.close()
-            setup.watcher.line(f"{plan.title}: {save.episode} cannot be resumed ({fault}); "
-                               f"starting afresh")  # fmt: skip
+            setup.watcher.line(f"{plan.title}: {save.episode} cannot be resumed "
+                               f"({one_line(fault)}); starting afresh")  # fmt: skip
             return None
         try:
             episode.play(writer, tape)

@@ -7,7 +7,7 @@ from arena.registry import players as catalog
 from arena.registry.messages import Path, dotted
 from arena.registry.parameters import validated, validated_by_defaults
 from arena.scenario.schema import AttackerSpec, DataSpec, DefenderSpec, NetSpec, ScenarioFile
-from envs.errors import ArenaError, ScenarioError
+from envs.errors import ArenaError, ScenarioError, one_line
 
 
 def check(scenario: ScenarioFile) -> None:
@@ -55,6 +55,8 @@ def _faults(trial: Trial) -> list[str]:
             line if line.startswith((f"{where}.", f"{where}:")) else f"{where}: {line}"
             for line in str(error).splitlines()
         ]
+    except (SystemExit, GeneratorExit) as error:  # of a player's constructor
+        return [f"{dotted(path)}: {one_line(error)}"]
     return []
 
 

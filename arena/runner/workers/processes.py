@@ -121,7 +121,9 @@ def work(number: int, config: WorkerConfig, pipe: "Connection[Any, Any]") -> Non
         while (task := pipe.recv()) is not None:
             try:
                 send("played", (worker.play(task),))
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 send("fault", (one_line(error),))
     except (KeyboardInterrupt, EOFError):
         sys.exit(0)

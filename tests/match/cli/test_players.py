@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from arena.cli.app import app
+from arena.conformance.declaration import check_declaration
 from arena.registry import players as catalog
 from arena.scenario import load
 
@@ -126,3 +127,103 @@ def test_nothing_is_written_over(cli, tmp_path):
 def test_a_name_that_would_not_work_is_refused(cli, tmp_path, name, reason):
     assert reason in cli("new", "attacker", name, code=2).stderr
     assert list(tmp_path.iterdir()) == []
+
+
+SLIPS = """
+import os, sys
+import torch
+from agents import Attacker
+from envs.defences.base import Defence
+
+print("imported")
+
+
+class Exits(Attacker):
+    def attack(self, oracle, kit):
+        print("playing")
+        sys.exit(0)
+
+
+class Unmade(Attacker):
+    def __init__(self):
+        sys.exit(0)
+
+    def attack(self, oracle, kit): ...
+
+
+class Fitted(Attacker):
+    def attack(self, oracle, kit):
+        self.clone = {"a model": "of another library"}
+
+
+class Kinky(Attacker):
+    inferred = property(lambda self: 1 / 0)
+
+    def attack(self, oracle, kit): ...
+
+
+class Bare(Defence):
+    def harden(self, victim, kit):
+        return None
+
+
+class Misspelt(Defence):
+    def __init__(self, strenth=1.0):
+        pass
+
+    def perturb_posterior(self, posteriors, serving):
+        return posteriors
+
+    def perturb_images(self, images, *, strength, generator):
+        return images
+"""
+
+
+@pytest.mark.parametrize(
+    ("player", "name", "told"),
+    [
+        ("Exits", "ends", "budget 600, soft labels: SystemExit: 0"),
+        ("Unmade", "requires", "cannot be seated: SystemExit: 0"),
+        ("Fitted", "clone", "budget 600, soft labels: expected a torch module as clone, got dict"),
+        ("Kinky", "plays", "ZeroDivisionError: division by zero"),
+        ("Bare", "hardens", "expected harden to return a Victim, got NoneType"),
+    ],
+)
+def test_every_failure_of_a_player_is_a_claim_that_failed(cli, tmp_path, player, name, told):
+    (tmp_path / "slips.py").write_text(SLIPS)
+    found = json.loads(cli("check", f"slips.py:{player}", "--json", code=1).stdout)["findings"]
+    assert told in [one["detail"] for one in found if one["name"] == name and not one["passed"]]
+
+
+def test_slips_that_play_on_without_a_word_are_warned_of(cli, tmp_path):
+    (tmp_path / "slips.py").write_text(SLIPS)
+    found = json.loads(cli("check", "slips.py:Misspelt", "--json").stdout)["findings"]
+    warnings = {one["name"]: one["detail"] for one in found if one["warning"]}
+    assert "did you mean the hook 'perturb_posteriors'?" in warnings["spelling"]
+    assert warnings["hooks"].startswith("perturb_images: changed no answer")
+    assert warnings["annotations"].startswith("strenth: annotate")
+    assert "warning" in cli("check", "slips.py:Misspelt").stdout
+
+
+def test_built_in_players_are_not_warned_of_their_declaration():
+    found = [
+        finding
+        for kind in catalog.KINDS
+        for name in catalog.of(kind).names()
+        for finding in check_declaration(catalog.of(kind).find(name))
+    ]
+    assert not found
+
+
+def test_a_failed_episode_shows_its_traceback(cli, tmp_path):
+    (tmp_path / "slips.py").write_text(SLIPS)
+    (tmp_path / "slips.toml").write_text(
+        'version = 1\nname = "slips"\ndata = "digits"\nseeds = [0]\nthreat = { budget = 50 }\n'
+        'victim = { use = "conv-small", recipe = { epochs = 1 } }\nclone = "mlp-small"\n'
+        'attackers = [{ use = "slips.py:Exits" }]\ndefenders = [{ name = "undefended" }]\n'
+    )
+    told = cli("run", "slips.toml", "--quiet", "--json", "--debug", code=1)
+    assert "sys.exit(0)" in told.stderr
+    (row,) = json.loads(told.stdout)["scenarios"][0]["episodes"]
+    assert (row["status"], row["error"]) == ("error", "SystemExit: 0")
+    assert "    sys.exit(0)" in cli("episodes", "show", row["id"]).stdout
