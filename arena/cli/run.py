@@ -21,6 +21,7 @@ from arena.cli.common import (
 from arena.cli.loading import load_all, seeds_override
 from arena.cli.progress import watching
 from arena.cli.render import write_json, write_line, write_scoreboard
+from arena.runner.stopping import stopping
 from envs.errors import ArenaError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def run(
 
     how = _How(pick_device(device), fresh, workers, save_every)
     results, told = [], []
-    with Log.open(log) as store:
+    with stopping() as stop, Log.open(log) as store:
         for scenario in scenarios:
             result = _play(scenario, store, how, quiet=quiet)
             paths = [] if no_figure else _write_up(scenario, result, store, folder=out_dir)
@@ -109,9 +110,17 @@ def run(
     if json:
         write_json({"log": store.where, "scenarios": told})
     if any(result.interrupted for result in results):
-        tell("interrupted; the log has what was measured, see 'arena episodes'")
+        left = sum(result.left for result in results)
+        left += sum(len(scenario.plans()) for scenario in scenarios[len(results) :])
+        tell(f"interrupted; {left} episodes are left: the same command{_without(fresh)} goes on; "
+             f"the log has what was measured, see 'arena episodes'")  # fmt: skip
+        raise typer.Exit(stop.exit_code)
     if any(result.failed for result in results):
         raise typer.Exit(FAILED)
+
+
+def _without(fresh: bool) -> str:
+    return " without --fresh" if fresh else ""
 
 
 class _How(NamedTuple):

@@ -23,6 +23,7 @@ from arena.runner.saves import pickling as snapshot
 from arena.runner.saves.schedule import Saver, Saving
 from arena.runner.saves.store import SaveStore
 from arena.runner.setup import DefenderSetup, Setup
+from arena.runner.stopping import STOP
 from arena.scenario import EpisodePlan
 from envs.errors import BudgetExhausted, LogError, PlayerError, SaveError, one_line
 from envs.game.game import ExtractionGame, GameOracle
@@ -233,7 +234,13 @@ class Episode:
         try:
             begin(self._oracle, self._kit)
         except BudgetExhausted:
-            return
+            pass
+        except Exception:
+            STOP.check()
+            raise
+        finally:
+            STOP.attack_ended()
+        STOP.check()
 
     def _report(self, values: Mapping[str, float]) -> None:
         if self._recorder is not None:
