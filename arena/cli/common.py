@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from arena.runner.stopping import STOP
 from arena.system.shadowing import ShadowedPackage
 from envs.errors import ArenaError, ScenarioError, UnknownName, one_line
 
@@ -49,7 +50,7 @@ class ArenaGroup(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             tell("interrupted")
-            raise typer.Exit(FAILED) from None
+            raise typer.Exit(STOP.exit_code) from None
         except BrokenPipeError:  # the reader closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(FAILED) from None

@@ -22,6 +22,7 @@ from arena.cli.common import (
 from arena.cli.loading import load_all, seeds_override
 from arena.cli.progress import watching
 from arena.cli.render import write_json, write_line, write_scoreboard
+from arena.runner.stopping import stopping
 from arena.system.output import stdout_to_stderr
 from envs.errors import ArenaError
 
@@ -100,7 +101,7 @@ def run(
 
     how = _How(pick_device(device), fresh, workers, save_every)
     results, told = [], []
-    with Log.open(log) as store:
+    with stopping() as stop, Log.open(log) as store:
         for scenario in scenarios:
             result = _play(scenario, store, how, quiet=quiet)
             paths = [] if no_figure else _write_up(scenario, result, store, folder=out_dir)
@@ -115,9 +116,17 @@ def run(
     if json:
         write_json({"log": store.where, "scenarios": told})
     if any(result.interrupted for result in results):
-        tell("interrupted; the log has what was measured, see 'arena episodes'")
+        left = sum(result.left for result in results)
+        left += sum(len(scenario.plans()) for scenario in scenarios[len(results) :])
+        tell(f"interrupted; {left} episodes are left: the same command{_without(fresh)} goes on; "
+             f"the log has what was measured, see 'arena episodes'")  # fmt: skip
+        raise typer.Exit(stop.exit_code)
     if any(result.failed for result in results):
         raise typer.Exit(FAILED)
+
+
+def _without(fresh: bool) -> str:
+    return " without --fresh" if fresh else ""
 
 
 class _How(NamedTuple):

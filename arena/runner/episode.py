@@ -24,6 +24,7 @@ from arena.runner.saves import pickling as snapshot
 from arena.runner.saves.schedule import Saver, Saving
 from arena.runner.saves.store import SaveStore
 from arena.runner.setup import DefenderSetup, Setup
+from arena.runner.stopping import STOP
 from arena.scenario import EpisodePlan
 from arena.system.process_state import ProcessState
 from envs.errors import BudgetExhausted, LogError, SaveError, one_line
@@ -269,9 +270,14 @@ class Episode:
         try:
             begin(self._oracle, self._kit)
         except BudgetExhausted:
-            return
+            pass
+        except BaseException:
+            STOP.check()  # an interrupted attacker may have raised something else instead
+            raise
         finally:
             self._game.close()  # what is scored from here on gets no answers
+            STOP.attack_ended()
+        STOP.check()
 
     def _report(self, values: Mapping[str, float]) -> None:
         if self._recorder is not None:

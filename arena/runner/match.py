@@ -17,6 +17,7 @@ from arena.runner.saves.schedule import USUAL, Saving
 from arena.runner.saves.store import SaveStore
 from arena.runner.scheduler import FailedTask, play_in_workers
 from arena.runner.setup import Setup
+from arena.runner.stopping import STOP
 from arena.runner.task import Task
 from arena.runner.workers.options import WorkerOptions
 from arena.runner.workers.pool import WorkerConfig
@@ -33,11 +34,18 @@ class MatchResult:
         episodes: rows of the log, in the scenario's order, skipped ones included.
         skipped: how many the log already had.
         interrupted: whether the user broke off; what was measured is in the log.
+        total: how many episodes the scenario has.
     """
 
     episodes: list[EpisodeRow] = field(default_factory=list)
     skipped: int = 0
     interrupted: bool = False
+    total: int = 0
+
+    @property
+    def left(self) -> int:
+        """How many episodes the same command would still play."""
+        return self.total - sum(row.status == "success" for row in self.episodes)
 
     @property
     def failed(self) -> bool:
@@ -108,7 +116,7 @@ def play(
                 played, interrupted = play_all(ready, context, options)
                 rows |= played
     episodes = [rows[index] for index in sorted(rows)]
-    return MatchResult(episodes, len(plans) - len(tasks), interrupted)
+    return MatchResult(episodes, len(plans) - len(tasks), interrupted, len(plans))
 
 
 class _Context(NamedTuple):
@@ -140,7 +148,7 @@ def _play_here(
         )
         rows[task.number] = row
         context.watcher.end(task.plan.title, row.id, row.status, row.error)
-        if interrupted:
+        if interrupted or STOP.pending:
             return rows, True
     return rows, False
 

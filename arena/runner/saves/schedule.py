@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from arena.runner.saves.store import SaveStore
+from arena.runner.stopping import STOP
 from envs.errors import SaveError
 
 SECONDS = 30.0
@@ -56,12 +57,23 @@ class Saver:
         self._next = time.monotonic() + saving.seconds
 
     def safe_point(self) -> None:
-        """Save if it is time; called between two steps of the attacker."""
-        if self._store is None or time.monotonic() < self._next:
+        """Save if it is time or the run stops; called between two steps of the attacker.
+
+        Raises:
+            KeyboardInterrupt: the run was told to stop.
+        """
+        if self._store is None:
             return
+        stops = STOP.at_safe_point()
+        if stops or time.monotonic() >= self._next:
+            self._save_now(self._store)
+        if stops:
+            STOP.interrupt()
+
+    def _save_now(self, store: SaveStore) -> None:
         began = time.monotonic()
         try:
-            self._save(self._store)
+            self._save(store)
         except (SaveError, OSError) as error:
             self._store = None
             reason = error.strerror if isinstance(error, OSError) else str(error)

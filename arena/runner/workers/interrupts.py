@@ -6,22 +6,23 @@ the running code; a handler that only counts does neither.
 
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
+
+from arena.runner.stopping import STOP, handled
 
 
 @contextmanager
 def on_interrupt(act: Callable[[], None]) -> Iterator[None]:
-    """Call `act` at every Ctrl-C instead of raising; only the main thread receives signals."""
-    if threading.current_thread() is not threading.main_thread():
+    """Call `act` at every Ctrl-C, SIGTERM or SIGHUP that counts, instead of raising."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if STOP.note(number):
+            act()
+
+    with handled(handle):
         yield
-        return
-    before = signal.signal(signal.SIGINT, lambda number, frame: act())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

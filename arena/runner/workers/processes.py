@@ -4,23 +4,19 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple
 
+from arena.runner.stopping import STOP
 from arena.runner.task import Task
 from arena.runner.workers.interrupts import interrupts_blocked
 from arena.runner.workers.pool import Message, WorkerConfig
 
 GRACE = 5.0
 """Seconds that a worker has to end by itself before it is killed."""
-
-
-_stopping = threading.Event()
-"""Set in a worker that was asked to stop."""
 
 
 class _Worker(NamedTuple):
@@ -102,12 +98,15 @@ class ProcessPool:
 def work(number: int, config: WorkerConfig, pipe: "Connection[Any, Any]") -> None:
     """Play the tasks that come through the pipe, until None; runs in a process of its own."""
     # Ctrl-C in a terminal reaches workers too, but the parent alone decides when to stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _stop)
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    STOP.once = True  # closing an episode must not be interrupted again
+    signal.signal(signal.SIGTERM, STOP.handle)
 
     def send(name: str, arguments: tuple[Any, ...]) -> None:
-        if name == "progress" and _stopping.is_set():
-            raise KeyboardInterrupt  # the first one was lost in a destructor: the episode plays on
+        if name == "progress":
+            STOP.check()  # the first one was lost in a destructor: the episode plays on
         try:
             pipe.send((name, arguments))
         except OSError:  # the parent is gone
@@ -127,13 +126,6 @@ def work(number: int, config: WorkerConfig, pipe: "Connection[Any, Any]") -> Non
                 send("fault", (one_line(error),))
     except (KeyboardInterrupt, EOFError):
         sys.exit(0)
-
-
-def _stop(number: int, frame: object) -> None:
-    """Interrupt the running episode, once: closing it must not be interrupted again."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _stopping.set()
-    raise KeyboardInterrupt
 
 
 def _reason(exitcode: int | None) -> str:

@@ -136,8 +136,11 @@ def test_an_interrupt_ends_in_one_line_keeps_what_was_measured_and_the_next_run_
     seen = table.flushed()
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=300)
-    assert process.returncode == 1
-    assert "interrupted; the log has what was measured" in errors.splitlines()[-1]
+    assert process.returncode == 130
+    assert (
+        "interrupted; 2 episodes are left: the same command goes on; the log has what was measured"
+        in errors.splitlines()[-1]
+    )
     assert "Traceback" not in errors
     after = table.flushed()
     assert {key: after.get(key) for key in seen} == seen

@@ -147,7 +147,7 @@ def test_an_interrupt_stops_all_workers_and_their_episodes_end_as_cancelled(tmp_
             _, said = process.communicate(timeout=100)
         finally:
             process.kill()
-    assert process.returncode == 1, said
+    assert process.returncode == 130, said
     assert "interrupted" in said
     with Log.open(log_path) as log:
         assert [row.status for row in log.episodes(EpisodeFilter())] == ["cancelled"] * 2

@@ -1,0 +1,179 @@
+"""Signals end a run as Ctrl-C does: saved, closed, and with the exit code that shells expect."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from agents.base import Attacker
+from arena.log.reader import LogReader
+from arena.log.store import Log
+from arena.runner import episode as episodes
+from arena.runner.match import play
+from arena.runner.saves.schedule import Saving
+from arena.runner.saves.store import SaveStore
+from arena.runner.stopping import stopping
+
+RARELY = Saving(seconds=3600)
+
+
+class Stubborn(Attacker):
+    """Goes on after a KeyboardInterrupt; a second one has to end it."""
+
+    def attack(self, oracle, kit):
+        while True:
+            try:
+                print("playing", flush=True)
+                time.sleep(60)
+            except KeyboardInterrupt:
+                print("caught", flush=True)
+
+
+class Finishing(Attacker):
+    """Catches the KeyboardInterrupt and ends as if nothing had happened."""
+
+    def attack(self, oracle, kit):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        except KeyboardInterrupt:
+            return
+
+
+@pytest.fixture
+def signalled(monkeypatch):
+    """Let a signal come to this process in the round that passes so many queries."""
+    real, sent = episodes.GameOracle, []
+
+    def at(queries, number):
+        class Signalling(real):
+            __slots__ = ()
+
+            def query(self, images):
+                if not sent and self.threat.budget - self.remaining >= queries:
+                    sent.append(number)
+                    os.kill(os.getpid(), number)
+                return super().query(images)
+
+        monkeypatch.setattr(episodes, "GameOracle", Signalling)
+
+    return at
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_at_the_next_safe_point_and_the_resumed_episode_is_equal(
+    tmp_path, scenario, signalled, number
+):
+    wanted = scenario()
+    with Log.open(tmp_path / "straight.db") as log:
+        (straight,) = play(wanted, log=log, saving=RARELY).episodes
+    with Log.open(tmp_path / "stopped.db") as log:
+        signalled(500, number)
+        with stopping() as stop:
+            result = play(wanted, log=log, saving=RARELY)
+            assert stop.exit_code == 128 + number
+            (row,) = result.episodes
+            assert (result.interrupted, result.left, row.status) == (True, 1, "cancelled")
+            save = SaveStore(log.where).find(row.id)
+            assert save is not None
+            assert save.queries_used == row.queries_used >= 500
+        (row,) = play(wanted, log=log, saving=RARELY).episodes
+    assert row.status == "success"
+    for name in ("query_digest", "answer_digest", "clone_accuracy", "clone_fidelity"):
+        assert getattr(row, name) == getattr(straight, name)
+
+
+def test_without_safe_points_a_signal_stops_at_once(tmp_path, scenario, signalled):
+    signalled(500, signal.SIGTERM)
+    with Log.open(tmp_path / "a.db") as log, stopping():
+        (row,) = play(scenario(), log=log, saving=Saving(seconds=0)).episodes
+        assert row.status == "cancelled"
+        assert SaveStore(log.where).find(row.id) is None
+
+
+def test_an_attacker_that_catches_the_stop_is_no_success(tmp_path, with_attacker):
+    with Log.open(tmp_path / "a.db") as log, stopping():
+        result = play(with_attacker("Finishing"), log=log)
+        assert [row.status for row in result.episodes] == ["cancelled"]
+        assert result.interrupted
+
+
+def started(path, log, *words):
+    command = [sys.executable, "-m", "arena.cli", "run", str(path), "--log", str(log)]
+    return subprocess.Popen(
+        [*command, "--no-figure", "--quiet", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def wait_for_rounds(path, *, episodes=1):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if path.exists() and len(playing(path)) >= episodes:
+            return
+        time.sleep(0.2)
+    raise AssertionError("nothing was played")
+
+
+def playing(path):
+    try:
+        with Log.open(path, create=False, read_only=True) as log:
+            assert isinstance(log, LogReader)
+            return [row.id for row in log.episodes() if log.rounds(row.id)]
+    except Exception:  # being made just now
+        return []
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "workers"),
+    [
+        (signal.SIGTERM, 143, 1),
+        (signal.SIGHUP, 129, 1),
+        (signal.SIGINT, 130, 1),
+        (signal.SIGTERM, 143, 2),
+        (signal.SIGHUP, 129, 2),
+    ],
+)
+def test_the_command_ends_by_a_signal_with_a_last_save_and_says_what_is_left(
+    tmp_path, tiny_file, number, code, workers
+):
+    path = tiny_file(seeds=[0, 1, 2], threat={"budget": 5_000_000})
+    log_path = tmp_path / "a.db"
+    words = ("--save-every", "3600", "--workers", str(workers))
+    with started(path, log_path, *words) as process:
+        try:
+            wait_for_rounds(log_path, episodes=workers)
+            os.killpg(process.pid, number)  # terminals, Slurm and systemd reach workers too
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == code, errors
+    assert "interrupted; 3 episodes are left: the same command goes on" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    with Log.open(log_path, read_only=True) as log:
+        rows = log.episodes()
+        assert [row.status for row in rows] == ["cancelled"] * workers
+        assert all(SaveStore(log.where).find(row.id) is not None for row in rows)
+
+
+def test_a_second_signal_ends_an_attacker_that_swallows_the_first(tmp_path, tiny_file):
+    path = tiny_file(attackers=[{"use": f"{__file__}:Stubborn"}])
+    with started(path, tmp_path / "a.db") as process:
+        try:
+            assert process.stdout.readline() == "playing\n"
+            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGINT)  # of a wrapper: the same one
+            assert process.stdout.readline() == "caught\n"
+            time.sleep(1.5)
+            assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert "ended at once" in errors
+    with Log.open(tmp_path / "a.db") as log:
+        assert [row.status for row in log.episodes()] == ["error"]
