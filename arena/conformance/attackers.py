@@ -143,7 +143,7 @@ def _check_clone(record: Play, world: TinyWorld) -> Claim:
 
 
 def _clone_faults(record: Play, world: TinyWorld) -> Iterable[str]:
-    clone = record.attacker.clone
+    clone: object = record.attacker.clone  # a player may set anything
     if clone is None:
         if record.attacker.inferred is None:
             yield f"{record.terms}: neither a clone nor an inference was set"
