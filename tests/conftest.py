@@ -1,5 +1,6 @@
 """What every test shares: one thread, a cache of its own, and one small scenario."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,14 @@ import torch
 from arena.scenario.reading import merge
 
 torch.set_num_threads(1)
+
+# a shell that runs the tests in the background ignores signals, which a run then ignores as well
+for _name, _handler in (
+    ("SIGINT", signal.default_int_handler), ("SIGTERM", signal.SIG_DFL), ("SIGHUP", signal.SIG_DFL)
+):  # fmt: skip
+    _number = getattr(signal, _name, None)
+    if _number is not None and signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 TINY = {
     "version": 1,

@@ -22,6 +22,7 @@ from arena.cli.common import (
 from arena.cli.loading import load_all, seeds_override
 from arena.cli.progress import watching
 from arena.cli.render import write_json, write_line, write_scoreboard
+from arena.report.formatting import counted
 from arena.runner.stopping import stopping
 from arena.system.output import stdout_to_stderr
 from envs.errors import ArenaError
@@ -118,8 +119,10 @@ def run(
     if any(result.interrupted for result in results):
         left = sum(result.left for result in results)
         left += sum(len(scenario.plans()) for scenario in scenarios[len(results) :])
-        tell(f"interrupted; {left} episodes are left: the same command{_without(fresh)} goes on; "
-             f"the log has what was measured, see 'arena episodes'")  # fmt: skip
+        tell(
+            f"interrupted with {counted(left, 'episode')} left; the same command{_without(fresh)} "
+            f"goes on; the log has what was measured, see 'arena episodes'"
+        )
         raise typer.Exit(stop.exit_code)
     if any(result.failed for result in results):
         raise typer.Exit(FAILED)

@@ -433,7 +433,7 @@ class Episode:
         assert self._writer is not None
         defender = self._defender_setup.defender
         for note in defender.notes():
-            data = dict(checked_data(note.data, "notes()"))
+            data = checked_data(note.data, f"notes() {note.kind!a}")
             if type(client := data.get("client")) is int:
                 data["attacker"] = client == self._game.attacker_client
             self._event("notes()", note.kind, note.message, data, answered=note.answered)

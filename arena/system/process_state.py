@@ -18,6 +18,8 @@ import torch
 _SHARED = (torch, torch.nn, torch.nn.functional, torch.nn.init, torch.Tensor, torch.nn.Module)
 """Modules and classes whose functions all players call."""
 
+_TORCH_FOLDER = os.path.dirname(torch.__file__) + os.sep
+
 _guards: list[torch.inference_mode] = []
 """Ends inference mode that a player left on; torch restores the mode when a guard is deleted."""
 
@@ -62,7 +64,11 @@ class ProcessState:
             now = self.functions.get(owner, {})
             # a module gets new functions when torch loads a part of itself
             names = {**then, **now} if isinstance(owner, type) else then
-            found += [(owner, name) for name in names if now.get(name) is not then.get(name)]
+            found += [
+                (owner, name)
+                for name in names
+                if now.get(name) is not then.get(name) and not _is_own(now.get(name), name)
+            ]
         return found
 
     def restore(self) -> None:
@@ -122,11 +128,22 @@ def _autocast_kinds() -> tuple[str, ...]:
     return ("cpu", "cuda")
 
 
+def _is_own(function: object, name: str) -> bool:
+    """Whether torch itself put its function of this name there, as when it loads its compiler."""
+    code = getattr(function, "__code__", None)
+    return (
+        code is not None
+        and getattr(function, "__name__", "") == name
+        and code.co_filename.startswith(_TORCH_FOLDER)
+    )
+
+
 def _functions() -> dict[object, dict[str, object]]:
     kept: dict[object, dict[str, object]] = {
         owner: {name: value for name, value in vars(owner).items() if callable(value)}
         for owner in _SHARED
     }
+    del kept[torch]["Storage"]  # follows the default dtype, which has an entry of its own
     layers = [value for value in vars(torch.nn).values() if isinstance(value, type)]
     for layer in layers:
         if "forward" in vars(layer):

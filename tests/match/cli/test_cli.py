@@ -175,13 +175,14 @@ def test_nothing_is_played_when_one_of_the_files_is_wrong(cli, tmp_path):
     assert not (tmp_path / "arena.db").exists()
 
 
-def test_an_interrupted_match_is_exit_code_one_and_says_what_is_kept(cli, monkeypatch):
+def test_an_interrupted_match_is_exit_code_130_and_says_what_is_left(cli, monkeypatch):
     monkeypatch.setattr(
-        "arena.runner.match.play", lambda *a, **k: MatchResult([], interrupted=True)
+        "arena.runner.match.play", lambda *a, **k: MatchResult([], interrupted=True, total=2)
     )
-    told = cli("run", "tiny.toml", "--quiet", code=1)
+    told = cli("run", "tiny.toml", "--quiet", code=130)
     assert told.stderr == (
-        "arena: interrupted; the log has what was measured, see 'arena episodes'\n"
+        "arena: interrupted with 2 episodes left; the same command goes on; the log has what was "
+        "measured, see 'arena episodes'\n"
     )
 
 
@@ -190,7 +191,7 @@ def test_an_interrupt_before_the_match_is_one_line(cli, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("arena.runner.match.play", interrupt)
-    assert cli("run", "tiny.toml", "--quiet", code=1).stderr == "arena: interrupted\n"
+    assert cli("run", "tiny.toml", "--quiet", code=130).stderr == "arena: interrupted\n"
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_an_interrupt_ends_in_one_line_keeps_what_was_measured_and_the_next_run_
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     assert (
-        "interrupted; 2 episodes are left: the same command goes on; the log has what was measured"
+        "interrupted with 2 episodes left; the same command goes on; the log has what was measured"
         in errors.splitlines()[-1]
     )
     assert "Traceback" not in errors

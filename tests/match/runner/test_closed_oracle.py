@@ -151,7 +151,7 @@ def test_a_clone_that_asks_the_victim_is_scored_without_answers(played, player):
 def test_a_clone_that_asks_and_hides_no_error_ends_the_episode(played):
     row, outcomes = played("Open")
     assert (row.status, row.queries_used) == ("error", 8)
-    assert "the attack is over" in row.error
+    assert "a clone that is being scored" in row.error
     assert isinstance(outcomes[-1], str)
 
 

@@ -151,7 +151,7 @@ def test_the_command_ends_by_a_signal_with_a_last_save_and_says_what_is_left(
         finally:
             process.kill()
     assert process.returncode == code, errors
-    assert "interrupted; 3 episodes are left: the same command goes on" in errors.splitlines()[-1]
+    assert "interrupted with 3 episodes left; the same command goes on" in errors.splitlines()[-1]
     assert "Traceback" not in errors
     with Log.open(log_path, read_only=True) as log:
         rows = log.episodes()
@@ -163,10 +163,10 @@ def test_a_second_signal_ends_an_attacker_that_swallows_the_first(tmp_path, tiny
     path = tiny_file(attackers=[{"use": f"{__file__}:Stubborn"}])
     with started(path, tmp_path / "a.db") as process:
         try:
-            assert process.stdout.readline() == "playing\n"
+            assert process.stderr.readline() == "playing\n"
             process.send_signal(signal.SIGINT)
             process.send_signal(signal.SIGINT)  # of a wrapper: the same one
-            assert process.stdout.readline() == "caught\n"
+            assert process.stderr.readline() == "caught\n"
             time.sleep(1.5)
             assert process.poll() is None
             process.send_signal(signal.SIGINT)
