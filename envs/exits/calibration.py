@@ -240,7 +240,7 @@ def _require_enough(count: int, tolerance: float, confidence: float) -> None:
         return
     needed = 2 * math.ceil(math.log(1 - confidence) / math.log1p(-tolerance))
     raise ScenarioError(
-        f"{count} held-out images, half of which set the thresholds, cannot prove a loss of "
-        f"accuracy below {tolerance:g} at {confidence:.0%} confidence; hold out at least "
-        f"{needed} or raise the tolerance"
+        f"{count} held-out images cannot prove a loss of accuracy below {tolerance:g} at "
+        f"{confidence:.0%} confidence, because half of them set the thresholds; hold out at "
+        f"least {needed} or raise the tolerance"
     )
