@@ -33,14 +33,18 @@ class DisGUIDE(DFME):
             absent.
         replays: batches learned again after each new one.
         capacity: images of the replay buffer, at most.
-        grey: make every eighth image of a batch grey before asking it.
+        grey: make every eighth image of a batch grey, in the generator's step as when asking.
         epoch_length: iterations per epoch.
-        loss: "auto" is l1 on centred logits for soft labels, cross-entropy for hard ones.
+        loss: "auto" is l1 on recovered logits for soft labels, cross-entropy for hard ones.
 
     Notes:
-        The replay buffer holds 8-bit images. Published rates (clone 0.03, generator 1e-4) are for
-        batches of 256 at 32 pixels; 8x8 images take DFME's generator rate for their size and
-        half of the published clone rate.
+        As in the released code, images to ask come from the generator in evaluation mode, and a
+        grey image shows one of its channels, drawn for each batch, in all of them. Ours differs
+        in the replay buffer, which holds 8-bit images and is drawn from with replacement; in
+        epochs, which are DFME's 50 iterations where the released code has 150; and in rates,
+        which fall before the epoch of a milestone, as DFME's do, and not after it. Published
+        rates (clone 0.03, generator 1e-4) are for batches of 256 at 32 pixels; 8x8 images take
+        DFME's generator rate for their size and half of the published clone rate.
 
     Source:
         Rosenthal et al. 2023, DisGUIDE: disagreement-guided data-free model extraction, AAAI,
@@ -107,15 +111,11 @@ class DisGUIDE(DFME):
         """Return a committee of two clones."""
         return Committee.of(kit.new_clone, 2)
 
-    def disagreement(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Measure the disagreement of one member's logits, centred: a shift means nothing."""
-        return super().disagreement(logits - logits.mean(1, keepdim=True), targets)
-
     def generator_step(self, oracle: Oracle, kit: Kit) -> None:
         """Move the generator towards images that divide the clones, of all classes."""
         committee = self._committee().eval()
         network = self.synthesiser.network
-        images = network(network.draw(self.settings.batch, kit.generator))
+        images = self._shown(network(network.draw(self.settings.batch, kit.generator)))
         logits = committee.each(images)
         disagreement = disputed(logits).mean()
         one_sided = diversity(committee.mean_logits(logits))
@@ -124,11 +124,12 @@ class DisGUIDE(DFME):
 
     def clone_step(self, oracle: Oracle, kit: Kit, count: int) -> None:
         """Ask fresh images, an eighth of them grey, and learn from them and from old ones."""
-        images = self.synthesiser.images(count)
-        if self._grey and images.shape[1] > 1:
-            images[::_GREY_EVERY] = images[::_GREY_EVERY].mean(1, keepdim=True)
+        images = self._shown(self.synthesiser.images(count, settled=True))
         response = oracle.query(images)
         self.note("clone_loss", self.learn(images, response.posteriors.to(images.device)))
+
+    def _shown(self, images: Tensor) -> Tensor:
+        return greyed(images, self._chance) if self._grey else images
 
     def learn(self, images: Tensor, targets: Tensor) -> Tensor:
         """Train both clones on new answers and then on replayed ones; the new ones' loss."""
@@ -151,3 +152,27 @@ class DisGUIDE(DFME):
     def _committee(self) -> Committee:
         assert isinstance(self.clone, Committee)
         return self.clone
+
+
+def greyed(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Make every eighth image grey: one channel, drawn for the whole batch, shows in all.
+
+    Args:
+        images: (n, c, h, w); those of a single channel stay as they are.
+        generator: draws the channel, on the images' device.
+
+    Returns:
+        (n, c, h, w); gradients of a grey image reach the drawn channel through itself alone.
+
+    Source:
+        The released code of Rosenthal et al. 2023.
+    """
+    channels = images.shape[1]
+    if channels == 1:
+        return images
+    drawn = torch.randint(channels, (1,), generator=generator, device=generator.device)
+    chosen = images[::_GREY_EVERY]
+    itself = (torch.arange(channels, device=drawn.device) == drawn).view(-1, 1, 1)
+    shown = images.clone()
+    shown[::_GREY_EVERY] = torch.where(itself, chosen, chosen.detach().index_select(1, drawn))
+    return shown

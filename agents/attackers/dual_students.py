@@ -20,23 +20,23 @@ class DualStudents(DFME):
 
     The generator raises the l1 distance of the students' logits, which stands for their distance
     from the victim and has a gradient. So an iteration costs the students' batches alone, five
-    sevenths of DFME's. The clone that is handed in is the running average of both students,
-    which answer by their mean posterior.
+    sevenths of DFME's. The clone that is handed in is the running average of the first student.
 
     Args:
         batch: images per request.
         clone_steps: of one iteration.
         generator_rate: Adam's learning rate.
         clone_rate: of the students' SGD; three times DFME's for the image size if absent.
-        averaging: decay of the running average, taken every ten iterations; 0 hands the students
-            in as they are.
+        averaging: decay of the running average, taken every ten iterations; 0 hands the first
+            student in as it is.
         epoch_length: iterations per epoch.
         loss: "auto" is l1 on recovered logits for soft labels, cross-entropy for hard ones.
 
     Notes:
-        What the released code does with its averaged weights besides evaluating them is not
-        described; here they are what is measured and handed in, while training goes on with the
-        students themselves.
+        As in the released code, images to ask come from the generator in evaluation mode, and
+        the running average of the first student is evaluated, while training goes on with the
+        students themselves. Ours differs in the first ten averages, which are plain means, and
+        in one average more at the end: short games would hand in what the student was at first.
 
     Source:
         Beetham et al. 2023, Dual student networks for data-free model stealing, ICLR, and its
@@ -71,13 +71,13 @@ class DualStudents(DFME):
         self._averaging, self._rate = averaging, clone_rate
 
     def prepare(self, oracle: Oracle, kit: Kit) -> None:
-        """Build two students, the generator, and the average that starts at the students."""
+        """Build two students, the generator, and the average that starts at the first one."""
         if self._rate is None:
             small = min(oracle.threat.image_shape[1:]) < 15
             self._overrides["clone_rate"] = 0.15 if small else 0.3
         super().prepare(oracle, kit)
         self._students = self._trained()
-        self._average = Averages(self._students, [self._averaging])
+        self._average = Averages(self._students.members[0], [self._averaging])
         self._steps = self._follows = 0
         self.clone = self._average.networks[0].eval()
 
@@ -96,6 +96,12 @@ class DualStudents(DFME):
         distance = apart(self._students.eval().each(images)).mean()
         self.synthesiser.descend(-distance)
         self.note("clones_apart", distance.detach())
+
+    def clone_step(self, oracle: Oracle, kit: Kit, count: int) -> None:
+        """Ask fresh images and learn from the answers."""
+        images = self.synthesiser.images(count, settled=True)
+        response = oracle.query(images)
+        self.note("clone_loss", self.learn(images, response.posteriors.to(images.device)))
 
     def learn(self, images: Tensor, targets: Tensor) -> Tensor:
         """Train both students; every tenth iteration the average follows."""

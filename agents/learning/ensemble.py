@@ -48,14 +48,14 @@ def disputed(logits: Tensor) -> Tensor:
         logits: (members, n, K).
 
     Returns:
-        (n,) standard deviation over the members of each class's probability, mean over classes.
+        (n,) sample deviation over the members of each class's probability, mean over classes.
 
     Source:
-        Rosenthal et al. 2023 (DisGUIDE), AAAI; the deviation is that of a population.
+        Rosenthal et al. 2023 (DisGUIDE), AAAI, and its released code.
     """
     shares = logits.softmax(2)
     # the root has no slope at 0, where members agree to the bit
-    spread: Tensor = shares.var(0, unbiased=False).clamp_min(1e-12).sqrt()
+    spread: Tensor = shares.var(0).clamp_min(1e-12).sqrt()
     return spread.mean(1)
 
 

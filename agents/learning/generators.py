@@ -10,8 +10,8 @@ from envs.nets.generators import DfmeGenerator, ImageGenerator
 class Synthesiser:
     """Draws images from a generator network and trains it.
 
-    The network stays in train mode: that its images depend on their batch is part of how
-    data-free attacks behave.
+    The network stays in train mode but for images that are asked for `settled`: that images
+    depend on their batch is part of how DFME behaves.
 
     Args:
         network: makes the images.
@@ -34,9 +34,16 @@ class Synthesiser:
         return cls(network, rate=rate, generator=generator)
 
     @torch.no_grad()
-    def images(self, count: int) -> Tensor:
-        """Draw (count, c, h, w) images in [0, 1], without a path for gradients."""
+    def images(self, count: int, *, settled: bool = False) -> Tensor:
+        """Draw (count, c, h, w) images in [0, 1], without a path for gradients.
+
+        Args:
+            count: how many.
+            settled: normalise by the running statistics (evaluation mode), not by the batch's.
+        """
+        self.network.train(not settled)
         images: Tensor = self.network(self.network.draw(count, self._generator))
+        self.network.train()
         return images
 
     def pre_activations(self, count: int) -> Tensor:

@@ -62,7 +62,10 @@ class MeCo(Defence):
         ValueError: a value outside its range.
 
     Notes:
-        The released code filters the queries that train the clone, but not those that estimate
+        Training steps are those of the released code, the sign of the kernel's slope included.
+        Ours differs where the released code runs a further pass, whose output it does not use,
+        through batch normalisation, leaves out the last, smaller batch of an epoch, and trains
+        199 epochs. It filters the queries that train the clone, but not those that estimate
         gradients; here every query is filtered. What the filter leaves outside [0, 1] is not cut.
 
     Source:
@@ -141,7 +144,11 @@ class MeCo(Defence):
         def train(fresh: Staged) -> None:
             train_robustly(fresh, victim, kit, plan, robust=self.training)
 
-        spec = {"recipe": asdict(plan), "robust": asdict(self.training), "start": self.retrain}
+        spec = {
+            "recipe": asdict(plan),
+            "robust": asdict(self.training) | {"objective": "mean"},  # others were stored before
+            "start": self.retrain,
+        }
         trained = remembered("meco", spec, network, train, victim=victim, kit=kit)
         return Victim(MultiExit(trained, ()), execution=victim.execution, chunk=victim.chunk)
 

@@ -34,7 +34,7 @@ class RobustTraining:
         high: greatest.
         steps: gradient steps that move the images before they are filtered; 0 leaves them.
         step_size: of such a step. At the published 1e-4 pixels move by about 1e-8.
-        penalty: gamma, on the squared distance they moved.
+        penalty: gamma, on the mean over the images of the squared distance they moved.
         consistency: weight of the mean absolute change of the logits by the filter.
     """
 
@@ -119,11 +119,11 @@ class RobustLoss:
 def svgd_step(
     logits_of: LogitsOf, moved: Tensor, start: Tensor, *, labels: Tensor, robust: RobustTraining
 ) -> Tensor:
-    """Move images together towards a higher loss, by Stein variational gradient ascent.
+    """Move images towards a higher loss, by the released code's Stein variational step.
 
-    The log-density is the cross-entropy minus penalty times the mean squared distance from the
-    start. With a kernel k over images, image i moves by
-    step_size / n * sum_j (k(z_j, z_i) grad_j + d/dz_j k(z_j, z_i)).
+    The objective is the batch's mean cross-entropy minus penalty times the mean over images of
+    the squared distance from the start, summed over pixels. With a kernel k over images, image i
+    moves by step_size / n * sum_j (k(z_j, z_i) grad_j - d/dz_j k(z_j, z_i)).
 
     Args:
         logits_of: the network.
@@ -135,17 +135,22 @@ def svgd_step(
     Returns:
         (n, c, h, w), without gradient.
 
+    Notes:
+        The sign of the kernel's slope is that of the released code: it draws images together,
+        where Stein variational ascent drives them apart.
+
     Source:
-        Liu and Wang 2016, arXiv:1608.04471, equation 8; its use here: MeCo's released code.
+        MeCo's released code; the step without that sign is Liu and Wang 2016,
+        arXiv:1608.04471, equation 8.
     """
     points = moved.detach().requires_grad_()
     with torch.enable_grad():
-        distance = (points - start).square().flatten(1).mean(1).sum()
-        density = F.cross_entropy(logits_of(points), labels, reduction="sum")
-        (ascent,) = torch.autograd.grad(density - robust.penalty * distance, points)
+        distance = (points - start).square().flatten(1).sum(1).mean()
+        objective = F.cross_entropy(logits_of(points), labels) - robust.penalty * distance
+        (ascent,) = torch.autograd.grad(objective, points)
     rows = points.detach().flatten(1)
     kernel, repulsion = rbf(rows)
-    step = (kernel @ ascent.flatten(1) + repulsion) / len(rows)
+    step = (kernel @ ascent.flatten(1) - repulsion) / len(rows)
     return (rows + robust.step_size * step).view_as(moved)
 
 

@@ -1,7 +1,10 @@
 """Sets exit thresholds on held-out data, to a stated loss of utility.
 
-No out-of-distribution image enters, so that results on such images stay benign. Methods are
+No out-of-distribution image enters, so that results on such images stay honest. Methods are
 compared at an equal share of early exits, as detectors are at an equal false-positive rate.
+
+Every second held-out image sets the thresholds of each share; the others prove the loss. A bound
+computed from the images that chose the thresholds would be too low.
 """
 
 import math
@@ -21,18 +24,20 @@ from envs.nets.multi_exit import MultiExit
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
+_STEPS = 100  # shares that are tried, in rising order
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Thresholds, and what they cost on the held-out images.
+    """Thresholds, and what they cost on the held-out images that did not set them.
 
     Attributes:
         log_odds: thresholds in nats, one per early exit; they need not increase.
         budget: share of in-distribution images that was allowed to leave early.
-        early_share: share of the held-out images that does leave early.
-        harm: held-out images that the last exit gets right and the served answer wrong.
+        early_share: share of the proving images that does leave early.
+        harm: proving images that the last exit gets right and the served answer wrong.
         harm_bound: one-sided upper confidence limit of the share of harmed images.
-        count: held-out images.
+        count: proving images, half of the held-out ones.
     """
 
     log_odds: tuple[float, ...]
@@ -64,10 +69,12 @@ def calibrate(
     """Choose thresholds for the largest early share that keeps the loss of utility in bounds.
 
     Every early exit lets the same share of the images that reach it leave, the most confident
-    ones. The total share is the budget, or less where the bound on harm asks for it.
+    ones. The total share is the budget, or less where the bound on harm asks for it: shares are
+    tried in rising order, in hundredths of the budget, up to the first whose bound is too high.
 
     Args:
-        scores: (N-1, n) log-odds of the early exits on held-out in-distribution images.
+        scores: (N-1, n) log-odds of the early exits on held-out in-distribution images, n at
+            least 2, in an order that has nothing to do with them.
         correct: (N, n) bool, whether each exit is right, the last one included.
         early_budget: share of these images that may leave early, 0 to 1.
         tolerance: share that may turn from right to wrong, 0 to 1.
@@ -78,8 +85,14 @@ def calibrate(
         ScenarioError: so few images that not even zero harm could prove the tolerance.
         ValueError: shapes that do not fit, or a share outside its range.
 
+    Notes:
+        The images at even places set the thresholds of every share, those at odd places prove.
+        A sequence of tests in a fixed order, up to the first that fails, keeps its confidence
+        without a correction.
+
     Source:
-        Clopper and Pearson 1934 for the bound; equal shares per exit are the project's choice.
+        Clopper and Pearson 1934 for the bound; Angelopoulos et al. 2021, Learn then test,
+        arXiv:2110.01052, for the order; equal shares per exit are the project's choice.
     """
     values, right = _as_arrays(scores, correct)
     for name, share in (("early_budget", early_budget), ("tolerance", tolerance)):
@@ -88,21 +101,19 @@ def calibrate(
     if not 0 < confidence < 1:
         raise ValueError(f"expected a confidence inside (0, 1), got {confidence}")
     _require_enough(right.shape[1], tolerance, confidence)
+    most = 1.0 if most_saving else early_budget
+    best = _at_budget(values, right, 0.0, confidence=confidence)
+    for step in range(1, _STEPS + 1):
+        trial = _at_budget(values, right, most * step / _STEPS, confidence=confidence)
+        if trial.harm_bound > tolerance:
+            break
+        best = trial
+    return best
 
-    def attempt(budget: float) -> Calibration:
-        return _at_budget(values, right, budget, confidence=confidence)
 
-    best = attempt(1.0 if most_saving else early_budget)
-    if best.harm_bound <= tolerance:
-        return best
-    low, high = attempt(0.0), best.budget
-    while high - low.budget > 0.1 / best.count:  # a tenth of an image
-        trial = attempt((low.budget + high) / 2)
-        if trial.harm_bound <= tolerance:
-            low = trial
-        else:
-            high = trial.budget
-    return low
+def provable_loss(count: int, confidence: float = 0.95) -> float:
+    """Return the least loss of utility that so many held-out images prove, none being harmed."""
+    return clopper_pearson_upper(0, count // 2, confidence)
 
 
 def calibrate_network(
@@ -119,7 +130,8 @@ def calibrate_network(
 
     Args:
         network: with at least one early exit, on the images' device.
-        held_out: images that were neither trained nor tested on; 2,000 or more are advised.
+        held_out: images that were neither trained nor tested on, in random order; 2,000 or
+            more are advised.
         early_budget: as for `calibrate`.
         tolerance: as for `calibrate`.
         confidence: as for `calibrate`.
@@ -165,27 +177,34 @@ def clopper_pearson_upper(events: int, count: int, confidence: float = 0.95) -> 
 
 
 def _at_budget(values: Floats, right: Bools, budget: float, *, confidence: float) -> Calibration:
-    """Set the thresholds for one early share and measure them on the same images."""
-    early, count = values.shape
-    step = 1.0 if budget >= 1 else -math.expm1(math.log1p(-budget) / early)
-    exits = np.full(count, early)
-    thresholds = []
-    for index, row in enumerate(values):
-        inside = exits == early
-        thresholds.append(_upper_quantile(row[inside], step))
-        exits[inside & (row > thresholds[-1])] = index
-    served = right[exits, np.arange(count)]
-    harm = int((right[-1] & ~served).sum())
+    """Set the thresholds for one early share on one half, and measure them on the other."""
+    early = len(values)
+    thresholds = _thresholds(values[:, ::2], budget)
+    proving = right[:, 1::2]
+    count = proving.shape[1]
+    passes = np.vstack([values[:, 1::2] > thresholds[:, None], np.ones((1, count), dtype=bool)])
+    exits = passes.argmax(0)
+    harm = int((proving[-1] & ~proving[exits, np.arange(count)]).sum())
     # an early exit that never fires harms nobody: nothing to estimate
-    bound = 0.0 if step == 0 else clopper_pearson_upper(harm, count, confidence)
+    bound = 0.0 if budget == 0 else clopper_pearson_upper(harm, count, confidence)
     return Calibration(
-        log_odds=tuple(thresholds),
+        log_odds=tuple(thresholds.tolist()),
         budget=budget,
         early_share=float((exits < early).mean()),
         harm=harm,
         harm_bound=bound,
         count=count,
     )
+
+
+def _thresholds(values: Floats, budget: float) -> Floats:
+    """Return a threshold for each early exit, so that a share of these images leaves early."""
+    step = 1.0 if budget >= 1 else -math.expm1(math.log1p(-budget) / len(values))
+    inside, thresholds = np.ones(values.shape[1], dtype=bool), []
+    for row in values:
+        thresholds.append(_upper_quantile(row[inside], step))
+        inside &= row <= thresholds[-1]
+    return np.array(thresholds)
 
 
 def _upper_quantile(scores: Floats, share: float) -> float:
@@ -206,20 +225,22 @@ def _upper_quantile(scores: Floats, share: float) -> float:
 
 
 def _as_arrays(scores: Tensor, correct: Tensor) -> tuple[Floats, Bools]:
-    if scores.ndim != 2 or correct.shape != (len(scores) + 1, scores.shape[1]) or not len(scores):
+    fits = scores.ndim == 2 and correct.shape == (len(scores) + 1, scores.shape[1])
+    if not fits or not len(scores) or scores.shape[1] < 2:
         raise ValueError(
-            f"expected scores (N-1, n) of at least one early exit and correct (N, n), got "
+            f"expected scores (N-1, n) of at least one early exit and correct (N, n), n >= 2, got "
             f"{tuple(scores.shape)} and {tuple(correct.shape)}"
         )
     return scores.double().cpu().numpy(), correct.bool().cpu().numpy()
 
 
 def _require_enough(count: int, tolerance: float, confidence: float) -> None:
-    """Refuse a held-out set that could not prove the tolerance even without any harm."""
-    if tolerance == 0 or clopper_pearson_upper(0, count, confidence) <= tolerance:
+    """Refuse a held-out set whose second half could not prove the tolerance without any harm."""
+    if tolerance == 0 or provable_loss(count, confidence) <= tolerance:
         return
-    needed = math.ceil(math.log(1 - confidence) / math.log1p(-tolerance))
+    needed = 2 * math.ceil(math.log(1 - confidence) / math.log1p(-tolerance))
     raise ScenarioError(
         f"{count} held-out images cannot prove a loss of accuracy below {tolerance:g} at "
-        f"{confidence:.0%} confidence; hold out at least {needed} or raise the tolerance"
+        f"{confidence:.0%} confidence, because half of them set the thresholds; hold out at "
+        f"least {needed} or raise the tolerance"
     )

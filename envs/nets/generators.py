@@ -71,7 +71,9 @@ class DfmeGenerator(ImageGenerator):
         image_shape: each side a power of two times 2 to 8; 32 gives the published network.
         generator: where the weights come from; the network lands on its device.
         latent: instead of the default for the size (256 from 32 pixels, 128 from 16, else 64).
-        weight_std: draw weights from N(0, weight_std) instead of torch's default.
+        weight_std: draw convolutions from N(0, weight_std) without bias, and the weights of
+            normalisations from N(1, weight_std), as the released code of the Dynamic Neural
+            Fortress does, instead of torch's default.
 
     Raises:
         ScenarioError: a side cannot be reached by doubling.
@@ -113,10 +115,15 @@ class DfmeGenerator(ImageGenerator):
     def reset(self, generator: torch.Generator) -> None:
         """Draw all weights anew, as at the start."""
         initialise(self, generator=generator, scheme="default")
-        if self._weight_std is not None:
-            for layer in self.modules():
-                if isinstance(layer, nn.Conv2d | nn.Linear):
-                    nn.init.normal_(layer.weight, 0.0, self._weight_std, generator=generator)
+        if self._weight_std is None:
+            return
+        for layer in self.body:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, 0.0, self._weight_std, generator=generator)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+            elif isinstance(layer, nn.BatchNorm2d) and layer.affine:
+                nn.init.normal_(layer.weight, 1.0, self._weight_std, generator=generator)
 
     def pre_activation(self, z: Tensor) -> Tensor:
         """Return the images before tanh, (n, c, h, w), of (n, latent)."""

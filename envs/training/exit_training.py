@@ -52,6 +52,7 @@ class ExitRecipe:
         clip: largest norm of a step's gradient; 0 leaves it alone.
         standardise: train heads on features of zero mean and unit variance, and fold that into
             their first layer afterwards. Served heads have the same form either way.
+        weight_decay: L2 penalty on what learns.
     """
 
     epochs: int = 20
@@ -65,6 +66,7 @@ class ExitRecipe:
     cosine: bool = True
     clip: float = 5.0
     standardise: bool = True
+    weight_decay: float = 0.0
 
     def uses_ood(self, epoch: int) -> bool:
         """Tell whether OOD images are trained on in this epoch, counted from 0."""
@@ -185,7 +187,7 @@ class _Trainer:
         groups = [{"params": heads, "lr": recipe.learning_rate}]
         if body:
             groups.append({"params": body, "lr": BACKBONE_RATE})
-        optimiser = torch.optim.SGD(groups, momentum=0.9)
+        optimiser = torch.optim.SGD(groups, momentum=0.9, weight_decay=recipe.weight_decay)
         steps = max(1, recipe.epochs * -(-len(self._data) // recipe.batch))
         if recipe.cosine:
             return optimiser, torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)

@@ -142,4 +142,5 @@ def _exit_recipe(recipe: FortressRecipe, images: int) -> ExitRecipe:
         cosine=recipe.cosine,
         clip=recipe.clip,
         standardise=recipe.standardise,
+        weight_decay=recipe.weight_decay,
     )

@@ -59,6 +59,7 @@ class FortressRecipe:
         cosine: let the rate fall along a cosine.
         clip: largest norm of a gradient; 0 for none.
         standardise: train heads on standardised features.
+        weight_decay: L2 penalty on the heads.
     """
 
     objective: Literal["bound", "released"] = "bound"
@@ -83,6 +84,7 @@ class FortressRecipe:
     cosine: bool = True
     clip: float = 5.0
     standardise: bool = True
+    weight_decay: float = 0.0
 
     @property
     def uses_ood(self) -> bool:
@@ -124,6 +126,12 @@ _RELEASED: dict[str, object] = {
     "objective": "released", "alpha": 0.1, "ood": "generator", "ood_label": "exit1",
     "w_c": 0.0, "epochs": 20, "cosine": False, "clip": 0.0, "standardise": False,
 }  # fmt: skip
+_CIFAR, _PHOTOGRAPHS = 30, 64  # pixels from which its recipes for these hold
+_RELEASED_CIFAR: dict[str, object] = {"augment": "crop-flip"}
+_RELEASED_PHOTOGRAPHS: dict[str, object] = {
+    "alpha": 0.2, "ood": "normal-generator", "ood_batch": 32, "epochs": 10, "batch": 32,
+    "learning_rate": 0.01, "weight_decay": 5e-4, "augment": "crop-flip",
+}  # fmt: skip
 _NO_OOD: dict[str, object] = {"ood": NO_SOURCE, "estimator": "none", "x_info": "none", "w_s": 0.0}
 _PLAIN: dict[str, object] = {**_NO_OOD, "alpha": 0.0, "w_c": 0.0}
 
@@ -138,21 +146,31 @@ VARIANTS: dict[str, Mapping[str, object]] = {
     "random-exit": _PLAIN,
     "oracle-ood": {},
 }  # fmt: skip
-"""What each variant changes of the defaults."""
+"""What each variant changes of the defaults; the released ones also by the size of images."""
 
 _CHOICES = {
     "estimator": Estimator, "x_info": Detail, "ood_schedule": OODSchedule,
     "ood_label": OODLabel, "backbone": Backbone,
 }  # fmt: skip
-_AT_LEAST = {"epochs": 1, "batch": 2, "ood_batch": 2, "w_c": 0, "w_y": 0, "w_x": 0, "w_s": 0}
+_AT_LEAST = {
+    "epochs": 1, "batch": 2, "ood_batch": 2, "w_c": 0, "w_y": 0, "w_x": 0, "w_s": 0,
+    "weight_decay": 0,
+}  # fmt: skip
 
 
-def fortress_recipe(variant: str, switches: Mapping[str, object]) -> FortressRecipe:
+def fortress_recipe(
+    variant: str,
+    switches: Mapping[str, object],
+    image_shape: tuple[int, int, int] | None = None,
+) -> FortressRecipe:
     """Return a variant's recipe with some switches set by hand.
 
     Args:
         variant: one of `VARIANTS`.
         switches: by name; None stands for the variant's own value.
+        image_shape: (channels, height, width). The released variants have one recipe for
+            CIFAR's 32 pixels and another one for photographs, from 64 pixels; smaller images,
+            and those of no known shape, take that of CIFAR without its augmentation.
 
     Raises:
         ScenarioError: a value outside its range.
@@ -173,6 +191,14 @@ def fortress_recipe(variant: str, switches: Mapping[str, object]) -> FortressRec
     assert isinstance(rate, int | float)
     if not rate > 0:
         raise ScenarioError(f"expected a 'learning_rate' above 0, got {rate}")
-    changes = {**VARIANTS[variant], **given}
+    changes = {**VARIANTS[variant], **_by_size(variant, image_shape), **given}
     # names are those of the dataclass's fields: the caller's keywords are declared one by one
     return replace(FortressRecipe(), **changes)  # type: ignore[arg-type]
+
+
+def _by_size(variant: str, image_shape: tuple[int, int, int] | None) -> Mapping[str, object]:
+    """Return what the released code does otherwise for images of a size."""
+    side = 0 if image_shape is None else min(image_shape[1:])
+    if not variant.startswith("released") or side < _CIFAR:
+        return {}
+    return _RELEASED_CIFAR if side < _PHOTOGRAPHS else _RELEASED_PHOTOGRAPHS

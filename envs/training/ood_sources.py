@@ -5,6 +5,7 @@ Every source draws from one passed generator, on its device.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -65,11 +66,16 @@ class RandomGenerators:
     Args:
         material: the chance and the image shape.
         every: batches that one set of weights serves.
+        weight_std: as for `DfmeGenerator`.
     """
 
-    def __init__(self, material: Material, *, every: int = 1) -> None:
+    def __init__(
+        self, material: Material, *, every: int = 1, weight_std: float | None = None
+    ) -> None:
         self._chance, self._every, self._served = material.generator, every, 0
-        self._network = DfmeGenerator(material.image_shape, generator=material.generator)
+        self._network = DfmeGenerator(
+            material.image_shape, generator=material.generator, weight_std=weight_std
+        )
         self._network.requires_grad_(False)
 
     @torch.no_grad()
@@ -220,6 +226,7 @@ def pen_strokes(material: Material) -> Draw:
 # makers take the material and, some of them, options of their own
 SOURCES: dict[str, Callable[[Material], Any]] = {
     "generator": RandomGenerators,
+    "normal-generator": partial(RandomGenerators, weight_std=0.02),
     "uniform": uniform_noise,
     "smooth": smooth_noise,
     "pixel-shuffle": shuffled_pixels,

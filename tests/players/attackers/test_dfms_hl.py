@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from agents.attackers.dfms_hl import DFMSHL, Phases
+from agents.attackers.dfms_hl import DFMSHL, Phases, _factor
 from agents.base import granted
 from agents.learning.ensemble import diversity
 from agents.learning.transfer_set import TransferSet, balanced_accuracy
@@ -111,6 +111,70 @@ def test_spreading_raises_the_entropy_of_the_clones_classes(fake_oracle, kit):
     attacker.spread()
     assert before < 1.2
     assert before + 0.1 < entropy() <= math.log(4)
+
+
+class Fixed(torch.nn.Module):
+    """A clone of three classes that answers by the mean pixel, or its opposite."""
+
+    def __init__(self, *slopes):
+        super().__init__()
+        self.slopes = torch.nn.Parameter(torch.tensor(slopes))
+
+    def forward(self, images):
+        return images.mean((1, 2, 3))[:, None] * self.slopes
+
+
+def test_the_generators_loss_is_the_published_one_of_three_classes(fake_oracle, kit, monkeypatch):
+    attacker = DFMSHL(pool=64, gan_epochs=1)
+    attacker._prepare(fake_oracle(10**6), kit())
+    attacker.clone = Fixed(math.log(4.0), math.log(2.0), 0.0)  # on white images 4 : 2 : 1
+    descended = []
+    monkeypatch.setattr(
+        attacker.gan.synthesiser, "descend", lambda loss: descended.append(loss.item())
+    )
+    monkeypatch.setattr(attacker.gan.discriminator, "logits", lambda images: torch.full((5,), 1.5))
+    one_sided = attacker._move_generator(torch.ones(5, 1, 8, 8), 10.0)
+    expected = sum(share / 7 * math.log(share / 7) for share in (4, 2, 1))
+    assert float(one_sided) == pytest.approx(expected)
+    # to be taken for real costs log(1 + e^-1.5)
+    assert descended == pytest.approx([math.log(1 + math.exp(-1.5)) + 10 * expected])
+
+
+def test_the_alternating_phase_weighs_diversity_as_told(fake_oracle, kit, monkeypatch):
+    weights = []
+
+    def note(self, drawn, weight):
+        weights.append(weight)
+
+    monkeypatch.setattr(DFMSHL, "_move_generator", note)
+    attacker = DFMSHL(**QUICK, initial=20, validation=10, diversity=7.0, last_diversity=300.0)
+    attacker.attack(fake_oracle(100, posteriors), kit())
+    assert weights == [7.0] * 4 + [300.0] * len(weights[4:])
+    assert len(weights) > 5
+
+
+def test_the_average_that_agrees_best_is_handed_in(fake_oracle, kit):
+    def brightest(images):
+        return torch.eye(3)[(images.mean((1, 2, 3)) < 0.5).long()]
+
+    attacker, lent = DFMSHL(pool=64, gan_epochs=1, validation=100), kit()
+    oracle = fake_oracle(100_000, brightest, classes=3)
+    attacker._prepare(oracle, lent)
+    attacker.clone = Fixed(0.0, 0.0, 1.0)
+    attacker._averages = Averages(attacker.clone, [0.0, 0.5, 0.9])
+    right, wrong = torch.tensor([1.0, 0.5, 0.0]), torch.tensor([0.0, 0.0, 1.0])
+    for network, slopes in zip(attacker._averages.networks, (wrong, right, wrong), strict=True):
+        network.slopes.copy_(slopes)
+    attacker._choose(oracle, lent)
+    assert torch.equal(attacker.clone.slopes, right)
+    assert attacker.clone.slopes.requires_grad
+
+
+def test_the_rate_rises_for_a_while_and_falls_along_a_cosine():
+    rates = [_factor(step, 10, 2) for step in range(10)]
+    assert rates[:3] == pytest.approx([1 / 3, 2 / 3, 1])
+    assert rates[6] == pytest.approx(0.5)
+    assert rates[9] == pytest.approx(0.5 * (1 + math.cos(math.pi * 7 / 8)))
 
 
 def test_the_proxy_pool_of_the_scenario_must_be_lent():

@@ -136,6 +136,27 @@ def test_the_bandit_comes_to_prefer_what_pays():
     assert float(bandit.policy[2]) > 0.4
 
 
+def test_the_adaptive_policy_comes_to_ask_the_class_that_pays(fake_oracle, with_pool):
+    """Of three kinds of images one gets sure answers of many classes, the others one unsure one."""
+    pool = pool_of(count=300)
+    paying = {tuple(row) for row in pool.pixels[pool.labels == 1].flatten(1).tolist()}
+    asked = []
+
+    def answers(images):
+        pays = torch.tensor([
+            tuple(row) in paying for row in (images * 255).round().int().flatten(1).tolist()
+        ])  # fmt: skip
+        asked.append(pays)
+        sure = torch.eye(4)[(images[:, 0, 0, 0] * 255).round().long() % 4]
+        return torch.where(pays[:, None], sure, torch.tensor([0.28, 0.24, 0.24, 0.24]))
+
+    attacker = Knockoff(policy="adaptive", epochs=0, request=20)
+    attacker.attack(fake_oracle(800, answers), with_pool(pool))
+    pays = torch.cat(asked).double()
+    assert float(pays[:20].mean()) < 0.5
+    assert float(pays[-300:].mean()) > 0.6
+
+
 def test_rewards_are_certainty_novelty_and_loss():
     targets = torch.tensor([[0.7, 0.2, 0.1]])
     worth = rewards(targets, torch.tensor([0.5, 0.3, 0.2]), torch.tensor([1.5]))

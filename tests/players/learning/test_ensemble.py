@@ -46,7 +46,7 @@ def test_a_committee_answers_by_the_mean_posterior():
 
 def test_dispute_is_the_deviation_over_members_and_0_in_agreement():
     logits = torch.log(torch.tensor([[[0.8, 0.2]], [[0.4, 0.6]]]))
-    assert float(disputed(logits)) == pytest.approx(0.2)
+    assert float(disputed(logits)) == pytest.approx(0.2 * 2**0.5)  # of a sample of two
     assert float(disputed(logits[:1].repeat(2, 1, 1))) < 1e-5
     assert float(apart(torch.tensor([[[1.0, 2.0]], [[0.0, 4.0]]]))) == 1.5
 
@@ -95,24 +95,6 @@ def test_both_learn_from_soft_and_from_hard_labels(game, kit, agrees, attack, la
     assert not attacker.clone.training
 
 
-def test_every_eighth_image_is_grey(fake_oracle, kit):
-    seen = []
-    oracle = fake_oracle(32, shape=(3, 8, 8), listen=seen.append)
-    attacker = DisGUIDE(batch=16)
-    attacker.attack(oracle, _coloured(kit()))
-    grey = [bool((image == image[:1]).all()) for image in torch.cat(seen)]
-    assert grey == ([True] + [False] * 7) * 4
-
-
-def _coloured(kit):
-    """A kit whose clones take colour images."""
-
-    def clone():
-        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4))
-
-    return replace(kit, new_clone=clone)
-
-
 def test_replayed_batches_cost_nothing(fake_oracle, kit):
     steps = []
 
@@ -146,8 +128,8 @@ def test_the_average_of_a_short_game_is_no_unborn_clone(fake_oracle, kit):
     attacker = DualStudents(batch=10)
     kit = kit()
     attacker.attack(fake_oracle(100), kit)
-    # two iterations: the average followed once, to the students themselves
-    assert torch.equal(weights(attacker.clone), weights(attacker.trainer.clone))
+    # two iterations: the average followed once, to the first student itself
+    assert torch.equal(weights(attacker.clone), weights(attacker.trainer.clone.members[0]))
 
 
 def test_what_cannot_be_played_is_refused():

@@ -120,6 +120,48 @@ def test_the_attacker_learns_from_what_it_restored(fake_oracle, kit):
     assert float(torch.cat(seen).max()) < 1e-4
 
 
+@pytest.mark.parametrize("method", ["de-bias", "bump", "look-up"])
+def test_every_method_brings_answers_nearer_to_the_clean_ones(fake_oracle, kit, method):
+    """Three classes and RandP; de-biasing needs several answers, the others take one."""
+    generator = Streams(4).torch("defence")
+
+    def clean(images):
+        thirds = images.flatten(1)[:, :63].reshape(len(images), 3, -1).mean(2)
+        return (30 * thirds).softmax(1)
+
+    epsilon = 0.5 if method == "de-bias" else 0.8
+
+    def poisoned(images):
+        return mix_with_wrong_class(clean(images).double(), epsilon, generator).float()
+
+    images = torch.rand(200, 1, 8, 8, generator=Streams(5).torch("images"))
+
+    def error(posteriors):
+        return float((posteriors - clean(images)).abs().sum(1).mean())
+
+    repeats = 40 if method == "de-bias" else 1
+    oracle = fake_oracle(10**6, poisoned, classes=3)
+    wrapper = recovery.Recovery(
+        strength=epsilon, method=method, preserves_top1=False, repeats=repeats, prior=1.0
+    )
+    restored = wrapper.wrap(oracle, kit()).query(images).posteriors
+    served = torch.stack([poisoned(images) for _ in range(repeats)]).mean(0)
+    assert error(restored) < 0.6 * error(served)
+    assert torch.allclose(restored.sum(1), torch.ones(200), atol=1e-4)
+
+
+def test_the_table_knows_whether_the_top_is_kept(fake_oracle, kit):
+    oracle = fake_oracle(10, classes=3)
+    kept, moved = (
+        recovery.Recovery(strength=1.0, preserves_top1=keeps, pairs=500)._table(oracle, kit())
+        for keeps in (True, False)
+    )
+    # with labels kept an answer's top is the clean one's; else at 1.0 it is the wrong class
+    answers = torch.tensor([[0.51, 0.45, 0.04]])
+    assert int(kept(answers).argmax()) == 0
+    assert int(moved(answers).argmax()) == 1
+
+
 def test_repeats_are_charged(fake_oracle, kit):
     oracle = fake_oracle(140 * 3)
     Recovery(method="de-bias", repeats=3, batch=10).attack(oracle, kit())

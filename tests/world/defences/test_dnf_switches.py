@@ -1,13 +1,17 @@
 """The switches of the Dynamic Neural Fortress, and its measured effect on Fashion-MNIST."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from envs.data.images import ImageSet, Splits
 from envs.data.sources import load
 from envs.defences.base import HardenKit
 from envs.defences.dnf import DNF
 from envs.errors import DataMissing, ScenarioError, UnknownName
 from envs.nets.multi_exit import MultiExit
+from envs.nets.registry import build
 from envs.seeding import Streams
 from envs.training.fortress_recipe import fortress_recipe
 from envs.training.ood import ood_source
@@ -30,6 +34,35 @@ def test_the_released_variant_is_what_was_run():
     assert (fixed.fixed_ood, fixed.ood_schedule, fixed.backbone) == (False, "every", "frozen")
 
 
+def test_the_released_variants_follow_the_released_recipes_by_image_size():
+    for variant in ("released", "released-fixed"):
+        grey, cifar, birds, tiny = (
+            fortress_recipe(variant, {}, (channels, side, side))
+            for channels, side in ((1, 28), (3, 32), (3, 224), (3, 64))
+        )
+        assert grey == fortress_recipe(variant, {})
+        assert grey.augment == "none"
+        assert cifar == replace(grey, augment="crop-flip")
+        assert birds == tiny == replace(
+            grey, augment="crop-flip", alpha=0.2, learning_rate=0.01, weight_decay=5e-4,
+            ood_batch=32, batch=32, epochs=10, ood="normal-generator",
+        )  # fmt: skip
+    own = fortress_recipe("released", {"alpha": 0.1, "epochs": None}, (3, 224, 224))
+    assert (own.alpha, own.epochs) == (0.1, 10)
+    assert fortress_recipe("intended", {}, (3, 224, 224)) == fortress_recipe("intended", {})
+
+
+def test_a_fortress_takes_the_recipe_of_its_victims_images():
+    generator = Streams(0).torch("victim")
+    body = build("conv-small", num_classes=3, image_shape=(3, 64, 64), generator=generator)
+    pixels = torch.randint(256, (12, 3, 64, 64), generator=generator, dtype=torch.uint8)
+    images = ImageSet(pixels, torch.arange(12) % 3, 3, "noise", ("a", "b", "c"))
+    data = Splits(images, images, images, (0.5,) * 3, (0.3,) * 3, "noise", "0" * 16)
+    defence = DNF("released", epochs=1)
+    defence.harden(Victim(MultiExit(body)), HardenKit(data, Streams(0), CPU))
+    assert (defence.recipe.alpha, defence.recipe.batch, defence.recipe.epochs) == (0.2, 32, 1)
+
+
 def test_small_sets_get_more_epochs_and_large_ones_twenty():
     assert fortress_recipe("intended", {}).epochs_for(897) == 40
     assert fortress_recipe("intended", {}).epochs_for(45_000) == 20
@@ -44,6 +77,7 @@ def test_a_wrong_switch_is_named():
         ({"epochs": 0}, "'epochs' of at least 1"),
         ({"learning_rate": 0.0}, "'learning_rate' above 0"),
         ({"w_y": -1.0}, "'w_y' of at least 0"),
+        ({"weight_decay": -1.0}, "'weight_decay' of at least 0"),
         ({"tolerance": 1.5}, r"'tolerance' in \[0, 1\]"),
         ({"thresholds": "guessed"}, "'calibrated', 'published' or a list"),
         ({"rule": "first"}, "deterministic, random, leaky"),

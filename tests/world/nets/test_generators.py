@@ -107,7 +107,14 @@ def test_dcgan_weights_start_with_a_spread_of_two_hundredths(make):
 
 def test_an_untrained_dfme_generator_can_take_narrow_weights():
     network = DfmeGenerator((1, 28, 28), generator=_seeded(), weight_std=0.02)
-    assert network.project.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    default = DfmeGenerator((1, 28, 28), generator=_seeded())
+    assert torch.equal(network.project.weight, default.project.weight)
+    convolutions = [layer for layer in network.body if isinstance(layer, nn.Conv2d)]
+    for layer in convolutions[:2]:
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    assert all(not layer.bias.any() for layer in convolutions)
+    norms = [layer for layer in network.body if isinstance(layer, nn.BatchNorm2d) and layer.affine]
+    assert torch.cat([layer.weight for layer in norms]).std().item() == pytest.approx(0.02, rel=0.2)
 
 
 def test_a_latent_of_another_length_may_be_asked_for():

@@ -114,3 +114,28 @@ def check(name, data, monkeypatch):
     expected = trained(network, data, monkeypatch)
     for way, logits in served_ways(network, data.images()).items():
         torch.testing.assert_close(logits, expected, **CLOSE, msg=lambda m, w=way: f"{w}: {m}")
+
+
+class Indifferent:
+    """An objective without a slope, so that nothing but the decay moves weights."""
+
+    def __init__(self, network):
+        self._network = network
+
+    def id_loss(self, pooled, labels):
+        return sum(0 * self._network.answer(e, part).sum() for e, part in enumerate(pooled))
+
+    def extra_parameters(self):
+        return []
+
+
+def test_weight_decay_shrinks_what_learns_and_nothing_else(data):
+    network = network_of("conv-small", data)
+    before = {name: weights.clone() for name, weights in network.state_dict().items()}
+    recipe = ExitRecipe(
+        epochs=1, batch=256, learning_rate=0.1, weight_decay=0.5, standardise=False, cosine=False
+    )
+    train_exits(network, Indifferent(network), recipe, data=data, draw=None, order=stream())
+    for name, weights in network.state_dict().items():
+        factor = 0.95 if name.startswith("heads") else 1.0  # 1 - 0.1 * 0.5
+        assert torch.allclose(weights, factor * before[name]), name
