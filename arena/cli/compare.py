@@ -5,22 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from arena.cli.common import JsonOption, LogOption, out
-from arena.cli.filters import (
-    AttackerOption,
-    DefenderOption,
-    RunOption,
-    ScenarioOption,
-    SinceOption,
-    narrowed,
-)
+from arena.cli.filters import filtered
 from arena.cli.render import write_json, write_line, write_table
 from envs.errors import UnknownName
 
 if TYPE_CHECKING:
     from arena.analysis.compare import Meeting, Pairing
     from arena.analysis.differences import Contrast
+    from arena.log.rows import EpisodeFilter
 
 
+@filtered("scenario", "attacker", "defender", "run", "since")
 def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="An attacker, defender, scenario "
                                                            "or run.")],
@@ -29,11 +24,7 @@ def compare(
         str | None,
         typer.Option(help="Kind of A and B: attacker, defender, scenario or run; else found."),
     ] = None,
-    scenario: ScenarioOption = None,
-    attacker: AttackerOption = None,
-    defender: DefenderOption = None,
-    run: RunOption = None,
-    since: SinceOption = None,
+    which: "EpisodeFilter | None" = None,
     measure: Annotated[
         list[str] | None,
         typer.Option(help="clone_accuracy, served_accuracy, ...; repeatable."),
@@ -52,7 +43,6 @@ def compare(
 
     if by is not None and by not in SIDES:
         raise UnknownName("kind to compare by", by, SIDES)
-    which = narrowed(scenario=scenario, attacker=attacker, defender=defender, run=run, since=since)
     with Log.open(log, create=False) as store:
         pairing = pair(
             store.episodes(which),

@@ -1,24 +1,13 @@
 """`arena episodes`: list and show the episodes of a log."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from arena.cli.common import JsonOption, LogOption, WithDefault, out
-from arena.cli.filters import (
-    AttackerOption,
-    DefenderOption,
-    KindOption,
-    RunOption,
-    ScenarioOption,
-    SeedOption,
-    SinceOption,
-    StatusOption,
-    UntilOption,
-    episode_filter,
-)
+from arena.cli.filters import filtered
 from arena.cli.render import (
     fate,
     write_episodes,
@@ -32,7 +21,7 @@ from arena.report.formatting import count_text, duration_text, percent
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from arena.log.rows import CheckpointRow, EpisodeRow, InferenceRow, RoundRow
+    from arena.log.rows import CheckpointRow, EpisodeFilter, EpisodeRow, InferenceRow, RoundRow
     from arena.log.store import Log
 
 # `Any` in this file: one key of an episode's settings, of whatever type.
@@ -41,16 +30,9 @@ app = typer.Typer(cls=WithDefault, help="List and show the episodes in the log."
 
 
 @app.command("list")
+@filtered("scenario", "attacker", "defender", "status", "seed", "run", "kind", "since", "until")
 def list_(
-    scenario: ScenarioOption = None,
-    attacker: AttackerOption = None,
-    defender: DefenderOption = None,
-    status: StatusOption = None,
-    seed: SeedOption = None,
-    run: RunOption = None,
-    kind: KindOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
+    which: "EpisodeFilter | None" = None,
     limit: Annotated[
         int, typer.Option(min=0, help="List only the newest so many; 0 lists all.")
     ] = 50,
@@ -58,20 +40,10 @@ def list_(
     json: JsonOption = False,
 ) -> None:
     """List episodes, the newest first."""
+    from arena.log.rows import EpisodeFilter
     from arena.log.store import Log
 
-    which = episode_filter(
-        scenario=scenario,
-        attacker=attacker,
-        defender=defender,
-        status=status,
-        run=run,
-        kind=kind,
-        seed=seed,
-        since=since,
-        until=until,
-        limit=limit or None,
-    )
+    which = replace(which or EpisodeFilter(), limit=limit or None)
     with Log.open(log, create=False) as store:
         if json:
             write_json_lines(store.episodes_as_json(which))

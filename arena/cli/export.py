@@ -2,26 +2,20 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from arena.cli.common import LogOption, out
-from arena.cli.filters import (
-    AttackerOption,
-    DefenderOption,
-    RunOption,
-    ScenarioOption,
-    SeedOption,
-    SinceOption,
-    StatusOption,
-    UntilOption,
-    narrowed,
-)
+from arena.cli.filters import filtered
 from arena.cli.render import write_line
 from arena.report.formatting import counted
 
+if TYPE_CHECKING:
+    from arena.log.rows import EpisodeFilter
 
+
+@filtered("scenario", "attacker", "defender", "status", "run", "seed", "since", "until")
 def export(
     table: Annotated[
         str,
@@ -40,30 +34,13 @@ def export(
             "--out", "-o", metavar="FILE", help="File to write. Default: standard output."
         ),
     ] = None,
-    scenario: ScenarioOption = None,
-    attacker: AttackerOption = None,
-    defender: DefenderOption = None,
-    status: StatusOption = None,
-    run: RunOption = None,
-    seed: SeedOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
+    which: "EpisodeFilter | None" = None,
     log: LogOption = None,
 ) -> None:
     """Write a table of the log to a file; each row names its scenario, players and seed."""
     from arena.log.export import export as write
     from arena.log.store import Log
 
-    which = narrowed(
-        scenario=scenario,
-        attacker=attacker,
-        defender=defender,
-        status=status,
-        run=run,
-        seed=seed,
-        since=since,
-        until=until,
-    )
     kind = format or (out_file.suffix.removeprefix(".").lower() if out_file else "") or "csv"
     with Log.open(log, create=False) as store:
         count = write(store, table, kind, out_file or sys.stdout, which=which)

@@ -1,6 +1,8 @@
 """Provides the options that choose episodes, for several commands."""
 
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,22 +18,25 @@ if TYPE_CHECKING:
 
 Many = list[str] | None
 
-ScenarioOption = Annotated[Many, typer.Option(help="Only of this scenario; repeatable.")]
-AttackerOption = Annotated[Many, typer.Option(help="Only of this attacker; repeatable.")]
-DefenderOption = Annotated[Many, typer.Option(help="Only of this defender; repeatable.")]
-StatusOption = Annotated[
-    Many, typer.Option(help="Only started, success, cancelled or error; repeatable.")
-]
-KindOption = Annotated[Many, typer.Option(help="Only play or what-if; repeatable.")]
-RunOption = Annotated[Many, typer.Option(help="Only of this run; repeatable.")]
-SeedOption = Annotated[int | None, typer.Option(help="Only with this seed.")]
-SinceOption = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Only started since: 2025-03-01, or 36h, 7d ago.")
-]
-UntilOption = Annotated[
-    str | None,
-    typer.Option(metavar="TIME", help="Only started before: 2025-03-01, or 36h, 7d ago."),
-]
+_OPTIONS: dict[str, Any] = {
+    "scenario": Annotated[Many, typer.Option(help="Only of this scenario; repeatable.")],
+    "attacker": Annotated[Many, typer.Option(help="Only of this attacker; repeatable.")],
+    "defender": Annotated[Many, typer.Option(help="Only of this defender; repeatable.")],
+    "status": Annotated[
+        Many, typer.Option(help="Only started, success, cancelled or error; repeatable.")
+    ],
+    "kind": Annotated[Many, typer.Option(help="Only play or what-if; repeatable.")],
+    "run": Annotated[Many, typer.Option(help="Only of this run; repeatable.")],
+    "seed": Annotated[int | None, typer.Option(help="Only with this seed.")],
+    "since": Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Only started since: 2025-03-01, or 36h, 7d ago."),
+    ],
+    "until": Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Only started before: 2025-03-01, or 36h, 7d ago."),
+    ],
+}
 IdsArgument = Annotated[
     Many, typer.Argument(metavar="[ID]...", help="Episodes, by id or a unique prefix of it.")
 ]
@@ -41,40 +46,44 @@ RunsArgument = Annotated[
 ]
 
 
-def episode_filter(
-    *,
-    scenario: Many = None,
-    attacker: Many = None,
-    defender: Many = None,
-    status: Many = None,
-    run: Many = None,
-    kind: Many = None,
-    seed: int | None = None,
-    since: str | None = None,
-    until: str | None = None,
-    limit: int | None = None,
-) -> "EpisodeFilter":
-    """Build the filter of these options."""
+def filtered(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command options that filter episodes; its parameter `which` receives the filter.
+
+    `which` is None where none of the options is given.
+    """
+
+    def add_options(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            command(which=_filter({name: given.pop(name) for name in names}), **given)
+
+        options = [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_OPTIONS[name]
+            )
+            for name in names
+        ]
+        parameters: list[inspect.Parameter] = []
+        for own in inspect.signature(command).parameters.values():
+            parameters += options if own.name == "which" else [own.replace(kind=own.KEYWORD_ONLY)]
+        # Typer reads both: the order of the options and what each of them is
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        return run
+
+    return add_options
+
+
+def _filter(options: dict[str, Any]) -> "EpisodeFilter | None":
     from arena.log.rows import EpisodeFilter
 
-    return EpisodeFilter(
-        scenario=_choice(scenario),
-        attacker=_choice(attacker),
-        defender=_choice(defender),
-        status=_choice(status),
-        run=_choice(run),
-        kind=_choice(kind),
-        seed=seed,
-        since=parse_since(since) if since else None,
-        until=parse_since(until) if until else None,
-        limit=limit,
-    )
-
-
-def narrowed(**options: Any) -> "EpisodeFilter | None":
-    """Build the filter of these options; None where none is given."""
     given = {name: value for name, value in options.items() if value not in (None, [], "")}
-    return episode_filter(**given) if given else None
+    for name, value in given.items():
+        if isinstance(value, list):
+            given[name] = tuple(value)
+        elif name in ("since", "until"):
+            given[name] = parse_since(value)
+    return EpisodeFilter(**given) if given else None
 
 
 def parse_since(text: str) -> Any:
@@ -119,7 +128,3 @@ def _named(log: "Log", word: str) -> list[str]:
             raise
         of_run = EpisodeFilter(run=runs[0], newest_first=False)
         return [row.id for row in log.episodes(of_run, brief=True)]
-
-
-def _choice(names: Many) -> tuple[str, ...] | None:
-    return tuple(names) if names else None

@@ -6,17 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from arena.cli.common import FAILED, JsonOption, LogOption, out
-from arena.cli.filters import (
-    AttackerOption,
-    DefenderOption,
-    IdsArgument,
-    RunOption,
-    ScenarioOption,
-    SeedOption,
-    StatusOption,
-    narrowed,
-    parse_since,
-)
+from arena.cli.filters import IdsArgument, filtered, parse_since
 from arena.cli.render import write_episodes, write_json, write_line
 from arena.report.formatting import counted, listed
 from envs.errors import ScenarioError
@@ -77,14 +67,10 @@ def merge(
 
 
 @app.command()
+@filtered("scenario", "attacker", "defender", "status", "run", "seed")
 def prune(
     ids: IdsArgument = None,
-    scenario: ScenarioOption = None,
-    attacker: AttackerOption = None,
-    defender: DefenderOption = None,
-    status: StatusOption = None,
-    run: RunOption = None,
-    seed: SeedOption = None,
+    which: "EpisodeFilter | None" = None,
     before: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="Only started before: 2025-03-01, or 36h, 7d ago."),
@@ -104,14 +90,6 @@ def prune(
     """List the episodes to remove, with their rows and files; --yes removes them."""
     from arena.log.store import Log
 
-    which = narrowed(
-        scenario=scenario,
-        attacker=attacker,
-        defender=defender,
-        status=status,
-        run=run,
-        seed=seed,
-    )
     if not (ids or which or before or superseded or strays):
         raise ScenarioError("name what to prune: ids, --superseded, --status error, --before 90d, "
                             "--strays, ...; 'arena log prune --help' lists it")  # fmt: skip

@@ -5,30 +5,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from arena.cli.common import JsonOption, LogOption, out
-from arena.cli.filters import (
-    AttackerOption,
-    DefenderOption,
-    RunOption,
-    ScenarioOption,
-    SinceOption,
-    narrowed,
-)
+from arena.cli.filters import filtered
 from arena.cli.render import percent_interval, write_json, write_line, write_table
 from arena.report.formatting import counted, percent
 
 if TYPE_CHECKING:
     from arena.analysis.payoff import PayoffMatrix, Prices, Solution
     from arena.analysis.statistics import Interval
+    from arena.log.rows import EpisodeFilter
 
 FEW_SEEDS = 10
 
 
+@filtered("scenario", "attacker", "defender", "run", "since")
 def payoff(
-    scenario: ScenarioOption = None,
-    attacker: AttackerOption = None,
-    defender: DefenderOption = None,
-    run: RunOption = None,
-    since: SinceOption = None,
+    which: "EpisodeFilter | None" = None,
     utility_price: Annotated[
         float,
         typer.Option(
@@ -50,7 +41,6 @@ def payoff(
     from arena.analysis.scoreboard import scoreboard
     from arena.log.store import Log
 
-    which = narrowed(scenario=scenario, attacker=attacker, defender=defender, run=run, since=since)
     prices = Prices(utility_price, compute_price)
     with Log.open(log, create=False) as store:
         matrix = payoff_matrix(scoreboard(store.episodes(which)), prices)

@@ -1,27 +1,19 @@
 """`arena report`: one HTML file about some episodes, and their figures."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from arena.cli.common import LogOption, out
-from arena.cli.filters import (
-    AttackerOption,
-    DefenderOption,
-    RunOption,
-    RunsArgument,
-    ScenarioOption,
-    SeedOption,
-    SinceOption,
-    StatusOption,
-    UntilOption,
-    chosen_ids,
-    narrowed,
-)
+from arena.cli.filters import RunsArgument, chosen_ids, filtered
 from arena.cli.render import write_line
 
+if TYPE_CHECKING:
+    from arena.log.rows import EpisodeFilter
 
+
+@filtered("scenario", "attacker", "defender", "status", "run", "seed", "since", "until")
 def report(
     ids: RunsArgument = None,
     out_file: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The page.")] = Path(
@@ -32,14 +24,7 @@ def report(
         typer.Option("--figures", metavar="DIR", help="Draw the figures there too: png and svg."),
     ] = None,
     title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
-    scenario: ScenarioOption = None,
-    attacker: AttackerOption = None,
-    defender: DefenderOption = None,
-    status: StatusOption = None,
-    run: RunOption = None,
-    seed: SeedOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
+    which: "EpisodeFilter | None" = None,
     log: LogOption = None,
 ) -> None:
     """Write a self-contained report about episodes: scoreboard, findings, figures, details."""
@@ -47,16 +32,6 @@ def report(
     from arena.report.html import write_report
     from arena.report.plots import write_figures
 
-    which = narrowed(
-        scenario=scenario,
-        attacker=attacker,
-        defender=defender,
-        status=status,
-        run=run,
-        seed=seed,
-        since=since,
-        until=until,
-    )
     with Log.open(log, create=False) as store:
         chosen = chosen_ids(store, ids or [], which)
         paths = [write_report(store, chosen, out_file, title=title)]
