@@ -1,1 +1,1 @@
-"""The attackers, one per file; `noise` is where to start reading."""
+"""The attackers, one per file, listed in `arena.registry.players`; read `noise` first."""

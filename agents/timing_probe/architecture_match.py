@@ -86,7 +86,7 @@ def match(
     hardware: DeviceCost | None = None,
     model_error: float = MODEL_ERROR,
 ) -> list[Hypothesis]:
-    """Weigh every network of a catalogue against a exit_times.
+    """Weigh every network of a catalogue against the exit times.
 
     Half of a network's prior is on all its exits having answered, as far as they can be told
     apart; the other half is spread over all choices of as many exits.

@@ -22,7 +22,7 @@ Kind = Literal["attacker", "defender", "defence"]
 
 def check(
     target: Annotated[
-        str, typer.Argument(metavar="TARGET", help="A name, or path/to/file.py:Class.")
+        str, typer.Argument(metavar="TARGET", help="A registered name, or file.py:Class.")
     ],
     kind: Annotated[
         Kind | None, typer.Option(help="Kind of player, where the name is ambiguous.")
@@ -34,7 +34,7 @@ def check(
     shape: Annotated[str, typer.Option(metavar="C,H,W", help="Shape of the images.")] = "3,8,8",
     json: JsonOption = False,
 ) -> None:
-    """Check a player with the conformance suite: small games of some seconds."""
+    """Check a player with the conformance tests: small games that take a few seconds."""
     with stdout_to_stderr():  # what the player prints is no result
         make = _maker(target, kind, set_ or [])
 

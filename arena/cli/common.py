@@ -123,7 +123,7 @@ LogOption = Annotated[
 ]
 DeviceOption = Annotated[
     str | None,
-    typer.Option("--device", help="cpu, cuda or cuda:1. Default: an accelerator if present."),
+    typer.Option("--device", help="cpu, cuda or cuda:1. Default: an accelerator, else cpu."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON only.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]

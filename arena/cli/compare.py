@@ -22,21 +22,21 @@ def compare(
     second: Annotated[str, typer.Argument(metavar="B", help="Another of the same kind.")],
     by: Annotated[
         str | None,
-        typer.Option(help="Kind of A and B: attacker, defender, scenario or run; else found."),
+        typer.Option(help="attacker, defender, scenario or run. Default: found in the log."),
     ] = None,
     which: "EpisodeFilter | None" = None,
     measure: Annotated[
         list[str] | None,
-        typer.Option(help="clone_accuracy, served_accuracy, ...; repeatable."),
+        typer.Option(help="Metric, such as served_accuracy; repeatable."),
     ] = None,
     half_width: Annotated[
         float | None,
-        typer.Option(min=1e-9, help="Wanted half width of a t interval: 0.01 is a point."),
+        typer.Option(min=1e-9, help="Half-width to reach: 0.01 is one percentage point."),
     ] = None,
     log: LogOption = None,
     json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Compare A and B seed by seed: intervals, a test, effect sizes and seeds still needed."""
+    """Compare A and B seed by seed: intervals, a test, effect sizes, further seeds needed."""
     from arena.analysis.compare import SIDES, pair
     from arena.analysis.differences import DEFAULT_MEASURES
     from arena.log.store import Log

@@ -26,7 +26,9 @@ def export(
     ],
     format: Annotated[
         str | None,
-        typer.Option("--format", "-f", help="csv, jsonl or parquet. Default: the file's ending."),
+        typer.Option(
+            "--format", "-f", help="csv, jsonl or parquet. Default: by file name, else csv."
+        ),
     ] = None,
     out_file: Annotated[
         Path | None,

@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 Many = list[str] | None
 
 _OPTIONS: dict[str, Any] = {
-    "scenario": Annotated[Many, typer.Option(help="Only of this scenario; repeatable.")],
-    "attacker": Annotated[Many, typer.Option(help="Only of this attacker; repeatable.")],
-    "defender": Annotated[Many, typer.Option(help="Only of this defender; repeatable.")],
+    "scenario": Annotated[Many, typer.Option(help="Only episodes of this scenario; repeatable.")],
+    "attacker": Annotated[Many, typer.Option(help="Only episodes of this attacker; repeatable.")],
+    "defender": Annotated[Many, typer.Option(help="Only episodes of this defender; repeatable.")],
     "status": Annotated[
         Many, typer.Option(help="Only started, success, cancelled or error; repeatable.")
     ],
     "kind": Annotated[Many, typer.Option(help="Only play or what-if; repeatable.")],
-    "run": Annotated[Many, typer.Option(help="Only of this run; repeatable.")],
-    "seed": Annotated[int | None, typer.Option(help="Only with this seed.")],
+    "run": Annotated[Many, typer.Option(help="Only episodes of this run; repeatable.")],
+    "seed": Annotated[int | None, typer.Option(help="Only episodes with this seed.")],
     "since": Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Only started since: 2025-03-01, or 36h, 7d ago."),
+        typer.Option(metavar="TIME", help="Only episodes since 2025-03-01, 36h or 7d ago."),
     ],
     "until": Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Only started before: 2025-03-01, or 36h, 7d ago."),
+        typer.Option(metavar="TIME", help="Only episodes before 2025-03-01, 36h or 7d ago."),
     ],
 }
 IdsArgument = Annotated[

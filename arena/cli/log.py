@@ -73,7 +73,7 @@ def prune(
     which: "EpisodeFilter | None" = None,
     before: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Only started before: 2025-03-01, or 36h, 7d ago."),
+        typer.Option(metavar="TIME", help="Only episodes before 2025-03-01, 36h or 7d ago."),
     ] = None,
     superseded: Annotated[
         bool, typer.Option("--superseded", help="Only episodes that a newer success replaces.")
@@ -87,7 +87,7 @@ def prune(
     log: LogOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List the episodes to remove, with their rows and files; --yes removes them."""
+    """List episodes to remove with their rows and files; --yes removes them."""
     from arena.log.store import Log
 
     if not (ids or which or before or superseded or strays):

@@ -24,19 +24,20 @@ def payoff(
         float,
         typer.Option(
             min=0,
-            help="Price of utility: points of clone accuracy per point of benign accuracy lost.",
+            help="Points of clone accuracy that one point of lost benign accuracy is worth.",
         ),
     ] = 0.0,
     compute_price: Annotated[
         float,
         typer.Option(
-            min=0, help="Price of compute: the same per percent of compute per benign query."
+            min=0,
+            help="The same for one percent of compute per benign query.",
         ),
     ] = 0.0,
     log: LogOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Solve the game of choosing players: payoff matrix, equilibrium, exploitability."""
+    """Show the payoff matrix, its Nash equilibrium and each player's exploitability."""
     from arena.analysis.payoff import Prices, payoff_matrix, solved
     from arena.analysis.scoreboard import scoreboard
     from arena.log.store import Log

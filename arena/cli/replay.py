@@ -29,18 +29,18 @@ SHOWN = 12
 def replay(
     episode: Annotated[str, typer.Argument(metavar="ID", help="The id, or a unique prefix of it.")],
     verify: Annotated[
-        bool, typer.Option("--verify", help="Play it again and compare every bucket of rounds.")
+        bool, typer.Option("--verify", help="Play it again and compare it with the log.")
     ] = False,
     against: Annotated[
         str | None,
         typer.Option(
             metavar="DEFENDER",
-            help="Answer its recorded queries by another defender of the scenario, or a defence.",
+            help="Answer the recorded queries with another defender or defence.",
         ),
     ] = None,
     speed: Annotated[
         float | None,
-        typer.Option("--speed", min=1e-3, help="Show it so many times as fast as it was played."),
+        typer.Option("--speed", min=1e-3, help="Speed of the playback: 2 is twice as fast."),
     ] = None,
     step: Annotated[
         bool, typer.Option("--step", help="Wait for a key after every step, in a terminal.")

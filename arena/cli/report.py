@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 @filtered("scenario", "attacker", "defender", "status", "run", "seed", "since", "until")
 def report(
     ids: RunsArgument = None,
-    out_file: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The page.")] = Path(
-        "report.html"
-    ),
+    out_file: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="HTML file to write.")
+    ] = Path("report.html"),
     figures: Annotated[
         Path | None,
-        typer.Option("--figures", metavar="DIR", help="Draw the figures there too: png and svg."),
+        typer.Option(
+            "--figures", metavar="DIR", help="Write the figures there too, as PNG and SVG."
+        ),
     ] = None,
     title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
     which: "EpisodeFilter | None" = None,

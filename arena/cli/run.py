@@ -45,14 +45,14 @@ Workers = Annotated[
         "--workers",
         "-j",
         metavar="N|ray[:ADDRESS]",
-        help="Play so many episodes at once, each in its own process, here or on a Ray cluster.",
+        help="Number of episodes to play at once, each in its own process or on a Ray cluster.",
     ),
 ]
 Devices = Annotated[
     str | None,
     typer.Option(
         "--device",
-        help="cpu, cuda or cuda:1; workers share cuda:0,cuda:1. Default: an accelerator.",
+        help="cpu, cuda or cuda:1; workers share cuda:0,cuda:1. Default: an accelerator, else cpu.",
     ),
 ]
 SaveEvery = Annotated[
@@ -61,11 +61,12 @@ SaveEvery = Annotated[
         "--save-every",
         min=0,
         metavar="SECONDS",
-        help="Save long episodes this often, to resume after a kill; 0 saves none.",
+        help="Seconds between saves of long episodes, which resume after a kill; 0 saves none.",
     ),
 ]
 Fresh = Annotated[
-    bool, typer.Option("--fresh", help="Play every episode anew; skip and resume none.")
+    bool,
+    typer.Option("--fresh", help="Play every episode anew; skip none and resume none."),
 ]
 Out = Annotated[
     Path | None,

@@ -28,7 +28,8 @@ def serve(
     key: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME[=BUDGET]", help="Create an API key; repeatable. Default: attacker."
+            metavar="NAME[=BUDGET]",
+            help="API key, with its own budget if given; repeatable. Default: attacker.",
         ),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -37,7 +38,7 @@ def serve(
     device: DeviceOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Serve a scenario's defended victim by the Open Inference Protocol, until Ctrl-C."""
+    """Serve a scenario's defended victim over the Open Inference Protocol, until Ctrl-C."""
     try:
         from arena.http.server import create_app
     except ModuleNotFoundError as error:

@@ -25,7 +25,7 @@ def view(
     which: "EpisodeFilter | None" = None,
     log: LogOption = None,
 ) -> None:
-    """Serve the live report of a log on this machine; only reads the log."""
+    """Serve the live report of a log on this machine, read-only."""
     from arena.log.store import Log
 
     with Log.open(log, create=False, read_only=True, busy_seconds=PATIENCE) as store:

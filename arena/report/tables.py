@@ -1,4 +1,4 @@
-"""Turns a episode_data into the rows of the report's tables, as text."""
+"""Turns the data of an episode into the rows of the report's tables, as text."""
 
 import json
 from collections import Counter

@@ -1,1 +1,1 @@
-"""Defences: mechanisms with a knob, from the bare victim to the Dynamic Neural Fortress."""
+"""Defences with their knobs, one per file, listed in `arena.registry.players`."""
