@@ -8,11 +8,12 @@ named, never averaged in.
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
 from arena.analysis.differences import DEFAULT_MEASURES, Contrast, contrasts_of
 from arena.analysis.metrics import MEASURES
+from arena.analysis.statistics import holm
 from arena.log.rows import EpisodeRow
 from arena.scenario.settings import flat, settings_of
 from envs.errors import ArenaError, ScenarioError, UnknownName
@@ -138,7 +139,20 @@ def pair(
         raise ArenaError(_why_not(sides, first, second, by=by))
     if len(left_out) > 20:
         left_out = [*left_out[:20], f"and {len(left_out) - 20} more"]
-    return Pairing(first, second, by, tuple(meetings), tuple(left_out))
+    return Pairing(first, second, by, _adjusted(meetings), tuple(left_out))
+
+
+def _adjusted(meetings: Sequence[Meeting]) -> tuple[Meeting, ...]:
+    """Adjust the p values of all meetings together: a reader sees them in one answer."""
+    raw = [one.paired.test.p for meeting in meetings for one in meeting.contrasts]
+    adjusted = iter(holm(raw))
+    return tuple(
+        replace(
+            meeting,
+            contrasts=tuple(replace(one, adjusted_p=next(adjusted)) for one in meeting.contrasts),
+        )
+        for meeting in meetings
+    )
 
 
 def differences(one: Settings, other: Settings) -> tuple[str, ...]:

@@ -27,6 +27,8 @@ class Contrast:
         first, second: the means over the shared seeds.
         bootstrap: the mean difference, first minus second, with its bootstrap interval.
         paired: the same pairs' t interval, permutation test and effect sizes.
+        adjusted_p: the p value of that test, adjusted by Holm for the number of p values that
+            are reported together.
         half_width: what the interval should reach.
         more_seeds: seeds still missing for that; None where one pair says nothing about it.
     """
@@ -36,6 +38,7 @@ class Contrast:
     second: float
     bootstrap: Interval
     paired: Comparison
+    adjusted_p: float
     half_width: float
     more_seeds: int | None
 
@@ -51,6 +54,7 @@ class Contrast:
             "t_interval": [t.low, t.high],
             "confidence": self.bootstrap.confidence,
             "p": test.p,
+            "p_holm": self.adjusted_p,
             "smallest_p": test.smallest_p,
             "exact": test.exact,
             "cohens_dz": effect.cohens_dz,
@@ -72,6 +76,9 @@ def contrasts_of(
         measures: out of `arena.analysis.metrics.MEASURES`.
         half_width: how well each difference should be known, in the measure's unit; one point, or
             a twentieth of the first side's mean where the measure is no share.
+
+    Returns:
+        one for each measure, its p values not yet adjusted for their number.
     """
     rows = [ScoreRow("", "", "", "", dict(side)) for side in (first, second)]
     found = []
@@ -98,6 +105,7 @@ def _contrast(
         second=means[1],
         bootstrap=replace(spread, mean=paired.difference.mean),
         paired=paired,
+        adjusted_p=paired.test.p,
         half_width=reach,
         more_seeds=None if needed is None else max(0, needed - len(pairs)),
     )

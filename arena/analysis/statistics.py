@@ -187,6 +187,30 @@ def paired_permutation_test(
     return PairedTest(difference, float(found.pvalue), n, exact, smallest)
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p values that belong together for their number, in their order.
+
+    Of m values in rising order the i-th is multiplied by m - i + 1; an adjusted value is no
+    smaller than the one before it, and at most 1. Calling those below 0.05 different errs in one
+    or more of them with probability 0.05 at most, however the tests depend on each other.
+
+    Raises:
+        ValueError: a value outside [0, 1].
+
+    Source:
+        Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian
+        Journal of Statistics 6.
+    """
+    outside = [p for p in p_values if not 0 <= p <= 1]
+    if outside:
+        raise ValueError(f"expected p values from 0 to 1, got {outside[0]}")
+    adjusted, floor = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        floor = max(floor, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = floor
+    return adjusted
+
+
 def effect_size(first: Sequence[float], second: Sequence[float]) -> EffectSize:
     """Measure how far apart two players are, on values paired by seed.
 

@@ -77,7 +77,7 @@ def _show_meeting(pairing: "Pairing", meeting: "Meeting") -> None:
     else:
         console = out()
     columns = ("measure", pairing.first, pairing.second, "difference", "95 % bootstrap", "95 % t",
-               "p", "dz", "Cliff", "seeds", "more")  # fmt: skip
+               "p", "p Holm", "dz", "Cliff", "seeds", "more")  # fmt: skip
     write_table(console, columns, [_line(c) for c in meeting.contrasts], right=columns[1:])
 
 
@@ -105,6 +105,7 @@ def _line(contrast: "Contrast") -> tuple[str, ...]:
         between(contrast.bootstrap.low, contrast.bootstrap.high),
         between(t.low, t.high),
         f"{test.p:.3g}",
+        f"{contrast.adjusted_p:.3g}",
         "-" if effect.cohens_dz is None else f"{effect.cohens_dz:.2f}",
         f"{effect.cliffs_delta:.2f}",
         str(len(contrast.paired.seeds)),
@@ -131,7 +132,8 @@ def _remarks(pairing: "Pairing") -> list[str]:
         lines.append("with fewer than ten pairs the bootstrap interval is too narrow; "
                      "read the t interval")  # fmt: skip
     if pairing.tests > 1:
-        lines.append(f"the {pairing.tests} p values are not corrected for their number")
+        lines.append(f"p Holm: corrected by Holm for the {pairing.tests} p values shown here; "
+                     f"p itself is not corrected")  # fmt: skip
     return lines
 
 

@@ -10,8 +10,21 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from arena.analysis.episode_data import EpisodeData
-from arena.analysis.scoreboard import ScoreRow, best, by_defender, compare, over_attackers
-from arena.analysis.statistics import NEEDS_PAIRS, Interval, paired_permutation_test, seeds_needed
+from arena.analysis.scoreboard import (
+    Comparison,
+    ScoreRow,
+    best,
+    by_defender,
+    compare,
+    over_attackers,
+)
+from arena.analysis.statistics import (
+    NEEDS_PAIRS,
+    Interval,
+    holm,
+    paired_permutation_test,
+    seeds_needed,
+)
 from arena.log.rows import EpisodeRow
 from arena.report.formatting import counted, listed, number, reach, with_interval
 
@@ -106,34 +119,46 @@ def _victim(row: ScoreRow) -> str:
 
 
 def _attacks(defenders: Iterable[Sequence[ScoreRow]]) -> tuple[Statement, ...]:
+    ranks = [(rows[0].versus, best(rows)) for rows in defenders]
+    found = [compare(*ranked[:2]) if len(ranked) > 1 else None for _, ranked in ranks]
+    tested = [one.test.p for one in found if one is not None and one.test.n > 1]
+    adjusted = iter(holm(tested))
     answers = []
-    for rows in defenders:
-        ranked = best(rows)
+    for (versus, ranked), gap in zip(ranks, found, strict=True):
         if not ranked:
-            answers.append(Statement(rows[0].versus, "no clone was measured."))
+            answers.append(Statement(versus, "no clone was measured."))
             continue
         text = f"{ranked[0].attacker}, clone accuracy {with_interval(ranked[0].scores[CLONE])}"
-        if len(ranked) > 1:
-            text += f"; {_lead(ranked[0], ranked[1])}"
-        answers.append(Statement(ranked[0].versus, f"{text}."))
+        if gap is not None:
+            text += f"; {_lead(ranked[1].attacker, gap)}"
+            if gap.test.n > 1:
+                text += _chance(gap, next(adjusted), tests=len(tested))
+        elif len(ranked) > 1:
+            text += f"; {_unpaired_lead(*ranked[:2])}"
+        answers.append(Statement(versus, f"{text}."))
     return tuple(answers)
 
 
-def _lead(first: ScoreRow, second: ScoreRow) -> str:
-    """Say how far the best attack is ahead, and whether that may be chance."""
-    found = compare(first, second)
-    if found is None:
-        gap = first.scores[CLONE].mean - second.scores[CLONE].mean
-        return (
-            f"{number(gap, 'points')} points ahead of {second.attacker}, on other seeds, "
-            "so that the two cannot be paired"
-        )
-    text = f"{number(found.difference.mean, 'points')} points ahead of {second.attacker}"
-    if found.test.n == 1:
-        return f"{text} on the one seed they share"
-    text += f" ({reach(found.difference, 'points')}; paired permutation p = {found.test.p:.2g}"
-    if found.test.p <= found.test.smallest_p + 1e-12 and found.test.smallest_p > 0.05:
-        text += f", the least that {found.test.n} seeds can give"
+def _unpaired_lead(first: ScoreRow, second: ScoreRow) -> str:
+    gap = first.scores[CLONE].mean - second.scores[CLONE].mean
+    return (
+        f"{number(gap, 'points')} points ahead of {second.attacker}, on other seeds, "
+        "so that the two cannot be paired"
+    )
+
+
+def _lead(second: str, gap: Comparison) -> str:
+    text = f"{number(gap.difference.mean, 'points')} points ahead of {second}"
+    return text if gap.test.n > 1 else f"{text} on the one seed they share"
+
+
+def _chance(gap: Comparison, adjusted_p: float, *, tests: int) -> str:
+    """Say whether a lead may be chance, one of so many that are tested here."""
+    text = f" ({reach(gap.difference, 'points')}; paired permutation p = {gap.test.p:.2g}"
+    if gap.test.p <= gap.test.smallest_p + 1e-12 and gap.test.smallest_p > 0.05:
+        text += f", the least that {gap.test.n} seeds can give"
+    if tests > 1:
+        text += f"; {adjusted_p:.2g} corrected by Holm for {tests} tests"
     return f"{text})"
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from arena.analysis.statistics import (
     bootstrap_interval,
     effect_size,
+    holm,
     mean_interval,
     paired_permutation_test,
     seeds_needed,
@@ -167,3 +168,26 @@ def test_one_seed_cannot_say_how_many_are_needed():
     assert seeds_needed([0.5, 0.5], 0.1) == 2
     with pytest.raises(ValueError, match="half width above 0"):
         seeds_needed([0.5, 0.6], 0)
+
+
+def test_holm_by_hand():
+    """Rising: 4 * 0.01; 3 * 0.02, 2 * 0.03 (lifted to 0.06), 1 * 0.04 (lifted to 0.06)."""
+    assert holm([0.02, 0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.06, 0.04, 0.06])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([0.25]) == [0.25]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_keeps_the_order_and_corrects_the_least_like_bonferroni(values):
+    adjusted = holm(values)
+    assert all(raw <= one <= 1 for raw, one in zip(values, adjusted, strict=True))
+    pairs = sorted(zip(values, adjusted, strict=True))
+    assert [one for _, one in pairs] == sorted(adjusted)
+    assert min(adjusted) == min(1.0, len(values) * min(values))
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan")])
+def test_what_is_no_p_value_is_refused(wrong):
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        holm([0.5, wrong])

@@ -74,7 +74,30 @@ def test_the_table_says_what_so_few_pairs_cannot_show(two_attackers, cli):
     assert "dfme minus noise, against dnf" in told
     assert "clone accuracy % 60.0 40.0 +20.0" in told
     assert "3 pairs cannot give a p below 0.25" in told
-    assert "the 5 p values are not corrected for their number" in told
+    assert "p Holm: corrected by Holm for the 5 p values shown here" in told
+
+
+def test_p_values_of_all_meetings_are_corrected_together(made_up, cli):
+    """Six seeds: 2/64 where all differences have one sign, 1 where three have each."""
+    for attacker, gain in (("dfme", 0.1), ("noise", 0.2)):
+        played(made_up, attacker, "undefended", (0.5,) * 6)
+        played(made_up, attacker, "dnf", [0.5 - gain - 0.01 * seed for seed in range(6)])
+    played(made_up, "knockoff", "undefended", (0.5,) * 6)
+    played(made_up, "knockoff", "dnf", (0.4, 0.6) * 3)
+    words = ("compare", "undefended", "dnf", "--measure", "clone_accuracy")
+    told = json.loads(cli(*words, "--json").stdout)
+    found = [meeting["contrasts"][0] for meeting in told["meetings"]]
+    assert [one["p"] for one in found] == [2 / 64, 2 / 64, 1.0]
+    # rising: 3 * 2/64; 2 * 2/64, lifted to the one before it; 1 * 1
+    assert [one["p_holm"] for one in found] == pytest.approx([6 / 64, 6 / 64, 1.0])
+    assert "0.0312 0.0938" in flat(cli(*words).stdout)
+
+
+def test_a_single_p_value_needs_no_correction(two_attackers, cli):
+    words = ("compare", "dfme", "noise", "--measure", "clone_accuracy")
+    (meeting,) = json.loads(cli(*words, "--json").stdout)["meetings"]
+    assert meeting["contrasts"][0]["p_holm"] == meeting["contrasts"][0]["p"] == 0.25
+    assert "corrected by Holm" not in cli(*words).stdout
 
 
 def test_defenders_are_compared_under_each_attacker_and_the_rest_is_left_out(made_up, cli):
