@@ -9,8 +9,9 @@ Rows follow the scenarios: whoever is added to them appears. Without --write the
 
 import argparse
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from arena.analysis.statistics import mean_interval
 from arena.log.rows import EpisodeFilter, EpisodeRow
@@ -118,12 +119,19 @@ def origin(rows: Sequence[EpisodeRow], scenario: str) -> str:
     return text + (f" {missing} of the scenario were not played." if missing > 0 else "")
 
 
-def write_csv(rows: Iterable[EpisodeRow], path: Path, columns: Sequence[str] = COLUMNS) -> None:
-    """Write a row for each episode."""
+def write_csv(
+    rows: Iterable[EpisodeRow],
+    path: Path,
+    columns: Sequence[str] = COLUMNS,
+    computed: Mapping[str, Callable[[EpisodeRow], object]] = MappingProxyType({}),
+) -> None:
+    """Write a row for each episode: columns of the log, and some that are computed from it."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([getattr(row, name) for name in columns] for row in rows)
+        writer.writerow([*columns, *computed])
+        for row in rows:
+            told = [compute(row) for compute in computed.values()]
+            writer.writerow([*(getattr(row, name) for name in columns), *told])
 
 
 def write_inferences(log: Log, rows: Iterable[EpisodeRow], path: Path) -> None:

@@ -16,7 +16,9 @@ from pathlib import Path
 
 from arena.log.rows import EpisodeFilter, EpisodeRow
 from arena.log.store import Log
-from arena.scenario import Scenario, load
+from arena.registry.players import defences
+from arena.scenario import EpisodePlan, Scenario, load
+from envs.defences.base import Defence
 from envs.errors import ArenaError
 
 ROOT = Path(__file__).parents[1]
@@ -127,7 +129,7 @@ CLONES_HEAD = (
     "defender", "DFME", "DFMS-HL", "Knockoff soft", "Knockoff hard", "best adaptive", "worst case",
 )  # fmt: skip
 SERVICE_HEAD = (
-    "defender", "served accuracy %", "agreement %", "L1 benign", "L1 benign OOD", "L1 attack",
+    "defender", "trained on", "served accuracy %", "agreement %", "L1 benign", "L1 benign OOD", "L1 attack",
     "MACs attack", "MACs benign", "µs attack", "µs benign", "harden s",
 )  # fmt: skip
 
@@ -164,6 +166,7 @@ def _service(suite: Suite, defender: str) -> list[str]:
     full = next((one.row.full_macs for one in episodes if one.row.full_macs), 1)
     return [
         defender,
+        next((trained_on(one.row) for one in suite.of(defender)), "—"),
         mean("served_accuracy", lambda value: f"{100 * value:.1f}"),
         mean("served_agreement", lambda value: f"{100 * value:.1f}"),
         both("distortion"),
@@ -175,6 +178,17 @@ def _service(suite: Suite, defender: str) -> list[str]:
         mean("benign_seconds_mean", lambda value: f"{1e6 * value:.0f}"),
         _hardening(suite.of(defender)),
     ]
+
+
+def trained_on(row: EpisodeRow) -> str:
+    """Name the images, beyond the victim's own, that a defender's defences were trained on."""
+    plan = EpisodePlan.model_validate(row.plan)
+    sources: dict[str, None] = {}
+    for brought in plan.defender.defence:
+        defence = defences.create(brought.use, brought.params)
+        assert isinstance(defence, Defence)
+        sources |= dict.fromkeys(defence.trained_on)
+    return ", ".join(sources) or "none"
 
 
 def _hardening(episodes: Iterable[Episode]) -> str:
@@ -240,10 +254,11 @@ def write_csv(suite: Suite, path: Path = CSV) -> None:
     """Write a row for each episode."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*COLUMNS, *SERVED])
+        writer.writerow([*COLUMNS, "trained_on", *SERVED])
         for one in suite.episodes:
             served = [one.served.get(name, "") for name in SERVED]
-            writer.writerow([*(getattr(one.row, name) for name in COLUMNS), *served])
+            figures = [getattr(one.row, name) for name in COLUMNS]
+            writer.writerow([*figures, trained_on(one.row), *served])
 
 
 def main() -> None:

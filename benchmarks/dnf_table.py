@@ -16,12 +16,13 @@ from arena.analysis.statistics import mean_interval
 from arena.log.rows import EpisodeRow
 from arena.log.store import Log
 from benchmarks.attacker_table import by, newest, origin, publish, write_csv
-from benchmarks.defence_table import COLUMNS, ROOT, table
+from benchmarks.defence_table import COLUMNS, ROOT, table, trained_on
 from envs.errors import ArenaError
 
 PAGE = ROOT / "docs" / "dnf.md"
 RESULTS = ROOT / "benchmarks" / "results"
 CSV_COLUMNS = ("scenario_name", *COLUMNS)
+COMPUTED = {"trained_on": trained_on}
 PLUS = ("dnf_plus", "dnf_plus_labelled", "dnf_plus_strict")
 STRICT = "dnf_plus-strict"
 """Column of the last scenario, whose defender is `dnf_plus` at another price."""
@@ -40,25 +41,35 @@ SERVICE = (
 """What benign users and the server pay: title, whose episodes tell it, the figure."""
 
 
-def digits(rows: Sequence[EpisodeRow]) -> str:
-    """Write what every variant did to DFME and to noise, and what it cost."""
+def digits(rows: Sequence[EpisodeRow], sources: Mapping[str, str]) -> str:
+    """Write what every variant did to DFME and to noise, and what it cost.
+
+    Args:
+        rows: of `dnf_digits`.
+        sources: what each defender was trained on, by its name.
+    """
     lines = []
     for defender, mine in by(rows, "defender").items():
         attackers = by(mine, "attacker")
         dfme, noise = attackers.get("dfme", []), attackers.get("noise", [])
         lines.append([
-            defender, _cell(dfme, "clone_accuracy"), _cell(noise, "clone_accuracy"),
+            defender, sources[defender], _cell(dfme, "clone_accuracy"), _cell(noise, "clone_accuracy"),
             _cell(dfme, "served_accuracy"), _cell(dfme, "attack_compute_share"),
             _cell(dfme, "benign_compute_share"), _by_seed(_clones(dfme)),
         ])  # fmt: skip
-    head = ["defender", "DFME's clone %", "noise's clone %", "served accuracy %",
+    head = ["defender", "trained on", "DFME's clone %", "noise's clone %", "served accuracy %",
             "compute per DFME query %", "compute per benign query %",
             "DFME's clone by seed %"]  # fmt: skip
     return table(head, lines)
 
 
-def plus(rows: Sequence[EpisodeRow]) -> str:
-    """Write what every attacker got from every fortress, the worst of it, and the service."""
+def plus(rows: Sequence[EpisodeRow], sources: Mapping[str, str]) -> str:
+    """Write what every attacker got from every fortress, the worst of it, and the service.
+
+    Args:
+        rows: of all three scenarios.
+        sources: what each defender was trained on, by its name.
+    """
     columns = _columns(rows)
     groups = {name: by(mine, "attacker") for name, mine in columns.items()}
     lines = [
@@ -69,6 +80,7 @@ def plus(rows: Sequence[EpisodeRow]) -> str:
     lines.append(["**worst case**", *(f"**{_interval(w, 0, 1)}**" for w in worst.values())])
     lines.append(["worst case by seed", *(_by_seed(w) for w in worst.values())])
     lines.append(["*benign users*", *("" for _ in columns)])
+    lines.append(["trained on", *(sources[mine[0].defender] for mine in columns.values())])
     for title, attacker, figure in SERVICE:
         cells = (_cell(groups[name].get(attacker, []), figure) for name in columns)
         lines.append([title, *cells])
@@ -97,6 +109,10 @@ def differences(rows: Sequence[EpisodeRow]) -> str:
         told = (_interval(values) if values else "-" for values in (clone, served))
         lines.append([f"{left} less {right}", *told])
     return table(["difference, seed by seed", "worst case", "served accuracy"], lines)
+
+
+def _sources(rows: Sequence[EpisodeRow]) -> dict[str, str]:
+    return {defender: trained_on(mine[0]) for defender, mine in by(rows, "defender").items()}
 
 
 def _columns(rows: Sequence[EpisodeRow]) -> dict[str, list[EpisodeRow]]:
@@ -155,17 +171,17 @@ def main() -> None:
     if asked.digits:
         with Log.open(asked.digits, create=False) as log:
             rows = newest(log, "dnf_digits")
-        made["digits"] = f"{origin(rows, 'dnf_digits')}\n\n{digits(rows)}"
+        made["digits"] = f"{origin(rows, 'dnf_digits')}\n\n{digits(rows, _sources(rows))}"
         if asked.write:
-            write_csv(rows, RESULTS / "dnf_digits.csv", CSV_COLUMNS)
+            write_csv(rows, RESULTS / "dnf_digits.csv", CSV_COLUMNS, COMPUTED)
     if asked.plus:
         with Log.open(asked.plus, create=False) as log:
             played = {name: newest(log, name) for name in PLUS}
         about = "\n".join(origin(mine, name) for name, mine in played.items())
         rows = [row for mine in played.values() for row in mine]
-        made["plus"] = f"{about}\n\n{plus(rows)}\n\n{differences(rows)}"
+        made["plus"] = f"{about}\n\n{plus(rows, _sources(rows))}\n\n{differences(rows)}"
         if asked.write:
-            write_csv(rows, RESULTS / "dnf_plus.csv", CSV_COLUMNS)
+            write_csv(rows, RESULTS / "dnf_plus.csv", CSV_COLUMNS, COMPUTED)
     publish(made, PAGE, write=asked.write)
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from arena.cli.common import JsonOption, LogOption, out
+from arena.cli.equal_service import show_equal_service
 from arena.cli.filters import filtered
 from arena.cli.render import write_json, write_line, write_table
 from envs.errors import UnknownName
@@ -33,6 +34,11 @@ def compare(
         float | None,
         typer.Option(min=1e-9, help="Half-width to reach: 0.01 is one percentage point."),
     ] = None,
+    equal_service: Annotated[
+        bool,
+        typer.Option("--equal-service", help="Compare two defences where both serve benign "
+                                             "users equally well, along the knobs swept over."),
+    ] = False,
     log: LogOption = None,
     json: JsonOption = False,
 ) -> None:  # fmt: skip
@@ -44,8 +50,12 @@ def compare(
     if by is not None and by not in SIDES:
         raise UnknownName("kind to compare by", by, SIDES)
     with Log.open(log, create=False) as store:
+        episodes = store.episodes(which)
+        if equal_service:
+            show_equal_service(episodes, first, second, json=json)
+            return
         pairing = pair(
-            store.episodes(which),
+            episodes,
             first,
             second,
             by=by,

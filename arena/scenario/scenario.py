@@ -12,6 +12,7 @@ from arena.scenario.checking import check
 from arena.scenario.planning import EpisodePlan, plans_of
 from arena.scenario.renames import with_new_names
 from arena.scenario.schema import VERSION, ScenarioFile
+from arena.scenario.sweeps import with_sweeps
 from envs.errors import ScenarioError
 
 # `Any` in this file: tables as TOML gives them, before they are validated.
@@ -36,6 +37,7 @@ class Scenario(ScenarioFile):
         """
         faults = _version_faults(raw)
         raw, warnings = with_new_names(raw)
+        raw = with_sweeps(raw)
         try:
             scenario = cls.model_validate(dict(raw) | ({"version": VERSION} if faults else {}))
         except ValidationError as error:

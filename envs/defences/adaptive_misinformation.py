@@ -15,7 +15,7 @@ from envs.defences.surrogate import Surrogate, like_victim, remembered
 from envs.nets.staged import Staged
 from envs.training.checkpoints import JSON
 from envs.training.loop import cross_entropy, fit
-from envs.training.ood import ood_source
+from envs.training.ood import SourceSpec, ood_source, source_weights
 from envs.training.ood_sources import Draw, Material
 from envs.training.recipes import Recipe, recipe_for
 from envs.victim.victim import Victim
@@ -32,18 +32,18 @@ class AdaptiveMisinformation(PosteriorDefence):
     a = 1 / (1 + exp(steepness (s - gate))), with s the detector's confidence; y_mis comes from a
     network trained to give every training image anything but its label.
 
-    Hard labels: with `preserve_top1` "off", as published, wrong ones wherever the detector is
-    unsure, benign users' unusual images included; otherwise the undefended victim's, which leaves
-    a hard-label attacker undisturbed.
+    Hard labels: wrong ones wherever the detector is unsure, benign users' unusual images included;
+    with `preserve_top1` "on" or "label_only" the undefended victim's, which leaves a hard-label
+    attacker undisturbed.
 
     Args:
         gate: confidence at which half of the answer is misinformation, 0 to 1.
         steepness: how sharply it sets in, per unit of confidence.
         detector: "outlier-exposed", the victim trained further to be unsure of outliers, or
             "victim", the answer's own confidence.
-        ood: source of the outliers, see `envs.training.ood`.
+        ood: source of the outliers, a list of them, or weights by name, see `envs.training.ood`.
         epochs: of each training.
-        preserve_top1: "on", "off" (as published) or "label_only".
+        preserve_top1: "off" (as published), "on" or "label_only".
 
     Raises:
         ValueError: a value outside its range.
@@ -64,9 +64,9 @@ class AdaptiveMisinformation(PosteriorDefence):
         gate: float = 0.7,
         steepness: float = 1000.0,
         detector: Detector = "outlier-exposed",
-        ood: str = "generator",
+        ood: str | list[str] | dict[str, float] = "generator",
         epochs: int = 10,
-        preserve_top1: Preserve = "on",
+        preserve_top1: Preserve = "off",
     ) -> None:
         if not 0 <= gate <= 1:
             raise ValueError(f"expected a gate from 0 to 1, got {gate}")
@@ -79,6 +79,11 @@ class AdaptiveMisinformation(PosteriorDefence):
         self.ood, self.epochs = ood, epochs
         self._liar: Surrogate | None = None
         self._judge: Surrogate | None = None
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """Sources of the outliers, where a detector is trained on some."""
+        return tuple(source_weights(self.ood)) if self.detector == "outlier-exposed" else ()
 
     def harden(self, victim: Victim, kit: HardenKit) -> Victim:
         """Train the misinformer and the detector, or recall them."""
@@ -149,7 +154,7 @@ def _misinformer(victim: Victim, kit: HardenKit, recipe: Recipe) -> Staged:
     return remembered("misinformer", spec, network, train, victim=victim, kit=kit)
 
 
-def _outlier_exposed(victim: Victim, kit: HardenKit, recipe: Recipe, ood: str) -> Staged:
+def _outlier_exposed(victim: Victim, kit: HardenKit, recipe: Recipe, ood: SourceSpec) -> Staged:
     network = like_victim(victim, kit.streams.torch("detector/weights", victim.device))
     network.load_state_dict(victim.network.backbone.state_dict())
     train_set = kit.data.train.to(victim.device)
@@ -161,5 +166,6 @@ def _outlier_exposed(victim: Victim, kit: HardenKit, recipe: Recipe, ood: str) -
         loss = OutlierExposure(ood_source(ood, Material(train_set, outliers, kit.load_pool)))
         fit(copy, train_set.pixels, train_set.labels, gentle, generator=generator, loss=loss)
 
-    spec: dict[str, JSON] = {"recipe": asdict(gentle), "ood": ood, "exposure": _EXPOSURE}
+    source: JSON = ood if isinstance(ood, str) else dict(source_weights(ood))
+    spec: dict[str, JSON] = {"recipe": asdict(gentle), "ood": source, "exposure": _EXPOSURE}
     return remembered("outlier-exposed", spec, network, train, victim=victim, kit=kit)

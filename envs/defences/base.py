@@ -130,6 +130,15 @@ class Defence:
     simulated: bool = False
     """True where the defence reads what no real server knows (a control for tables)."""
 
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """Sources of images, beyond the victim's own, that hardening trains on.
+
+        Names of `envs.training.ood` or of data sets. Tables state them: a defence that has seen
+        an attacker's kind of queries cannot be compared with one that has not.
+        """
+        return ()
+
     def harden(self, victim: Victim, kit: HardenKit) -> Victim:
         """Prepare before the game; returns the victim that will serve."""
         return victim

@@ -16,6 +16,7 @@ from envs.training.exit_training import Backbone, OODLabel, OODSchedule
 from envs.training.fortress import ood_draws, train_fortress
 from envs.training.fortress_recipe import VARIANTS, FortressRecipe, Variant, fortress_recipe
 from envs.training.objective import Detail, Estimator
+from envs.training.ood import source_weights
 from envs.victim.victim import Victim
 
 Rule = Literal["deterministic", "random", "leaky"]
@@ -145,6 +146,12 @@ class DNF(Defence):
         if variant == "oracle-ood":
             # one class is many variants, and one of them reads the simulator's hidden flag
             self.simulated = True
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """Sources of OOD images; of "random-exit" those that its histogram comes from."""
+        recipe = self._model if self.variant == "random-exit" else self.recipe
+        return tuple(source_weights(recipe.ood)) if recipe.uses_ood else ()
 
     def harden(self, victim: Victim, kit: HardenKit) -> Victim:
         """Train the exits, or recall them, and set the exit rule.

@@ -16,6 +16,7 @@ from envs.exits.rules import Thresholds, log_odds
 from envs.nets.guarded import Guarded
 from envs.training.checkpoints import JSON
 from envs.training.guards import NEAR, GuardRecipe, train_guards
+from envs.training.ood import source_weights
 from envs.victim.victim import Victim
 
 Confidence = Literal["matched", "own"]
@@ -96,6 +97,11 @@ class DNFPlus(Defence):
         self._timing = Timing(policy="constant") if constant_time else None
         self.thresholds: tuple[float, ...] = ()
         self._decoys: dict[int, Decoy] = {}
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """Sources of the guards' OOD images."""
+        return tuple(source_weights(self.recipe.ood))
 
     def harden(self, victim: Victim, kit: HardenKit) -> Victim:
         """Train guards and lane, or recall them, and set thresholds, decoys and confidences.

@@ -41,8 +41,8 @@ _ONE_AT_A_TIME = threading.Lock()
 class GradientRedirection(PosteriorDefence):
     """Steer whoever trains on the answers towards a fixed direction, within an L1 budget.
 
-    Hard labels: the undefended victim's, unless `preserve_top1` is "off"; then the argmax of the
-    redirected answer, which is the receiver's class at epsilon 1 and above.
+    Hard labels: the argmax of the redirected answer, which is the receiver's class at epsilon 1
+    and above; with `preserve_top1` "on" or "label_only" the undefended victim's.
 
     Args:
         epsilon: L1 budget, 0 to 2.
@@ -54,7 +54,7 @@ class GradientRedirection(PosteriorDefence):
             attack are not known before the game; published tables do not say what they used.
         surrogate_epochs: epochs it trained for.
         schedule_epochs: epochs its learning rate is scheduled for.
-        preserve_top1: "on", "off" (as released) or "label_only".
+        preserve_top1: "off" (as released), "on" or "label_only".
 
     Raises:
         ValueError: a value outside its range.
@@ -74,13 +74,18 @@ class GradientRedirection(PosteriorDefence):
         surrogate_data: str = "generator",
         surrogate_epochs: int = 10,
         schedule_epochs: int = 50,
-        preserve_top1: Preserve = "on",
+        preserve_top1: Preserve = "off",
     ) -> None:
         super().__init__(epsilon=epsilon, preserve_top1=preserve_top1)
         self.direction = direction
         self.plan = SurrogatePlan(surrogate, surrogate_data, surrogate_epochs, schedule_epochs)
         self._surrogate: Surrogate | None = None
         self._along: Along = "ones"
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """What the surrogate was distilled on, if not on the victim's own images."""
+        return self.plan.trained_on
 
     def harden(self, victim: Victim, kit: HardenKit) -> Victim:
         """Train the surrogate and fix the direction."""

@@ -43,8 +43,8 @@ class PredictionPoisoning(PosteriorDefence):
     An oracle picks a vertex of the simplex; what is served lies on the line from the clean
     posterior to it, as far as the budget reaches.
 
-    Hard labels: the undefended victim's, unless `preserve_top1` is "off"; then the argmax of the
-    point reached, always the vertex's class at epsilon 1 and above.
+    Hard labels: the argmax of the point reached, always the vertex's class at epsilon 1 and above;
+    with `preserve_top1` "on" or "label_only" the undefended victim's.
 
     Args:
         epsilon: L1 budget, 0 to 2.
@@ -61,7 +61,8 @@ class PredictionPoisoning(PosteriorDefence):
         surrogate_epochs: epochs it trained for.
         schedule_epochs: epochs its learning rate is scheduled for.
         randomness: of the oracle "random": "fresh" or "hash".
-        preserve_top1: "on", "off" or "label_only".
+        preserve_top1: "off" (as published), "on" or "label_only". The published variant that keeps
+            labels is the oracle "argmax-preserving".
 
     Raises:
         ValueError: a value outside its range.
@@ -83,7 +84,7 @@ class PredictionPoisoning(PosteriorDefence):
         surrogate_epochs: int = 10,
         schedule_epochs: int = 50,
         randomness: Seeding = "fresh",
-        preserve_top1: Preserve = "on",
+        preserve_top1: Preserve = "off",
     ) -> None:
         super().__init__(epsilon=epsilon, preserve_top1=preserve_top1)
         self.oracle, self.objmax = oracle, objmax
@@ -91,10 +92,19 @@ class PredictionPoisoning(PosteriorDefence):
         self._surrogate: Surrogate | None = None
         self._chance = Chance(randomness)
 
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """What a trained surrogate was distilled on, if not on the victim's own images."""
+        return self.plan.trained_on if self._asks_surrogate else ()
+
+    @property
+    def _asks_surrogate(self) -> bool:
+        return self.objmax and self.oracle in ("extreme", "argmax-preserving")
+
     def harden(self, victim: Victim, kit: HardenKit) -> Victim:
         """Draw or train the surrogate, where the oracle asks one."""
         self._chance.take_key(kit, "prediction-poisoning")
-        if self.objmax and self.oracle in ("extreme", "argmax-preserving"):
+        if self._asks_surrogate:
             self._surrogate = make_surrogate(victim, kit, self.plan)
             self.overhead_macs = self._surrogate.macs
         return victim

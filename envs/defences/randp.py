@@ -23,8 +23,8 @@ class RandP(PosteriorDefence):
     the most likely one; its L1 distance is epsilon (1 - y_t). "noise" serves
     sigmoid(logit(y) + delta), normalised, with delta in an L_p ball.
 
-    Hard labels: the undefended victim's, unless `preserve_top1` is "off"; then the argmax of what
-    was drawn, which may differ from query to query.
+    Hard labels: the argmax of what was drawn, which may differ from query to query; with
+    `preserve_top1` "on" or "label_only" the undefended victim's.
 
     Args:
         variant: "target" or "noise".
@@ -34,7 +34,7 @@ class RandP(PosteriorDefence):
         norm: p of the ball of "noise", 1 or 2.
         noise: "uniform" in [0, 2 radius / K^(1/p)], or standard "normal".
         randomness: "fresh" or "hash".
-        preserve_top1: "on", "off" or "label_only".
+        preserve_top1: "off" (as published), "on" or "label_only".
 
     Raises:
         ValueError: a value outside its range, or one of the other variant's.
@@ -57,7 +57,7 @@ class RandP(PosteriorDefence):
         norm: Literal[1, 2] = 2,
         noise: Literal["uniform", "normal"] = "uniform",
         randomness: Seeding = "fresh",
-        preserve_top1: Preserve = "on",
+        preserve_top1: Preserve = "off",
     ) -> None:
         if variant == "target" and radius is not None:
             raise ValueError("radius belongs to variant 'noise'; 'target' takes epsilon")

@@ -14,13 +14,13 @@ class ReverseSigmoid(PosteriorDefence):
 
     Deterministic and nearly invertible, hence weak against an attacker who restores answers.
 
-    Hard labels: the undefended victim's, unless `preserve_top1` is "off" and beta so large that the
-    order of the classes changes.
+    Hard labels: the undefended victim's, unless beta is so large that the order of the classes
+    changes; with `preserve_top1` "on" or "label_only" always.
 
     Args:
         beta: height of the wave, 0 to 2; 0 is the identity.
         gamma: its steepness, above 0.
-        preserve_top1: "on", "off" or "label_only".
+        preserve_top1: "off" (as published), "on" or "label_only".
 
     Raises:
         ValueError: a value outside its range.
@@ -32,7 +32,7 @@ class ReverseSigmoid(PosteriorDefence):
     """
 
     def __init__(
-        self, *, beta: float = 0.21, gamma: float = 0.2, preserve_top1: Preserve = "on"
+        self, *, beta: float = 0.21, gamma: float = 0.2, preserve_top1: Preserve = "off"
     ) -> None:
         if not 0 <= beta <= 2:
             raise ValueError(f"expected beta from 0 to 2, got {beta}")

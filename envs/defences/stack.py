@@ -33,6 +33,11 @@ class Stack(Defence):
         self.layers = tuple(layers)
         self._add_up()
 
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """Sources of images that any layer trains on, each once."""
+        return tuple(dict.fromkeys(name for layer in self.layers for name in layer.trained_on))
+
     def harden(self, victim: Victim, kit: HardenKit) -> Victim:
         """Harden by each layer in turn; each has random streams of its own."""
         for number, layer in enumerate(self.layers):

@@ -72,6 +72,11 @@ class SurrogatePlan:
                 f"got {self.epochs}"
             )
 
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """The source that is distilled on, if it is not the victim's own images."""
+        return (self.data,) if self.origin == "trained" and self.data != OWN_DATA else ()
+
 
 class Surrogate:
     """A frozen network in evaluation mode.

@@ -13,8 +13,8 @@ from envs.victim.victim import Victim
 class Truncation(PosteriorDefence):
     """Serve only the largest entries of an answer, rounded.
 
-    Hard labels: the undefended victim's; with `preserve_top1` "off" rounding may tie the two
-    largest entries, and the lower class wins.
+    Hard labels: the undefended victim's, unless rounding ties the two largest entries, of which
+    the lower class wins; with `preserve_top1` "on" or "label_only" always.
 
     Args:
         top: entries that are served; 0 serves all, 1 the label alone.
@@ -22,7 +22,7 @@ class Truncation(PosteriorDefence):
             is moved by the normalisation that lets rows sum to 1 again.
         rest: what stands in for entries that are not served: "zero" normalises the others,
             "even" spreads what they held over the classes left out.
-        preserve_top1: "on" gives the label one more unit of the last digit where rounding tied
+        preserve_top1: "off" (plain rounding), "label_only", or "on", which gives the label one more unit of the last digit where rounding tied
             it. Nothing else here changes a label.
 
     Raises:
@@ -38,7 +38,7 @@ class Truncation(PosteriorDefence):
         top: int = 0,
         decimals: int | None = None,
         rest: Literal["zero", "even"] = "zero",
-        preserve_top1: Preserve = "on",
+        preserve_top1: Preserve = "off",
     ) -> None:
         if top < 0:
             raise ValueError(f"expected top of at least 0 entries, got {top}")

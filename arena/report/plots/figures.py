@@ -11,6 +11,7 @@ from arena.report.plots.curves import draw_curves
 from arena.report.plots.exits import draw_exits
 from arena.report.plots.latencies import draw_latencies
 from arena.report.plots.matrix import draw_matrix
+from arena.report.plots.service import draw_service, write_service
 from arena.report.plots.style import Drawing, save
 from arena.report.plots.tradeoff import draw_tradeoff
 from envs.errors import ArenaError
@@ -20,6 +21,7 @@ Draw = Callable[[EpisodeData], Drawing | None]
 FIGURES: Mapping[str, tuple[Draw, str]] = {
     "clone-accuracy": (draw_curves, "no clone was measured along the budget"),
     "tradeoff": (draw_tradeoff, "neither utility nor compute was measured beside a clone"),
+    "service": (draw_service, "no defence was played at several settings of its knob"),
     "matrix": (draw_matrix, "no clone was measured at the end"),
     "exits": (draw_exits, "no rounds were logged, so that the exits of queries are unknown"),
     "latencies": (draw_latencies, "no attacker wrote down what it read from the clock"),
@@ -46,7 +48,8 @@ def write_figures(
         formats: out of `FORMATS`.
 
     Returns:
-        the files, SCENARIO-FIGURE.FORMAT. A figure without data has no file.
+        the files, SCENARIO-FIGURE.FORMAT, and the points of the figure "service" as CSV. A figure
+        without data has no file.
 
     Raises:
         ArenaError: no episode, an unknown id or format, nothing to draw, or files that cannot
@@ -67,10 +70,19 @@ def write_figures(
             "there is nothing to draw: none of these episodes ended well with a clone measured "
             "or rounds logged"
         )
-    return _write(drawings, out_dir, formats)
+    points = {
+        f"{stem}-service": episode_data
+        for stem, episode_data in zip(file_stems(scenarios), scenarios.values(), strict=True)
+    }
+    return _write(drawings, points, out_dir, formats)
 
 
-def _write(drawings: Mapping[str, Drawing], out_dir: Path, formats: Sequence[str]) -> list[Path]:
+def _write(
+    drawings: Mapping[str, Drawing],
+    points: Mapping[str, EpisodeData],
+    out_dir: Path,
+    formats: Sequence[str],
+) -> list[Path]:
     paths = []
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
@@ -78,6 +90,10 @@ def _write(drawings: Mapping[str, Drawing], out_dir: Path, formats: Sequence[str
             for ending in formats:
                 path = out_dir / f"{stem}.{ending}"
                 save(drawing, path)
+                paths.append(path)
+        for stem, episode_data in points.items():
+            path = out_dir / f"{stem}.csv"
+            if write_service(episode_data, path):
                 paths.append(path)
     except OSError as error:
         raise ArenaError(f"cannot write figures to {out_dir}: {error.strerror}") from error

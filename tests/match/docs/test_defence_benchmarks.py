@@ -2,12 +2,14 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from arena.log.rows import CheckpointRow, EpisodeRecord, OutcomeRow, RunRecord
 from arena.log.store import Log
+from arena.scenario import load
 from benchmarks import defence_table, detector_table
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -17,7 +19,7 @@ DOCS = Path(__file__).parents[3] / "docs"
 def played(tmp_path_factory):
     """A log with made-up outcomes of some of the suite's episodes."""
     path = tmp_path_factory.mktemp("suite") / "arena.db"
-    suite = defence_table.load(defence_table.SCENARIO)
+    suite = load(defence_table.SCENARIO)
     wanted = {("dfme", "undefended"), ("dfme", "randp"), ("knockoff", "randp"),
               ("argmax", "undefended"), ("averaging", "randp")}  # fmt: skip
     with Log.open(path) as log:
@@ -71,15 +73,31 @@ def test_the_table_tells_every_defender_of_the_suite_and_its_best_adaptive_attac
     assert f"{suite.scenario.size - 15} episodes of the suite were not played" in text
 
 
+def test_what_a_defence_was_trained_on_is_read_off_its_parameters():
+    """Of the episode's plan, so that a row cannot say what was not played."""
+    plans = {plan.defender.name: plan for plan in load("defence_suite").plans()}
+
+    def told(name):
+        plan = plans[name].model_dump(mode="json")
+        return defence_table.trained_on(SimpleNamespace(plan=plan))
+
+    assert told("undefended") == told("grad-labels-kept").replace("generator", "none") == "none"
+    assert told("adaptive-misinformation-dnf-sources") == told("dnf")
+    assert told("dnf") == "uniform, smooth, pixel-shuffle"
+    assert told("adaptive-misinformation") == "generator"
+    assert told("detector") == told("dnf")  # of its two deployed defences one is trained
+
+
 def test_an_attacker_that_is_spared_shows_the_undefended_victims_figure_in_brackets(played):
     text = defence_table.tables(defence_table.read(played))
-    assert row(text, "grad", 0)[5] == "[60 (59-61)] argmax"
+    assert row(text, "grad-labels-kept", 0)[5] == "[60 (59-61)] argmax"
     assert row(text, "undefended", 0)[5] == "60 (59-61) argmax"
 
 
 def test_the_price_of_a_defence_is_averaged_over_its_episodes(played):
     text = defence_table.tables(defence_table.read(played))
     assert row(text, "randp", 1)[1:] == [
+        "none",
         "97.5", "100.0", "0.30 (0.50)", "— (—)", "0.40 (0.50)", "2.00", "1.00", "100", "200", "3.0",
     ]  # fmt: skip
 
@@ -104,7 +122,7 @@ def test_the_documentation_has_the_places_for_its_tables():
     assert defences.count("<!-- suite: begin -->") == defences.count("<!-- suite: end -->") == 1
     assert defenders.count("<!-- detector: begin -->") == 1
     for name in defence_table.MAIN:
-        assert name in {one.name for one in defence_table.load(defence_table.SCENARIO).attackers}
+        assert name in {one.name for one in load(defence_table.SCENARIO).attackers}
 
 
 @pytest.mark.slow

@@ -31,9 +31,10 @@ def test_intervals_end_where_the_figure_cannot_lie():
     # Student's t for two values: 12.706 times half their distance to either side
     rows = [episode("dfme", "d", seed, clone) for seed, clone in enumerate((0.1, 0.3))]
     rows += [episode("noise", "d", seed, clone) for seed, clone in enumerate((0.20, 0.22))]
-    (line,) = dnf_table.digits(rows).splitlines()[2:]
+    (line,) = dnf_table.digits(rows, {"d": "uniform, smooth"}).splitlines()[2:]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[1:3] == ["20.0 [0.0, 100.0]", "21.0 [8.3, 33.7]"]
+    assert cells[1] == "uniform, smooth"
+    assert cells[2:4] == ["20.0 [0.0, 100.0]", "21.0 [8.3, 33.7]"]
     assert cells[-1] == "10.0, 30.0"
 
 
@@ -62,8 +63,12 @@ def test_the_page_shows_the_rows_that_lie_beside_it(mark, name):
     path = ROOT / "benchmarks" / "results" / f"{name}.csv"
     with path.open(encoding="utf-8", newline="") as file:
         rows = [_read(row) for row in csv.DictReader(file)]
-    made = [dnf_table.digits] if mark == "digits" else [dnf_table.plus, dnf_table.differences]
-    assert "\n\n".join(table(rows) for table in made) in shown
+    sources = {row.defender: row.trained_on for row in rows}
+    if mark == "digits":
+        assert dnf_table.digits(rows, sources) in shown
+    else:
+        tables = (dnf_table.plus(rows, sources), dnf_table.differences(rows))
+        assert "\n\n".join(tables) in shown
 
 
 def _read(row):

@@ -186,7 +186,8 @@ def test_what_changes_no_posteriors_is_off_at_strength_0(digits_world, kind):
 
 
 def test_a_stack_is_its_layers_in_order(digits_world):
-    rounding, poison = Truncation(decimals=1), PredictionPoisoning(objmax=False, epsilon=0.5)
+    rounding = Truncation(decimals=1, preserve_top1="on")
+    poison = PredictionPoisoning(objmax=False, epsilon=0.5, preserve_top1="on")
     served = {}
     for order in ((rounding, poison), (poison, rounding)):
         stack = Stack(layers=order)
