@@ -129,8 +129,8 @@ CLONES_HEAD = (
     "defender", "DFME", "DFMS-HL", "Knockoff soft", "Knockoff hard", "best adaptive", "worst case",
 )  # fmt: skip
 SERVICE_HEAD = (
-    "defender", "trained on", "served accuracy %", "agreement %", "L1 benign", "L1 benign OOD", "L1 attack",
-    "MACs attack", "MACs benign", "µs attack", "µs benign", "harden s",
+    "defender", "trained on", "served accuracy %", "agreement %", "L1 benign", "L1 benign OOD",
+    "L1 attack", "MACs attack", "MACs benign", "µs attack", "µs benign", "harden s",
 )  # fmt: skip
 
 

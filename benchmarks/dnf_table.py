@@ -53,7 +53,8 @@ def digits(rows: Sequence[EpisodeRow], sources: Mapping[str, str]) -> str:
         attackers = by(mine, "attacker")
         dfme, noise = attackers.get("dfme", []), attackers.get("noise", [])
         lines.append([
-            defender, sources[defender], _cell(dfme, "clone_accuracy"), _cell(noise, "clone_accuracy"),
+            defender, sources[defender],
+            _cell(dfme, "clone_accuracy"), _cell(noise, "clone_accuracy"),
             _cell(dfme, "served_accuracy"), _cell(dfme, "attack_compute_share"),
             _cell(dfme, "benign_compute_share"), _by_seed(_clones(dfme)),
         ])  # fmt: skip

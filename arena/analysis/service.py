@@ -190,10 +190,10 @@ def _reach(sweep: Sweep, seeds: Sequence[int]) -> str:
 
 
 def _unequal_attackers(first: Sweep, second: Sweep) -> Iterator[str]:
-    met = [
-        {attacker for one in sweep.settings for attacker in one.attackers}
-        for sweep in (first, second)
-    ]
-    for sweep, mine, theirs in ((first, *met), (second, *reversed(met))):
-        if missing := sorted(theirs - mine):
+    for sweep, other in ((first, second), (second, first)):
+        if missing := sorted(_attackers(other) - _attackers(sweep)):
             yield f"{sweep.name} was not attacked by {', '.join(missing)}"
+
+
+def _attackers(sweep: Sweep) -> set[str]:
+    return {attacker for one in sweep.settings for attacker in one.attackers}

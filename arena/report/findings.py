@@ -120,7 +120,7 @@ def _victim(row: ScoreRow) -> str:
 
 def _attacks(defenders: Iterable[Sequence[ScoreRow]]) -> tuple[Statement, ...]:
     ranks = [(rows[0].versus, best(rows)) for rows in defenders]
-    found = [compare(*ranked[:2]) if len(ranked) > 1 else None for _, ranked in ranks]
+    found = [compare(ranked[0], ranked[1]) if len(ranked) > 1 else None for _, ranked in ranks]
     tested = [one.test.p for one in found if one is not None and one.test.n > 1]
     adjusted = iter(holm(tested))
     answers = []
@@ -134,7 +134,7 @@ def _attacks(defenders: Iterable[Sequence[ScoreRow]]) -> tuple[Statement, ...]:
             if gap.test.n > 1:
                 text += _chance(gap, next(adjusted), tests=len(tested))
         elif len(ranked) > 1:
-            text += f"; {_unpaired_lead(*ranked[:2])}"
+            text += f"; {_unpaired_lead(ranked[0], ranked[1])}"
         answers.append(Statement(versus, f"{text}."))
     return tuple(answers)
 

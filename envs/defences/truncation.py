@@ -22,8 +22,8 @@ class Truncation(PosteriorDefence):
             is moved by the normalisation that lets rows sum to 1 again.
         rest: what stands in for entries that are not served: "zero" normalises the others,
             "even" spreads what they held over the classes left out.
-        preserve_top1: "off" (plain rounding), "label_only", or "on", which gives the label one more unit of the last digit where rounding tied
-            it. Nothing else here changes a label.
+        preserve_top1: "off" (plain rounding), "label_only", or "on", which gives the label one
+            more unit of the last digit where rounding tied it. Nothing else here changes a label.
 
     Raises:
         ValueError: a value outside its range.

@@ -120,12 +120,12 @@ def _sentence(sweep: Sweep) -> str:
 
 
 def _row(sweep: Sweep, one: Setting) -> Sequence[object]:
-    told = [
+    told: list[object] = [
         sweep.name, sweep.knob, "" if one.value is None else one.value, one.defender, one.worst,
         " ".join(one.attackers), len(one.clone),
     ]  # fmt: skip
-    for values in (one.clone, one.served, one.distortion):
-        found = mean_interval(list(values.values())) if values else None
+    for values, highest in ((one.clone, 1), (one.served, 1), (one.distortion, 2)):
+        found = mean_interval(list(values.values())).within(0, highest) if values else None
         told += _cells(found)
     return told
 
