@@ -50,9 +50,10 @@ class DNF(Defence):
         thresholds: "calibrated", "published" (0.90, 0.92, 0.94, 0.96), or a list of confidences.
         early_budget: share of in-distribution images that may leave early, when calibrated.
         tolerance: share of them that may turn wrong, proven at 95 % confidence by the half of
-            the held-out images that sets no threshold. If not given 0.005, or as little as that
-            half can prove: 0.0198 with 300 held-out images.
-        most_saving: calibrate for the most early exits within the tolerance, not to a budget.
+            the held-out images that sets no threshold. If not given the budget alone counts, and
+            what is proven is reported.
+        most_saving: calibrate for the most early exits within the tolerance, not to a budget;
+            if none is given 0.005, or as little as 0 harmed images prove.
         rule: "deterministic", "random" (no compute is saved) or "leaky"; chance is a keyed
             function of the image.
         epochs: passes over the training images.
@@ -200,17 +201,23 @@ class DNF(Defence):
                     f"got {len(values)}; use thresholds = 'calibrated'"
                 )
             return tuple(to_log_odds(value) for value in values)
-        held_out = kit.data.validation
-        provable = provable_loss(len(held_out), _CONFIDENCE)
-        self.calibration = calibrate_network(
+        held_out, tolerance = kit.data.validation, self._tolerance
+        if tolerance is None:
+            least = max(_TOLERANCE, provable_loss(len(held_out), _CONFIDENCE))
+            tolerance = least if self._most_saving else 1.0
+        self.calibration = found = calibrate_network(
             network,
             held_out,
             early_budget=self._budget,
-            tolerance=self._tolerance if self._tolerance is not None else max(_TOLERANCE, provable),
+            tolerance=tolerance,
             confidence=_CONFIDENCE,
             most_saving=self._most_saving,
         )
-        return self.calibration.log_odds
+        kit.report(
+            f"fortress: {found.early_share:.1%} of {found.count} held-out images leave early; "
+            f"at most {found.harm_bound:.1%} lose a right answer, at {_CONFIDENCE:.0%} confidence"
+        )
+        return found.log_odds
 
     def _look(
         self, fortress: Victim, kit: HardenKit, recipe: FortressRecipe

@@ -10,7 +10,8 @@ from envs.data.sources import load
 from envs.defences.base import HardenKit
 from envs.defences.dnf import DNF
 from envs.errors import DataMissing, ScenarioError, UnknownName
-from envs.nets.multi_exit import MultiExit
+from envs.exits import calibration
+from envs.nets.multi_exit import MultiExit, with_heads
 from envs.nets.registry import build
 from envs.seeding import Streams
 from envs.training.fortress_recipe import fortress_recipe
@@ -61,6 +62,34 @@ def test_a_fortress_takes_the_recipe_of_its_victims_images():
     defence = DNF("released", epochs=1)
     defence.harden(Victim(MultiExit(body)), HardenKit(data, Streams(0), CPU))
     assert (defence.recipe.alpha, defence.recipe.batch, defence.recipe.epochs) == (0.2, 32, 1)
+
+
+@pytest.mark.parametrize(
+    ("switches", "harm"), [({}, 1), ({"tolerance": 0.02}, 0), ({"most_saving": True}, 0)]
+)
+def test_the_proven_loss_is_reported_and_limits_only_where_it_is_told_to(
+    monkeypatch, switches, harm
+):
+    """The surest of the proving images leaves wrongly whatever share may leave."""
+    scores = torch.linspace(0, 1, 300, dtype=torch.float64)[None]
+    scores[0, 1] = 9.0
+    correct = torch.ones(2, 300, dtype=torch.bool)
+    correct[0, 1] = False
+    monkeypatch.setattr(calibration, "measure_exits", lambda *_, **__: (scores, correct))
+    told = []
+    kit = HardenKit(load("digits"), Streams(0), CPU, report=told.append)
+    defence = DNF(**switches)
+    body = build("mlp-small", num_classes=10, image_shape=(1, 8, 8), generator=NONE)
+    network = with_heads(body, generator=torch.Generator().manual_seed(0), exits=[0])
+    defence._set_thresholds(network, kit)
+    found = defence.calibration
+    # 1 harmed of 150 is at most 3.12 %, above the limits of the other two: nothing leaves there
+    assert (found.harm, found.early_share > 0) == (harm, harm > 0)
+    assert found.harm_bound == pytest.approx(0.0312, abs=5e-5) or not harm
+    assert told == [
+        f"fortress: {found.early_share:.1%} of 150 held-out images leave early; "
+        f"at most {found.harm_bound:.1%} lose a right answer, at 95% confidence"
+    ]
 
 
 def test_small_sets_get_more_epochs_and_large_ones_twenty():

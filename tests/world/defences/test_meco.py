@@ -175,22 +175,23 @@ def test_the_kernel_and_its_force_by_automatic_differentiation():
 
 
 def linear(weights):
-    """Two classes of two pixels, as logits without a bias."""
+    """Two classes of three pixels, as logits without a bias."""
     return lambda images: images.flatten(1) @ torch.tensor(weights).T
 
 
 def test_a_step_by_hand():
     """Two images a distance of 1 apart, the penalty at work; as the released code computes it."""
-    start = torch.tensor([[0.0, 0.0], [0.0, 1.0]]).view(2, 1, 1, 2)
-    moved = torch.tensor([[0.5, 0.0], [0.5, 1.0]]).view(2, 1, 1, 2)
+    start = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]).view(2, 1, 1, 3)
+    moved = torch.tensor([[0.5, 0.0, 0.0], [0.5, 1.0, 0.0]]).view(2, 1, 1, 3)
     robust = RobustTraining(step_size=0.1, penalty=0.2)
     step = svgd_step(
-        linear([[1.0, 0.0], [0.0, 0.0]]), moved, start, labels=torch.tensor([0, 1]), robust=robust
-    )
+        linear([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]), moved, start,
+        labels=torch.tensor([0, 1]), robust=robust,
+    )  # fmt: skip
     # logits 0.5 and 0: p = 0.622; the mean's slope is a half of (p - 1, 0) and of (p, 0), less
     # the penalty's 0.2 * 2 * 0.5 / 2 on the first pixel
     p = 1 / (1 + math.exp(-0.5))
-    ascent = torch.tensor([[(p - 1) / 2 - 0.1, 0.0], [p / 2 - 0.1, 0.0]])
+    ascent = torch.tensor([[(p - 1) / 2 - 0.1, 0.0, 0.0], [p / 2 - 0.1, 0.0, 0.0]])
     # squared distances 0, 1, 1, 0; torch's median of them is 0, so that the width is its floor
     # and images leave each other alone
     expected = moved.flatten(1) + 0.1 * ascent / 2
