@@ -211,8 +211,8 @@ def rows() -> list[Row]:
         name: load_pool(name, image_shape=(1, 8, 8), count=6000, generator=Streams(0).torch(name))
         for name in ("strokes", "shapes")
     }
-    test = digits.test.images()
-    every = torch.cat([one.images() for one in (digits.train, digits.validation, digits.test)])
+    test = digits.held_out.images()
+    every = torch.cat([one.images() for one in digits.parts.values()])
 
     def answerer(images: Tensor) -> Tensor:
         return served.posteriors(images).argmax(1)

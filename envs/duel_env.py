@@ -60,7 +60,7 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
     zeros, and -1 for exits and clients. A client's number is drawn anew for every episode.
 
     ## Rewards
-    `attacker`: the increase of the submitted clone's test accuracy since it was last measured,
+    `attacker`: the increase of the submitted clone's accuracy since it was last measured,
     every `measure_every` rounds and at the end. `defender`: the same with the sign turned round,
     minus `utility_price` for each share of this round's benign users answered wrongly, minus
     `compute_price` for the share of the whole network that this round's answers cost.
@@ -201,9 +201,9 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
     def _rewards(self) -> dict[str, float]:
         gained = 0.0
         if self._game.over or self._rounds % self._measure_every == 0:
-            before, test = self._accuracy, self._games.splits.test
+            before = self._accuracy
             if self._clone is not None:
-                self._accuracy = accuracy_of(self._clone, test, self._game)
+                self._accuracy = accuracy_of(self._clone, self._games.splits, self._game)
             gained = self._accuracy - before
         now = self._game.tally()
         utility, compute = self._prices

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from envs.data.images import ImageSet
+from envs.data.images import Splits
 from envs.defences.base import Defence
 from envs.errors import QueryError
 from envs.game.game import ExtractionGame
@@ -53,8 +53,9 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
     model hides it. NumPy arrays; with `tensors=True` torch tensors on the device, not copied.
 
     ## Rewards
-    The increase of the submitted clone's test accuracy since it was last measured, every
-    `measure_every` steps and at the end; so the return of an episode is the final accuracy.
+    The increase of the submitted clone's accuracy since it was last measured, every
+    `measure_every` steps and at the end; so the return of an episode is the final accuracy. The
+    final one is measured on the test images, those before it on the checkpoints' images.
     Submit your clone with `env.unwrapped.submit(clone)`; it is read, never changed.
 
     ## Starting State
@@ -159,11 +160,9 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
         return self._observe(response, answered), reward, self._game.over, False, info
 
     def _reward(self) -> float:
-        before = self._accuracy
+        before, game = self._accuracy, cast(ExtractionGame, self._game)
         if self._clone is not None:
-            self._accuracy = accuracy_of(
-                self._clone, self._games.splits.test, cast(ExtractionGame, self._game)
-            )
+            self._accuracy = accuracy_of(self._clone, self._games.splits, game)
         return self._accuracy - before
 
     def _observe(self, response: Response | None, answered: int) -> Observation:
@@ -184,16 +183,19 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
         }
 
 
-def accuracy_of(clone: nn.Module, test: ImageSet, game: ExtractionGame) -> float:
+def accuracy_of(clone: nn.Module, splits: Splits, game: ExtractionGame) -> float:
     """Measure a clone's share of right labels, while the game answers nobody.
+
+    While the budget lasts it is measured on the checkpoints' images, then on the test images.
 
     Raises:
         PlayerError: its answers are not (n, classes) finite floats.
     """
+    images = splits.test if game.over else splits.checkpoint
     with game.suspended():
-        labels = clone_labels(clone, test.pixels, test.num_classes)
+        labels = clone_labels(clone, images.pixels, images.num_classes)
         with without_overrides():
-            return (labels == test.labels).double().mean().item()
+            return (labels == images.labels).double().mean().item()
 
 
 def query_space(threat: ThreatModel, batch: int) -> spaces.Box:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from arena.bench.timing import Line, Run, clock, interleave, spread
-from envs.data.images import ImageSet, Splits
+from envs.data.images import PARTS, ImageSet, Splits
 from envs.defences.base import Defence, HardenKit
 from envs.defences.gradient_redirection import GradientRedirection
 from envs.defences.meco import MeCo
@@ -147,5 +147,6 @@ def _kit(victim: Victim) -> HardenKit:
     classes = tuple(map(str, range(victim.num_classes)))
     images = ImageSet(pixels, labels, victim.num_classes, "random", classes)
     plan = victim.network.backbone.plan
-    data = Splits(images, images, images, plan.mean, plan.std, "random", "0" * 16)
+    parts = dict.fromkeys(PARTS, images)
+    data = Splits(**parts, mean=plan.mean, std=plan.std, name="random", fingerprint="0" * 16)
     return HardenKit(data, Streams(0), torch.device("cpu"))

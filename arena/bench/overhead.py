@@ -110,7 +110,7 @@ def new_oracle(victim: Victim, budget: int, *, labels: Labels = "soft") -> Itera
             recorder = Recorder(
                 game,
                 Noise(),
-                Referee(image_set(8), victim),
+                Referee(image_set(8), image_set(8), victim),
                 writer,
                 checkpoints=10,
                 title="bench",

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from agents.learning.clone import CloneTrainer, cross_entropy
-from envs.data.images import ImageSet, Splits, make_splits
+from envs.data.images import ImageSet, Splits
+from envs.data.splits import make_splits
 from envs.exits.random_rules import ByHistogram
 from envs.nets import registry
 from envs.nets.init import materialise

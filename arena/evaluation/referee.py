@@ -21,7 +21,7 @@ from envs.victim.victim import Victim
 
 
 class CloneScore(NamedTuple):
-    """What a clone is worth on the test set, both in [0, 1].
+    """What a clone is worth, both in [0, 1].
 
     Attributes:
         accuracy: share of right labels.
@@ -51,29 +51,41 @@ class ServiceScore(NamedTuple):
 
 
 class Referee:
-    """Scores clones and service on a test set that no player ever sees.
+    """Scores clones and service on images that the game shows to no player.
+
+    Clones see the images they are scored on. Those of the checkpoints are none of the test images,
+    so that what a clone keeps during the attack tells nothing about the final score. The service
+    is scored at the end, by a copy of the defender.
 
     Args:
-        test: the held-out test set, on the device.
+        checkpoint: what clones are measured on along the budget, on the device.
+        test: what the final clone and the service are scored on, on the device.
         victim: the undefended victim.
     """
 
-    def __init__(self, test: ImageSet, victim: Victim) -> None:
-        self._test = test
+    def __init__(self, checkpoint: ImageSet, test: ImageSet, victim: Victim) -> None:
+        self._checkpoint, self._test = checkpoint, test
+        self._checkpoint_labels = _in_batches(victim.posteriors, checkpoint).argmax(1)
         self._posteriors = _in_batches(victim.posteriors, test)
         self._labels = self._posteriors.argmax(1)
         self.victim_accuracy = _share(self._labels == test.labels)
 
+    def score_checkpoint(self, clone: nn.Module) -> CloneScore:
+        """Measure a clone along the budget; see `score`."""
+        return self._scored(clone, self._checkpoint, self._checkpoint_labels)
+
     def score(self, clone: nn.Module) -> CloneScore:
-        """Measure a clone; its mode, its weights and every random stream stay as they were.
+        """Score the final clone; mode, weights and every random stream stay as they were.
 
         Raises:
             PlayerError: the clone's answers are not (n, classes) finite numbers.
         """
-        classes = self._posteriors.shape[1]
-        labels = clone_labels(clone, self._test.pixels, classes)
+        return self._scored(clone, self._test, self._labels)
+
+    def _scored(self, clone: nn.Module, images: ImageSet, victim_labels: Tensor) -> CloneScore:
+        labels = clone_labels(clone, images.pixels, self._posteriors.shape[1])
         with without_overrides():
-            return CloneScore(_share(labels == self._test.labels), _share(labels == self._labels))
+            return CloneScore(_share(labels == images.labels), _share(labels == victim_labels))
 
     def score_service(
         self,

@@ -114,7 +114,8 @@ class Episode:
             snapshot.ChangedAttributes(deployed_defence.defence)
             for deployed_defence in self._defender_setup.deployed_defences
         ]
-        self._referee = Referee(setup.splits(plan).test, self._defender_setup.reference)
+        splits = setup.splits(plan)
+        self._referee = Referee(splits.checkpoint, splits.test, self._defender_setup.reference)
         self._served = ServedSample(
             self._defender_setup.reference.posteriors,
             plan.threat.budget,
@@ -387,7 +388,7 @@ class Episode:
 
         def measure() -> None:
             nonlocal outcome
-            tally = recorder.close(score)
+            tally = recorder.close()
             outcome = outcome_of(self._plan, self._defender_setup, self._referee, score, tally)
 
         def write_inferences() -> None:

@@ -100,13 +100,11 @@ class Recorder:
         self._began = time.monotonic() - float(state["seconds"])
         self._next_flush = self.seconds + FLUSH_SECONDS
 
-    def close(self, score: CloneScore | None) -> Tally:
+    def close(self) -> Tally:
         """Write the last bucket and the last checkpoint; returns the final counters.
 
-        Args:
-            score: of the final clone, trained on the last answers too; None without a clone.
+        The checkpoint has the score that `score_clone` measured last.
         """
-        self._score = score
         self._checkpoint(self._checkpoints - 1 if self._game.over else self._index)
         return self._close_bucket()
 
@@ -181,7 +179,7 @@ class Recorder:
             PlayerError: its code failed.
         """
         try:
-            return self.score_clone()
+            return self._scored(self._referee.score_checkpoint)
         except _CloneError as fault:
             self.clone_fault = str(fault)
             raise
@@ -190,11 +188,17 @@ class Recorder:
             return None
 
     def score_clone(self) -> CloneScore | None:
-        """Score the attacker's clone; None without one.
+        """Score the final clone, for the last checkpoint and on the test images; None without one.
 
         Raises:
             PlayerError: its code fails, or its answers are no finite (n, classes) logits.
         """
+        self._score = None
+        self._score = self._scored(self._referee.score_checkpoint)
+        return self._scored(self._referee.score)
+
+    def _scored(self, measure: Callable[[nn.Module], CloneScore]) -> CloneScore | None:
+        """Measure the attacker's clone; None without one."""
         clone = self._attacker.clone
         if clone is None:
             return None
@@ -202,7 +206,7 @@ class Recorder:
             if not isinstance(clone, nn.Module):
                 raise PlayerError(f"expected a torch module as clone, got {type(clone).__name__}")
             with self._game.suspended():  # a clone that asks meanwhile gets no answer
-                return self._referee.score(clone)
+                return measure(clone)
         except (PlayerError, KeyboardInterrupt, MemoryError, torch.OutOfMemoryError):
             raise
         except BaseException as fault:  # whatever its code raises, `BudgetExhausted` too

@@ -69,10 +69,10 @@ class Setup:
 
     def threat(self, plan: EpisodePlan) -> ThreatModel:
         """Return what the attacker may ask and see."""
-        test = self.splits(plan).test
+        splits = self.splits(plan)
         return ThreatModel(
-            num_classes=test.num_classes,
-            image_shape=test.image_shape,
+            num_classes=splits.num_classes,
+            image_shape=splits.image_shape,
             budget=plan.threat.budget,
             labels=plan.threat.labels,
             latency_visible=plan.threat.latency != "none",
@@ -132,7 +132,7 @@ class Setup:
         return self._pool_loader(plan)(spec.use, generator=generator, **self._options(spec))
 
     def traffic(self, plan: EpisodePlan, streams: Streams) -> BenignTraffic | None:
-        """Set benign users up, if the scenario has any: test images, never seen in training."""
+        """Set benign users up, if the scenario has any: with images that are in no other part."""
         if plan.traffic.benign == 0:
             return None
         ood = None
@@ -143,7 +143,7 @@ class Setup:
                 **self._options(plan.traffic.ood),
             )
         return BenignTraffic(
-            self.splits(plan).test,
+            self.splits(plan).benign,
             share=plan.traffic.benign,
             ood=ood,
             ood_share=plan.traffic.ood_share,
@@ -196,7 +196,7 @@ class Setup:
         self, plan: EpisodePlan, *, tested: str | None = None
     ) -> Callable[..., ImageSet]:
         """Return a loader of pools; it gives no test images of the set `tested`."""
-        shape = self.splits(plan).test.image_shape
+        shape = self.splits(plan).image_shape
 
         def load_here(name: str, **options: Any) -> ImageSet:
             if name == tested and options.get("split") in ("test", "all"):

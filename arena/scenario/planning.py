@@ -23,7 +23,7 @@ from arena.scenario.schema import (
 
 # `Any` in this file: a plan as plain JSON values.
 
-RULES = 2
+RULES = 3
 """Version of the rules; raised when the same plan would give another result."""
 
 

@@ -29,7 +29,7 @@ from envs.data.photographs import (
 from envs.data.shapes import shapes_pool, shapes_splits
 from envs.data.strokes import noise_pool, strokes_pool
 
-Part = Literal["train", "validation", "test", "all"]
+Part = Literal["train", "validation", "benign", "checkpoint", "test", "all"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from typing import Literal
 
 import torch
 
-from envs.data.images import ImageSet, Splits, make_splits
+from envs.data.images import ImageSet, Splits
 from envs.data.resize import fit_to, pad_to
-from envs.data.splits import divide
+from envs.data.splits import divide, make_splits
 from envs.errors import ArenaError
 
 _VALIDATION, _TEST, _SEED = 300, 600, 0
@@ -20,8 +20,9 @@ _VALIDATION, _TEST, _SEED = 300, 600, 0
 def digits_splits(*, size: int = 8, fit: Literal["pad", "stretch"] = "pad") -> Splits:
     """Read the digits, divided for good into 897 training, 300 validation and 600 test images.
 
-    The division is stratified and never changes, because cached victims and published tables
-    rest on it. Values 0 to 16 become `round(255 v / 16)`, which loses nothing.
+    Of the test images 120 are the benign users' and 120 the checkpoints', 360 remain for the final
+    score. The division is stratified and never changes, because cached victims and published
+    tables rest on it. Values 0 to 16 become `round(255 v / 16)`, which loses nothing.
 
     Args:
         size: pixels a side.

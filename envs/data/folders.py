@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.data.images import ImageSet, Splits, make_splits
-from envs.data.splits import divide, hold_out
+from envs.data.images import ImageSet, Splits
+from envs.data.splits import divide, hold_out, make_splits
 from envs.errors import ArenaError, DataMissing
 
 TINY_FOLDER = "tiny-imagenet-200"

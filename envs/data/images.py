@@ -5,7 +5,7 @@ batch there is faster than anything that crosses the bus.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -141,15 +141,16 @@ class ImageSet:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Splits:
-    """A data set as the game uses it: training, validation and test images.
+    """A data set as the game uses it: five parts that share no image.
 
-    The victim trains on `train`, thresholds and temperatures are fitted on `validation`, and
-    `test` is what the referee measures on. Make one with `make_splits`.
+    `envs.data.splits.make_splits` makes one.
 
     Args:
         train: what the victim learns from.
-        validation: held out of training, for calibration.
-        test: held out of everything.
+        validation: what thresholds and temperatures are fitted on.
+        benign: what benign users ask. Defenders see it while they serve.
+        checkpoint: what clones are measured on along the budget. No player gets it.
+        test: what the final clone and the service are scored on. No player gets it.
         mean: per channel, on the scale [0, 1]; what a victim subtracts.
         std: per channel; what it divides by.
         name: the data set's name.
@@ -158,6 +159,8 @@ class Splits:
 
     train: ImageSet
     validation: ImageSet
+    benign: ImageSet
+    checkpoint: ImageSet
     test: ImageSet
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -174,47 +177,63 @@ class Splits:
         """Channels, height and width of an image."""
         return self.train.image_shape
 
-    def without_test(self) -> "Splits":
-        """Return the splits with no test image: what a player may own of the victim's data."""
-        test = self.test
-        # of memory of their own: a slice would still lead to all images
-        empty = replace(
-            test,
-            pixels=test.pixels.new_empty((0, *test.pixels.shape[1:])),
-            labels=test.labels.new_empty(0),
+    @property
+    def parts(self) -> dict[str, ImageSet]:
+        """The parts by name, in their order."""
+        return {name: getattr(self, name) for name in PARTS}
+
+    @property
+    def held_out(self) -> ImageSet:
+        """All images for testing, in one set: benign users', checkpoints', final score's."""
+        return joined([self.benign, self.checkpoint, self.test])
+
+    def of_defender(self) -> "Splits":
+        """Return the splits with training and validation images alone: what a defender owns."""
+        return replace(
+            self,
+            benign=_emptied(self.benign),
+            checkpoint=_emptied(self.checkpoint),
+            test=_emptied(self.test),
         )
-        return replace(self, test=empty)
 
     def to(self, device: torch.device | str) -> "Splits":
-        """Return all three parts in the memory of `device`."""
+        """Return all parts in the memory of `device`."""
         return replace(
             self,
             train=self.train.to(device),
             validation=self.validation.to(device),
+            benign=self.benign.to(device),
+            checkpoint=self.checkpoint.to(device),
             test=self.test.to(device),
         )
 
 
+SCORED = ("checkpoint", "test")
+"""Parts on which clones are scored: no player gets an image of them."""
+
+PARTS = ("train", "validation", "benign", *SCORED)
+"""Every part of `Splits`."""
+
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of each channel, on the scale [0, 1]."""
 
 
-def make_splits(
-    name: str,
-    parts: tuple[ImageSet, ImageSet, ImageSet],
-    *,
-    normalisation: Normalisation | None = None,
-) -> Splits:
-    """Join training, validation and test images into `Splits`.
+def joined(parts: Sequence[ImageSet]) -> ImageSet:
+    """Join sets of one task into one, called as the first is."""
+    return replace(
+        parts[0],
+        pixels=torch.cat([part.pixels for part in parts]),
+        labels=torch.cat([part.labels for part in parts]),
+    )
 
-    Args:
-        name: the data set's name.
-        parts: training, validation and test images.
-        normalisation: mean and deviation per channel; measured on the training images where
-            none are given.
-    """
-    train, validation, test = parts
-    mean, std = normalisation if normalisation is not None else train.mean_std()
-    return Splits(train, validation, test, mean, std, name, fingerprint(*parts))
+
+def _emptied(images: ImageSet) -> ImageSet:
+    """Return a set of none of the images; its memory is its own, as a slice leads to them all."""
+    return replace(
+        images,
+        pixels=images.pixels.new_empty((0, *images.pixels.shape[1:])),
+        labels=images.labels.new_empty(0),
+    )
 
 
 def fingerprint(*parts: ImageSet) -> str:

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.data.images import ImageSet, Normalisation, Splits, make_splits
+from envs.data.images import ImageSet, Normalisation, Splits
 from envs.data.resize import pad_to
-from envs.data.splits import divide, hold_out
+from envs.data.splits import divide, hold_out, make_splits
 from envs.errors import ArenaError, DataMissing, one_line
 
 _SEED = 0  # of the hold-outs; fixed, because cached victims rest on them

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from envs.data.folders import Size, images_below, read_files
-from envs.data.images import ImageSet, Splits, make_splits
-from envs.data.splits import hold_out, stable_order
+from envs.data.images import ImageSet, Splits
+from envs.data.splits import hold_out, make_splits, stable_order
 from envs.errors import ArenaError, DataMissing
 
 CUB_FOLDER = "CUB_200_2011"

@@ -11,8 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from envs.data.images import ImageSet, Splits, make_splits
+from envs.data.images import ImageSet, Splits
 from envs.data.resize import fit_to
+from envs.data.splits import make_splits
 from envs.errors import ArenaError
 from envs.seeding import Streams
 

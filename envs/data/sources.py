@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import torch
 
 from envs.data.catalog import SOURCES, Part, Source
-from envs.data.images import ImageSet, Splits
+from envs.data.images import ImageSet, Splits, joined
 from envs.data.resize import fit_to
 from envs.errors import ArenaError, DataMissing, UnknownName
 
@@ -126,7 +126,8 @@ def load(
 
     Raises:
         UnknownName: no such source, or no such option of it.
-        ArenaError: the source has no labels, or an option has an impossible value.
+        ArenaError: the source has no labels, or an option has an impossible value, or leaves a
+            part without images.
         DataMissing: its files are not there or are damaged.
     """
     source = _source(name)
@@ -135,7 +136,13 @@ def load(
             f"'{name}' has no labels to learn, it can only be a surrogate pool; "
             "play on 'digits' or 'shapes', or see the list of data sets"
         )
-    return _read(name, source.splits, root, download=download, params=params).to(device)
+    splits = _read(name, source.splits, root, download=download, params=params)
+    if len(splits.benign) == 0:
+        raise ArenaError(
+            f"'{name}' has {len(splits.test)} test images; expected at least 3, because benign "
+            "users, checkpoints and the final score have images of their own"
+        )
+    return splits.to(device)
 
 
 def load_pool(
@@ -152,8 +159,8 @@ def load_pool(
     """Read or draw a pool of images in the shape of a victim's queries.
 
     A labelled set is brought to the shape (`envs.data.resize`), and keeps its labels, which say
-    nothing about the victim's classes. Options of such a pool beside those of `load`: `split`
-    ("train", "validation", "test" or "all") and `classes`, names of the only ones to take.
+    nothing about the victim's classes. Options of such a pool beside those of `load`: `split`,
+    a part of `Splits` or "all", and `classes`, names of the only ones to take.
 
     Args:
         name: one of `names()`.
@@ -233,17 +240,13 @@ def _read(
 
 
 def _part(splits: Splits, part: str) -> ImageSet:
-    """Return one part of a set, or all three joined."""
-    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    """Return one part of a set, or all joined."""
+    parts = splits.parts
     if part in parts:
         return parts[part]
     if part != "all":
         raise UnknownName("part of a data set", part, [*parts, "all"])
-    return replace(
-        splits.train,
-        pixels=torch.cat([p.pixels for p in parts.values()]),
-        labels=torch.cat([p.labels for p in parts.values()]),
-    )
+    return joined(list(parts.values()))
 
 
 def _of_classes(images: ImageSet, classes: Sequence[str] | None) -> ImageSet:

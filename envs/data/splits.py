@@ -1,12 +1,20 @@
-"""Fixed, stratified hold-outs that no release of a random library can change."""
+"""The parts of a data set: fixed, stratified, and the same under every random library.
+
+Of the images that a data set has for testing, `make_splits` gives a part to benign users and a
+part to the checkpoints. The rest is what a clone is finally scored on.
+"""
 
 import hashlib
 
 import torch
 from torch import Tensor
 
-from envs.data.images import ImageSet
+from envs.data.images import ImageSet, Normalisation, Splits, fingerprint
 from envs.errors import ArenaError
+
+_SHARE = 5  # a fifth of the test images for benign users, and a fifth for checkpoints
+_MOST = 1000  # images that are enough for either
+_BENIGN_SEED, _CHECKPOINT_SEED = 2, 3  # of the hold-outs
 
 
 def stable_order(count: int, seed: int) -> Tensor:
@@ -63,3 +71,35 @@ def divide(
         images.select(rest[validated]),
         images.select(tested),
     )
+
+
+def make_splits(
+    name: str,
+    parts: tuple[ImageSet, ImageSet, ImageSet],
+    *,
+    normalisation: Normalisation | None = None,
+) -> Splits:
+    """Join training, validation and test images into `Splits`.
+
+    Of the test images a fifth, at most 1,000, becomes the benign users' part and as many the
+    checkpoints'; both are stratified and never change.
+
+    Args:
+        name: the data set's name.
+        parts: training, validation and test images.
+        normalisation: mean and deviation per channel; measured on the training images where
+            none are given.
+    """
+    train, validation, tested = parts
+    mean, std = normalisation if normalisation is not None else train.mean_std()
+    benign, checkpoint, test = _divided(tested)
+    return Splits(train, validation, benign, checkpoint, test, mean, std, name, fingerprint(*parts))
+
+
+def _divided(tested: ImageSet) -> tuple[ImageSet, ImageSet, ImageSet]:
+    """Divide test images into those of benign users, of checkpoints and of the final score."""
+    count = min(_MOST, max(len(tested) // _SHARE, int(len(tested) > 2)))
+    labels = tested.labels.cpu()
+    rest, benign = hold_out(labels, count, _BENIGN_SEED)
+    kept, held = hold_out(labels[rest], count, _CHECKPOINT_SEED)
+    return tested.select(benign), tested.select(rest[held]), tested.select(rest[kept])

@@ -49,7 +49,7 @@ class HardenKit:
     """What a defender owns before the game starts.
 
     Args:
-        data: the victim's own `train` and `validation` images; `test` is emptied here.
+        data: the victim's own `train` and `validation` images; the other parts are emptied here.
         streams: random streams of the hardening, named by the consumer.
         device: where networks are trained.
         victim_key: what the victim was made from, to key caches of what is made from it.
@@ -68,8 +68,8 @@ class HardenKit:
     expected: Callable[[ExitProfile], tuple[float, ...]] | None = None
 
     def __post_init__(self) -> None:
-        """Take the test images away: a defence is measured on them."""
-        object.__setattr__(self, "data", self.data.without_test())
+        """Take the held-out images away: a defence serves them and is measured on them."""
+        object.__setattr__(self, "data", self.data.of_defender())
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -70,8 +70,8 @@ class GameFactory:
         self.whole_macs = self._bare.profile.macs[-1]
         self.deployed_defences = tuple(self._harden(defence, trained) for defence in defences)
         self.threat = ThreatModel(
-            num_classes=self.splits.test.num_classes,
-            image_shape=self.splits.test.image_shape,
+            num_classes=self.splits.num_classes,
+            image_shape=self.splits.image_shape,
             budget=spec.budget,
             labels=spec.labels,
             latency_visible=spec.latency != "none",
@@ -83,7 +83,7 @@ class GameFactory:
         traffic = None
         if self._spec.benign > 0:
             traffic = BenignTraffic(
-                self.splits.test, share=self._spec.benign, generator=streams.torch("traffic")
+                self.splits.benign, share=self._spec.benign, generator=streams.torch("traffic")
             )
         return ExtractionGame(
             self.threat,

@@ -75,7 +75,7 @@ def referee():
     pixels = torch.randint(0, 256, (40, *SHAPE), generator=generator, dtype=torch.uint8)
     labels = torch.arange(40) % 10
     test = ImageSet(pixels, labels, 10, "fake", tuple("0123456789"))
-    return Referee(test, Victim(MultiExit(network, ())))
+    return Referee(test, test, Victim(MultiExit(network, ())))
 
 
 @pytest.fixture(scope="module")

@@ -142,8 +142,8 @@ def test_a_clone_that_asks_the_victim_is_scored_without_answers(played, player):
     assert [one for one in outcomes if isinstance(one, int)] == [50] * 12
     refused = [one for one in outcomes if isinstance(one, str)]
     assert not any("waited" in one for one in refused)
-    # two batches at the checkpoints of 250 and 500 queries, and at the end
-    assert ["closed" in one or "being scored" in one for one in refused] == [True] * 6
+    # at the checkpoints of 250 and 500 queries, and at the end at the last one and on the test set
+    assert ["closed" in one or "being scored" in one for one in refused] == [True] * 4
     if row.status == "success":
         assert row.clone_accuracy < 0.2
 

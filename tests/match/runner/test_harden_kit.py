@@ -27,17 +27,20 @@ class Looking(Defence):
 
 
 def empty(kit, whole):
-    """Tell whether a kit holds nothing of the test images, and everything else of the set."""
+    """Tell whether a kit holds nothing of the held-out images, and everything else of the set."""
     data = kit.data
-    memory = (
-        data.test.pixels.untyped_storage().nbytes() + data.test.labels.untyped_storage().nbytes()
+    held_out = [data.parts[name] for name in ("benign", "checkpoint", "test")]
+    memory = sum(
+        tensor.untyped_storage().nbytes()
+        for part in held_out
+        for tensor in (part.pixels, part.labels)
     )
     same = all(
         torch.equal(getattr(data, part).pixels, getattr(whole, part).pixels)
         for part in ("train", "validation")
     )
     return (
-        (len(data.test), memory) == (0, 0)
+        (sum(map(len, held_out)), memory) == (0, 0)
         and same
         and (data.fingerprint, data.image_shape, data.num_classes, data.mean)
         == (whole.fingerprint, whole.image_shape, whole.num_classes, whole.mean)
@@ -47,7 +50,7 @@ def empty(kit, whole):
 def test_a_kit_holds_no_test_image_whatever_made_it():
     whole = load("digits")
     kit = HardenKit(whole, Streams(0), torch.device("cpu"))
-    assert len(whole.test) > 0
+    assert len(whole.held_out) > 0
     assert empty(kit, whole)
     assert empty(replace(kit, victim_key={"a": 1}), whole)
     assert empty(replace(kit, data=whole), whole)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from envs.data.images import ImageSet, bytes_to_unit, fingerprint, make_splits, to_pixels
+from envs.data.images import ImageSet, bytes_to_unit, fingerprint, to_pixels
 from envs.data.resize import fit_to, pad_to
-from envs.data.splits import divide, hold_out, stable_order
+from envs.data.splits import divide, hold_out, make_splits, stable_order
 from envs.errors import ArenaError
 
 

@@ -26,11 +26,12 @@ def need(*files: str) -> Path:
 
 def test_cifar10_from_its_official_files():
     data = sources.load("cifar10", root=need("cifar-10-batches-py"))
-    assert [len(p) for p in (data.train, data.validation, data.test)] == [45_000, 5_000, 10_000]
+    assert [len(p) for p in (data.train, data.validation, data.held_out)] == [45_000, 5_000, 10_000]
+    assert [len(p) for p in (data.benign, data.checkpoint, data.test)] == [1000, 1000, 8000]
     assert data.image_shape == (3, 32, 32)
     assert data.train.classes[0] == "airplane"
     assert torch.bincount(data.train.labels).tolist() == [4500] * 10
-    assert torch.bincount(data.test.labels).tolist() == [1000] * 10
+    assert torch.bincount(data.test.labels).tolist() == [800] * 10
     # published: mean over the 50,000 training images
     mean, std = data.train.mean_std()
     assert mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=0.0005)
@@ -71,7 +72,7 @@ def test_the_test_images_of_cifar100_as_a_pool():
 
 def test_the_first_test_images_of_svhn():
     data = sources.load("svhn-test", root=need("svhn_test_first10k.npz"))
-    assert len(data.train) + len(data.validation) + len(data.test) == 10_000
+    assert sum(map(len, data.parts.values())) == 10_000
     assert data.train.labels.unique().tolist() == list(range(10))
     assert data.train.mean_std()[0] == pytest.approx((0.45, 0.45, 0.47), abs=0.01)
 

@@ -19,7 +19,8 @@ def digits() -> Splits:
 
 
 def test_the_digits_are_divided_897_300_600(digits: Splits):
-    assert [len(p) for p in (digits.train, digits.validation, digits.test)] == [897, 300, 600]
+    assert [len(p) for p in (digits.train, digits.validation, digits.held_out)] == [897, 300, 600]
+    assert [len(p) for p in (digits.benign, digits.checkpoint, digits.test)] == [120, 120, 360]
     assert digits.image_shape == (1, 8, 8)
     assert digits.num_classes == 10
 
@@ -30,18 +31,18 @@ def test_no_digit_is_in_two_parts_and_none_is_lost(digits: Splits):
     def rows(pixels: torch.Tensor) -> list[tuple[int, ...]]:
         return [tuple(row) for row in pixels.flatten(1).int().tolist()]
 
-    parts = [rows(p.pixels) for p in (digits.train, digits.validation, digits.test)]
+    parts = [rows(part.pixels) for part in digits.parts.values()]
     raw = torch.from_numpy(load_digits().images).unsqueeze(1)
     whole = rows((raw * 255 / 16 + 1e-9).round())
     assert len(set(whole)) == 1797  # so that equal pixels would mean the same image
-    assert sorted(parts[0] + parts[1] + parts[2]) == sorted(whole)
+    assert sorted(row for part in parts for row in part) == sorted(whole)
 
 
 def test_the_parts_of_the_digits_are_stratified(digits: Splits):
     whole = torch.zeros(10)
-    for part in (digits.train, digits.validation, digits.test):
+    for part in digits.parts.values():
         whole += torch.bincount(part.labels, minlength=10)
-    for part in (digits.train, digits.validation, digits.test):
+    for part in digits.parts.values():
         expected = whole * len(part) / 1797
         assert (torch.bincount(part.labels, minlength=10) - expected).abs().max() < 2
 
@@ -205,11 +206,9 @@ def test_a_folder_of_images_becomes_a_stratified_data_set(tmp_path: Path):
     assert splits.name == "pets"
     assert splits.train.classes == ("cat", "dog")
     assert splits.image_shape == (3, 5, 6)  # written 6 wide and 5 high
-    assert [len(p) for p in (splits.train, splits.validation, splits.test)] == [48, 6, 6]
-    assert torch.bincount(splits.test.labels).tolist() == [2, 4]
-    levels = torch.cat(
-        [p.pixels[:, 0, 0, 0] for p in (splits.train, splits.validation, splits.test)]
-    )
+    assert [len(p) for p in (splits.train, splits.validation, splits.held_out)] == [48, 6, 6]
+    assert torch.bincount(splits.held_out.labels).tolist() == [2, 4]
+    levels = torch.cat([part.pixels[:, 0, 0, 0] for part in splits.parts.values()])
     assert sorted(levels.tolist()) == [*range(20), *range(100, 140)]
     assert torch.equal(splits.train.labels, (splits.train.pixels[:, 0, 0, 0] >= 100).long())
 
@@ -219,8 +218,12 @@ def test_a_folder_with_train_and_test_keeps_them(tmp_path: Path):
     write_folder(tmp_path / "test", {"dog": 3})
     splits = sources.load("folder", root=tmp_path, grey=True, size=4)
     assert splits.image_shape == (1, 4, 4)
-    assert [len(p) for p in (splits.train, splits.validation, splits.test)] == [36, 4, 3]
-    assert splits.test.labels.tolist() == [1, 1, 1]  # a dog, though the only class of its folder
+    assert [len(p) for p in (splits.train, splits.validation, splits.held_out)] == [36, 4, 3]
+    assert splits.held_out.labels.tolist() == [
+        1,
+        1,
+        1,
+    ]  # a dog, though the only class of its folder
     write_folder(tmp_path / "val", {"cat": 2})
     splits = sources.load("folder", root=tmp_path, grey=True, size=4)
     assert [len(p) for p in (splits.train, splits.validation)] == [40, 2]
@@ -234,8 +237,8 @@ def test_a_test_class_without_training_images_is_refused(tmp_path: Path):
 
 
 def test_images_of_two_sizes_need_a_size(tmp_path: Path):
-    write_folder(tmp_path / "a", {"x": 8})
-    write_folder(tmp_path / "a" / "more", {"y": 8}, size=(9, 9))
+    write_folder(tmp_path / "a", {"x": 15})
+    write_folder(tmp_path / "a" / "more", {"y": 15}, size=(9, 9))
     with pytest.raises(ArenaError, match=r"images differ in size.*set 'size'"):
         sources.load("folder", root=tmp_path / "a")
     assert sources.load("folder", root=tmp_path / "a", size=7).image_shape == (3, 7, 7)
@@ -254,7 +257,7 @@ def test_tiny_imagenet_is_read_in_both_of_its_forms(tmp_path: Path):
     write_folder(base / "val", {"n01": 1, "n02": 2}, size=(64, 64))
     by_folder = sources.load("tiny-imagenet", root=tmp_path, size=8)
     assert by_folder.image_shape == (3, 8, 8)
-    assert by_folder.test.labels.tolist() == [0, 1, 1]
+    assert sorted(by_folder.held_out.labels.tolist()) == [0, 1, 1]
     # as it is distributed: images/ below a class, and a list of the validation images
     (base / "val" / "images").mkdir()
     rows = []

@@ -1,6 +1,7 @@
 """Any defence with any other, in either order, and with any network of a victim."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -50,10 +51,8 @@ def own_cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def digits() -> Splits:
     full = load("digits")
-    few = {name: getattr(full, name).select(slice(0, 64)) for name in ("train", "test")}
-    return Splits(
-        few["train"], full.validation, few["test"], full.mean, full.std, full.name, "few-digits"
-    )
+    few = {name: full.parts[name].select(slice(0, 64)) for name in ("train", "test")}
+    return replace(full, **few, fingerprint="few-digits")
 
 
 def victim(network, shape, mean=(0.5,), std=(0.3,)):
