@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from agents.attackers.dfme import DFME
+from envs.ranges import Count, Natural, Positive
 
 
 class Argmax(DFME):
@@ -34,14 +35,14 @@ class Argmax(DFME):
     def __init__(
         self,
         *,
-        batch: int | None = None,
-        generator_steps: int | None = None,
-        clone_steps: int | None = None,
-        directions: int | None = None,
-        generator_rate: float | None = None,
-        clone_rate: float | None = None,
-        epoch_length: int | None = None,
-        drop_jumps: float | None = None,
+        batch: Count | None = None,
+        generator_steps: Natural | None = None,
+        clone_steps: Count | None = None,
+        directions: Count | None = None,
+        generator_rate: Positive | None = None,
+        clone_rate: Positive | None = None,
+        epoch_length: Count | None = None,
+        drop_jumps: Positive | None = None,
     ) -> None:
         super().__init__(
             batch=batch,

@@ -11,6 +11,7 @@ from agents.base import ArchitectureGuess, Kit
 from agents.timing_probe.confidence_jumps import first_jump
 from envs.errors import ScenarioError
 from envs.oracle import Oracle
+from envs.ranges import Amount, Count, Positive
 from envs.types import Response
 
 _MARGIN = 1e-6  # float32 posteriors round to either side of a threshold
@@ -52,11 +53,11 @@ class ConfidenceFilter(FilteredDFME):
         self,
         *,
         threshold: float | None = None,
-        look: int = 5000,
+        look: Count = 5000,
         constant: float | None = None,
-        aversion: float = 0.0,
+        aversion: Amount = 0.0,
         images: Literal["generator", "pool"] = "generator",
-        drop_jumps: float | None = None,
+        drop_jumps: Positive | None = None,
         **dfme: Unpack[LoopSettings],
     ) -> None:
         if threshold is not None and not 0 < threshold <= 1:

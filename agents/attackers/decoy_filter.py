@@ -12,6 +12,7 @@ from agents.learning.transfer_set import Draws, TransferSet, bought, branch, of_
 from envs.data.images import to_pixels
 from envs.errors import ScenarioError
 from envs.oracle import Oracle
+from envs.ranges import Count, Natural, Share
 from envs.training.evaluation import predict
 from envs.training.recipes import Recipe
 
@@ -45,10 +46,10 @@ class DecoyFilter(Attacker):
     def __init__(
         self,
         *,
-        share: float = 0.4,
+        share: Share = 0.4,
         recipe: str | None = None,
-        epochs: int | None = None,
-        request: int = 256,
+        epochs: Natural | None = None,
+        request: Count = 256,
     ) -> None:
         if not 0 < share < 1 or request < 1:
             raise ScenarioError(

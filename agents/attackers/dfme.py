@@ -23,17 +23,18 @@ from agents.learning.schedules import Epochs, Settings, StepDecay, settings_for
 from agents.learning.zeroth_order import forward_difference, full_precision
 from envs.nets.generators import tanh_to_unit
 from envs.oracle import Oracle
+from envs.ranges import Amount, Count, Factor, Natural, Positive, Share
 from envs.types import Response
 
 
 class LoopSettings(TypedDict, total=False):
     """Parameters of `DFME` that attackers built on it take too; the default follows a type."""
 
-    batch: int | None
-    generator_steps: int | None
-    clone_steps: int | None
-    generator_rate: float | None
-    clone_rate: float | None
+    batch: Count | None
+    generator_steps: Natural | None
+    clone_steps: Count | None
+    generator_rate: Positive | None
+    clone_rate: Positive | None
     loss: Annotated[Loss, "auto"]
 
 
@@ -79,20 +80,20 @@ class DFME(Attacker):
     def __init__(
         self,
         *,
-        batch: int | None = None,
-        generator_steps: int | None = None,
-        clone_steps: int | None = None,
-        directions: int | None = None,
-        epsilon: float | None = None,
-        generator_rate: float | None = None,
-        clone_rate: float | None = None,
-        momentum: float | None = None,
-        weight_decay: float | None = None,
-        milestones: Sequence[float] | None = None,
-        decay: float | None = None,
-        epoch_length: int | None = None,
+        batch: Count | None = None,
+        generator_steps: Natural | None = None,
+        clone_steps: Count | None = None,
+        directions: Count | None = None,
+        epsilon: Positive | None = None,
+        generator_rate: Positive | None = None,
+        clone_rate: Positive | None = None,
+        momentum: Factor | None = None,
+        weight_decay: Amount | None = None,
+        milestones: Sequence[Share] | None = None,
+        decay: Positive | None = None,
+        epoch_length: Count | None = None,
         loss: Loss = "auto",
-        drop_jumps: float | None = None,
+        drop_jumps: Positive | None = None,
         spend_rest: bool = True,
     ) -> None:
         self._overrides: dict[str, object] = {

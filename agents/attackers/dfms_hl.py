@@ -27,6 +27,7 @@ from envs.data.images import ImageSet, to_pixels
 from envs.data.sources import load_pool
 from envs.errors import ScenarioError
 from envs.oracle import Oracle
+from envs.ranges import Amount, Count, Factor, Natural, Positive, Share
 from envs.training.recipes import Recipe
 from envs.types import harden_labels
 
@@ -71,21 +72,21 @@ class DFMSHL(Attacker):
         self,
         *,
         proxy: Literal["shapes", "pool"] = "shapes",
-        pool: int | None = None,
-        gan_epochs: int | None = None,
-        initial: int | None = None,
-        clone_epochs: int | None = None,
-        diversity_epochs: int | None = None,
-        validation: int | None = None,
-        drawn: float = 0.5,
-        batch: int = 64,
-        diversity: float = 10.0,
-        last_diversity: float = 500.0,
-        clone_rate: float = 0.1,
-        rate: float = 0.009,
-        gan_rate: float = 2e-4,
+        pool: Count | None = None,
+        gan_epochs: Natural | None = None,
+        initial: Count | None = None,
+        clone_epochs: Natural | None = None,
+        diversity_epochs: Natural | None = None,
+        validation: Count | None = None,
+        drawn: Share = 0.5,
+        batch: Count = 64,
+        diversity: Amount = 10.0,
+        last_diversity: Amount = 500.0,
+        clone_rate: Positive = 0.1,
+        rate: Positive = 0.009,
+        gan_rate: Positive = 2e-4,
         augment: bool = True,
-        averages: Sequence[float] = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9995, 0.9998),
+        averages: Sequence[Factor] = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9995, 0.9998),
     ) -> None:
         if proxy not in ("shapes", "pool"):
             raise ScenarioError(f"expected proxy 'shapes' or 'pool', got '{proxy}'")

@@ -13,6 +13,7 @@ from agents.learning.replay_buffer import Replay
 from agents.learning.schedules import Settings
 from envs.errors import ScenarioError
 from envs.oracle import Oracle
+from envs.ranges import Amount, Count, Natural, Positive
 
 _GREY_EVERY = 8
 
@@ -56,14 +57,14 @@ class DisGUIDE(DFME):
     def __init__(
         self,
         *,
-        batch: int | None = None,
-        generator_rate: float | None = None,
-        clone_rate: float | None = None,
-        diversity: float | None = None,
-        replays: int = 3,
-        capacity: int = 1_000_000,
+        batch: Count | None = None,
+        generator_rate: Positive | None = None,
+        clone_rate: Positive | None = None,
+        diversity: Amount | None = None,
+        replays: Natural = 3,
+        capacity: Count = 1_000_000,
         grey: bool = True,
-        epoch_length: int | None = None,
+        epoch_length: Count | None = None,
         loss: Loss = "auto",
     ) -> None:
         if replays < 0 or capacity < 1:

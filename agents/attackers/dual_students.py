@@ -13,6 +13,7 @@ from agents.learning.schedules import Settings
 from agents.learning.weight_averages import Averages
 from envs.errors import ScenarioError
 from envs.oracle import Oracle
+from envs.ranges import Count, Factor, Positive
 
 
 class DualStudents(DFME):
@@ -49,12 +50,12 @@ class DualStudents(DFME):
     def __init__(
         self,
         *,
-        batch: int | None = None,
-        clone_steps: int | None = None,
-        generator_rate: float | None = None,
-        clone_rate: float | None = None,
-        averaging: float = 0.9,
-        epoch_length: int | None = None,
+        batch: Count | None = None,
+        clone_steps: Count | None = None,
+        generator_rate: Positive | None = None,
+        clone_rate: Positive | None = None,
+        averaging: Factor = 0.9,
+        epoch_length: Count | None = None,
         loss: Loss = "auto",
     ) -> None:
         if not 0 <= averaging < 1:

@@ -22,6 +22,7 @@ from envs.data.images import to_pixels
 from envs.errors import ScenarioError, UnknownName
 from envs.latency.model import COSTS, DeviceCost
 from envs.oracle import Oracle
+from envs.ranges import Count, Share
 from envs.types import ThreatModel
 
 _CALIBRATION = 30  # repeats of the reference
@@ -70,8 +71,8 @@ class ExitTiming(Attacker):
     def __init__(
         self,
         *,
-        least_confidence: float = 0.6,
-        most_probes: int = 20_000,
+        least_confidence: Share = 0.6,
+        most_probes: Count = 20_000,
         hardware: str | None = None,
         deepest_only: bool = False,
     ) -> None:

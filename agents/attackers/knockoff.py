@@ -14,6 +14,7 @@ from agents.oracle_wrappers.averaging import Combine, Duplicates, Repeated
 from envs.data.images import ImageSet, bytes_to_unit
 from envs.errors import PlayerError, ScenarioError
 from envs.oracle import Oracle
+from envs.ranges import Count, Natural, Positive
 from envs.training.recipes import Recipe
 
 
@@ -57,11 +58,11 @@ class Knockoff(Attacker):
         policy: Literal["random", "adaptive"] = "random",
         answers: Literal["served", "argmax"] = "served",
         recipe: str | None = None,
-        epochs: int | None = None,
-        learning_rate: float | None = None,
-        request: int = 256,
-        budgets: list[int] | None = None,
-        repeats: int = 1,
+        epochs: Natural | None = None,
+        learning_rate: Positive | None = None,
+        request: Count = 256,
+        budgets: list[Count] | None = None,
+        repeats: Count = 1,
         combine: Combine = "mean",
         duplicates: Duplicates = "exact",
     ) -> None:

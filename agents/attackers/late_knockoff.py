@@ -15,6 +15,7 @@ from agents.timing_probe.mixture import count_exits
 from envs.data.images import bytes_to_unit
 from envs.errors import ScenarioError
 from envs.oracle import Oracle
+from envs.ranges import Count, Natural
 
 _FEWEST = 0.02  # share of the answers below which a filter has nothing to say
 _MARGIN = 1e-6  # float32 posteriors round to either side of a threshold
@@ -49,8 +50,8 @@ class LateKnockoff(Attacker):
         by: Literal["latency", "confidence"] = "confidence",
         answers: Literal["served", "argmax"] = "served",
         recipe: str | None = None,
-        epochs: int | None = None,
-        request: int = 256,
+        epochs: Natural | None = None,
+        request: Count = 256,
     ) -> None:
         if by not in ("latency", "confidence") or answers not in ("served", "argmax"):
             raise ScenarioError(

@@ -10,6 +10,7 @@ from agents.attackers.filtering import FilteredDFME
 from agents.base import Kit
 from agents.timing_probe.mixture import count_exits
 from envs.oracle import Oracle
+from envs.ranges import Amount, Count, Positive
 from envs.types import Response
 
 
@@ -42,10 +43,10 @@ class LatencyFilter(FilteredDFME):
     def __init__(
         self,
         *,
-        seconds: float | None = None,
-        look: int = 1000,
+        seconds: Amount | None = None,
+        look: Count = 1000,
         images: Literal["generator", "pool"] = "generator",
-        drop_jumps: float | None = None,
+        drop_jumps: Positive | None = None,
         **dfme: Unpack[LoopSettings],
     ) -> None:
         super().__init__(cut=seconds, look=look, images=images, drop_jumps=drop_jumps, **dfme)

@@ -10,6 +10,7 @@ from agents.base import Attacker, Kit
 from agents.learning.clone import CloneTrainer, Loss, disagreement_for
 from agents.learning.schedules import Epochs, StepDecay, settings_for
 from envs.oracle import Oracle
+from envs.ranges import Count, Positive
 
 
 class Noise(Attacker):
@@ -24,7 +25,7 @@ class Noise(Attacker):
     """
 
     def __init__(
-        self, *, batch: int | None = None, clone_rate: float | None = None, loss: Loss = "auto"
+        self, *, batch: Count | None = None, clone_rate: Positive | None = None, loss: Loss = "auto"
     ) -> None:
         self._overrides = {"generator_steps": 0, "batch": batch, "clone_rate": clone_rate}
         self._loss = loss

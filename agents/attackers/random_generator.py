@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from agents.attackers.dfme import DFME
 from agents.learning.clone import Loss
+from envs.ranges import Amount, Count, Factor, Positive, Share
 
 
 class RandomGenerator(DFME):
@@ -30,14 +31,14 @@ class RandomGenerator(DFME):
     def __init__(
         self,
         *,
-        batch: int | None = None,
-        clone_steps: int | None = None,
-        clone_rate: float | None = None,
-        momentum: float | None = None,
-        weight_decay: float | None = None,
-        milestones: Sequence[float] | None = None,
-        decay: float | None = None,
-        epoch_length: int | None = None,
+        batch: Count | None = None,
+        clone_steps: Count | None = None,
+        clone_rate: Positive | None = None,
+        momentum: Factor | None = None,
+        weight_decay: Amount | None = None,
+        milestones: Sequence[Share] | None = None,
+        decay: Positive | None = None,
+        epoch_length: Count | None = None,
         loss: Loss = "auto",
     ) -> None:
         super().__init__(

@@ -9,6 +9,7 @@ from agents.attackers.dfme import DFME, LoopSettings
 from agents.base import Kit
 from agents.oracle_wrappers.inversion import Turn, check_labelled, labelled_pool, reading
 from envs.oracle import Oracle
+from envs.ranges import Count, Positive
 from envs.training.evaluation import predict
 
 
@@ -37,7 +38,7 @@ class Relabelled(DFME):
     turn: Turn | None = None
 
     def __init__(
-        self, *, labelled: int = 10, sigmas: float = 1.0, **dfme: Unpack[LoopSettings]
+        self, *, labelled: Count = 10, sigmas: Positive = 1.0, **dfme: Unpack[LoopSettings]
     ) -> None:
         check_labelled(labelled, sigmas)
         super().__init__(**dfme)

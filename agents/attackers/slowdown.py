@@ -12,6 +12,7 @@ from agents.learning.transfer_set import Draws, branch, of_pool
 from envs.data.images import bytes_to_unit
 from envs.errors import ScenarioError
 from envs.oracle import Oracle
+from envs.ranges import Count, Natural, Positive, Share
 
 
 class Slowdown(RandomGenerator):
@@ -46,13 +47,13 @@ class Slowdown(RandomGenerator):
         self,
         *,
         images: Literal["generator", "pool"] = "generator",
-        learn: float = 0.3,
-        epsilon: float = 0.1,
-        steps: int = 10,
-        batch: int | None = None,
-        clone_steps: int | None = None,
-        clone_rate: float | None = None,
-        epoch_length: int | None = None,
+        learn: Share = 0.3,
+        epsilon: Share = 0.1,
+        steps: Natural = 10,
+        batch: Count | None = None,
+        clone_steps: Count | None = None,
+        clone_rate: Positive | None = None,
+        epoch_length: Count | None = None,
         loss: Loss = "auto",
     ) -> None:
         if images not in ("generator", "pool"):

@@ -17,6 +17,7 @@ from envs.data.images import bytes_to_unit
 from envs.errors import ScenarioError
 from envs.nets.staged import Staged
 from envs.oracle import Oracle
+from envs.ranges import Amount, Count, Positive
 from envs.types import Response
 
 _STRAY = 0.01  # share of an exit's answers that may have been taken for its own by mistake
@@ -54,13 +55,13 @@ class StrategyThief(RandomGenerator):
     def __init__(
         self,
         *,
-        look: int = 2000,
+        look: Count = 2000,
         images: Literal["generator", "pool"] = "generator",
-        exit_weight: float = 1.0,
-        batch: int | None = None,
-        clone_steps: int | None = None,
-        clone_rate: float | None = None,
-        epoch_length: int | None = None,
+        exit_weight: Amount = 1.0,
+        batch: Count | None = None,
+        clone_steps: Count | None = None,
+        clone_rate: Positive | None = None,
+        epoch_length: Count | None = None,
         loss: Loss = "auto",
     ) -> None:
         if images not in ("generator", "pool") or look < 1 or exit_weight < 0:

@@ -9,6 +9,7 @@ from agents.attackers.dfme import DFME, LoopSettings
 from agents.base import ArchitectureGuess, Attacker, Kit, OracleWrapper
 from agents.oracle_wrappers import averaging, inversion, recovery
 from envs.oracle import Oracle
+from envs.ranges import Count, Positive
 
 
 class Wrapped(Attacker):
@@ -72,7 +73,7 @@ class Averaging(Wrapped):
     def __init__(
         self,
         *,
-        repeats: int = 5,
+        repeats: Count = 5,
         combine: averaging.Combine = "mean",
         duplicates: averaging.Duplicates = "exact",
         **dfme: Unpack[LoopSettings],
@@ -100,9 +101,9 @@ class Recovery(Wrapped):
         strength: float = 0.5,
         method: recovery.Method = "look-up",
         preserves_top1: bool = True,
-        repeats: int = 1,
-        pairs: int = 20_000,
-        prior: float = 0.2,
+        repeats: Count = 1,
+        pairs: Count = 20_000,
+        prior: Positive = 0.2,
         **dfme: Unpack[LoopSettings],
     ) -> None:
         wrapper = recovery.Recovery(
@@ -129,7 +130,7 @@ class Inversion(Wrapped):
     """
 
     def __init__(
-        self, *, labelled: int = 100, sigmas: float = 3.0, **dfme: Unpack[LoopSettings]
+        self, *, labelled: Count = 100, sigmas: Positive = 3.0, **dfme: Unpack[LoopSettings]
     ) -> None:
         wrapper = inversion.Inversion(labelled=labelled, sigmas=sigmas)
         super().__init__(DFME(**dfme), [wrapper])

@@ -16,6 +16,7 @@ from agents.defenders.countermeasures import Step, check_indices, read_step
 from agents.defenders.query_drift import DriftTest
 from envs.errors import PlayerError
 from envs.game.rounds import Countermeasure, Served, View
+from envs.ranges import Amount, Share
 
 
 class Bandit(Defender):
@@ -58,11 +59,11 @@ class Bandit(Defender):
         self,
         *,
         arms: Sequence[Step] | None = None,
-        leak_price: float = 1.0,
-        compute_price: float = 0.2,
-        utility_price: float = 1.0,
-        exploration: float = 1.0,
-        normality: float = 0.85,
+        leak_price: Amount = 1.0,
+        compute_price: Amount = 0.2,
+        utility_price: Amount = 1.0,
+        exploration: Amount = 1.0,
+        normality: Share = 0.85,
         band: Sequence[float] | None = None,
     ) -> None:
         for name, value in (

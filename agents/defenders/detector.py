@@ -10,6 +10,7 @@ from agents.defenders.countermeasures import Step, check_indices, read_step
 from agents.defenders.query_drift import DriftTest, Evidence
 from envs.errors import PlayerError
 from envs.game.rounds import Countermeasure, Served, View
+from envs.ranges import Count, Share
 
 MOST_NOTES = 200
 
@@ -61,15 +62,15 @@ class Detector(Defender):
     def __init__(
         self,
         *,
-        normality: float = 0.85,
+        normality: Share = 0.85,
         band: Sequence[float] | None = None,
-        window: int = 200,
-        every: int = 100,
-        memory: int = 600,
+        window: Count = 200,
+        every: Count = 100,
+        memory: Count = 600,
         calm: Step | None = None,
         ladder: Sequence[Step] | None = None,
-        cool_down: int | None = None,
-        most_clients: int = 1000,
+        cool_down: Count | None = None,
+        most_clients: Count = 1000,
     ) -> None:
         if not 0 <= normality <= 1:
             raise PlayerError(f"expected a normality from 0 to 1, got {normality}")

@@ -65,6 +65,11 @@ class Settings:
             raise ScenarioError(
                 f"expected generator_steps of at least 0, got {self.generator_steps}"
             )
+        if not 0 <= self.momentum < 1 or not self.weight_decay >= 0:
+            raise ScenarioError(
+                f"expected momentum in [0, 1) and weight_decay of at least 0, "
+                f"got {self.momentum} and {self.weight_decay}"
+            )
         if not all(0 <= fraction <= 1 for fraction in self.milestones or ()):
             raise ScenarioError(f"expected milestones as fractions, 0 to 1, got {self.milestones}")
 

@@ -11,6 +11,7 @@ from agents.learning.transfer_set import branch
 from agents.oracle_wrappers.passing import latency_of
 from envs.errors import BudgetExhausted, ScenarioError
 from envs.oracle import Oracle
+from envs.ranges import Count
 from envs.types import Response, ThreatModel, harden_labels
 
 Combine = Literal["mean", "logit-mean", "vote", "least-confident", "slowest"]
@@ -46,7 +47,7 @@ class Averaging(OracleWrapper):
     provides = frozenset({"soft-labels"})
 
     def __init__(
-        self, *, repeats: int = 5, combine: Combine = "mean", duplicates: Duplicates = "exact"
+        self, *, repeats: Count = 5, combine: Combine = "mean", duplicates: Duplicates = "exact"
     ) -> None:
         if repeats < 1:
             raise ScenarioError(f"expected repeats of at least 1, got {repeats}")
@@ -81,7 +82,7 @@ class Repeated:
     def __init__(
         self,
         oracle: Oracle,
-        repeats: int,
+        repeats: Count,
         *,
         generator: torch.Generator,
         combine: Combine = "mean",

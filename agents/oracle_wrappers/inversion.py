@@ -13,6 +13,7 @@ from agents.oracle_wrappers.passing import Restored
 from envs.data.images import ImageSet
 from envs.errors import PlayerError, ScenarioError
 from envs.oracle import Oracle
+from envs.ranges import Count, Positive
 
 
 class Turn(NamedTuple):
@@ -66,7 +67,7 @@ class Inversion(OracleWrapper):
 
     turn: Turn | None = None
 
-    def __init__(self, *, labelled: int = 100, sigmas: float = 3.0) -> None:
+    def __init__(self, *, labelled: Count = 100, sigmas: Positive = 3.0) -> None:
         check_labelled(labelled, sigmas)
         self._labelled, self._sigmas = labelled, sigmas
 

@@ -21,6 +21,7 @@ from agents.oracle_wrappers.perturbation_inverses import (
 )
 from envs.errors import ScenarioError, UnknownName
 from envs.oracle import Oracle
+from envs.ranges import Count, Positive
 
 Method = Literal["look-up", "bump", "de-bias"]
 
@@ -59,9 +60,9 @@ class Recovery(OracleWrapper):
         strength: float = 0.5,
         method: Method = "look-up",
         preserves_top1: bool = True,
-        repeats: int = 1,
-        pairs: int = 20_000,
-        prior: float = 0.2,
+        repeats: Count = 1,
+        pairs: Count = 20_000,
+        prior: Positive = 0.2,
     ) -> None:
         if defence not in SIMULATIONS:
             raise UnknownName("defence to recover from", defence, SIMULATIONS)

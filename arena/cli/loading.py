@@ -10,7 +10,7 @@ from envs.errors import ScenarioError, UnknownName
 if TYPE_CHECKING:
     from arena.scenario import Scenario
 
-_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+_RANGE = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?")
 
 
 def load_all(files: Sequence[str], overrides: Sequence[str] | None = None) -> "list[Scenario]":
@@ -55,11 +55,20 @@ def seeds_override(seeds: str | None) -> list[str]:
     """
     if seeds is None:
         return []
+    from arena.scenario.schema import MOST_EPISODES
+
     numbers: list[int] = []
     for part in seeds.split(","):
         match = _RANGE.fullmatch(part.strip())
         if match is None:
             raise ScenarioError(f"--seeds: expected numbers and ranges like 0,3,5-8, got '{seeds}'")
-        first = int(match[1])
-        numbers += range(first, int(match[2] or first) + 1)
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise ScenarioError(f"--seeds: expected the lower end of a range first, got '{part}'")
+        if len(numbers) + last - first >= MOST_EPISODES:
+            raise ScenarioError(
+                f"--seeds: expected at most {MOST_EPISODES} seeds, got '{seeds}'; play them in "
+                f"several runs"
+            )
+        numbers += range(first, last + 1)
     return [f"seeds={numbers}"]

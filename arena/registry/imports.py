@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from importlib.metadata import EntryPoint, entry_points
@@ -22,7 +23,7 @@ def is_file_use(use: str) -> bool:
 def split_file_use(use: str) -> tuple[Path, str]:
     """Split path/to/file.py:Class into the file and the class."""
     file, _, name = use.rpartition(":")
-    return Path(file).expanduser(), name
+    return Path(os.path.expanduser(file)), name  # Path's own raises for an unknown ~user
 
 
 def is_class_use(use: str) -> bool:
@@ -52,8 +53,12 @@ def from_file(use: str) -> object:
     Raises:
         ScenarioError: no such file, no such name in it, or its import fails.
     """
-    path, name = split_file_use(use)
-    if not path.is_file():
+    try:
+        path, name = split_file_use(use)
+        is_there = path.is_file()
+    except (OSError, ValueError) as error:  # too long, or with a NUL
+        raise ScenarioError(f"{use[:60]}: no path of a file: {one_line(error)}") from error
+    if not is_there:
         raise ScenarioError(f"{use}: no file {path}; it is looked for beside the scenario, then in "
                             f"{Path.cwd()}")  # fmt: skip
     module_name = f"arena_file_{path.stem}_{_hash(str(path.resolve()).encode(), path.read_bytes())}"

@@ -81,6 +81,10 @@ def value_text(value: object) -> str:
     """Show a value as it came, shortened to fit a line."""
     if isinstance(value, Mapping):
         return f"a table with {', '.join(value) or 'no keys'}"
+    if isinstance(value, int) and value.bit_length() > 200:
+        return "a number of more than 60 digits"  # Python writes none of more than 4,300
+    if isinstance(value, int) and value.bit_length() > 200:
+        return "a number of more than 60 digits"  # Python writes out none of more than 4,300
     text = ("false", "true")[value] if isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -171,8 +175,13 @@ def _bounds(schema: Schema) -> str:
         )
         if key in schema
     ]
-    if "minItems" in schema:
-        parts.append(f"of at least {schema['minItems']}")
+    for key, word in (
+        ("minItems", "of at least {}"),
+        ("maxItems", "of at most {}"),
+        ("maxLength", "of at most {} characters"),
+    ):
+        if key in schema:
+            parts.append(word.format(schema[key]))
     if "pattern" in schema:
         parts.append(f"like {schema['pattern']}")
     return f" {' and '.join(parts)}" if parts else ""

@@ -1,15 +1,16 @@
 """Reads what a class can be told from its constructor, and checks what it is told."""
 
 import inspect
+import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple, Unpack, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, Unpack, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from arena.registry.messages import Path, problems
+from arena.registry.messages import Path, dotted, problems, value_text
 from arena.registry.strict_types import exact
 from envs.errors import ScenarioError
 
@@ -61,39 +62,37 @@ def validated(
     return {key: extra[key] if key in extra else getattr(given, _field(key)) for key in params}
 
 
-def validated_by_defaults(
-    defaults: Mapping[str, object],
-    params: Mapping[str, object],
-    *,
-    choices: Mapping[str, tuple[str, ...]] | None = None,
-    prefix: Path = (),
+def validate_as(
+    hints: Mapping[str, Any], params: Mapping[str, object], *, prefix: Path = ()
 ) -> None:
-    """Check parameters where only names and defaults are known; a default tells the type.
+    """Check parameters, each of which may be left out, against annotations.
 
     Args:
-        defaults: by name.
+        hints: by name.
         params: as written in a file.
-        choices: the words that some of them are limited to.
         prefix: path of the table in the file, for the message.
 
     Raises:
-        ScenarioError: one line for each unknown name, wrong type or wrong word.
+        ScenarioError: one line for each unknown name or wrong value.
     """
-    types = {name: _type_of(default) for name, default in defaults.items()}
-    types |= {name: Literal[words] for name, words in (choices or {}).items()}
     fields: dict[str, Any] = {
-        _field(name): (types[name], Field(default, alias=name))
-        for name, default in defaults.items()
+        _field(name): (exact(hint), Field(None, alias=name)) for name, hint in hints.items()
     }
-    _check(create_model("Parameters", __config__=_config(), **fields), params, prefix=prefix)
+    model = create_model("Parameters", __config__=_config(), **fields)
+    read = _check(model, params, prefix=prefix)
+    for name, value in params.items():
+        if _rounded(value, getattr(read, _field(name))):  # what they are for reads them as written
+            raise ScenarioError(
+                f"{dotted([*prefix, name])}: expected whole numbers without a decimal point, got "
+                f"{value_text(value)}"
+            )
 
 
-def _type_of(default: object) -> Any:
-    if isinstance(default, bool):
-        return exact(bool)
-    if isinstance(default, int | float):  # width = 1 does not say that 0.5 is none
-        return exact(float)
-    return str if isinstance(default, str) else Any
+def _rounded(written: object, read: object) -> bool:
+    """Tell whether a whole number was written with a decimal point, at any depth."""
+    if isinstance(written, list) and isinstance(read, list | tuple):
+        return any(map(_rounded, written, read))
+    return isinstance(written, float) and isinstance(read, int)
 
 
 def effective(target: Callable[..., object], params: Mapping[str, object]) -> dict[str, object]:
@@ -191,8 +190,26 @@ def _check(model: type[BaseModel], params: Mapping[str, object], *, prefix: Path
 
 
 def _type_text(hint: Any) -> str:
-    text = hint.__name__ if inspect.isclass(hint) and not get_args(hint) else str(hint)
+    if get_origin(hint) in (Union, types.UnionType):
+        return " | ".join(map(_type_text, get_args(hint)))
+    if get_origin(hint) is Annotated:
+        plain, *bounds = get_args(hint)
+        return " ".join([_type_text(plain), *map(_bound_text, bounds)]).rstrip()
+    arguments = get_args(hint)
+    if any(get_origin(one) is Annotated for one in arguments):
+        name = getattr(get_origin(hint), "__name__", "")
+        return f"{name}[{', '.join(map(_type_text, arguments))}]"
+    text = hint.__name__ if inspect.isclass(hint) and not arguments else str(hint)
     return text.replace("typing.", "").replace("collections.abc.", "").replace("NoneType", "None")
+
+
+def _bound_text(bound: object) -> str:
+    """Write a bound of `annotated_types`: "ge" as ">= 1"; "" for what is none."""
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    found = [
+        f"{sign} {getattr(bound, name)}" for name, sign in signs.items() if hasattr(bound, name)
+    ]
+    return " and ".join(found)
 
 
 def _default_text(value: object) -> str:

@@ -5,7 +5,7 @@ number may be written 1e5, because that is how budgets are written.
 """
 
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BeforeValidator, StrictBool
@@ -17,7 +17,7 @@ _NOT_EXACT = "not_exact"
 
 
 def _whole(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise PydanticCustomError(_NOT_EXACT, "expected a whole number")
@@ -36,6 +36,7 @@ WHOLE = BeforeValidator(_whole)
 NUMBER = BeforeValidator(_number)
 """Goes into Annotated[float, ...], after bounds: "3" and true are no numbers."""
 
+_MARKS: Mapping[Any, BeforeValidator] = {int: WHOLE, float: NUMBER}
 _EXACT: Mapping[Any, Any] = {
     int: Annotated[int, WHOLE],
     float: Annotated[float, NUMBER],
@@ -48,10 +49,12 @@ def exact(hint: Any) -> Any:
     if hint in (int, float, bool):
         return _EXACT[hint]
     origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated and arguments[0] in _MARKS:
+        return Annotated[*arguments, _MARKS[arguments[0]]]
     if origin is Annotated:
         return Annotated[exact(arguments[0]), *arguments[1:]]
     if origin in (Union, types.UnionType):
         return Union[tuple(exact(argument) for argument in arguments)]  # noqa: UP007 - built here
-    if origin in (tuple, list, dict, set, frozenset):
+    if origin in (tuple, list, dict, set, frozenset, Sequence, Mapping):
         return origin[tuple(a if a is Ellipsis else exact(a) for a in arguments)]
     return hint

@@ -17,10 +17,10 @@ from arena.scenario.schema import DataSpec
 from envs.data.images import ImageSet, Splits
 from envs.data.sources import load, load_pool
 from envs.defences.base import Clock, Defence, DeployedDefence, HardenKit
-from envs.errors import PlayerError, UnknownName
+from envs.errors import PlayerError
 from envs.game.clocks import make_clock
 from envs.game.traffic import BenignTraffic
-from envs.latency.model import NETWORKS, make_model
+from envs.latency.model import make_channel
 from envs.nets import registry
 from envs.nets.exit_cost import ExitProfile
 from envs.nets.multi_exit import MultiExit
@@ -154,19 +154,15 @@ class Setup:
     def clock(self, plan: EpisodePlan, streams: Streams) -> Clock:
         """Build the clock: none, modelled, or the wall clock; and the network in between."""
         options: dict[str, Any] = dict(plan.latency)
-        name = options.pop("network", None)
-        if name is not None and name not in NETWORKS:
-            raise UnknownName("network preset", str(name), NETWORKS)
-        network = NETWORKS[str(name)] if name is not None else None
-        model = make_model(**options)
+        model, network = make_channel(**options)
         return make_clock(plan.threat.latency, streams, model=model, network=network)
 
     def _expected(self, plan: EpisodePlan) -> Callable[[ExitProfile], tuple[float, ...]] | None:
         """Return a function that predicts the modelled server time, with headroom for noise."""
         if plan.threat.latency != "virtual":
             return None
-        options: dict[str, Any] = {k: v for k, v in plan.latency.items() if k != "network"}
-        return partial(make_model(**options).expected, deviations=4)
+        options: dict[str, Any] = dict(plan.latency)
+        return partial(make_channel(**options)[0].expected, deviations=4)
 
     def clones(
         self, plan: EpisodePlan, streams: Streams

@@ -1,11 +1,14 @@
 """Checks what a scenario names against what exists; imports torch, which reading does not."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 
+from arena.registry import messages
 from arena.registry import players as catalog
-from arena.registry.messages import Path, dotted
-from arena.registry.parameters import validated, validated_by_defaults
+from arena.registry.messages import dotted
+from arena.registry.parameters import validate_as, validated
 from arena.scenario.schema import AttackerSpec, DataSpec, DefenderSpec, NetSpec, ScenarioFile
 from envs.errors import ArenaError, ScenarioError, one_line
 
@@ -21,13 +24,16 @@ def check(scenario: ScenarioFile) -> None:
         raise ScenarioError("\n".join(dict.fromkeys(faults)))
 
 
-Trial = tuple[Path, Callable[[], object]]
+_MOST_WEIGHTS = 5_000_000_000
+"""Of a network; the largest registered one has 305 million."""
+
+Trial = tuple[messages.Path, Callable[[], object]]
 
 
 def _trials(scenario: ScenarioFile) -> Iterator[Trial]:
     """List what to try, each with its path for a message that names none."""
     yield ("data",), partial(_check_data, scenario.data)
-    pools: list[tuple[Path, DataSpec | None]] = [
+    pools: list[tuple[messages.Path, DataSpec | None]] = [
         (("threat", "pool"), scenario.threat.pool),
         (("traffic", "ood"), scenario.traffic.ood),
         *((("attackers", one.name, "pool"), one.pool) for one in scenario.attackers),
@@ -35,9 +41,10 @@ def _trials(scenario: ScenarioFile) -> Iterator[Trial]:
     for path, pool in pools:
         if pool is not None:
             yield path, partial(_check_pool, pool, path)
-    yield ("victim",), partial(_check_net, scenario.victim, "victim")
+    if not _faults((("data",), partial(_check_data, scenario.data))):
+        for net, where in ((scenario.victim, "victim"), (scenario.clone, "clone")):
+            yield (where,), partial(_check_net, net, where, scenario.data)
     yield ("victim", "recipe"), partial(_check_recipe, scenario.victim.recipe)
-    yield ("clone",), partial(_check_net, scenario.clone, "clone")
     yield ("latency",), partial(_check_latency, scenario.latency)
     for attacker in scenario.attackers:
         yield ("attackers", attacker.name), partial(_check_attacker, attacker, scenario)
@@ -70,23 +77,57 @@ def _check_data(data: DataSpec) -> None:
             f"'{data.use}' has no labels to learn, it can only be a surrogate pool; "
             f"expected one of {', '.join(playable)}"
         )
-    validated_by_defaults(
-        info.options, data.params, choices=info.choices, prefix=("data", "params")
-    )
+    hints = {name: info.hints[name] for name in info.options}
+    validate_as(hints, data.params, prefix=("data", "params"))
+    _check_place(data)
 
 
-def _check_pool(pool: DataSpec, path: Path) -> None:
+def _check_place(data: DataSpec) -> None:
+    """Refuse what the system takes for no path; whether anything is there is looked for later."""
+    place = Path(data.root or ".") / str(data.params.get("path", "."))
+    try:
+        place.exists()
+    except (OSError, ValueError) as error:
+        raise ScenarioError(f"expected the path of a folder: {one_line(error)[:100]}") from error
+
+
+def _check_pool(pool: DataSpec, path: messages.Path) -> None:
     from envs.data import sources
 
     info = sources.describe(pool.use)
-    options = {**info.pool_options, "count": 0}
-    validated_by_defaults(options, pool.params, choices=info.choices, prefix=(*path, "params"))
+    hints = {name: info.hints[name] for name in (*info.pool_options, "count")}
+    validate_as(hints, pool.params, prefix=(*path, "params"))
+    _check_place(pool)
 
 
-def _check_net(net: NetSpec, where: str) -> None:
+def _check_net(net: NetSpec, where: str, data: DataSpec) -> None:
+    """Check a network's parameters, and lay it out without weights for the images of the data."""
+    from envs.data import sources
     from envs.nets import registry
 
-    validated_by_defaults(registry.parameters(net.use), net.params, prefix=(where, "params"))
+    validate_as(registry.hints(net.use), net.params, prefix=(where, "params"))
+    form = sources.form_of(data.use, root=data.root, **data.params)
+    if form is None:
+        return
+    weights = _weights(net.use, *form, json.dumps(net.params))
+    if weights > _MOST_WEIGHTS:
+        raise ScenarioError(f"expected at most {_MOST_WEIGHTS:.0e} weights, got {weights:.1e}")
+
+
+@cache  # networks of many layers take a second, and scenarios come in families
+def _weights(use: str, image_shape: tuple[int, int, int], classes: int, params: str) -> int:
+    """Count the weights of a network for such images, by laying it out without any."""
+    from envs.nets import registry
+
+    try:
+        layout = registry.outline(
+            use, num_classes=classes, image_shape=image_shape, **json.loads(params)
+        )
+    except (TypeError, ValueError, RuntimeError) as error:  # of torch and other libraries
+        raise ScenarioError(
+            f"'{use}' does not fit {classes} classes of {image_shape} images: {one_line(error)}"
+        ) from error
+    return sum(parameter.numel() for parameter in layout.parameters())
 
 
 def _check_recipe(recipe: Mapping[str, object]) -> None:
@@ -95,17 +136,14 @@ def _check_recipe(recipe: Mapping[str, object]) -> None:
     values = validated(Recipe, recipe, prefix=("victim", "recipe"))
     # a schedule may need a warm-up, which the recipe that the data bring may have
     Recipe(**{"warmup": 0.1, **values})
+    if values.get("epochs") == 0:
+        raise ScenarioError("epochs: expected at least 1, because 0 leaves the victim untrained")
 
 
 def _check_latency(latency: Mapping[str, object]) -> None:
-    from envs.errors import UnknownName
-    from envs.latency.model import NETWORKS, make_model
+    from envs.latency.model import make_channel
 
-    options = dict(latency)
-    network = options.pop("network", None)
-    if network is not None and network not in NETWORKS:
-        raise UnknownName("network preset", str(network), NETWORKS)
-    make_model(**validated(make_model, options, prefix=("latency",)))
+    make_channel(**validated(make_channel, latency, prefix=("latency",)))
 
 
 def _check_attacker(spec: AttackerSpec, scenario: ScenarioFile) -> None:
@@ -128,8 +166,8 @@ def _check_defender(spec: DefenderSpec) -> None:
     faults = _faults((where, partial(catalog.defenders.check, spec.use, spec.policy, policy)))
     several = len(spec.defence) > 1
     for number, defence in enumerate(spec.defence):
-        place: Path = (*where, "defence", number) if several else where
-        params: Path = (*place, "params")
+        place: messages.Path = (*where, "defence", number) if several else where
+        params: messages.Path = (*place, "params")
         faults += _faults(
             (place, partial(catalog.defences.check, defence.use, defence.params, params))
         )

@@ -49,7 +49,7 @@ def parse_value(text: str) -> Any:
     """Read a value as TOML; whatever is no TOML is taken as a text."""
     try:
         table = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, too many digits, too many brackets
         return text
     return table["value"] if list(table) == ["value"] else text
 

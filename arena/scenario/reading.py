@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from arena.registry.imports import is_file_use, split_file_use
+from arena.registry.messages import value_text
 from arena.scenario.overrides import apply_overrides
 from arena.scenario.scenario import Scenario
 from arena.system.shadowing import ROOT
-from envs.errors import ScenarioError, UnknownName
+from envs.errors import ScenarioError, UnknownName, one_line
 
 # `Any` in this file: tables as TOML gives them, before they are validated.
 
@@ -41,9 +42,12 @@ def load(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Scenario:
         UnknownName: no file, and no scenario of that name.
     """
     path = find(path_or_name)
-    raw = read(path)
-    faults = apply_overrides(raw, overrides)
-    return build(raw, str(path_or_name), path=path, faults=faults)
+    try:
+        raw = read(path)
+        faults = apply_overrides(raw, overrides)
+        return build(raw, str(path_or_name), path=path, faults=faults)
+    except RecursionError:
+        raise ScenarioError(f"{path_or_name}: its tables are nested too deeply") from None
 
 
 def build(
@@ -82,15 +86,20 @@ def told_of(where: str, faults: Sequence[str]) -> str:
 def find(path_or_name: str | Path, *, beside: Path | None = None) -> Path:
     """Find a scenario file by path (relative to `beside`, if given) or by shipped name."""
     text = str(path_or_name)
-    path = Path(path_or_name).expanduser()
-    if beside is not None:
-        path = beside / path
-    if path.is_file():
-        return path
+    try:
+        path = Path(path_or_name).expanduser()
+        if beside is not None:
+            path = beside / path
+        if path.is_file():
+            return path
+        is_folder = path.is_dir()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, an unknown ~user
+        reason = error.strerror if isinstance(error, OSError) else one_line(error)
+        raise ScenarioError(f"{value_text(text)}: no path of a file: {reason}") from error
     if text in shipped():
         return shipped()[text]
-    if path.suffix == ".toml" or path.is_dir():
-        what = "a folder" if path.is_dir() else "no such file"
+    if path.suffix == ".toml" or is_folder:
+        what = "a folder" if is_folder else "no such file"
         raise ScenarioError(
             f"{text}: {what}; expected a TOML file or a name that 'arena scenarios list' shows"
         )
@@ -132,6 +141,8 @@ def _parse(path: Path) -> dict[str, Any]:
         line = int(place[1]) if place else len(text.splitlines())
         said = _PLACE.sub("", message).replace("(at end of document)", "").strip()
         raise ScenarioError(f"{path}:{line}: not TOML: {said}") from None
+    except ValueError as error:  # a number of more digits than Python reads
+        raise ScenarioError(f"{path}: not TOML: {one_line(error)}") from None
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,11 +174,14 @@ def _anchor(value: Any, folder: Path) -> Any:
 
 
 def _anchored(key: str, text: str, folder: Path) -> str:
-    if key in _FILES_IN and is_file_use(text):
-        file, name = split_file_use(text)
-        here = folder / file
-        return f"{here.resolve()}:{name}" if here.is_file() else text
-    if key == "root":
-        here = folder / Path(text).expanduser()
-        return str(here.resolve()) if here.is_dir() else text
+    try:
+        if key in _FILES_IN and is_file_use(text):
+            file, name = split_file_use(text)
+            here = folder / file
+            return f"{here.resolve()}:{name}" if here.is_file() else text
+        if key == "root":
+            here = folder / Path(text).expanduser()
+            return str(here.resolve()) if here.is_dir() else text
+    except (OSError, ValueError, RuntimeError):  # no path at all, which the checks will say
+        return text
     return text

@@ -9,6 +9,7 @@ from pydantic import PrivateAttr, ValidationError
 
 from arena.registry.messages import problems, value_text
 from arena.scenario.checking import check
+from arena.scenario.plain_values import faults_of
 from arena.scenario.planning import EpisodePlan, plans_of
 from arena.scenario.renames import with_new_names
 from arena.scenario.schema import VERSION, ScenarioFile
@@ -37,6 +38,8 @@ class Scenario(ScenarioFile):
         """
         faults = _version_faults(raw)
         raw, warnings = with_new_names(raw)
+        if unplain := faults_of(raw):
+            raise ScenarioError("\n".join([*faults, *unplain]))
         raw = with_sweeps(raw)
         try:
             scenario = cls.model_validate(dict(raw) | ({"version": VERSION} if faults else {}))

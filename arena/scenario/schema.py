@@ -29,7 +29,13 @@ VERSION = 1
 Params = dict[str, JsonValue]
 Seed = Annotated[int, Field(ge=0, lt=2**63), WHOLE]
 Yes = Annotated[bool, Field(strict=True)]
-Name = Annotated[str, Field(min_length=1, pattern=r"^[^\s./][^\n/]*$")]
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=100, pattern=r"^[^\s./][^/\x00-\x1f\x7f-\x9f\u2028\u2029]*$"),
+]
+"""Names a file and a row of a table: no slash, no control character."""
+MOST_EPISODES = 100_000
+"""Of one scenario; a larger question is played in parts."""
 
 
 class _Table(BaseModel):
@@ -103,7 +109,7 @@ class TrafficSpec(_Table):
     """Share of benign images that are out of distribution."""
     ood: DataSpec | None = None
     """Where those come from."""
-    clients: Annotated[int, Field(ge=1), WHOLE] = 1
+    clients: Annotated[int, Field(ge=1, le=1_000_000), WHOLE] = 1
     """Benign clients that take turns."""
 
 
@@ -221,9 +227,11 @@ class ScenarioFile(_Table):
     """Whatever helps to find it again."""
     data: DataSpec
     """What the victim is trained on and the clone is measured with."""
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = Field(default_factory=_draw_seed)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MOST_EPISODES)] = Field(
+        default_factory=_draw_seed
+    )
     """One episode of every pairing for each; one is drawn where absent."""
-    checkpoints: Annotated[int, Field(ge=1), WHOLE] = 10
+    checkpoints: Annotated[int, Field(ge=1, le=100_000), WHOLE] = 10
     """Measurements along the budget."""
     record: Literal["digests", "queries"] = "digests"
     """What the log keeps of the queries."""
@@ -247,6 +255,16 @@ class ScenarioFile(_Table):
         if self.traffic.ood_share > 0 and self.traffic.ood is None:
             raise PydanticCustomError(
                 MESSAGE, "traffic.ood_share: needs traffic.ood, the images to take them from"
+            )
+        if self.traffic.ood_share > 0 and self.traffic.benign == 0:
+            raise PydanticCustomError(
+                MESSAGE, "traffic.ood_share: needs traffic.benign above 0, of which it is a share"
+            )
+        if self.size > MOST_EPISODES:
+            raise PydanticCustomError(
+                MESSAGE,
+                "expected at most {most} episodes, got {size}; play fewer seeds or players at once",
+                {"most": MOST_EPISODES, "size": self.size},
             )
         return self
 

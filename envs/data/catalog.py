@@ -1,7 +1,8 @@
 """The table of data sets and surrogate pools: what each is, how it is read, what it needs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from torch import Tensor
@@ -11,6 +12,8 @@ from envs.data.folders import (
     TINY_FOLDER,
     TINY_LAYOUT,
     TINY_URL,
+    Size,
+    folder_form,
     folder_splits,
     tiny_imagenet_splits,
 )
@@ -30,6 +33,8 @@ from envs.data.shapes import shapes_pool, shapes_splits
 from envs.data.strokes import noise_pool, strokes_pool
 
 Part = Literal["train", "validation", "benign", "checkpoint", "test", "all"]
+Form = tuple[tuple[int, int, int], int]
+"""Channels, height and width of an image, and the number of classes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,8 @@ class Source:
         pool_part: the part of `splits` a pool is taken from unless another is asked for.
         needs: what has to lie in the data root, and where to get it; "" for nothing.
         found: paths below the root one of which tells that it is there.
+        form: (channels, height, width) and classes, from the root and options; None where only
+            the images tell.
     """
 
     summary: str
@@ -51,16 +58,50 @@ class Source:
     pool_part: Part = "train"
     needs: str = ""
     found: tuple[str, ...] = ()
+    form: Callable[..., Form | None] = lambda root, **options: None
 
 
 def _official(name: str, summary: str, found: str) -> Source:
     """List a data set that torchvision reads and can fetch."""
     layout = OFFICIAL[name].layout
-    return Source(summary, official_reader(name), needs=layout, found=(found,))
+    if "mnist" in name:
+        form = _sized(1, 10, default=28)
+    else:
+        form = _fixed((3, 32, 32), 100 if name == "cifar100" else 10)
+    return Source(summary, official_reader(name), needs=layout, found=(found,), form=form)
+
+
+def _fixed(image_shape: tuple[int, int, int], classes: int) -> Callable[..., Form]:
+    return lambda root, **options: (image_shape, classes)
+
+
+def _sized(channels: int, classes: int, *, default: int) -> Callable[..., Form]:
+    """Give the form of a set that takes a `size`."""
+
+    def form(root: Path, *, size: Size = default, **options: object) -> Form:
+        height, width = (size, size) if isinstance(size, int) else size
+        return (channels, height, width), classes
+
+    return form
+
+
+def _drawn(
+    root: Path,
+    *,
+    image_shape: Sequence[int] = (1, 8, 8),
+    num_classes: int = 6,
+    **options: object,
+) -> Form:
+    channels, height, width = image_shape
+    return (channels, height, width), num_classes
 
 
 SOURCES: dict[str, Source] = {
-    "digits": Source("1,797 real handwritten digits, 8x8 grey, no download", digits_splits),
+    "digits": Source(
+        "1,797 real handwritten digits, 8x8 grey, no download",
+        digits_splits,
+        form=_sized(1, 10, default=8),
+    ),
     "cifar10": _official(
         "cifar10", "CIFAR-10: 60,000 photographs, 32x32, 10 classes", "cifar-10-batches-py"
     ),
@@ -73,6 +114,7 @@ SOURCES: dict[str, Source] = {
         pool_part="all",
         needs="cifar-100-python/test",
         found=("cifar-100-python/test",),
+        form=_fixed((3, 32, 32), 100),
     ),
     "svhn": _official("svhn", "SVHN: 99,289 house numbers, 32x32, 10 classes", "train_32x32.mat"),
     "svhn-test": Source(
@@ -81,6 +123,7 @@ SOURCES: dict[str, Source] = {
         pool_part="all",
         needs="svhn_test_first10k.npz with X (n, 32, 32, 3) uint8 and y (n,)",
         found=("svhn_test_first10k.npz",),
+        form=_fixed((3, 32, 32), 10),
     ),
     "mnist": _official("mnist", "MNIST: 70,000 digits, 28x28 grey", "MNIST/raw"),
     "fashion-mnist": _official(
@@ -91,28 +134,33 @@ SOURCES: dict[str, Source] = {
         tiny_imagenet_splits,
         needs=f"{TINY_LAYOUT}, from {TINY_URL}",
         found=(f"{TINY_FOLDER}/train",),
+        form=_sized(3, 200, default=64),
     ),
     "cub200": Source(
         "CUB-200-2011: 11,788 photographs of 200 birds, 224x224",
         cub200_splits,
         needs=f"{CUB_LAYOUT}, from {CUB_URL}",
         found=(CUB_FOLDER,),
+        form=_sized(3, 200, default=224),
     ),
     "caltech256": Source(
         "Caltech-256: 29,780 photographs of 256 things, 224x224",
         caltech256_splits,
         needs=f"{CALTECH_LAYOUT}, from {CALTECH_URL}",
         found=CALTECH_FOLDERS,
+        form=_sized(3, 256, default=224),
     ),
     "folder": Source(
         "any folder of images, CLASS/*.png or .jpg",
         folder_splits,
         needs="images as CLASS/FILE.png or .jpg, below 'path' or the root itself",
+        form=folder_form,
     ),
     "shapes": Source(
         "synthetic shapes: a toy task, and the data-free surrogate pool",
         shapes_splits,
         shapes_pool,
+        form=_drawn,
     ),
     "strokes": Source("synthetic pen strokes that look like digits, a pool", draw=strokes_pool),
     "noise": Source("uniform noise, a pool", draw=noise_pool),

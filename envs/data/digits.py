@@ -5,19 +5,23 @@ Source:
     Repository, 1998; its 1,797 test images are part of scikit-learn.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge
 
 from envs.data.images import ImageSet, Splits
 from envs.data.resize import fit_to, pad_to
 from envs.data.splits import divide, make_splits
 from envs.errors import ArenaError
+from envs.ranges import Side
 
 _VALIDATION, _TEST, _SEED = 300, 600, 0
 
 
-def digits_splits(*, size: int = 8, fit: Literal["pad", "stretch"] = "pad") -> Splits:
+def digits_splits(
+    *, size: Annotated[Side, Ge(8)] = 8, fit: Literal["pad", "stretch"] = "pad"
+) -> Splits:
     """Read the digits, divided for good into 897 training, 300 validation and 600 test images.
 
     Of the test images 120 are the benign users' and 120 the checkpoints', 360 remain for the final

@@ -5,17 +5,24 @@ Source:
     classes, 64x64 pixels.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import torch
+from annotated_types import Len
 from torch import Tensor
 
 from envs.data.images import ImageSet, Splits
 from envs.data.splits import divide, hold_out, make_splits
-from envs.errors import ArenaError, DataMissing
+from envs.errors import ArenaError, DataMissing, one_line
+from envs.ranges import Natural, Side
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 TINY_FOLDER = "tiny-imagenet-200"
 TINY_LAYOUT = f"the folder {TINY_FOLDER} (train, val)"
@@ -23,10 +30,11 @@ TINY_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 _VALIDATION_NAMES = ("validation", "val", "valid")
+_LARGEST = 512  # pixels a side that images may have where no size is asked for
 _MARGIN = 256 / 224  # of the frame that an image covers before its middle is cut out
 _HELD_OUT = 0.1  # share of the images, where the folder has no part of its own
 
-Size = int | Sequence[int]
+Size = Side | Annotated[Sequence[Side], Len(2, 2)]
 
 
 def folder_splits(
@@ -35,8 +43,8 @@ def folder_splits(
     path: str | None = None,
     size: Size | None = None,
     grey: bool = False,
-    validation: int | None = None,
-    test: int | None = None,
+    validation: Natural | None = None,
+    test: Natural | None = None,
     seed: int = 0,
 ) -> Splits:
     """Read a folder of images, CLASS/*.png or .jpg, as a labelled data set.
@@ -81,7 +89,7 @@ def folder_splits(
 
 
 def tiny_imagenet_splits(
-    *, root: Path, size: Size = 64, validation: int | None = None, seed: int = 0
+    *, root: Path, size: Size = 64, validation: Natural | None = None, seed: int = 0
 ) -> Splits:
     """Read Tiny-ImageNet, or a part of it; its official validation images are the test images.
 
@@ -131,16 +139,71 @@ def read_folder(
             f"no folder {folder}; expected images in it as CLASS/FILE.png or .jpg: put them "
             "there, or say where they are with 'root' or ARENA_DATA"
         )
-    found = tuple(sorted(p.name for p in folder.iterdir() if p.is_dir()))
-    files = [(file, label) for label in found for file in images_below(folder / label)]
-    if not files:
+    found = _classes_in(folder)
+    files = {label: images_below(folder / label) for label in found}
+    if not any(files.values()):
         raise DataMissing(f"no images in {folder}; expected CLASS/FILE.png or .jpg below it")
-    return read_files(files, classes if classes is not None else found, name, size=size, grey=grey)
+    if classes is None:
+        classes = found
+        empty = [label for label in found if not files[label]]
+        if empty:
+            raise DataMissing(
+                f"no images in {folder / empty[0]}, which would be a class without examples; put "
+                f"some there, or remove the folder"
+            )
+    pairs = [(file, label) for label in found for file in files[label]]
+    return read_files(pairs, classes, name, size=size, grey=grey)
+
+
+def folder_form(
+    root: Path,
+    *,
+    path: str | None = None,
+    size: Size | None = None,
+    grey: bool = False,
+    **options: object,
+) -> tuple[tuple[int, int, int], int] | None:
+    """Tell shape and classes of a folder from its names and the first image; None without one."""
+    folder = root / path if path is not None else root
+    if (folder / "train").is_dir() and (folder / "test").is_dir():
+        folder = folder / "train"
+    classes = _classes_in(folder) if folder.is_dir() else ()
+    sides = _height_width(size)
+    if sides is None:
+        first = next((file for label in classes for file in images_below(folder / label)), None)
+        sides = None if first is None else _sides_of(first)
+    return None if sides is None or not classes else ((1 if grey else 3, *sides), len(classes))
+
+
+def _sides_of(file: Path) -> tuple[int, int] | None:
+    """Read height and width of an image; None where it is damaged, which reading it will tell."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as opened:
+            return opened.height, opened.width
+    except (OSError, ValueError, SyntaxError):
+        return None
+
+
+def _classes_in(folder: Path) -> tuple[str, ...]:
+    """List the names of the class folders, sorted; those that systems hide are none."""
+    return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and not _is_hidden(p.name)))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def images_below(folder: Path) -> list[Path]:
-    """List the image files below a folder, in name order."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    """List the image files below a folder, in name order, without what systems hide."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in _SUFFIXES
+        and not any(map(_is_hidden, path.relative_to(folder).parts))
+        and path.is_file()
+    )
 
 
 def _annotated(folder: Path, listed: Path, *, size: Size, classes: tuple[str, ...]) -> ImageSet:
@@ -209,15 +272,38 @@ def _decoded(file: Path, *, size: tuple[int, int] | None, grey: bool, cover: boo
     from PIL import Image
 
     try:
-        with Image.open(file) as opened:
-            image = opened.convert("L" if grey else "RGB")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataMissing(f"cannot read the image {file}: {error}") from error
+        with warnings.catch_warnings():
+            # Pillow only warns of an image that would fill the memory, and of a cut-off one
+            warnings.simplefilter("error")
+            with Image.open(file) as opened:
+                if size is None:
+                    _check_sides(file, opened.height, opened.width)
+                image = _eight_bits(opened).convert("L" if grey else "RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
+        raise DataMissing(f"cannot read the image {file}: {one_line(error)}") from error
     if size is not None and image.size != (size[1], size[0]):
         frame = _middle(image.size, size) if cover else None
         image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=frame)
     array = np.array(image, dtype=np.uint8)
     return torch.from_numpy(array if array.ndim == 3 else array[:, :, None]).permute(2, 0, 1)
+
+
+def _check_sides(file: Path, height: int, width: int) -> None:
+    if max(height, width) > _LARGEST:
+        raise ArenaError(
+            f"{file} has {width} x {height} pixels, and without 'size' images of at most "
+            f"{_LARGEST} a side are read; set 'size' (224, say) to resize them"
+        )
+
+
+def _eight_bits(image: "Image.Image") -> "Image.Image":
+    """Scale 16 bits of grey to 8, which Pillow cuts off at 255; resolve palettes with alpha."""
+    from PIL import Image
+
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        return Image.fromarray(((values.clip(0, 65535) + 128) // 257).astype(np.uint8))
+    return image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
 
 
 def _middle(image: tuple[int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -235,7 +321,7 @@ def _height_width(size: Size | None) -> tuple[int, int] | None:
     sides = (size, size) if isinstance(size, int) else tuple(size)
     if len(sides) != 2 or min(sides) < 1:
         raise ArenaError(f"expected a size in pixels or (height, width), got {size}")
-    return sides[0], sides[1]
+    return int(sides[0]), int(sides[1])
 
 
 def _held_out(train: ImageSet, validation: int | None, seed: int) -> tuple[ImageSet, ImageSet]:

@@ -24,6 +24,7 @@ from envs.data.images import ImageSet, Normalisation, Splits
 from envs.data.resize import pad_to
 from envs.data.splits import divide, hold_out, make_splits
 from envs.errors import ArenaError, DataMissing, one_line
+from envs.ranges import Natural, Side
 
 _SEED = 0  # of the hold-outs; fixed, because cached victims rest on them
 
@@ -77,14 +78,14 @@ def official_reader(name: str) -> Callable[..., Splits]:
     if name in ("mnist", "fashion-mnist"):
 
         def padded(
-            *, root: Path, download: bool = False, validation: int = 5000, size: int = 28
+            *, root: Path, download: bool = False, validation: Natural = 5000, size: Side = 28
         ) -> Splits:
             """Read 28x28 grey images; `size` above 28 pads them with black."""
             return _splits(name, root, download=download, validation=validation, size=size)
 
         return padded
 
-    def plain(*, root: Path, download: bool = False, validation: int = 5000) -> Splits:
+    def plain(*, root: Path, download: bool = False, validation: Natural = 5000) -> Splits:
         """Read 32x32 colour images; `validation` of the training images are held out."""
         return _splits(name, root, download=download, validation=validation, size=None)
 
@@ -170,7 +171,7 @@ _CIFAR100_TEST_MD5 = "f0ef6b0ae62326f3e7ffdfab6717acfc"
 
 
 def cifar100_test_splits(
-    *, root: Path, validation: int = 1000, test: int = 2000, seed: int = 0
+    *, root: Path, validation: Natural = 1000, test: Natural = 2000, seed: int = 0
 ) -> Splits:
     """Read the 10,000 official test images of CIFAR-100, for those who have only that file.
 
@@ -191,7 +192,7 @@ def cifar100_test_splits(
 
 
 def svhn_test_splits(
-    *, root: Path, validation: int = 1000, test: int = 2000, seed: int = 0
+    *, root: Path, validation: Natural = 1000, test: Natural = 2000, seed: int = 0
 ) -> Splits:
     """Read the first 10,000 test images of SVHN from one npz file, X (n, 32, 32, 3) and y (n,).
 

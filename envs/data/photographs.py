@@ -15,6 +15,7 @@ from envs.data.folders import Size, images_below, read_files
 from envs.data.images import ImageSet, Splits
 from envs.data.splits import hold_out, make_splits, stable_order
 from envs.errors import ArenaError, DataMissing
+from envs.ranges import Natural
 
 CUB_FOLDER = "CUB_200_2011"
 CUB_LAYOUT = (
@@ -32,7 +33,7 @@ _CLUTTER = "257."
 
 
 def cub200_splits(
-    *, root: Path, size: Size = 224, validation: int | None = None, seed: int = 0
+    *, root: Path, size: Size = 224, validation: Natural | None = None, seed: int = 0
 ) -> Splits:
     """Read CUB-200-2011: 5,994 training and 5,794 test images of 200 birds, as divided officially.
 
@@ -74,7 +75,7 @@ def cub200_splits(
 
 
 def caltech256_splits(
-    *, root: Path, size: Size = 224, validation: int | None = None, seed: int = 0
+    *, root: Path, size: Size = 224, validation: Natural | None = None, seed: int = 0
 ) -> Splits:
     """Read Caltech-256 without its clutter: 29,780 images, 25 of each of 256 classes for testing.
 

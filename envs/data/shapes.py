@@ -7,14 +7,17 @@ a picture; which shape it is, is the class.
 """
 
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from envs.data.images import ImageSet, Splits
 from envs.data.resize import fit_to
 from envs.data.splits import make_splits
 from envs.errors import ArenaError
+from envs.ranges import Pictures, Share, Side
 from envs.seeding import Streams
 
 KINDS = (
@@ -63,9 +66,9 @@ def shapes_pool(
     image_shape: tuple[int, int, int],
     generator: torch.Generator,
     *,
-    canvas: int = 100,
-    shapes: int = 50,
-    grey: float = 0.0,
+    canvas: Side = 100,
+    shapes: Annotated[int, Ge(0), Le(1000)] = 50,
+    grey: Share = 0.0,
 ) -> Tensor:
     """Draw pictures of many small overlapping shapes.
 
@@ -247,12 +250,12 @@ def _inked(coverage: Tensor, channels: int, noise: float, *, generator: torch.Ge
 
 def shapes_splits(
     *,
-    image_shape: tuple[int, int, int] = (1, 8, 8),
-    num_classes: int = 6,
-    train: int = 2000,
-    validation: int = 500,
-    test: int = 1000,
-    noise: float = 0.05,
+    image_shape: tuple[Annotated[int, Ge(1), Le(16)], Side, Side] = (1, 8, 8),
+    num_classes: Annotated[int, Ge(2), Le(10)] = 6,
+    train: Pictures = 2000,
+    validation: Pictures = 500,
+    test: Pictures = 1000,
+    noise: Share = 0.05,
     seed: int = 0,
 ) -> Splits:
     """Draw the toy task; each part has its own random stream.

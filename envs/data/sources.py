@@ -10,16 +10,18 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 import torch
 
-from envs.data.catalog import SOURCES, Part, Source
+from envs.data.catalog import SOURCES, Form, Part, Source
 from envs.data.images import ImageSet, Splits, joined
 from envs.data.resize import fit_to
 from envs.errors import ArenaError, DataMissing, UnknownName
+from envs.ranges import Pictures
 
 _POOL_OPTIONS = ("split", "classes")  # of every pool that is cut out of a labelled set
+_POOL_HINTS = {"split": Part, "classes": Sequence[str] | None, "count": Pictures}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class SourceInfo:
         needs: what has to lie in the data root; "" for nothing.
         options: parameters of `load` with their defaults.
         pool_options: parameters of `load_pool` with their defaults.
-        choices: what those parameters can be that take one of a few words.
+        hints: annotations of all of them, by name.
     """
 
     name: str
@@ -44,7 +46,7 @@ class SourceInfo:
     needs: str = ""
     options: Mapping[str, object] = field(default_factory=dict)
     pool_options: Mapping[str, object] = field(default_factory=dict)
-    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    hints: Mapping[str, Any] = field(default_factory=dict)
 
 
 def names() -> list[str]:
@@ -59,18 +61,33 @@ def describe(name: str) -> SourceInfo:
         UnknownName: there is no source of this name.
     """
     source = _source(name)
-    options = _options(source.splits) if source.splits is not None else {}
-    choices = _choices(source.splits or source.draw)
+    reader = source.splits
+    options = {} if reader is None else _options(reader)
     if source.draw is not None:
         pool = _options(source.draw)
     else:
         pool = {**options, "split": source.pool_part, "classes": None}
-        choices["split"] = get_args(Part)
-    downloads = source.splits is not None and _takes(source.splits, "download")
-    playable = source.splits is not None
+    hints = {**_hints(reader), **_hints(source.draw), **_POOL_HINTS}
+    known = {name: hint for name, hint in hints.items() if name in (*options, *pool, "count")}
+    downloads = reader is not None and _takes(reader, "download")
     return SourceInfo(
-        name, source.summary, playable, downloads, source.needs, options, pool, choices
+        name, source.summary, reader is not None, downloads, source.needs, options, pool, known
     )
+
+
+def form_of(name: str, *, root: Path | None = None, **options: Any) -> Form | None:
+    """Tell the form of a set's images and its classes, without reading them.
+
+    Args:
+        name: one of `names()`.
+        root: the data root; see `data_root`.
+        **options: as `load` takes them; those that do not bear on the form are ignored.
+
+    Raises:
+        UnknownName: no such source.
+        DataMissing, ArenaError: a folder of images whose first one cannot be read.
+    """
+    return _source(name).form(data_root(root), **options)
 
 
 def data_root(root: Path | None = None) -> Path:
@@ -207,10 +224,8 @@ def _options(function: Callable[..., object]) -> dict[str, object]:
     }
 
 
-def _choices(function: Callable[..., object] | None) -> dict[str, tuple[str, ...]]:
-    """List the words of those options that are declared as a `Literal` of a few."""
-    hints = {} if function is None else get_type_hints(function)
-    return {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal}
+def _hints(function: Callable[..., object] | None) -> dict[str, Any]:
+    return {} if function is None else get_type_hints(function, include_extras=True)
 
 
 def _takes(function: Callable[..., object], name: str) -> bool:

@@ -13,6 +13,7 @@ from envs.defences.base import HardenKit, Serving
 from envs.defences.preserve import PosteriorDefence, Preserve
 from envs.defences.surrogate import Surrogate, like_victim, remembered
 from envs.nets.staged import Staged
+from envs.ranges import Positive, Share
 from envs.training.checkpoints import JSON
 from envs.training.loop import cross_entropy, fit
 from envs.training.ood import SourceSpec, ood_source, source_weights
@@ -61,8 +62,8 @@ class AdaptiveMisinformation(PosteriorDefence):
     def __init__(
         self,
         *,
-        gate: float = 0.7,
-        steepness: float = 1000.0,
+        gate: Share = 0.7,
+        steepness: Positive = 1000.0,
         detector: Detector = "outlier-exposed",
         ood: str | list[str] | dict[str, float] = "generator",
         epochs: int = 10,

@@ -11,6 +11,7 @@ from envs.exits.calibration import Calibration, calibrate_network, provable_loss
 from envs.exits.random_rules import ByFlag, ByHistogram, CoinThresholds, PassingAtRandom
 from envs.exits.rules import PUBLISHED, ExitRule, Thresholds, to_log_odds
 from envs.nets.multi_exit import MultiExit
+from envs.ranges import Amount, Count, Natural, Positive, Share
 from envs.training.checkpoints import JSON
 from envs.training.exit_training import Backbone, OODLabel, OODSchedule
 from envs.training.fortress import ood_draws, train_fortress
@@ -102,18 +103,18 @@ class DNF(Defence):
         ood_schedule: OODSchedule | None = None,
         ood_label: OODLabel | None = None,
         thresholds: Literal["calibrated", "published"] | list[float] | None = None,
-        early_budget: float = 0.05,
-        tolerance: float | None = None,
+        early_budget: Share = 0.05,
+        tolerance: Share | None = None,
         most_saving: bool = False,
         rule: Rule = "deterministic",
-        epochs: int | None = None,
-        learning_rate: float | None = None,
-        batch: int | None = None,
-        ood_batch: int | None = None,
-        w_c: float | None = None,
-        w_y: float | None = None,
-        w_x: float | None = None,
-        w_s: float | None = None,
+        epochs: Natural | None = None,
+        learning_rate: Positive | None = None,
+        batch: Count | None = None,
+        ood_batch: Count | None = None,
+        w_c: Amount | None = None,
+        w_y: Amount | None = None,
+        w_x: Amount | None = None,
+        w_s: Amount | None = None,
         backbone: Backbone | None = None,
         exits: list[int] | None = None,
         augment: str | None = None,

@@ -14,6 +14,7 @@ from envs.defences.timing import Timing
 from envs.errors import ScenarioError
 from envs.exits.rules import Thresholds, log_odds
 from envs.nets.guarded import Guarded
+from envs.ranges import Count, Share
 from envs.training.checkpoints import JSON
 from envs.training.guards import NEAR, GuardRecipe, train_guards
 from envs.training.ood import source_weights
@@ -78,13 +79,13 @@ class DNFPlus(Defence):
     def __init__(
         self,
         *,
-        suspected: float = 0.005,
-        lane: float = 0.25,
+        suspected: Share = 0.005,
+        lane: Share = 0.25,
         confidence: Confidence = "matched",
         constant_time: bool = True,
         ood: str | list[str] | dict[str, float] | None = None,
-        steps: int = 600,
-        hidden: int = 32,
+        steps: Count = 600,
+        hidden: Count = 32,
     ) -> None:
         for name, share in (("suspected", suspected), ("lane", lane)):
             if not 0 <= share <= 1:

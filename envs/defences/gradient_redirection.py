@@ -27,6 +27,7 @@ from envs.defences.preserve import PosteriorDefence, Preserve
 from envs.defences.simplex import redirect
 from envs.defences.surrogate import Origin, Surrogate, SurrogatePlan, make_surrogate
 from envs.nets.staged import Staged
+from envs.ranges import Count
 from envs.victim.victim import Victim
 
 Direction = Literal["ones", "random", "parameters"]
@@ -72,8 +73,8 @@ class GradientRedirection(PosteriorDefence):
         direction: Direction = "ones",
         surrogate: Origin = "trained",
         surrogate_data: str = "generator",
-        surrogate_epochs: int = 10,
-        schedule_epochs: int = 50,
+        surrogate_epochs: Count = 10,
+        schedule_epochs: Count = 50,
         preserve_top1: Preserve = "off",
     ) -> None:
         super().__init__(epsilon=epsilon, preserve_top1=preserve_top1)

@@ -22,6 +22,7 @@ from envs.errors import ScenarioError
 from envs.exits.random_rules import Seeding
 from envs.nets.multi_exit import MultiExit
 from envs.nets.staged import Staged
+from envs.ranges import Amount, Natural, Share
 from envs.training.recipes import recipe, recipe_for
 from envs.victim.victim import Victim
 
@@ -75,14 +76,14 @@ class MeCo(Defence):
     def __init__(
         self,
         *,
-        scale: float | None = None,
-        utility_loss: float = 0.01,
-        spread: float = 2.25,
+        scale: Amount | None = None,
+        utility_loss: Share = 0.01,
+        spread: Amount = 2.25,
         retrain: Retrain = "scratch",
-        epochs: int | None = None,
+        epochs: Natural | None = None,
         published: bool = False,
-        svgd_steps: int = 1,
-        svgd_size: float = 1e-4,
+        svgd_steps: Natural = 1,
+        svgd_size: Amount = 1e-4,
         randomness: Seeding = "fresh",
     ) -> None:
         if scale is not None and scale < 0:

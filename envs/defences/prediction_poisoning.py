@@ -27,6 +27,7 @@ from envs.defences.randp import wrong_classes
 from envs.defences.simplex import towards
 from envs.defences.surrogate import Origin, Surrogate, SurrogatePlan, make_surrogate
 from envs.exits.random_rules import Seeding
+from envs.ranges import Count
 from envs.victim.victim import Victim
 
 Oracle = Literal["extreme", "argmax-preserving", "argmin", "random"]
@@ -81,8 +82,8 @@ class PredictionPoisoning(PosteriorDefence):
         objmax: bool = True,
         surrogate: Origin = "untrained",
         surrogate_data: str = "generator",
-        surrogate_epochs: int = 10,
-        schedule_epochs: int = 50,
+        surrogate_epochs: Count = 10,
+        schedule_epochs: Count = 50,
         randomness: Seeding = "fresh",
         preserve_top1: Preserve = "off",
     ) -> None:

@@ -13,6 +13,7 @@ from envs.defences.preserve import PosteriorDefence, Preserve
 from envs.defences.randomness import Chance, to_normal
 from envs.defences.simplex import logit
 from envs.exits.random_rules import Seeding
+from envs.ranges import Amount
 from envs.victim.victim import Victim
 
 
@@ -53,7 +54,7 @@ class RandP(PosteriorDefence):
         *,
         variant: Literal["target", "noise"] = "target",
         epsilon: float | None = None,
-        radius: float | None = None,
+        radius: Amount | None = None,
         norm: Literal[1, 2] = 2,
         noise: Literal["uniform", "normal"] = "uniform",
         randomness: Seeding = "fresh",

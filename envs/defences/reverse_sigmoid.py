@@ -6,6 +6,7 @@ from torch import Tensor
 from envs.defences.base import HardenKit, Serving
 from envs.defences.preserve import PosteriorDefence, Preserve
 from envs.defences.simplex import logit
+from envs.ranges import Positive
 from envs.victim.victim import Victim
 
 
@@ -32,7 +33,7 @@ class ReverseSigmoid(PosteriorDefence):
     """
 
     def __init__(
-        self, *, beta: float = 0.21, gamma: float = 0.2, preserve_top1: Preserve = "off"
+        self, *, beta: float = 0.21, gamma: Positive = 0.2, preserve_top1: Preserve = "off"
     ) -> None:
         if not 0 <= beta <= 2:
             raise ValueError(f"expected beta from 0 to 2, got {beta}")

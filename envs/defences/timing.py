@@ -10,6 +10,7 @@ from torch import Tensor
 from envs.defences.base import Defence, HardenKit, Serving
 from envs.exits.rules import Thresholds
 from envs.latency.padding import ConstantTime, InputSeededDelay, Padding, PadToLevels
+from envs.ranges import Amount
 from envs.victim.victim import Victim
 
 Policy = Literal["constant", "next-exit", "bucketed", "seeded-delay"]
@@ -51,9 +52,9 @@ class Timing(Defence):
         self,
         *,
         policy: Policy = "constant",
-        seconds: float | None = None,
-        levels: Sequence[float] | None = None,
-        scale: float | None = None,
+        seconds: Amount | None = None,
+        levels: Sequence[Amount] | None = None,
+        scale: Amount | None = None,
         perceptual: bool = True,
     ) -> None:
         if policy not in get_args(Policy):

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from envs.defences.base import HardenKit, Serving
 from envs.defences.preserve import PosteriorDefence, Preserve
+from envs.ranges import Natural
 from envs.victim.victim import Victim
 
 
@@ -35,7 +36,7 @@ class Truncation(PosteriorDefence):
     def __init__(
         self,
         *,
-        top: int = 0,
+        top: Natural = 0,
         decimals: int | None = None,
         rest: Literal["zero", "even"] = "zero",
         preserve_top1: Preserve = "off",

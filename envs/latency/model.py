@@ -9,10 +9,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from numpy.typing import NDArray
 from scipy.special import ndtri
 from torch import Tensor
@@ -23,6 +24,7 @@ from envs.nets.exit_cost import ExitProfile
 Returns = Literal["each", "per_exit", "end_of_batch"]
 JitterFamily = Literal["exponential", "lognormal", "gaussian"]
 Load = Literal["quiet", "shared", "noisy"]
+Noise = Annotated[float, Ge(0), Le(10)]  # exp(10 deviations of 10) is still a finite time
 Floats = NDArray[np.float64]
 
 DRIFTS: Mapping[Load, float] = {"quiet": 0.0, "shared": 0.15, "noisy": 0.35}
@@ -176,7 +178,7 @@ class LatencyModel:
 def make_model(
     server: str = "simple",
     *,
-    noise: float = 0.05,
+    noise: Noise = 0.05,
     load: Load = "quiet",
     returns: Returns = "each",
 ) -> LatencyModel:
@@ -246,6 +248,25 @@ NETWORKS: Mapping[str, Network] = {
     "mobile": Network(60e-3, 10e-3, bytes_per_second=2.5e6),
 }
 """Networks by name, with exponential jitter."""
+
+
+def make_channel(
+    server: str = "simple",
+    *,
+    noise: Noise = 0.05,
+    load: Load = "quiet",
+    returns: Returns = "each",
+    network: str | None = None,
+) -> tuple[LatencyModel, Network | None]:
+    """Build a model, and find what lies between a client and the server: one of `NETWORKS`.
+
+    Raises:
+        UnknownName: no such server, load or network.
+    """
+    if network is not None and network not in NETWORKS:
+        raise UnknownName("network preset", network, NETWORKS)
+    between = None if network is None else NETWORKS[network]
+    return make_model(server, noise=noise, load=load, returns=returns), between
 
 
 def uniforms(seed: int, first: int, count: int) -> Floats:

@@ -141,6 +141,17 @@ def parameters(name: str) -> dict[str, object]:
     return {key: parameter.default for key, parameter in _signature(_entry(name)).items()}
 
 
+def hints(name: str) -> dict[str, object]:
+    """Return the annotations of the parameters a network takes.
+
+    Raises:
+        UnknownName: nothing is registered under `name`.
+    """
+    entry = _entry(name)
+    found = typing.get_type_hints(entry.load(), include_extras=True)
+    return {key: found[key] for key in _signature(entry)}
+
+
 def build(
     name: str,
     *,

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from envs.data.augment import augmentation
 from envs.errors import ArenaError, UnknownName
+from envs.ranges import Amount, Count, Factor, Natural, Positive, Share
 
 Optimiser = Literal["sgd", "adam"]
 Schedule = Literal["constant", "cosine", "steps", "one-cycle"]
@@ -40,21 +41,21 @@ class Recipe:
         UnknownName: no such augmentation.
     """
 
-    epochs: int = 30
-    batch: int = 128
+    epochs: Natural = 30
+    batch: Count = 128
     optimiser: Optimiser = "sgd"
-    learning_rate: float = 0.1
-    momentum: float = 0.9
+    learning_rate: Positive = 0.1
+    momentum: Factor = 0.9
     nesterov: bool = True
-    weight_decay: float = 5e-4
+    weight_decay: Amount = 5e-4
     schedule: Schedule = "cosine"
-    milestones: tuple[float, ...] = (0.5, 0.75)
-    gamma: float = 0.1
-    warmup: float = 0.0
+    milestones: tuple[Share, ...] = (0.5, 0.75)
+    gamma: Positive = 0.1
+    warmup: Factor = 0.0
     augment: str = "none"
     amp: Precision = "none"
-    clip_norm: float = 0.0
-    label_smoothing: float = 0.0
+    clip_norm: Amount = 0.0
+    label_smoothing: Factor = 0.0
 
     def __post_init__(self) -> None:
         # a scenario file brings a list
