@@ -15,11 +15,27 @@ ArenaError
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
 class ArenaError(Exception):
     """Base of every error that is shown to a user in one line."""
+
+
+# C0 and C1 but tab and line feed, marks that turn the direction of writing, lone surrogates
+_CONTROLS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    """Replace what could steer a terminal or break a document by blanks; lines stay lines.
+
+    Names, errors and notes come from players and from logs of others: whatever shows them, on a
+    terminal, in a figure or on a page, passes them through here.
+    """
+    return text if text.isascii() and text.isprintable() else _CONTROLS.sub(" ", text)
 
 
 def one_line(error: BaseException) -> str:

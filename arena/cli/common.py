@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from arena.runner.stopping import STOP
 from arena.system.shadowing import ShadowedPackage
-from envs.errors import ArenaError, ScenarioError, UnknownName, one_line
+from envs.errors import ArenaError, ScenarioError, UnknownName, one_line, printable
 
 # `Any` in this file: contexts and results of click, which Typer vendors or imports by its version.
 
@@ -80,7 +80,7 @@ class WithDefault(TyperGroup):
 
 def tell(text: str) -> None:
     """Write a message to standard error."""
-    err().print(f"arena: {text}", markup=False, soft_wrap=True)
+    err().print(f"arena: {printable(text)}", markup=False, soft_wrap=True)
 
 
 def words_of(error: Exception) -> str:

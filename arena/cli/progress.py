@@ -10,6 +10,7 @@ from arena.cli.common import err
 from arena.cli.render import write_line
 from arena.report.formatting import count_text, duration_text, percent
 from arena.runner.progress import Progress, Watcher
+from envs.errors import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -74,7 +75,7 @@ class LineWatcher(Watcher):
         self._say(f"  {title}: {status} ({episode_id}), {fate}, {passed}")
 
     def _say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 class LiveWatcher(Watcher):
@@ -87,12 +88,12 @@ class LiveWatcher(Watcher):
 
     def line(self, text: str) -> None:
         """Show what is being prepared."""
-        self._bars.update(self._match, notes=text)
+        self._bars.update(self._match, notes=printable(text))
 
     def begin(self, title: str, index: int, total: int) -> None:
         """Show that an episode starts."""
         self._bars.update(self._match, description="episodes", total=total)
-        self._running[title] = self._bars.add_task(title, total=None, notes="")
+        self._running[title] = self._bars.add_task(printable(title), total=None, notes="")
 
     def progress(self, title: str, progress: Progress) -> None:
         """Show the progress of an episode."""

@@ -5,6 +5,7 @@ as they need to be, without a control character. A program gets JSON.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from arena.log.rows import METRICS
 from arena.report.formatting import ABSENT, count_text, duration_text, percent
+from envs.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,24 +57,31 @@ def _write_rich(
     for name in columns:
         table.add_column(Text(name), justify="right" if name in right else "left")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     console.print(table)
 
 
 def write_line(console: "Console", text: str = "") -> None:
     """Write one line as it is: no markup, no highlighting, no wrapping in a pipe."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def write_json(value: object) -> None:
     """Write a value to standard output as JSON and nothing else."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=_to_json))
+    print(_escaped(json.dumps(value, indent=2, ensure_ascii=False, default=_to_json)))
 
 
 def write_json_lines(lines: Iterable[str]) -> None:
     """Write JSON texts as one array, one on each line."""
-    rows = ",\n".join(lines)
+    rows = ",\n".join(map(_escaped, lines))
     print(f"[\n{rows}\n]" if rows else "[]")
+
+
+def _escaped(text: str) -> str:
+    """Write as escapes what JSON may hold as it is, and a terminal or UTF-8 may not."""
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return re.sub("[\x7f-\x9f\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _to_json(value: object) -> object:

@@ -1,7 +1,8 @@
 """Carry the log into files that other programs read: CSV, JSON lines, Parquet.
 
 Rows of an episode come with the episode's scenario, players and seed, so that a file stands alone.
-In CSV, whatever is structured is written as JSON. Files appear whole or not at all.
+In CSV, structured values are written as JSON, and texts that a spreadsheet would compute begin
+with an apostrophe. Files appear whole or not at all.
 """
 
 import csv
@@ -50,6 +51,8 @@ TABLES: Mapping[str, type[Base]] = {
     "artifacts": Artifact,
 }
 _BATCH = 5_000
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula; an apostrophe makes it a text."""
 
 # A batch of rows as the database gave them; `Any`, since each column has its own type.
 Batches = Iterator[Sequence[Sequence[Any]]]
@@ -142,6 +145,8 @@ def _cell(value: object) -> object:
         return value.isoformat()
     if isinstance(value, bool | dict | list | tuple):
         return to_json(value)
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
     return value
 
 

@@ -28,7 +28,7 @@ from arena.report.tables import (
     origins,
     score_lines,
 )
-from envs.errors import ArenaError
+from envs.errors import ArenaError, printable
 
 DETAILED = 200
 """Episodes that are unfolded one by one; with more, the report says so and points to the log."""
@@ -132,7 +132,7 @@ def page(
     """
     names = [section.name for section in body.sections]
     template = environment().from_string(packaged("page.html.j2"))
-    return template.render(
+    text = template.render(
         title=title or (f"Model extraction: {listed(names)}" if names else "Model extraction"),
         style=Markup(packaged("page.css")),  # ours, and CSS has other rules than HTML
         sections=body.sections,
@@ -142,6 +142,7 @@ def page(
         live=live,
         state=state,
     )
+    return printable(text)
 
 
 def environment() -> Environment:

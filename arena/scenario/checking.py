@@ -41,9 +41,8 @@ def _trials(scenario: ScenarioFile) -> Iterator[Trial]:
     for path, pool in pools:
         if pool is not None:
             yield path, partial(_check_pool, pool, path)
-    if not _faults((("data",), partial(_check_data, scenario.data))):
-        for net, where in ((scenario.victim, "victim"), (scenario.clone, "clone")):
-            yield (where,), partial(_check_net, net, where, scenario.data)
+    for net, where in ((scenario.victim, "victim"), (scenario.clone, "clone")):
+        yield (where,), partial(_check_net, net, where, scenario.data)
     yield ("victim", "recipe"), partial(_check_recipe, scenario.victim.recipe)
     yield ("latency",), partial(_check_latency, scenario.latency)
     for attacker in scenario.attackers:
@@ -106,6 +105,8 @@ def _check_net(net: NetSpec, where: str, data: DataSpec) -> None:
     from envs.nets import registry
 
     validate_as(registry.hints(net.use), net.params, prefix=(where, "params"))
+    if _faults((("data",), partial(_check_data, data))):
+        return  # the images are unknown, and told of already
     form = sources.form_of(data.use, root=data.root, **data.params)
     if form is None:
         return

@@ -177,7 +177,8 @@ def test_a_right_scenario_passes_the_check(probe):
         ),
         (
             {"attackers": [{"use": "dfme", "params": {"batch": "3"}}]},
-            "attackers.dfme.params.batch: expected a whole number, got '3'",
+            "attackers.dfme.params.batch: expected a whole number of at least 1 and at most "
+            "1000000000, got '3'",
         ),
         (
             {"defenders": [{"name": "d", "policy": {"defence": 0.5}}]},
@@ -247,7 +248,8 @@ def test_a_right_scenario_passes_the_check(probe):
         ),
         (
             {"victim": {"use": "conv-small", "recipe": {"epochs": -3}}},
-            "victim.recipe: expected epochs 0 or more in a recipe, got -3",
+            "victim.recipe.epochs: expected a whole number of at least 0 and at most 1000000000, "
+            "got -3",
         ),
         (
             {"latency": {"serber": "cpu"}},

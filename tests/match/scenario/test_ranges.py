@@ -91,7 +91,7 @@ def test_the_scenario_itself_is_played(file):
 
 
 def test_a_network_that_the_images_do_not_fit_is_refused(file):
-    with pytest.raises(ScenarioError, match="victim: .*16x16"):
+    with pytest.raises(ScenarioError, match=r"victim: .*16x16"):
         load(file, ["victim.use=resnet18-8x"]).check()
 
 
