@@ -1,7 +1,7 @@
 """Everything the log holds about some episodes, read once, for figures and reports."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from arena.analysis.frames import chosen
@@ -17,6 +17,7 @@ from arena.log.rows import (
 )
 from arena.log.store import Log
 from arena.recording.samples import Asked, asked_in
+from envs.errors import printable
 
 
 class ExitCounts(NamedTuple):
@@ -74,7 +75,11 @@ def gather(log: Log, ids: Iterable[str]) -> EpisodeData:
         UnknownName, LogError: an id that no episode, or more than one, has.
         ArenaError: none was named.
     """
-    episodes = tuple(chosen(log, ids))
+    episodes = tuple(
+        # figures measure their names before anything else sees them
+        replace(row, attacker=printable(row.attacker), defender=printable(row.defender))
+        for row in chosen(log, ids)
+    )
     wanted = {row.run_id for row in episodes}
     runs = sorted((run for run in log.runs() if run.id in wanted), key=lambda run: run.created)
     return EpisodeData(

@@ -39,7 +39,7 @@ def write_table(
     if console.is_terminal and len(rows) <= LONG:
         _write_rich(console, columns, rows, right=right)
         return
-    lines = [tuple(columns), *(tuple(map(_plain, row)) for row in rows)]
+    lines = [tuple(map(_plain, row)) for row in (columns, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     sides = ["" if name in right else "-" for name in columns]
     form = "  ".join(f"%{side}{width}s" for side, width in zip(sides, widths, strict=True))
@@ -55,7 +55,7 @@ def _write_rich(
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
-        table.add_column(Text(name), justify="right" if name in right else "left")
+        table.add_column(Text(printable(name)), justify="right" if name in right else "left")
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     console.print(table)

@@ -51,7 +51,7 @@ TABLES: Mapping[str, type[Base]] = {
     "artifacts": Artifact,
 }
 _BATCH = 5_000
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\n")
 """What a spreadsheet takes for the beginning of a formula; an apostrophe makes it a text."""
 
 # A batch of rows as the database gave them; `Any`, since each column has its own type.
@@ -145,8 +145,9 @@ def _cell(value: object) -> object:
         return value.isoformat()
     if isinstance(value, bool | dict | list | tuple):
         return to_json(value)
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
+    if isinstance(value, str):
+        value = value.replace("\r", "\n")  # which ends a row for readers, and is not quoted
+        return f"'{value}" if value.startswith(_FORMULA) else value
     return value
 
 

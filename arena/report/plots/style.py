@@ -12,11 +12,9 @@ import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
 
 from arena.analysis.statistics import Interval
-from envs.errors import printable
 
 # Okabe and Ito 2008, "Color Universal Design", without the yellow that white paper swallows.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -179,16 +177,8 @@ def percent(share: float, digits: int = 1) -> str:
 def save(drawing: Drawing, path: Path) -> None:
     """Write a figure in the format of the path's ending; the same bytes for the same data."""
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix)
-    _make_printable(drawing)
     with settings(), path.open("wb") as file:
         drawing.figure.savefig(file, format=path.suffix[1:], metadata=metadata)
-
-
-def _make_printable(drawing: Drawing) -> None:
-    """Take control characters out of names, which fonts lack and XML forbids."""
-    for text in drawing.figure.findobj(Text):
-        assert isinstance(text, Text)
-        text.set_text(printable(text.get_text()))
 
 
 def inline_svg(drawing: Drawing, *, prefix: str) -> str:
@@ -197,7 +187,6 @@ def inline_svg(drawing: Drawing, *, prefix: str) -> str:
     Without comments (they hold names), metadata and namespaces (HTML needs none); its ids begin
     with `prefix`, which no other figure of the page may have.
     """
-    _make_printable(drawing)
     text = io.StringIO()
     with settings():
         drawing.figure.savefig(text, format="svg", metadata={"Date": None})
