@@ -78,6 +78,10 @@ def _check_data(data: DataSpec) -> None:
         )
     hints = {name: info.hints[name] for name in info.options}
     validate_as(hints, data.params, prefix=("data", "params"))
+    if data.params.get("validation") == 0:
+        raise ScenarioError(
+            "data.params.validation: expected at least 1 image to set thresholds on"
+        )
     _check_place(data)
 
 

@@ -159,11 +159,6 @@ def load(
             f"'{name}' has {len(splits.test)} test images; expected at least 3, because benign "
             "users, checkpoints and the final score have images of their own"
         )
-    if len(splits.validation) == 0:
-        raise ArenaError(
-            f"'{name}' leaves no images for validation, and thresholds need some; set 'validation' "
-            f"above 0, or add images"
-        )
     return splits.to(device)
 
 

@@ -91,18 +91,13 @@ def test_a_damaged_image_is_named(folder, cut):
         folder_splits(root=folder)
 
 
-@pytest.mark.parametrize(
-    ("part", "words"),
-    [("validation", "no images for validation"), ("test", "0 test images; expected at least 3")],
-)
-def test_a_game_needs_images_of_every_part(folder, part, words):
-    shares = {"validation": 3, "test": 3, part: 0}
-    with pytest.raises(ArenaError, match=words):
-        load("folder", root=folder, **shares)
+def test_a_game_needs_test_images_and_a_pool_does_not(folder):
+    with pytest.raises(ArenaError, match="0 test images; expected at least 3"):
+        load("folder", root=folder, test=0)
     pool = load_pool(
-        "folder", root=folder, image_shape=(1, 8, 8), generator=torch.Generator(), **shares
+        "folder", root=folder, image_shape=(1, 8, 8), generator=torch.Generator(), test=0
     )
-    assert len(pool) == 17  # a pool is cut out of the training images alone
+    assert len(pool) == 18  # a pool is cut out of the training images alone
 
 
 def test_one_image_of_each_class_is_too_few(folder):
