@@ -129,6 +129,22 @@ def test_soft_answers_tell_the_thresholds_of_the_exits_seen():
         assert true < found < true + 0.005
 
 
+@pytest.mark.parametrize("deepest_only", [True, False])
+def test_the_clone_learns_from_the_deepest_exit_alone_where_told(monkeypatch, deepest_only):
+    learned = []
+    monkeypatch.setattr(
+        ExitTiming, "_train", lambda self, kit, images, targets: learned.append((images, targets))
+    )
+    oracle = SimulatedOracle(900, LatencyModel(noise=0.0))
+    ExitTiming(deepest_only=deepest_only).attack(oracle, kit_for(SMALL))
+    ((images, targets),) = learned
+    exits = oracle.exits(images).clamp_max(3)  # the last two take the same time
+    assert set(exits.tolist()) == ({3} if deepest_only else {0, 1, 2, 3})
+    chance = image_uniforms(images, 2, 2)
+    floor = torch.tensor([*THRESHOLDS, 0.1])[oracle.exits(images)]
+    assert torch.allclose(targets.amax(1), (floor + (1 - floor) * chance[:, 0]).float())
+
+
 def test_labels_alone_tell_exits_and_no_threshold():
     guess, shared_findings, _, _ = simulate(900, LatencyModel(noise=0.01), labels="hard")
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from envs.data.images import ImageSet, Splits
+from envs.data.images import ImageSet
 from envs.data.sources import load
 from envs.defences.base import HardenKit
 from envs.defences.dnf import DNF
@@ -58,7 +58,7 @@ def test_a_fortress_takes_the_recipe_of_its_victims_images():
     body = build("conv-small", num_classes=3, image_shape=(3, 64, 64), generator=generator)
     pixels = torch.randint(256, (12, 3, 64, 64), generator=generator, dtype=torch.uint8)
     images = ImageSet(pixels, torch.arange(12) % 3, 3, "noise", ("a", "b", "c"))
-    data = Splits(images, images, images, (0.5,) * 3, (0.3,) * 3, "noise", "0" * 16)
+    data = replace(load("digits"), train=images, validation=images)
     defence = DNF("released", epochs=1)
     defence.harden(Victim(MultiExit(body)), HardenKit(data, Streams(0), CPU))
     assert (defence.recipe.alpha, defence.recipe.batch, defence.recipe.epochs) == (0.2, 32, 1)

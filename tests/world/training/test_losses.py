@@ -142,6 +142,30 @@ def test_infonce_never_exceeds_the_logarithm_of_the_batch():
     assert float(other) < 0.5
 
 
+def test_infonce_of_three_codes_by_hand_and_a_reader_that_pulls_them_to_their_details():
+    codes = torch.eye(3)
+    # cosines 1 to the own detail and 0 to the others
+    matched = math.log(3) - math.log(math.e + 2) + 1
+    assert losses.info_nce(codes, 2 * codes, temperature=1.0).item() == pytest.approx(matched)
+    opposed = math.log(3) - math.log(1 / math.e + 2) - 1
+    assert losses.info_nce(codes, -codes, temperature=1.0).item() == pytest.approx(opposed)
+
+    reader = DetailReader(3, 3, contrastive=True, generator=_generator())
+    moved = torch.randn(3, 3, generator=_generator(1)).requires_grad_()
+
+    def own_less_others():
+        seen, known = F.normalize(reader.read(moved)), F.normalize(reader.key(codes))
+        cosines = (seen @ known.T).detach()
+        return float(cosines.diagonal().mean() - cosines.mean())
+
+    before = own_less_others()
+    for _ in range(20):
+        (slope,) = torch.autograd.grad(reader(moved, codes), moved)
+        with torch.no_grad():
+            moved -= 0.5 * slope
+    assert own_less_others() > before + 0.05
+
+
 def test_thumbnails_are_standardised_by_pixel():
     small = thumbnails(torch.rand(64, 3, 28, 28, generator=_generator()))
     assert small.shape == (64, 49)
