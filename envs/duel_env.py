@@ -16,7 +16,7 @@ from envs.errors import PlayerError, QueryError
 from envs.extraction_env import accuracy_of, answer_space, arrays, as_images, padded, query_space
 from envs.game.counters import Tally
 from envs.game.game import ExtractionGame
-from envs.game.game_factory import GameFactory, GameSpec
+from envs.game.game_factory import GameFactory, GameSpec, check_counts, check_defences
 from envs.game.rounds import Countermeasure, Served, View
 from envs.seeding import Streams
 from envs.types import Response, ThreatModel
@@ -92,6 +92,8 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
         compute_price: float = 0.0,
     ) -> None:
         spec = spec or GameSpec()
+        check_counts(batch=batch, measure_every=measure_every)
+        check_defences(defences)
         self._games = GameFactory(spec, defences or [Defence()])
         self._batch, self._measure_every = batch, measure_every
         self._prices = utility_price, compute_price

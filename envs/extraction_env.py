@@ -14,7 +14,7 @@ from envs.data.images import Splits
 from envs.defences.base import Defence
 from envs.errors import QueryError
 from envs.game.game import ExtractionGame
-from envs.game.game_factory import GameFactory, GameSpec
+from envs.game.game_factory import GameFactory, GameSpec, check_counts, check_defences
 from envs.game.rounds import Countermeasure, Served, View
 from envs.plain_tensors import plain_tensor, without_overrides
 from envs.seeding import Streams
@@ -104,6 +104,8 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
         render_mode: str | None = None,
     ) -> None:
         self.render_mode = render_mode
+        check_counts(batch=batch, measure_every=measure_every)
+        check_defences(() if defence is None else (defence,))
         spec = GameSpec(
             data=data,
             data_options=data_options,

@@ -120,6 +120,11 @@ def _listen(host: str, port: int) -> socket.socket:
 def _run(app: object, listening: socket.socket) -> None:
     import uvicorn
 
-    config = uvicorn.Config(app, log_level="warning", lifespan="off")  # type: ignore[arg-type]
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        log_level="warning",
+        lifespan="off",
+        limit_concurrency=256,  # so that clients that open and ask nothing do not take all
+    )
     with listening, suppress(KeyboardInterrupt):  # which uvicorn raises again once it has stopped
         uvicorn.Server(config).run(sockets=[listening])

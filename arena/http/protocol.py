@@ -10,7 +10,8 @@ Source:
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from numpy.typing import NDArray
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MODEL = "victim"
+
+LARGEST_JSON = 8 * 2**20
+"""Bytes of a JSON header, tensors as lists among them; parsed, they take nine times the memory."""
 
 Array = NDArray[Any]
 """`Any` in this file: an array of one of `DTYPES`, and JSON as it was parsed."""
@@ -96,6 +100,8 @@ def decode(body: bytes, header_length: str | None, kind: str) -> tuple[dict[str,
     binary = False
     for entry in entries:
         name, values, size = _tensor(entry, rest)
+        if name in arrays:
+            raise ProtocolError(f"expected each tensor once, got two '{name[:40]}'")
         arrays[name], rest, binary = values, rest[size:], binary or size > 0
     if rest:
         raise ProtocolError(f"expected no bytes behind the tensors, got {len(rest)}")
@@ -105,11 +111,16 @@ def decode(body: bytes, header_length: str | None, kind: str) -> tuple[dict[str,
 def _split(body: bytes, header_length: str | None) -> tuple[Mapping[str, Any], bytes]:
     length = len(body)
     if header_length is not None:
-        if not header_length.isdecimal() or int(header_length) > len(body):
+        if not re.fullmatch("[0-9]{1,12}", header_length) or int(header_length) > len(body):
             raise ProtocolError(
                 f"expected {HEADER_LENGTH} from 0 to {len(body)}, got {header_length[:40]}"
             )
         length = int(header_length)
+    if length > LARGEST_JSON:
+        raise ProtocolError(
+            f"expected a JSON header of at most {LARGEST_JSON} bytes, got {length}; send tensors "
+            f"as bytes behind it, or smaller batches"
+        )
     try:
         header = json.loads(body[:length])
     except (ValueError, RecursionError) as error:
@@ -124,13 +135,18 @@ def _tensor(entry: object, rest: bytes) -> tuple[str, Array, int]:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
         raise ProtocolError("expected tensors with a name")
     name, datatype = entry["name"], entry.get("datatype")
+    if len(name) > 100 or not name.isprintable():
+        raise ProtocolError("expected names of at most 100 printable characters")
     if not isinstance(datatype, str) or datatype not in DTYPES:
-        raise ProtocolError(f"{name}: expected datatype {', '.join(DTYPES)}, got {datatype!r}")
+        got = repr(datatype)[:40]
+        raise ProtocolError(f"{name}: expected datatype {', '.join(DTYPES)}, got {got}")
     shape = _shape(name, entry.get("shape"))
     dtype = np.dtype(DTYPES[datatype])
     count = math.prod(shape)
     parameters = entry.get("parameters")
     size = parameters.get("binary_data_size") if isinstance(parameters, Mapping) else None
+    if size is not None and (type(size) is not int or not 0 <= size < 2**31):
+        raise ProtocolError(f"{name}: expected binary_data_size as a whole number below 2^31")
     if size is not None:
         due = count * dtype.itemsize
         if size != due or len(rest) < due:
@@ -147,8 +163,10 @@ def _tensor(entry: object, rest: bytes) -> tuple[str, Array, int]:
 
 
 def _shape(name: str, given: object) -> tuple[int, ...]:
-    if not isinstance(given, Sequence) or not all(
-        isinstance(side, int) and not isinstance(side, bool) and side >= 0 for side in given
+    if (
+        not isinstance(given, list)
+        or len(given) > 8
+        or not all(type(side) is int and 0 <= side < 2**31 for side in given)
     ):
-        raise ProtocolError(f"{name}: expected a shape of whole numbers")
+        raise ProtocolError(f"{name}: expected a shape of at most 8 whole numbers below 2^31")
     return tuple(given)

@@ -5,6 +5,7 @@ asks changes nothing for another. The server is told nothing but images, and tel
 answers: what an in-process attacker does not see goes over no wire either.
 """
 
+import asyncio
 import hmac
 import threading
 from collections.abc import Mapping
@@ -17,12 +18,16 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from arena.http.protocol import HEADER_LENGTH, MODEL, Array, ProtocolError, as_json, decode, encode
-from envs.errors import ArenaError, BudgetExhausted, QueryError
+from envs.errors import ArenaError, BudgetExhausted, QueryError, printable
 from envs.game.game import ExtractionGame
 from envs.types import ThreatModel
 
 LARGEST_BODY = 256 * 2**20
 """Bytes of a request at most."""
+
+
+PATIENCE = 60
+"""Seconds in which a request has to arrive."""
 
 
 @dataclass(eq=False)
@@ -77,7 +82,11 @@ def create_app(accounts: Mapping[str, Account]) -> FastAPI:
         account = _account(request, accounts)
         if account is None:
             return _refused(401)
-        body = await _body(request)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                body = await _body(request)
+        except TimeoutError:
+            return _refused(408, f"expected the whole request within {PATIENCE} seconds")
         if body is None:
             return _refused(413, f"expected at most {LARGEST_BODY} bytes")
         return await run_in_threadpool(_infer, account, body, request.headers.get(HEADER_LENGTH))
@@ -128,7 +137,7 @@ async def _body(request: Request) -> bytes | None:
 
 def _refused(status: int, error: str = "expected a known API key as 'Authorization: Bearer KEY'") \
         -> JSONResponse:  # fmt: skip
-    return JSONResponse({"error": error}, status_code=status)
+    return JSONResponse({"error": printable(error)}, status_code=status)
 
 
 def _metadata(account: Account) -> dict[str, Any]:  # Any: JSON

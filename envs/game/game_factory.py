@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from envs.data.images import Splits
 from envs.data.sources import load
 from envs.defences.base import Defence, DeployedDefence, HardenKit
+from envs.errors import ScenarioError
 from envs.game.clocks import make_clock
 from envs.game.game import ExtractionGame
 from envs.game.rounds import DefenderProtocol
@@ -44,6 +45,37 @@ class GameSpec:
     latency: LatencyMode = "none"
     benign: float = 0.0
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        check_choices(labels=(self.labels, get_args(Labels)))
+        check_choices(latency=(self.latency, ("none", "virtual")))
+        check_counts(budget=self.budget)
+        if not isinstance(self.benign, int | float) or not 0 <= self.benign < 1:
+            raise ScenarioError(f"expected benign of at least 0 and below 1, got {self.benign!r}")
+
+
+def check_choices(**given: tuple[object, Sequence[str]]) -> None:
+    """Refuse a word that is none of those an argument may be. Raises ScenarioError."""
+    for name, (value, words) in given.items():
+        if value not in words:
+            raise ScenarioError(f"expected {name} {' or '.join(map(repr, words))}, got {value!r}")
+
+
+def check_counts(**given: object) -> None:
+    """Refuse what is no whole number of at least 1. Raises ScenarioError."""
+    for name, value in given.items():
+        if type(value) is not int or not 1 <= value < 2**63:
+            raise ScenarioError(f"expected {name} as a whole number of at least 1, got {value!r}")
+
+
+def check_defences(defences: Sequence[object]) -> None:
+    """Refuse what is no defence, the name of one among them. Raises ScenarioError."""
+    for one in defences:
+        if not isinstance(one, Defence):
+            raise ScenarioError(
+                f"expected an object of a class of defences, as envs.defences.dnf.DNF(), "
+                f"got {one!r}"
+            )
 
 
 class GameFactory:

@@ -1,0 +1,55 @@
+"""What the wire format refuses, and how much of it is read."""
+
+import json
+
+import pytest
+
+from arena.http.protocol import LARGEST_JSON, ProtocolError, decode
+
+IMAGE = {"name": "images", "datatype": "FP32", "shape": [1], "data": [0.5]}
+
+
+def message(**changes):
+    return json.dumps({"inputs": [{**IMAGE, **changes}]}).encode()
+
+
+BAD = {
+    "a length of 5,000 digits": (b"{}", "9" * 5000, "expected Inference-Header"),
+    "a length in other digits": (b"{}", "٣", "expected Inference-Header"),
+    "a negative length": (b"{}", "-1", "expected Inference-Header"),
+    "a shape of 4,000 digits": (message(shape=[10**4000]), None, "images: expected a shape"),
+    "a shape of many sides": (message(shape=[1] * 100), None, "images: expected a shape"),
+    "a shape that is a text": (message(shape="12"), None, "images: expected a shape"),
+    "a shape of truth values": (message(shape=[True]), None, "images: expected a shape"),
+    "half of a character": (message(name="\ud800"), None, "printable characters"),
+    "a name that steers": (message(name="\x1b[2J"), None, "printable characters"),
+    "a long name": (message(name="x" * 1000), None, "at most 100"),
+    "a long datatype": (message(datatype="x" * 10**6), None, "expected datatype"),
+    "a size of 4,000 digits": (
+        message(parameters={"binary_data_size": 10**4000}), None, "expected binary_data_size"
+    ),
+    "a size that is true": (
+        message(parameters={"binary_data_size": True}), None, "expected binary_data_size"
+    ),
+    "two of one name": (
+        json.dumps({"inputs": [IMAGE, IMAGE]}).encode(), None, "each tensor once"
+    ),
+    "brackets": (b"[" * 100_000, None, "expected a JSON header"),
+    "a number of 5,000 digits": (b'{"inputs": ' + b"9" * 5000 + b"}", None, "expected a JSON"),
+    "much JSON": (b" " * (LARGEST_JSON + 1), None, "expected a JSON header of at most"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_message_out_of_bounds_is_refused_in_one_short_line(case):
+    body, length, words = BAD[case]
+    with pytest.raises(ProtocolError, match=words) as caught:
+        decode(body, length, "inputs")
+    assert len(str(caught.value)) < 300
+    str(caught.value).encode()
+
+
+def test_the_image_itself_is_read():
+    arrays, binary = decode(message(), None, "inputs")
+    assert arrays["images"].tolist() == [0.5]
+    assert not binary
