@@ -55,7 +55,9 @@ class Kit:
     Attributes:
         device: where its networks and images live.
         generator: its random stream, on the device. Nothing else may draw its chance.
-        new_clone: builds a freshly initialised clone; maps (n, c, h, w) in [0, 1] to logits.
+        new_clone: builds a freshly initialised clone; maps (n, c, h, w) in [0, 1] to logits. It
+            normalises images by the surrogate pool's mean and deviation where the attacker requires
+            the pool, and not at all elsewhere, unless the threat model grants the victim's.
         shared_findings: what earlier phases of a campaign found, by name.
     """
 

@@ -100,6 +100,7 @@ def _show_outcome(console: "Console", row: "EpisodeRow") -> None:
         write_line(console, row.error)
     facts = (
         ("victim, clone, data", f"{row.victim}, {row.clone}, {row.data}"),
+        *_known(row),
         ("queries", f"{count_text(row.queries_used)} of {count_text(row.budget)}"),
         ("clone accuracy %", percent(row.clone_accuracy)),
         ("clone fidelity %", percent(row.clone_fidelity)),
@@ -113,6 +114,16 @@ def _show_outcome(console: "Console", row: "EpisodeRow") -> None:
     )  # fmt: skip
     for name, value in facts:
         write_line(console, f"  {name:<22}{value}")
+
+
+def _known(row: "EpisodeRow") -> list[tuple[str, str]]:
+    """Tell what the attacker knew beside the answers."""
+    facts = []
+    if row.clone_normalisation is not None:
+        facts.append(("clone normalises by", row.clone_normalisation))
+    if row.test_overlap:
+        facts.append(("TEST IMAGES IN POOL", count_text(row.test_overlap)))
+    return facts
 
 
 def _show_curve(console: "Console", where: str, points: Sequence["CheckpointRow"]) -> None:

@@ -221,6 +221,9 @@ class EpisodeRow(EpisodeRecord, OutcomeRow):
         run_id: the run that played it.
         num_classes: classes of the victim; None until the game is set up.
         exit_names: names of the exits of each deployed defence, in order; None likewise.
+        clone_normalisation: whose mean and deviation clones normalise images by: "none", "pool" (of
+            the attacker) or "victim"; None likewise.
+        test_overlap: images that clones are scored on in the attacker's pool; None without one.
         status: "started" until it ends; the next open of the log marks the dead.
         error: one line, where the status is "error".
         started: UTC.
@@ -235,6 +238,8 @@ class EpisodeRow(EpisodeRecord, OutcomeRow):
     run_id: str
     num_classes: int | None
     exit_names: tuple[tuple[str, ...], ...] | None
+    clone_normalisation: str | None
+    test_overlap: int | None
     status: Status
     error: str | None
     started: datetime

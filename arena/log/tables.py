@@ -178,6 +178,8 @@ class Episode(Base):
     budget: Mapped[Count]
     num_classes: Mapped[OptionalCount]
     exit_names: Mapped[ExitNames]
+    clone_normalisation: Mapped[OptionalName]
+    test_overlap: Mapped[OptionalCount]
 
     status: Mapped[Name]
     error: Mapped[OptionalProse]

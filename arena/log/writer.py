@@ -99,19 +99,33 @@ class EpisodeWriter:
             raise LogError(f"episode {self.id} is finished; it takes no more rows")
         self._buffer[type(row)].append(row)
 
-    def set_up(self, *, num_classes: int, exit_names: Sequence[Sequence[str]]) -> None:
+    def set_up(
+        self,
+        *,
+        num_classes: int,
+        exit_names: Sequence[Sequence[str]],
+        clone_normalisation: str | None = None,
+        test_overlap: int | None = None,
+    ) -> None:
         """Write down at once what is known when the game is set up, before its first query.
 
         Args:
             num_classes: of the victim.
             exit_names: of each deployed defence, in order.
+            clone_normalisation: whose mean and deviation clones normalise images by.
+            test_overlap: images that clones are scored on in the attacker's pool.
 
         Raises:
             LogError: the database refused.
         """
         episode = Episode.table()
         names = [list(names) for names in exit_names]
-        values: dict[str, object] = {"num_classes": num_classes, "exit_names": names}
+        values: dict[str, object] = {
+            "num_classes": num_classes,
+            "exit_names": names,
+            "clone_normalisation": clone_normalisation,
+            "test_overlap": test_overlap,
+        }
         with self._transaction() as connection:
             connection.execute(update(episode).where(episode.c.id == self.id).values(values))
 

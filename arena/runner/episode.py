@@ -182,6 +182,7 @@ class Episode:
         writer.set_up(
             num_classes=self._game.threat.num_classes,
             exit_names=[one.victim.exit_names for one in self._defender_setup.deployed_defences],
+            **self._knowledge,
         )
         self._recorder = recorder = Recorder(
             self._game,
@@ -239,8 +240,13 @@ class Episode:
         self._attacker = self._admitted()
         self._tape = tape
         self._oracle = GameOracle(self._game)
-        new_clone, self._clones = self._setup.clones(self._plan, self._streams)
-        pool = self._setup.pool(self._plan)
+        pool, overlap = self._setup.pool(self._plan)
+        named, normalisation = self._setup.normalisation(self._plan, self._attacker, pool)
+        new_clone, self._clones = self._setup.clones(self._plan, self._streams, normalisation)
+        self._knowledge: dict[str, Any] = {  # Any: columns of the row
+            "clone_normalisation": named,
+            "test_overlap": overlap,
+        }
         self._kit = Kit(
             device=self._setup.device,
             generator=self._streams.torch("attacker", self._setup.device),

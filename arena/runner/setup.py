@@ -9,15 +9,17 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import nn
 
-from agents.base import Defender
+from agents.base import Attacker, Defender
 from arena.registry import players as catalog
 from arena.runner.progress import Watcher
 from arena.scenario import EpisodePlan
+from arena.scenario.pools import INSIST, part_of_victims_data
 from arena.scenario.schema import DataSpec
-from envs.data.images import ImageSet, Splits
+from envs.data.images import SCORED, ImageSet, Normalisation, Splits
+from envs.data.overlap import digests, scored_digests
 from envs.data.sources import load, load_pool
 from envs.defences.base import Clock, Defence, DeployedDefence, HardenKit
-from envs.errors import PlayerError
+from envs.errors import PlayerError, ScenarioError
 from envs.game.clocks import make_clock
 from envs.game.traffic import BenignTraffic
 from envs.latency.model import make_channel
@@ -59,6 +61,7 @@ class Setup:
     def __init__(self, device: torch.device, watcher: Watcher) -> None:
         self.device, self.watcher = device, watcher
         self._splits: dict[str, Splits] = {}
+        self._scored: dict[str, frozenset[bytes]] = {}  # of the latest splits, by fingerprint
 
     def splits(self, plan: EpisodePlan) -> Splits:
         """Load the victim's data set."""
@@ -110,7 +113,7 @@ class Setup:
                 streams=Streams(spec.seed).child("harden"),
                 device=self.device,
                 victim_key=spec.key(splits),
-                load_pool=self._pool_loader(plan, tested=plan.data.use),
+                load_pool=self._defences_loader(plan),
                 report=report,
                 expected=self._expected(plan),
             )
@@ -123,13 +126,28 @@ class Setup:
             reference, tuple(deployed_defences), defender, time.perf_counter() - began
         )
 
-    def pool(self, plan: EpisodePlan) -> ImageSet | None:
-        """Load the attacker's surrogate pool, if the scenario lends one."""
+    def pool(self, plan: EpisodePlan) -> tuple[ImageSet | None, int | None]:
+        """Load the attacker's surrogate pool; count the scored images in it. None without one.
+
+        Raises:
+            ScenarioError: it holds images that clones are scored on, and the scenario does not
+                insist.
+        """
         spec = plan.threat.pool
         if spec is None:
-            return None
-        generator = Streams(plan.seed).torch("pool")
-        return self._pool_loader(plan)(spec.use, generator=generator, **self._options(spec))
+            return None, None
+        pool = self._load_pool(plan, spec, generator=Streams(plan.seed).torch("pool"))
+        shared = self._test_overlap(plan, pool)
+        if shared and not plan.threat.allow_test_overlap:
+            raise ScenarioError(f"the pool '{spec.use}' {_shares(shared)}; {INSIST}")
+        return pool, shared
+
+    def _test_overlap(self, plan: EpisodePlan, pool: ImageSet) -> int:
+        """Count the images that clones are scored on and that a pool holds, by their content."""
+        splits = self.splits(plan)
+        if splits.fingerprint not in self._scored:
+            self._scored = {splits.fingerprint: scored_digests(splits)}
+        return len(self._scored[splits.fingerprint] & digests(pool))
 
     def traffic(self, plan: EpisodePlan, streams: Streams) -> BenignTraffic | None:
         """Set benign users up, if the scenario has any: with images that are in no other part."""
@@ -137,11 +155,10 @@ class Setup:
             return None
         ood = None
         if plan.traffic.ood is not None:
-            ood = self._pool_loader(plan)(
-                plan.traffic.ood.use,
-                generator=streams.torch("traffic/ood"),
-                **self._options(plan.traffic.ood),
-            )
+            spec = plan.traffic.ood
+            ood = self._load_pool(plan, spec, generator=streams.torch("traffic/ood"))
+            if shared := self._test_overlap(plan, ood):
+                raise ScenarioError(f"traffic.ood: '{spec.use}' {_shares(shared)}")
         return BenignTraffic(
             self.splits(plan).benign,
             share=plan.traffic.benign,
@@ -164,15 +181,35 @@ class Setup:
         options: dict[str, Any] = dict(plan.latency)
         return partial(make_channel(**options)[0].expected, deviations=4)
 
+    def normalisation(
+        self, plan: EpisodePlan, attacker: Attacker, pool: ImageSet | None
+    ) -> tuple[str, Normalisation]:
+        """Return whose mean and deviation clones normalise by ("victim", "pool", "none"), and them.
+
+        Those of the pool are an attacker's that needs one.
+        """
+        splits = self.splits(plan)
+        if plan.threat.normalisation == "victim":
+            return "victim", (splits.mean, splits.std)
+        if pool is not None and "pool" in attacker.requires:
+            return "pool", pool.mean_std()
+        channels = splits.image_shape[0]
+        return "none", ((0.0,) * channels, (1.0,) * channels)
+
     def clones(
-        self, plan: EpisodePlan, streams: Streams
+        self, plan: EpisodePlan, streams: Streams, normalisation: Normalisation
     ) -> tuple[Callable[[], nn.Module], torch.Generator]:
         """Return a builder of freshly initialised clones; each call draws other weights.
+
+        Args:
+            plan: names the network.
+            streams: of the episode.
+            normalisation: what a clone subtracts from images and divides them by.
 
         Returns:
             The builder, and the generator it draws from.
         """
-        threat, splits = self.threat(plan), self.splits(plan)
+        threat, (mean, std) = self.threat(plan), normalisation
         generator = streams.torch("clone")
 
         def new_clone() -> nn.Module:
@@ -180,30 +217,39 @@ class Setup:
                 plan.clone.use,
                 num_classes=threat.num_classes,
                 image_shape=threat.image_shape,
-                mean=splits.mean,
-                std=splits.std,
+                mean=mean,
+                std=std,
                 generator=generator,
                 **plan.clone.params,
             ).to(self.device)
 
         return new_clone, generator
 
-    def _pool_loader(
-        self, plan: EpisodePlan, *, tested: str | None = None
-    ) -> Callable[..., ImageSet]:
-        """Return a loader of pools; it gives no test images of the set `tested`."""
+    def _load_pool(
+        self, plan: EpisodePlan, spec: DataSpec, *, generator: torch.Generator
+    ) -> ImageSet:
+        """Load a pool at the victim's image shape."""
         shape = self.splits(plan).image_shape
+        return load_pool(spec.use, image_shape=shape, generator=generator, **self._options(spec))
 
-        def load_here(name: str, **options: Any) -> ImageSet:
-            if name == tested and options.get("split") in ("test", "all"):
+    def _defences_loader(self, plan: EpisodePlan) -> Callable[..., ImageSet]:
+        """Return a loader of pools for defences; it gives none that clones are scored on."""
+
+        def load_unseen(name: str, *, generator: torch.Generator, **options: Any) -> ImageSet:
+            places = {key: options.pop(key) for key in ("root", "download") if key in options}
+            options.pop("device", None)
+            # unchecked: the loader of the data set checks the options by name and value
+            spec = DataSpec.model_construct(use=name, params=options, **places)
+            part = part_of_victims_data(plan.data, spec)
+            pool = self._load_pool(plan, spec, generator=generator)
+            if part in (*SCORED, "all") or self._test_overlap(plan, pool):
                 raise PlayerError(
-                    f"a defence gets no test images of '{name}', on which it is measured; "
-                    f"take the split 'train' or 'validation'"
+                    f"a defence gets no test images of '{plan.data.use}', on which it is measured: "
+                    f"'{name}' holds some; take the split 'train' or 'validation'"
                 )
-            options.setdefault("device", self.device)
-            return load_pool(name, image_shape=shape, **options)
+            return pool
 
-        return load_here
+        return load_unseen
 
     def _options(self, spec: DataSpec) -> dict[str, Any]:
         """Turn a data table into arguments of the loader, which checks them by name and value."""
@@ -213,3 +259,7 @@ class Setup:
             "device": self.device,
             **spec.params,
         }
+
+
+def _shares(count: int) -> str:
+    return f"holds {count} of the images that clones are scored on; take other images"

@@ -9,6 +9,7 @@ from arena.registry import messages
 from arena.registry import players as catalog
 from arena.registry.messages import dotted
 from arena.registry.parameters import validate_as, validated
+from arena.scenario.pools import INSIST, part_of_victims_data
 from arena.scenario.schema import AttackerSpec, DataSpec, DefenderSpec, NetSpec, ScenarioFile
 from envs.errors import ArenaError, ScenarioError, one_line
 
@@ -33,14 +34,15 @@ Trial = tuple[messages.Path, Callable[[], object]]
 def _trials(scenario: ScenarioFile) -> Iterator[Trial]:
     """List what to try, each with its path for a message that names none."""
     yield ("data",), partial(_check_data, scenario.data)
-    pools: list[tuple[messages.Path, DataSpec | None]] = [
+    lent: list[tuple[messages.Path, DataSpec | None]] = [
         (("threat", "pool"), scenario.threat.pool),
-        (("traffic", "ood"), scenario.traffic.ood),
         *((("attackers", one.name, "pool"), one.pool) for one in scenario.attackers),
     ]
-    for path, pool in pools:
+    for path, pool in [*lent, (("traffic", "ood"), scenario.traffic.ood)]:
         if pool is not None:
             yield path, partial(_check_pool, pool, path)
+            if path == ("traffic", "ood") or not scenario.threat.allow_test_overlap:
+                yield path, partial(_check_unseen, scenario.data, pool, path)
     for net, where in ((scenario.victim, "victim"), (scenario.clone, "clone")):
         yield (where,), partial(_check_net, net, where, scenario.data)
     yield ("victim", "recipe"), partial(_check_recipe, scenario.victim.recipe)
@@ -101,6 +103,19 @@ def _check_pool(pool: DataSpec, path: messages.Path) -> None:
     hints = {name: info.hints[name] for name in (*info.pool_options, "count")}
     validate_as(hints, pool.params, prefix=(*path, "params"))
     _check_place(pool)
+
+
+def _check_unseen(data: DataSpec, pool: DataSpec, path: messages.Path) -> None:
+    """Refuse a pool that is cut out of parts that clones are scored on; copies are found later."""
+    from envs.data.images import SCORED
+
+    part = part_of_victims_data(data, pool)
+    if part in (*SCORED, "all"):
+        way = "" if path == ("traffic", "ood") else f"; {INSIST}"
+        raise ScenarioError(
+            f"the split '{part}' of '{pool.use}' holds images that clones are scored on; expected "
+            f"'train', 'validation' or 'benign'{way}"
+        )
 
 
 def _check_net(net: NetSpec, where: str, data: DataSpec) -> None:

@@ -98,6 +98,11 @@ class ThreatSpec(_Table):
     """Whether the attacker sees the seconds of an answer, and whence they are taken."""
     pool: DataSpec | None = None
     """Images the attacker owns."""
+    allow_test_overlap: Yes = False
+    """Lend a pool that holds images clones are scored on; the episode's row counts them."""
+    normalisation: Literal["own", "victim"] = "own"
+    """Mean and deviation that clones normalise images by: those of the attacker's own pool where it
+    needs one and none otherwise, or those of the victim's training images."""
 
 
 class TrafficSpec(_Table):

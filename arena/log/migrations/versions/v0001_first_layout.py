@@ -41,6 +41,8 @@ def upgrade() -> None:
         sa.Column("budget", sa.BigInteger(), nullable=False),
         sa.Column("num_classes", sa.BigInteger(), nullable=True),
         sa.Column("exit_names", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("clone_normalisation", sa.String(length=255), nullable=True),
+        sa.Column("test_overlap", sa.BigInteger(), nullable=True),
         sa.Column("status", sa.String(length=255), nullable=False),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("started", sa.DateTime(timezone=True), nullable=False),

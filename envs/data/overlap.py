@@ -1,0 +1,29 @@
+"""Finds images that two sets share, by the content of each image."""
+
+import hashlib
+
+import torch
+
+from envs.data.images import PARTS, SCORED, ImageSet, Splits
+
+_CHUNK = 4096  # images that are copied from the device at once
+
+
+def digests(images: ImageSet) -> frozenset[bytes]:
+    """Digest the pixels of each image (BLAKE2, 16 bytes), whatever their order and labels."""
+    found: set[bytes] = set()
+    for chunk in torch.split(images.pixels, _CHUNK):
+        array = chunk.contiguous().cpu().numpy()
+        found |= {hashlib.blake2b(image.data, digest_size=16).digest() for image in array}
+    return frozenset(found)
+
+
+def scored_digests(splits: Splits) -> frozenset[bytes]:
+    """Digest the images that clones are scored on.
+
+    Images that lie in another part too are left out: some data sets hold an image twice, and
+    who owns the training images has not seen the test set.
+    """
+    scored = frozenset().union(*(digests(splits.parts[part]) for part in SCORED))
+    others = (digests(splits.parts[part]) for part in PARTS if part not in SCORED)
+    return scored.difference(*others)
