@@ -12,6 +12,7 @@ from agents.base import Defender
 from agents.defenders.bandit import Answers, Bandit, choose
 from agents.defenders.detector import Detector
 from agents.defenders.schedule import Schedule
+from agents.defenders.static import Static
 from arena.conformance import check_defender
 from envs.data.sources import load
 from envs.defences.base import Defence, DeployedDefence
@@ -67,6 +68,23 @@ def probing(count, seed=0):
 )
 def test_defenders_that_act_keep_the_rules(make):
     assert [finding for finding in check_defender(make) if not finding.passed] == []
+
+
+# static ---------------------------------------------------------------------------------------
+
+
+def test_a_static_defender_answers_everybody_by_what_it_was_told():
+    for defender, decision in (
+        (Static(), Countermeasure(0, 1.0)),
+        (Static(strength=0.0), STEADY),
+        (Static(strength=0.25, defence=1), Countermeasure(1, 0.25)),
+    ):
+        set_up(defender)
+        assert [ask(defender, probing(100), client) for client in (0, 5, 0)] == [decision] * 3
+    with pytest.raises(PlayerError, match="uses defence 2, but the scenario brought 2"):
+        set_up(Static(defence=2))
+    with pytest.raises(PlayerError, match="expected a strength from 0 to 1"):
+        Static(strength=1.5)
 
 
 # schedule -------------------------------------------------------------------------------------
