@@ -3,16 +3,33 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import Connection, exists, select
+from sqlalchemy import (
+    JSON,
+    Column,
+    ColumnElement,
+    Connection,
+    Double,
+    Integer,
+    String,
+    case,
+    exists,
+    func,
+    or_,
+    select,
+    type_coerce,
+)
 
 from arena.log import artifacts
 from arena.log.faults import explained
 from arena.log.pruning import strays
 from arena.log.reader import LogReader
 from arena.log.rows import ArtifactRow, EpisodeRow, RoundRow
-from arena.log.tables import CHILDREN, Episode, Run
+from arena.log.tables import CHILDREN, Episode, Histogram, Names, Run, UtcDateTime
+
+_SHOWN = 20
+"""Damaged rows of one column that are named at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +55,9 @@ def check(log: LogReader) -> list[Problem]:
     """
     with explained(log.where), log.engine.connect() as connection:
         findings = [*_sound(connection), *_references(connection)]
+        damaged = list(_values(connection))
+    if damaged:  # what holds them cannot be read, so that nothing is to be added up
+        return findings + damaged
     for row in log.episodes(brief=True):
         findings += _accounts(row, log.rounds(row.id), log)
     return findings + list(_files(log))
@@ -62,6 +82,38 @@ def _references(connection: Connection) -> Iterator[Problem]:
         for (name,) in connection.execute(lost):
             yield Problem("fault", "references", f"{table.name} has rows of {parent.table.name} "
                                                  f"{name}, which is not there")  # fmt: skip
+
+
+def _values(connection: Connection) -> Iterator[Problem]:
+    """Look for values that are none of their column's type: SQLite stores whatever it is given."""
+    if connection.dialect.name != "sqlite":
+        return
+    for kind in (Run, Episode, *CHILDREN):
+        table = kind.table()
+        key = table.c.id if "id" in table.c else table.c.episode_id
+        for column in table.c:
+            sound = _soundness(column)
+            if sound is None:
+                continue
+            cell = type_coerce(column, String)
+            damaged = select(key).where(cell.is_not(None), or_(sound.is_(None), sound == 0))
+            for (name,) in connection.execute(damaged.limit(_SHOWN)):
+                yield Problem("fault", "values", f"{table.name} {name}: its {column.name} is no "
+                              f"{type(column.type).__name__.lower()}")  # fmt: skip
+
+
+def _soundness(column: Column[Any]) -> ColumnElement[Any] | None:  # Any: of whatever type
+    """Return the SQL that is 1 where a value of the column is sound; None for texts."""
+    cell, kind = type_coerce(column, String), column.type
+    if isinstance(kind, JSON):
+        return func.json_valid(cell)
+    if isinstance(kind, Histogram | Names):
+        return case((func.json_valid(cell) == 1, func.json_type(cell) == "array"), else_=0)
+    if isinstance(kind, UtcDateTime):
+        return func.julianday(cell).is_not(None)
+    if isinstance(kind, Integer | Double):
+        return func.typeof(cell).in_(("integer", "real"))
+    return None
 
 
 def _accounts(row: EpisodeRow, rounds: Sequence[RoundRow], log: LogReader) -> Iterator[Problem]:

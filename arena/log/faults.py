@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
-from envs.errors import LogError
+from envs.errors import LogError, one_line
 
 ANOTHER = "or use another --log"
 
@@ -60,3 +60,9 @@ def explained(where: str) -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         raise explain(error, where) from error
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        # of JSON and dates as they are read out of a row; a program that writes gives plain values
+        raise LogError(
+            f"log {where} holds or was given a value that is none of its column's "
+            f"({one_line(error)[:80]}); 'arena log check' names damaged ones"
+        ) from error

@@ -17,7 +17,7 @@ from arena.log.rows import EpisodeFilter, EpisodeRow
 from arena.log.store import Log
 from arena.report.html import PageContents, body_of, packaged, page
 from arena.report.running import now_block
-from envs.errors import ArenaError
+from envs.errors import ArenaError, one_line
 
 HOST = "127.0.0.1"
 _OURS = frozenset({HOST, "localhost"})
@@ -177,6 +177,10 @@ class _Handler(BaseHTTPRequestHandler):
             except ArenaError as error:  # the log is locked, or gone; perhaps not the next time
                 status = HTTPStatus.SERVICE_UNAVAILABLE
                 found = Found(str(error), "text/plain")
+            except Exception as error:  # of a damaged log; the server goes on
+                status = HTTPStatus.INTERNAL_SERVER_ERROR
+                text = f"this log cannot be shown ({one_line(error)}); see 'arena log check'"
+                found = Found(text, "text/plain")
         self._send(status, found, with_text=with_text)
 
     def _send(self, status: HTTPStatus, found: Found, *, with_text: bool) -> None:

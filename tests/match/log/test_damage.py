@@ -1,0 +1,52 @@
+"""Values that something else wrote into a log are named, and end nothing."""
+
+import sqlite3
+from contextlib import suppress
+
+import pytest
+from typer.testing import CliRunner
+
+from arena.cli.app import app
+from arena.log.checking import check
+from arena.log.store import Log
+from arena.report.server import LivePage
+from envs.errors import ArenaError
+
+DAMAGE = {
+    ("episode", "plan"): ("{", '{"a": NaN,', "\x00", b"\xff\xfe"),
+    ("episode", "exit_names"): ("[", "5"),
+    ("episode", "started"): ("yesterday", "2026-13-45", ""),
+    ("episode", "seed"): ("many",),
+    ("run", "created"): ("0", "soon"),
+    ("run", "versions"): ("{'torch': 1}",),
+    ("round", "attack_exits"): ("[1, 2", "7"),
+    ("checkpoint", "metrics"): ("nan", "{]"),
+    ("checkpoint", "clone_accuracy"): ("high",),
+    ("event", "time"): ("now and then",),
+}
+CASES = [(place, value) for place, values in DAMAGE.items() for value in values]
+
+
+@pytest.mark.parametrize(("place", "value"), CASES)
+def test_a_damaged_value_is_named_and_no_command_dies_of_it(made_up, place, value):
+    table, column = place
+    made_up.play(events=[("found", "something", {})])
+    with sqlite3.connect(made_up.log.where) as connection:
+        connection.execute(f"UPDATE {table} SET {column} = ?", (value,))
+    connection.close()
+    with Log.open(made_up.log.where, read_only=True) as log:
+        if (place, value) != (("run", "created"), "0"):  # SQLite takes 0 for a day
+            (found,) = {one.message for one in check(log) if one.what == "values"}
+            assert f"its {column} is no" in found
+        for part in (LivePage(log).page, LivePage(log).now):
+            with suppress(ArenaError, TypeError):  # both are an answer of the server
+                part()
+    for command in (["log", "check"], ["episodes"], ["episodes", "--json"], ["export", "rounds"]):
+        result = CliRunner().invoke(app, [*command, "--log", made_up.log.where])
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        assert "--debug" not in result.output
+
+
+def test_a_sound_log_has_none(made_up):
+    made_up.play(events=[("found", "something", {})])
+    assert check(made_up.log) == []
