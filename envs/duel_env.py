@@ -1,5 +1,6 @@
 """Both sides of the game as a PettingZoo environment, whose players move at once."""
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -100,7 +101,7 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
         benign = 0 if spec.benign == 0 else int(batch * spec.benign / (1 - spec.benign)) + 1
         self._window = batch + benign
         self._clone: nn.Module | None = None
-        self._seed = Streams(0)
+        self._last: Streams | None = None
         self.render_mode = None
         self.possible_agents = [ATTACKER, DEFENDER]
         self.agents: list[str] = []
@@ -138,9 +139,10 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Observation], dict[str, dict[str, Any]]]:
-        """Start an episode; without a seed, one that follows from the last."""
-        streams = Streams(seed) if seed is not None else Streams(self._seed.integer("next"))
-        self._seed = streams
+        """Start an episode; without a seed one that follows from the last, the first at random."""
+        if seed is None:
+            seed = secrets.randbits(63) if self._last is None else self._last.integer("next")
+        self._last = streams = Streams(seed)
         if options and "clone" in options:
             self.submit(options["clone"])
         self._defender = _MovedDefender()

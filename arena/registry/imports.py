@@ -10,6 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 
+from arena.registry import siblings
 from envs.errors import ScenarioError, one_line
 
 CLASS_USE = "class:"
@@ -47,8 +48,7 @@ def short_name(use: str) -> str:
 def from_file(use: str) -> object:
     """Import path/to/file.py:Class, relative to the working directory.
 
-    The module gets a name of its own, so that two files of one name do not meet, and a name that
-    depends on the content, so that an edited file is read again.
+    It may import modules beside it, by relative imports and by their names.
 
     Raises:
         ScenarioError: no such file, no such name in it, or its import fails.
@@ -61,24 +61,11 @@ def from_file(use: str) -> object:
     if not is_there:
         raise ScenarioError(f"{use}: no file {path}; it is looked for beside the scenario, then in "
                             f"{Path.cwd()}")  # fmt: skip
-    module_name = f"arena_file_{path.stem}_{_hash(str(path.resolve()).encode(), path.read_bytes())}"
-    module = sys.modules.get(module_name) or _execute(module_name, path)
-    return _attribute(module, name, where=str(path))
-
-
-def _execute(module_name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
-        raise ScenarioError(f"{path}: expected a Python file")
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses and pickles look their module up by name while it runs
-    sys.modules[module_name] = module
     try:
-        spec.loader.exec_module(module)
+        module = siblings.load(path, _hash(str(path.resolve()).encode(), file_digest(use).encode()))
     except (Exception, SystemExit) as error:
-        del sys.modules[module_name]
         raise ScenarioError(import_fault(error, str(path))) from error
-    return module
+    return _attribute(module, name, where=str(path))
 
 
 def from_target(target: str) -> object:
@@ -112,7 +99,7 @@ def import_fault(error: BaseException, where: str) -> str:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if "importlib" not in frame.filename and frame.filename != __file__
+        if "importlib" not in frame.filename and frame.filename not in (__file__, siblings.__file__)
     ]
     place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else where
     return f"{place}: {one_line(error)}"
@@ -134,8 +121,12 @@ def distribution_of(point: EntryPoint) -> str:
 
 
 def file_digest(use: str) -> str:
-    """Digest the file of path/to/file.py:Class, so that an edited player is played again."""
-    return _hash(split_file_use(use)[0].read_bytes())
+    """Digest the file of path/to/file.py:Class, and the modules beside it that it imports."""
+    path = split_file_use(use)[0]
+    own = path.resolve()
+    others = {name: file for name, file in siblings.used_files(path).items() if file != own}
+    parts = [part for name, file in others.items() for part in (name.encode(), file.read_bytes())]
+    return _hash(own.read_bytes(), *parts)
 
 
 def package_digest(target: str) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from arena.log.rows import EpisodeRow, RoundRow
 from arena.registry import players as catalog
 from arena.scenario import EpisodePlan
-from arena.scenario.planning import RULES
+from arena.scenario.planning import RULES, contents_of
 from arena.system.provenance import git_state
 from envs.errors import ArenaError
 
@@ -51,7 +51,7 @@ def contradictions(
 def conditions(then: Then, now: EpisodeRow) -> list[str]:
     """Tell which circumstances of the replay are not those of the original."""
     row = then.row
-    found = [*_players(then.plan), *_versions(row.versions, now.versions)]
+    found = [*_contents(then.plan), *_players(then.plan), *_versions(row.versions, now.versions)]
     if then.plan.rules != RULES:
         found.insert(0, f"the rules are version {RULES} now and were {then.plan.rules}")
     if row.device != now.device:
@@ -66,6 +66,14 @@ def conditions(then: Then, now: EpisodeRow) -> list[str]:
     if then.plan.threat.latency == "wall":
         found.insert(0, "latency was really measured, and the attacker may have acted on it")
     return found
+
+
+def _contents(plan: EpisodePlan) -> list[str]:
+    """Name the files that do not hold what they held."""
+    now = contents_of(plan)
+    return [f"the files of '{role}' do not hold what they held"
+            for role in sorted(plan.contents.keys() | now.keys())
+            if plan.contents.get(role) != now.get(role)]  # fmt: skip
 
 
 def _players(plan: EpisodePlan) -> list[str]:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 
 from arena.registry import players as catalog
 from arena.registry.imports import is_class_use, is_file_use, short_name
+from arena.scenario import contents
 from arena.scenario.schema import (
     AttackerSpec,
     DataSpec,
@@ -77,12 +78,15 @@ class DefenderPlan(_Part):
 
 
 class EpisodePlan(_Part):
-    """One episode, fully resolved. Names of players are part of it: the log tells them apart so.
+    """One episode, fully resolved.
 
-    The name, description and tags of the scenario are not: they bear on nothing.
+    The names of the scenario and of the players are part of it: the log tells episodes apart so.
+    The scenario's description and tags are not: they bear on nothing.
     """
 
     rules: int = RULES
+    scenario: str = ""
+    """Name of the scenario."""
     seed: int
     data: DataSpec
     victim: VictimSpec
@@ -94,6 +98,8 @@ class EpisodePlan(_Part):
     defender: DefenderPlan
     checkpoints: int
     record: str = "digests"
+    contents: dict[str, str] = {}
+    """Digests of the files that are read, where a name does not fix what they hold."""
     after: str = ""
     """Hash of the episode this one's defender learnt from; "" where it learns from none."""
     carried_state: Params = {}
@@ -115,14 +121,15 @@ class EpisodePlan(_Part):
         plan = _canonical(self.model_dump(mode="json"))
         plan["victim"]["seed"] = self.victim_seed
         del plan["carried_state"]
-        if not self.after:
-            del plan["after"]
+        for optional in ("after", "contents"):
+            if not plan[optional]:
+                del plan[optional]
         text = json.dumps(plan, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _canonical(value: Any) -> Any:
-    """Drop what says only where files lie; the code of a player stands for its file."""
+    """Drop what says only where files lie; `code` and `contents` stand for them."""
     if isinstance(value, list):
         return [_canonical(item) for item in value]
     if not isinstance(value, dict):
@@ -130,17 +137,16 @@ def _canonical(value: Any) -> Any:
     table = {key: _canonical(item) for key, item in value.items() if key != "download"}
     if table.get("code") and (is_file_use(table["use"]) or is_class_use(table["use"])):
         table["use"] = short_name(table["use"])
-    if "root" in table and table.get("use") not in READ_FROM_ROOT:
+    if "root" in table:
         del table["root"]
+        if table.get("use") == "folder":
+            table["params"] = {k: v for k, v in table["params"].items() if k != "path"}
     return table
-
-
-READ_FROM_ROOT = frozenset({"folder", "tiny-imagenet"})
-"""Data sets that are whatever lies in their root; others are the same wherever they lie."""
 
 
 def plans_of(scenario: ScenarioFile) -> list[EpisodePlan]:
     """Resolve the episodes of a scenario: attackers x defenders x seeds, the seeds innermost."""
+    digests: dict[str, str] = {}  # every file is looked at once
     attackers = {spec.name: _attacker(spec) for spec in scenario.attackers}
     defenders = {spec.name: _defender(spec) for spec in scenario.defenders}
     plans: list[EpisodePlan] = []
@@ -149,7 +155,11 @@ def plans_of(scenario: ScenarioFile) -> list[EpisodePlan]:
         threat = scenario.threat
         if spec.pool is not None:
             threat = threat.model_copy(update={"pool": spec.pool})
-        series = [_plan(scenario, threat, attacker, defender, seed=seed) for seed in scenario.seeds]
+        known = _contents(scenario, threat, attacker, defender, digests)
+        series = [
+            _plan(scenario, threat, attacker, defender, seed=seed, read=known)
+            for seed in scenario.seeds
+        ]
         plans += _chained(series) if catalog.learns_between_episodes(defender.use) else series
     return plans
 
@@ -170,8 +180,10 @@ def _plan(
     defender: DefenderPlan,
     *,
     seed: int,
+    read: dict[str, str],
 ) -> EpisodePlan:
     return EpisodePlan(
+        scenario=scenario.name,
         seed=seed,
         data=scenario.data,
         victim=scenario.victim,
@@ -183,7 +195,37 @@ def _plan(
         defender=defender,
         checkpoints=scenario.checkpoints,
         record=scenario.record,
+        contents=read,
     )
+
+
+def contents_of(plan: EpisodePlan) -> dict[str, str]:
+    """Digest the files that a plan reads, as they are now; see `EpisodePlan.contents`."""
+    return _contents(plan, plan.threat, plan.attacker, plan.defender, {})
+
+
+def _contents(
+    played: ScenarioFile | EpisodePlan,
+    threat: ThreatSpec,
+    attacker: AttackerPlan,
+    defender: DefenderPlan,
+    digests: dict[str, str],
+) -> dict[str, str]:
+    """Digest the files that are read, by what they are to the episode."""
+    named = {"data": played.data, "pool": threat.pool, "ood": played.traffic.ood}
+    made = [attacker, *attacker.wrappers, *defender.defence]
+    for params in (defender.policy, *(one.params for one in made)):
+        named |= {f"data set {name}": DataSpec(use=name) for name in contents.named_in(params)}
+    found: dict[str, str] = {}
+    for role, data in named.items():
+        if data is not None:
+            key = data.model_dump_json()
+            if key not in digests:
+                digests[key] = contents.of_data(data)
+            found[role] = digests[key]
+    for role, net in (("victim", played.victim), ("clone", played.clone)):
+        found[role] = contents.of_start(net)
+    return {role: digest for role, digest in found.items() if digest}
 
 
 def _attacker(spec: AttackerSpec) -> AttackerPlan:

@@ -204,6 +204,13 @@ def images_below(folder: Path) -> list[Path]:
         and not any(map(_is_hidden, path.relative_to(folder).parts))
         and path.is_file()
     )
+    """List the image files below a folder, in name order."""
+    return sorted(p for p in folder.rglob("*") if is_image(p))
+
+
+def is_image(path: Path) -> bool:
+    """Tell by its name whether a file is read as an image."""
+    return path.suffix.lower() in _SUFFIXES
 
 
 def _annotated(folder: Path, listed: Path, *, size: Size, classes: tuple[str, ...]) -> ImageSet:

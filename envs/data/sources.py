@@ -124,6 +124,26 @@ def require(
     )
 
 
+def free_places(name: str, *, root: Path | None = None, path: object = None) -> list[Path]:
+    """Say which files and folders a source reads whose content its name does not fix.
+
+    Empty for what is drawn or fetched: there the name and the parameters say what it is.
+
+    Args:
+        name: one of `names()`.
+        root: the data root; see `data_root`.
+        path: of "folder", the folder below the root.
+    """
+    source, place = _source(name), data_root(root)
+    if name == "folder":
+        return [place / str(path or ".")]
+    if describe(name).downloads:
+        return []
+    # what is found below a folder is part of that folder's content
+    tops = {Path(found).parts[0] if name == "tiny-imagenet" else found for found in source.found}
+    return [place / top for top in sorted(tops)]
+
+
 def load(
     name: str,
     *,

@@ -10,6 +10,7 @@ from envs.data.images import Splits
 from envs.data.sources import load
 from envs.defences.base import Defence, DeployedDefence, HardenKit
 from envs.errors import ScenarioError
+from envs.defences.initial_state import InitialState
 from envs.game.clocks import make_clock
 from envs.game.game import ExtractionGame
 from envs.game.rounds import DefenderProtocol
@@ -101,6 +102,10 @@ class GameFactory:
         self._bare = self._victim(trained)
         self.whole_macs = self._bare.profile.macs[-1]
         self.deployed_defences = tuple(self._harden(defence, trained) for defence in defences)
+        self._initial = [
+            InitialState(one.defence, (one.victim, self._bare)) for one in self.deployed_defences
+        ]
+        self._fresh = True
         self.threat = ThreatModel(
             num_classes=self.splits.num_classes,
             image_shape=self.splits.image_shape,
@@ -111,7 +116,15 @@ class GameFactory:
         self._spec = spec
 
     def new_game(self, defender: DefenderProtocol, streams: Streams) -> ExtractionGame:
-        """Start a game with an unspent budget; every random stream comes from `streams`."""
+        """Start a game with an unspent budget; every random stream comes from `streams`.
+
+        Defences stand as they were hardened: what they kept of an earlier game is gone, and that
+        game cannot go on.
+        """
+        if not self._fresh:
+            for initial in self._initial:
+                initial.put_back()
+        self._fresh = False
         traffic = None
         if self._spec.benign > 0:
             traffic = BenignTraffic(

@@ -1,0 +1,126 @@
+"""Digests the files that a plan reads, so that other contents in one place are another episode.
+
+Files are read whole once. Afterwards a digest is recalled from the cache as long as no file's size,
+times and inode change.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from arena.scenario.schema import DataSpec, NetSpec
+from envs.atomic_file import whole_file
+from envs.errors import ArenaError, DataMissing
+
+RACY_SECONDS = 2.0
+"""A file that changed so recently may change again within one tick of the disk's clock."""
+
+
+def of_data(data: DataSpec) -> str:
+    """Digest the files of a data set; "" where a name stands for one content, or none is there."""
+    from envs.data import sources
+
+    if data.use not in sources.names():  # its own fault is told by the check
+        return ""
+    path = data.params.get("path")
+    places = sources.free_places(data.use, root=data.root, path=path)
+    if not any(place.exists() for place in places):
+        return ""
+    entries = [entry for place in places for entry in _entries(place, images=data.use == "folder")]
+    return _remembered([str(place.absolute()) for place in places], entries)
+
+
+def of_start(net: NetSpec) -> str:
+    """Digest the weights that a network starts from; "" where it starts from drawn ones."""
+    from envs.nets import registry
+    from envs.nets.weights import file_digest
+
+    with suppress(ArenaError, TypeError, ValueError):  # told before anything is played
+        start = registry.start_of(net.use, net.params)
+        if start is not None:
+            return file_digest(start.path())[:16]
+    return ""
+
+
+def named_in(params: Mapping[str, object]) -> set[str]:
+    """Find the data sets that parameters of a player name, in lists and tables too."""
+    from envs.data import sources
+
+    found: set[str] = set()
+    waiting: list[object] = [params]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str) and value in sources.names():
+            found.add(value)
+        elif isinstance(value, Mapping):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list | tuple):
+            waiting += value
+    return found
+
+
+Entry = tuple[str, Path, os.stat_result | None]
+"""Name below its place, the file itself, and its state; None for a folder, whose name counts."""
+
+
+def _entries(place: Path, *, images: bool) -> Iterator[Entry]:
+    """List a file, or what a reader may read below a folder; not what is hidden."""
+    from envs.data.folders import is_image
+
+    if place.is_file():
+        yield place.name, place, place.stat()
+        return
+    for folder, folders, files in os.walk(place, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = Path(folder)
+        for name in folders:
+            yield (below / name).relative_to(place).as_posix(), below / name, None
+        for name in sorted(files):
+            file = below / name
+            if is_image(file) or not (images or name.startswith(".")):
+                yield file.relative_to(place).as_posix(), file, file.stat()
+
+
+def _remembered(places: list[str], entries: list[Entry]) -> str:
+    """Recall the digest of files that did not change since; else read them."""
+    from envs.training.checkpoints import cache_root
+
+    state = hashlib.sha256()
+    newest = 0.0
+    for name, _, stat in entries:
+        seen = () if stat is None else (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns,
+                                        stat.st_ino)  # fmt: skip
+        state.update(repr((name, seen)).encode("utf-8", "surrogateescape"))
+        if stat is not None:
+            newest = max(newest, stat.st_mtime, stat.st_ctime)
+    name = hashlib.sha256("\n".join(places).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    file = cache_root() / "contents" / f"{name}.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads(file.read_text())
+        if known["state"] == state.hexdigest():
+            return str(known["digest"])
+    digest = _digest(entries)
+    if time.time() - newest > RACY_SECONDS:
+        with suppress(OSError):  # it is read again next time
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(file) as part:
+                part.write_text(json.dumps({"state": state.hexdigest(), "digest": digest}))
+    return digest
+
+
+def _digest(entries: list[Entry]) -> str:
+    """Digest names, as they are below the place, and contents."""
+    digest = hashlib.sha256()
+    for name, path, stat in entries:
+        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+        if stat is not None:
+            try:
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+            except OSError as error:
+                raise DataMissing(f"cannot read {path}: {error.strerror}") from error
+    return digest.hexdigest()[:16]
