@@ -47,7 +47,8 @@ class Place(NamedTuple):
 def place_of(path: Path) -> Place:
     """Find the packages that a file belongs to: folders with an `__init__.py`."""
     file = path.resolve()
-    base, packages = file.parent, ()
+    base = file.parent
+    packages: tuple[str, ...] = ()
     while (base / "__init__.py").is_file() and base.parent != base:
         base, packages = base.parent, (base.name, *packages)
     return Place(base, packages, file)
