@@ -175,7 +175,7 @@ def _fill(path: Path, count: int) -> None:
                 "id": episode_id(run, f"{seed:016x}"), "run_id": run, "status": "success",
                 "started": start + timedelta(seconds=seed),
                 "finished": start + timedelta(seconds=seed + 60), "wall_seconds": 60.0,
-                "pid": os.getpid(), "host": platform.node(), "process_started": 0.0,
+                "pid": os.getpid(), "host": platform.node(), "process_started": "",
             }
             for seed in range(count)
         ]  # fmt: skip

@@ -1,5 +1,6 @@
 """`arena log`: check, merge, prune and migrate a log."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,8 +63,38 @@ def merge(
     files = counted(merged.files, "file")
     copied = f"{counted(merged.episodes, 'episode')} of {counted(merged.runs, 'new run')}"
     write_line(out(), f"{store.where}: copied {copied} and {files}; skipped "
-                      f"{merged.duplicates} as duplicates, {merged.unfinished} as "
-                      f"unfinished")  # fmt: skip
+                      f"{merged.duplicates} as duplicates")  # fmt: skip
+    _tell_left_out(merged.left_out, other)
+
+
+def _tell_left_out(ids: Sequence[str], where: str) -> None:
+    """Name the episodes that a command passed over because they have not ended."""
+    if ids:
+        write_line(out(), f"left out, because they have not ended: {', '.join(ids)}; if the "
+                          f"process of one is gone, 'arena log close ID --log {where}' "
+                          f"closes it")  # fmt: skip
+
+
+@app.command()
+def close(
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Episodes, by id or prefix.")],
+    log: LogOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Close episodes whose process is gone, so that they can be resumed, merged or removed."""
+    from arena.log.store import Log
+
+    with Log.open(log, create=False) as store:
+        rows = [store.episode(id) for id in dict.fromkeys(ids)]
+        for row in rows:
+            store.close_episode(row.id)
+        where = store.where
+    if json:
+        write_json({"closed": [row.id for row in rows]})
+    else:
+        for row in rows:
+            write_line(out(), f"{where}: closed {row.id}, {row.attacker} vs {row.defender}, "
+                              f"seed {row.seed}")  # fmt: skip
 
 
 @app.command()
@@ -97,16 +128,20 @@ def prune(
         if strays:
             _prune_strays(store, yes=yes, json=json)
             return
-        rows = _meant(store, ids or [], which, before=before, superseded=superseded)
+        meant = _meant(store, ids or [], which, before=before, superseded=superseded)
+        rows = [row for row in meant if row.status != "started"]
+        left_out = [row.id for row in meant if row.status == "started"]
         if yes:
-            _prune(store, rows, json=json)
+            _prune(store, rows, left_out, json=json)
         elif json:
-            write_json({"would_remove": [row.id for row in rows]})
+            write_json({"would_remove": [row.id for row in rows], "left_out": left_out})
         elif rows:
             write_episodes(out(), rows)
             write_line(out(), f"--yes would remove {counted(len(rows), 'episode')}")
-        else:
+        elif not meant:
             write_line(out(), f"no such episode in {store.where}")
+        if not json:
+            _tell_left_out(left_out, store.where)
 
 
 def _meant(
@@ -117,7 +152,7 @@ def _meant(
     before: str | None,
     superseded: bool,
 ) -> "list[EpisodeRow]":
-    """Find the ended episodes that every given condition lets through."""
+    """Find the episodes that every given condition lets through."""
     from arena.log.pruning import superseded as replaced
 
     rows = log.episodes(which)
@@ -130,16 +165,16 @@ def _meant(
     if superseded:
         old = {row.id for row in replaced(log)}
         rows = [row for row in rows if row.id in old]
-    return [row for row in rows if row.status != "started"]
+    return rows
 
 
-def _prune(log: "Log", rows: "list[EpisodeRow]", *, json: bool) -> None:
+def _prune(log: "Log", rows: "list[EpisodeRow]", left_out: list[str], *, json: bool) -> None:
     from arena.log.pruning import compact, prune
 
     pruned = prune(log, [row.id for row in rows])
     compacted = compact(log)
     if json:
-        write_json({**asdict(pruned), "compacted": compacted})
+        write_json({**asdict(pruned), "compacted": compacted, "left_out": left_out})
         return
     parts = (
         counted(pruned.episodes, "episode"),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+import psutil
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
@@ -63,8 +64,11 @@ def check_file(path: Path, where: str, *, create: bool, read_only: bool) -> None
     """Refuse a path that no log can lie at, before SQLite says so in fewer words.
 
     Raises:
-        LogError: a folder, a missing file that may not be made, a missing or closed folder.
+        LogError: a folder, a missing file that may not be made, a missing or closed folder; for
+            writing, a file system that is reached over a network.
     """
+    if not read_only:
+        _check_file_system(path, where)
     if path.is_dir():
         raise LogError(f"log {where} is a folder; name a file in it, as in {path / 'arena.db'}")
     if path.exists():
@@ -79,6 +83,47 @@ def check_file(path: Path, where: str, *, create: bool, read_only: bool) -> None
         raise LogError(
             f"the folder {path.parent} may not be written; {ANOTHER.removeprefix('or ')}"
         )
+
+
+_NETWORK = frozenset(
+    {"afpfs", "afs", "beegfs", "ceph", "cifs", "davfs", "fuse.ceph", "fuse.davfs2"}
+    | {"fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs", "glusterfs", "gpfs", "lustre"}
+    | {"ncpfs", "nfs", "nfs3", "nfs4", "orangefs", "pvfs2", "smb2", "smb3", "smbfs", "webdav"}
+)
+"""File systems that several machines share, by the names that mounts have."""
+
+
+def _check_file_system(path: Path, where: str) -> None:
+    """Refuse a file system on which processes of several machines could write at once.
+
+    Raises:
+        LogError: SQLite's write-ahead log needs memory that all writers share.
+    """
+    kind = _file_system(path.parent.resolve())
+    if kind in _NETWORK:
+        raise LogError(
+            f"log {where} would lie on a network file system ({kind}), where SQLite can lose "
+            f"what is written; use a file on a local disk (--log FILE), or PostgreSQL "
+            f"(--log postgresql://HOST/DATABASE)"
+        )
+
+
+def _file_system(folder: Path) -> str:
+    """Name the kind of file system a folder lies on; "" if it is not known."""
+    try:
+        mounts = {Path(one.mountpoint): one.fstype for one in psutil.disk_partitions(all=True)}
+    except (OSError, RuntimeError, psutil.Error):
+        return ""
+    return next((mounts[place] for place in (folder, *folder.parents) if place in mounts), "")
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Tell a file from another one under its name; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _read_only_url(path: Path) -> URL:
@@ -149,28 +194,38 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 def use_wal(engine: Engine, busy_seconds: float) -> None:
     """Switch an SQLite file to write-ahead logging, once for its life.
 
-    SQLite does not wait for a lock here, whatever the busy timeout; so we do. File systems without
-    shared memory stay with their journal, which is slower and still correct.
+    SQLite does not wait for a lock here, whatever the busy timeout; so we do.
+
+    Raises:
+        LogError: the file system has no shared memory, which the write-ahead log needs.
     """
     deadline = time.monotonic() + busy_seconds
     while True:
         try:
-            return _ask_for_wal(engine)
+            mode = _ask_for_wal(engine)
         except Exception as error:
             busy = getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY")
             if not busy or time.monotonic() > deadline:
                 raise OperationalError("PRAGMA journal_mode", None, error) from error
             time.sleep(0.02)
+            continue
+        if mode not in ("wal", "memory"):
+            raise LogError(
+                f"log {engine.url.database}: its file system does not serve SQLite's write-ahead "
+                f"log (journal mode {mode}); {ANOTHER.removeprefix('or ')} on a local disk"
+            )
+        return
 
 
-def _ask_for_wal(engine: Engine) -> None:
-    """Look first, and ask outside a transaction, where alone SQLite grants it."""
+def _ask_for_wal(engine: Engine) -> str:
+    """Look first, and ask outside a transaction, where alone SQLite grants it; returns the mode."""
     connection = engine.raw_connection()
     try:
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode")
-        if cursor.fetchone() != ("wal",):
-            cursor.execute("PRAGMA journal_mode = WAL")
+        mode = cursor.execute("PRAGMA journal_mode").fetchone()
+        if mode != ("wal",):
+            mode = cursor.execute("PRAGMA journal_mode = WAL").fetchone()
         cursor.close()
+        return str(mode[0])
     finally:
         connection.close()

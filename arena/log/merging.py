@@ -22,13 +22,13 @@ from envs.errors import LogError
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What a merge did, in counts; `unfinished` episodes are still played and stay out."""
+    """What a merge did, in counts; `left_out` are the ids of episodes that have not ended."""
 
     runs: int
     episodes: int
     duplicates: int
-    unfinished: int
     files: int
+    left_out: tuple[str, ...]
 
 
 def merge(log: Log, other: LogReader) -> Merged:
@@ -69,8 +69,8 @@ def merge(log: Log, other: LogReader) -> Merged:
         runs=len(wanted),
         episodes=len(new),
         duplicates=sum(row.id in mine for row in theirs),
-        unfinished=sum(row.id not in mine and row.status == "started" for row in theirs),
         files=len(copied),
+        left_out=tuple(row.id for row in theirs if row.id not in mine and row.status == "started"),
     )
 
 

@@ -1,33 +1,81 @@
-"""Tell live writers from dead ones, and mark what the dead left behind."""
+"""Tells living writers from dead ones, and marks what the dead left behind.
 
+A process of this machine is looked for by its number and its start, which is counted by the boot
+clock: a step of the wall clock changes neither. One of another machine, or of another container, is
+known by its sign of life in the episode's row; see `arena.log.heartbeat`.
+"""
+
+import hashlib
 import os
 import socket
-from datetime import UTC, datetime
+import sys
+from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
-from arena.log.tables import Episode, Event
+from arena.log.heartbeat import BEAT_SECONDS, STALE_SECONDS
+from arena.log.tables import Episode, Event, UtcDateTime
+from envs.errors import LogError
 
-# A step of the system clock moves the start times that are reported; a reused process number
-# within so short a time is far less likely than such a step.
+DIED = "died"
+"""Kind of the event about an episode whose process is gone."""
+
 _TOLERANCE_SECONDS = 2.0
+"""Where start times are of the wall clock: a step of it moves them."""
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Process(NamedTuple):
-    """Identify a process: numbers are reused, but not with the same start (epoch seconds)."""
+    """Identifies a process: numbers are reused, but not with the same start.
+
+    Attributes:
+        pid: its number.
+        host: name of the machine.
+        started: "SPACE:START": the space in which its number counts, and its start.
+    """
 
     pid: int
     host: str
-    started: float
+    started: str
 
 
 @cache
-def _started(pid: int) -> float:
+def _space() -> str:
+    """Name the boot and the namespace in which this process's numbers count; "" if unknown."""
+    try:
+        names = _BOOT_ID.read_text() + os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+    return hashlib.sha256(names.encode()).hexdigest()[:12]
+
+
+def _start(pid: int) -> str:
+    """Look up when a process began: in ticks since the boot on Linux, else in epoch seconds.
+
+    Raises:
+        psutil.Error: there is none, or it cannot be looked at.
+    """
+    if sys.platform != "linux":
+        return str(psutil.Process(pid).create_time())
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError as error:
+        raise psutil.NoSuchProcess(pid) from error
+    except OSError as error:
+        raise psutil.AccessDenied(pid) from error
+    # the name in parentheses may hold anything; the start is the 22nd field
+    return stat.rpartition(")")[2].split()[19]
+
+
+@cache
+def _started(pid: int) -> str:
     """Look up when a process of ours began; once, since every episode asks."""
-    return float(psutil.Process(pid).create_time())
+    return f"{_space()}:{_start(pid)}"
 
 
 def this_process() -> Process:
@@ -35,46 +83,97 @@ def this_process() -> Process:
     return Process(os.getpid(), socket.gethostname(), _started(os.getpid()))
 
 
-def is_alive(pid: int, started: float) -> bool:
-    """Say whether a process of this host still runs; in doubt it does."""
+def is_local(host: str, started: str) -> bool:
+    """Whether a process's number counts here: on this machine, since its boot, among ours."""
+    return host == socket.gethostname() and started.partition(":")[0] == _space()
+
+
+def is_alive(pid: int, started: str) -> bool:
+    """Say whether a local process still runs; in doubt it does."""
+    then = started.partition(":")[2]
     try:
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
+        if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
             return False
-        return bool(abs(process.create_time() - started) <= _TOLERANCE_SECONDS)
+        now = _start(pid)
+        if sys.platform == "linux":
+            return now == then
+        return abs(float(now) - float(then)) <= _TOLERANCE_SECONDS
     except psutil.NoSuchProcess:
         return False
-    except psutil.Error:
+    except (psutil.Error, ValueError):
         return True
 
 
-def find_dead(connection: Connection) -> list[tuple[str, int]]:
-    """List the episodes that a dead process of this host left as started: id and process number."""
-    episode = Episode.table().c
-    rows = connection.execute(
-        select(episode.id, episode.pid, episode.process_started).where(
-            episode.status == "started", episode.host == socket.gethostname()
-        )
-    ).all()
-    return [(id, pid) for id, pid, started in rows if not is_alive(pid, started)]
+class Dead(NamedTuple):
+    """An episode that its process left as started, and why that process counts as dead."""
+
+    id: str
+    reason: str
 
 
-def mark_dead(connection: Connection) -> int:
+def find_dead(connection: Connection, plan_hash: str | None = None) -> list[Dead]:
+    """List the episodes that dead processes left as started; of one plan, if it is named."""
+    column = Episode.table().c
+    now = func.now(type_=UtcDateTime)  # the database's clock, which wrote the signs of life
+    query = select(
+        column.id, column.pid, column.host, column.process_started, column.heartbeat, now
+    ).where(column.status == "started")
+    if plan_hash is not None:
+        query = query.where(column.plan_hash == plan_hash)
+    dead = []
+    for id, pid, host, started, heartbeat, moment in connection.execute(query):
+        if is_local(host, started):
+            if not is_alive(pid, started):
+                dead.append(Dead(id, f"the process died (pid {pid}) before the episode ended"))
+        elif moment - heartbeat > timedelta(seconds=STALE_SECONDS):
+            silent = round((moment - heartbeat).total_seconds() / 60)
+            dead.append(Dead(id, f"no sign of life of its process (pid {pid} on {host}) for "
+                                 f"{silent} minutes"))  # fmt: skip
+    return dead
+
+
+def mark_dead(connection: Connection, plan_hash: str | None = None) -> int:
     """Mark those episodes as errors, with an event each; call it in a write transaction.
 
     Returns:
         How many were marked.
     """
-    dead = find_dead(connection)
-    table = Episode.table()
-    for id, pid in dead:
-        message = f"the process died (pid {pid}) before the episode ended"
-        connection.execute(
-            update(table).where(table.c.id == id).values(status="error", error=message)
-        )
-        connection.execute(
-            insert(Event.table()).values(
-                episode_id=id, time=datetime.now(UTC), kind="died", message=message
-            )
-        )
+    dead = find_dead(connection, plan_hash)
+    for one in dead:
+        _mark(connection, one)
     return len(dead)
+
+
+def close(connection: Connection, id: str) -> None:
+    """Mark a started episode as an error by hand; call it in a write transaction.
+
+    Raises:
+        LogError: it has ended, or its process lives on this machine.
+    """
+    column = Episode.table().c
+    query = select(column.status, column.pid, column.host, column.process_started)
+    status, pid, host, started = connection.execute(query.where(column.id == id)).one()
+    if status != "started":
+        raise LogError(f"episode {id} has ended already, as {status}")
+    if is_local(host, started) and is_alive(pid, started):
+        raise LogError(f"episode {id} is played by process {pid} of this machine; end that first")
+    _mark(connection, Dead(id, f"closed by hand; its process was {pid} on {host}"))
+
+
+def _mark(connection: Connection, dead: Dead) -> None:
+    table = Episode.table()
+    connection.execute(
+        update(table).where(table.c.id == dead.id).values(status="error", error=dead.reason)
+    )
+    connection.execute(
+        insert(Event.table()).values(
+            episode_id=dead.id, time=datetime.now(UTC), kind=DIED, message=dead.reason
+        )
+    )
+
+
+def player_text(pid: int, host: str, started: str) -> str:
+    """Name the process that plays an episode, and what to do when it is gone."""
+    if is_local(host, started):
+        return f"process {pid} of this machine"
+    return f"process {pid} on {host}, which gives a sign of life every {BEAT_SECONDS:g} seconds"

@@ -3,11 +3,14 @@
 Rows that were written after the save are played again, so they are removed first.
 """
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import fields
+from datetime import datetime
 
-from sqlalchemy import Connection, Table, delete, func, select, update
+from sqlalchemy import Connection, Table, delete, func, select, text, update
 
-from arena.log.processes import Process
+from arena.log.processes import Process, mark_dead
 from arena.log.rows import OutcomeRow
 from arena.log.tables import Artifact, Checkpoint, Episode, Event, Inference, Round
 
@@ -36,18 +39,48 @@ def mark_of(connection: Connection, id: str) -> dict[str, int]:
     return mark
 
 
+def settled(connection: Connection, plan_hash: str, *, since: datetime | None = None) -> str | None:
+    """Find the play of a plan because of which no other has to begin: it is played, or was.
+
+    Args:
+        connection: in a write transaction, so that no two processes find none at once.
+        plan_hash: of the plan.
+        since: a play that failed since then by its players counts too; it would fail again.
+
+    Returns:
+        the episode's id; None if there is none.
+    """
+    if connection.dialect.name == "postgresql":
+        key = int.from_bytes(hashlib.sha256(plan_hash.encode()).digest()[:8], signed=True)
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({key})"))
+    mark_dead(connection, plan_hash)
+    column = Episode.table().c
+    counts = column.status.in_(("started", "success"))
+    if since is not None:
+        failed = (column.status == "error") & column.finished.is_not(None)
+        counts |= failed & (column.started >= since)
+    query = (
+        select(column.id)
+        .where((column.plan_hash == plan_hash) & (column.kind == "play") & counts)
+        .order_by(column.started.desc(), column.id.desc())
+    )
+    return connection.execute(query.limit(1)).scalar()
+
+
 def reopen(
-    connection: Connection, id: str, *, mark: dict[str, int], process: Process
+    connection: Connection, id: str, *, mark: Mapping[str, int], process: Process
 ) -> str | None:
     """Claim a broken-off episode for a process and take its rows back to a mark.
 
     Returns:
-        Why it was broken off, as its row said; None where it is not (somebody else was quicker).
+        Why it was broken off, as its row said; None where it is not, or another attempt at its
+        plan was quicker.
     """
     episode = Episode.table()
     broken = (episode.c.id == id) & episode.c.status.in_(BROKEN_OFF)
-    row = connection.execute(select(episode.c.status, episode.c.error).where(broken)).first()
-    if row is None:
+    query = select(episode.c.status, episode.c.error, episode.c.plan_hash).where(broken)
+    row = connection.execute(query).first()
+    if row is None or settled(connection, row.plan_hash) is not None:
         return None
     blank = {field.name: None for field in fields(OutcomeRow)}
     claimed = connection.execute(
@@ -62,13 +95,14 @@ def reopen(
             pid=process.pid,
             host=process.host,
             process_started=process.started,
+            heartbeat=func.now(),
         )
     )
     if claimed.rowcount != 1:
         return None
     for name, key in _COUNTED.items():
         table: Table = key.table
-        later = (table.c.episode_id == id) & (key > mark[name])
+        later = (table.c.episode_id == id) & (key > mark.get(name, -1))
         if name == "event":  # every break is told, however often the same save was gone on from
             later &= table.c.kind != RESUMED
         connection.execute(delete(table).where(later))

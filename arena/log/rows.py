@@ -231,7 +231,8 @@ class EpisodeRow(EpisodeRecord, OutcomeRow):
         wall_seconds: from begin to finish.
         pid: process that plays it.
         host: machine it runs on.
-        process_started: seconds since the epoch at which that process began.
+        process_started: which process of that number it is; see `arena.log.processes.Process`.
+        heartbeat: UTC, the latest sign of life while it is played.
     """
 
     id: str
@@ -247,7 +248,8 @@ class EpisodeRow(EpisodeRecord, OutcomeRow):
     wall_seconds: float | None
     pid: int
     host: str
-    process_started: float
+    process_started: str
+    heartbeat: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ import hashlib
 import os
 import platform
 import secrets
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -23,11 +24,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import Connection, Engine, insert, select
+from sqlalchemy import Connection, Engine, func, insert, select
 
 from arena.log import engine as engines
 from arena.log import processes, reopening, schema
 from arena.log.faults import ANOTHER, explained
+from arena.log.heartbeat import Heartbeat
 from arena.log.reader import LogReader
 from arena.log.rows import EpisodeRecord, EventRow, RunRecord
 from arena.log.tables import Episode, Event, Run
@@ -60,6 +62,9 @@ class Log(LogReader):
     def __init__(self, engine: Engine, where: str, *, read_only: bool) -> None:
         super().__init__(engine, where)
         self.read_only = read_only
+        self._path: Path | None = None
+        self._file: tuple[int, int] | None = None
+        self._heartbeats: weakref.WeakSet[Heartbeat] = weakref.WeakSet()
 
     @classmethod
     def open(
@@ -89,13 +94,13 @@ class Log(LogReader):
         engine = engines.connect(address, read_only=read_only, busy_seconds=busy_seconds)
         log = cls(engine, address.where, read_only=read_only)
         try:
-            log._prepare(create=create, busy_seconds=busy_seconds)
+            log._prepare(address.path, create=create, busy_seconds=busy_seconds)
         except BaseException:
             log.close()
             raise
         return log
 
-    def _prepare(self, *, create: bool, busy_seconds: float) -> None:
+    def _prepare(self, path: Path | None, *, create: bool, busy_seconds: float) -> None:
         """Check, migrate and tidy up."""
         with explained(self.where):
             if not create and not self._holds_a_log():
@@ -103,15 +108,21 @@ class Log(LogReader):
             if self.engine.dialect.name == "sqlite" and not self.read_only:
                 engines.use_wal(self.engine, busy_seconds)
             schema.prepare(self.engine, self.where, read_only=self.read_only)
+            if path is not None:
+                self._path, self._file = path, engines.identity(path)
         if not self.read_only:
-            self._mark_dead()
+            self.mark_dead()
 
     def _holds_a_log(self) -> bool:
         with self.engine.connect() as connection:
             return schema.version(connection) is not None
 
-    def _mark_dead(self) -> None:
-        """Mark the episodes of dead writers; take the write lock only when there are any."""
+    def mark_dead(self) -> None:
+        """Mark the episodes of dead writers; take the write lock only when there are any.
+
+        Raises:
+            LogError: it cannot be written.
+        """
         with self._reading() as connection:
             dead = processes.find_dead(connection)
         if dead:
@@ -120,6 +131,8 @@ class Log(LogReader):
 
     def close(self) -> None:
         """Close all connections. What a writer has not flushed is lost."""
+        for heartbeat in self._heartbeats:
+            heartbeat.stop()
         self.engine.dispose()
 
     def __enter__(self) -> Self:
@@ -138,7 +151,21 @@ class Log(LogReader):
         if self.read_only:
             raise LogError(f"log {self.where} is open read-only; nothing was written")
         with explained(self.where), engines.transaction(self.engine) as connection:
+            self._require_same_file()
             yield connection
+            self._require_same_file()
+
+    def _require_same_file(self) -> None:
+        """Check that the log lies where it was opened: else rows would go into a file without name.
+
+        Raises:
+            LogError: it was removed, or another file lies there.
+        """
+        if self._path is None or engines.identity(self._path) == self._file:
+            return
+        fate = "another file took its place" if self._path.exists() else "it was removed"
+        raise LogError(f"log {self.where}: {fate} while it was open; nothing more can be written, "
+                       f"and what was played into it is lost unless you put it back")  # fmt: skip
 
     def begin_run(self, record: RunRecord) -> str:
         """Write down that a run begins.
@@ -162,6 +189,27 @@ class Log(LogReader):
         Raises:
             LogError: it cannot be written, or this run has played this plan already.
         """
+        with self._writing() as connection:
+            return self._begin(connection, run_id, record)
+
+    def claim_episode(self, run_id: str, record: EpisodeRecord) -> EpisodeWriter | str:
+        """Begin an episode unless its plan is played, or was, by any process.
+
+        A play that failed by its players counts too, if it began after the run did.
+
+        Returns:
+            the writer for the rest; or the id of the episode because of which none begins.
+
+        Raises:
+            LogError: it cannot be written.
+        """
+        with self._writing() as connection:
+            run = Run.table().c
+            since = connection.execute(select(run.created).where(run.id == run_id)).scalar()
+            other = reopening.settled(connection, record.plan_hash, since=since)
+            return other or self._begin(connection, run_id, record)
+
+    def _begin(self, connection: Connection, run_id: str, record: EpisodeRecord) -> EpisodeWriter:
         me = processes.this_process()
         row = asdict(record) | {
             "id": episode_id(run_id, record.plan_hash),
@@ -171,17 +219,48 @@ class Log(LogReader):
             "pid": me.pid,
             "host": me.host,
             "process_started": me.started,
+            "heartbeat": func.now(),
         }
-        episode = Episode.table()
+        id, episode = str(row["id"]), Episode.table()
+        same = connection.execute(select(episode.c.status).where(episode.c.id == id)).scalar()
+        if same is None:
+            connection.execute(insert(episode).values(row))
+        # a worker that died without a save: its episode begins again
+        elif same != "error" or reopening.reopen(connection, id, mark={}, process=me) is None:
+            raise LogError(
+                f"run {run_id} has played this plan already, as episode {id}; "
+                "begin a new run to play it again"
+            )
+        return self._writer(id, me)
+
+    def _writer(self, id: str, process: processes.Process, seconds: float = 0.0) -> EpisodeWriter:
+        """Make an episode's writer, which gives signs of life where others can see the log."""
+        writer = EpisodeWriter(id, self._writing, process=process, seconds=seconds)
+        if self.shared:
+            own = weakref.ref(writer)
+
+            def beat() -> None:
+                if (living := own()) is not None:
+                    living.beat()
+
+            writer.heartbeat = Heartbeat(writer, beat)
+            self._heartbeats.add(writer.heartbeat)
+        return writer
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes can see the log: it is not in this one's memory."""
+        return self.engine.url.database not in (None, "", ":memory:")
+
+    def close_episode(self, id: str) -> None:
+        """Mark an episode whose process is gone as an error, without waiting until it is stale.
+
+        Raises:
+            UnknownName, LogError: no such episode, it has ended, or its process lives here.
+        """
+        id = self.episode(id).id
         with self._writing() as connection:
-            same = select(episode.c.id).where(episode.c.id == row["id"])
-            if connection.execute(same).first():
-                raise LogError(
-                    f"run {run_id} has played this plan already, as episode {row['id']}; "
-                    "begin a new run to play it again"
-                )
-            connection.execute(insert(episode), row)
-        return EpisodeWriter(str(row["id"]), self._writing)
+            processes.close(connection, id)
 
     def mark(self, id: str) -> dict[str, int]:
         """Say how far an episode's rows go, for `reopen_episode`; see `reopening.mark_of`."""
@@ -208,7 +287,7 @@ class Log(LogReader):
             reason = reopening.reopen(connection, id, mark=mark, process=me)
         if reason is None:
             return None
-        writer = EpisodeWriter(id, self._writing, seconds=seconds)
+        writer = self._writer(id, me, seconds)
         writer.event(
             reopening.RESUMED,
             f"goes on from a save; it had ended: {reason}",

@@ -189,7 +189,8 @@ class Episode(Base):
 
     pid: Mapped[Count]
     host: Mapped[Name]
-    process_started: Mapped[float] = mapped_column(Double)
+    process_started: Mapped[Name]
+    heartbeat: Mapped[Time]
     device: Mapped[OptionalName]
     git_commit: Mapped[OptionalName]
     versions: Mapped[OptionalJson]

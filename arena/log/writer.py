@@ -9,8 +9,10 @@ from itertools import repeat
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert, update
+from sqlalchemy import Connection, func, insert, update
 
+from arena.log.heartbeat import Heartbeat
+from arena.log.processes import Process
 from arena.log.rows import (
     ArtifactRow,
     CheckpointRow,
@@ -71,15 +73,25 @@ class EpisodeWriter:
     Args:
         episode_id: an episode that lies in the log as started.
         transaction: opens a write transaction of the log.
+        process: plays the episode, as its row says.
         seconds: that the episode was played before, where it is taken up again.
 
     Attributes:
         id: the episode's id.
+        heartbeat: gives signs of life for it; None where nobody else can see the log.
     """
 
-    def __init__(self, episode_id: str, transaction: Transaction, *, seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        episode_id: str,
+        transaction: Transaction,
+        *,
+        process: Process,
+        seconds: float = 0.0,
+    ) -> None:
         self.id = episode_id
-        self._transaction = transaction
+        self.heartbeat: Heartbeat | None = None
+        self._transaction, self._process = transaction, process
         self._buffer: dict[type[BufferedRow], list[BufferedRow]] = {kind: [] for kind in TABLES}
         self._began = time.monotonic() - seconds
         self._finished = False
@@ -118,7 +130,6 @@ class EpisodeWriter:
         Raises:
             LogError: the database refused.
         """
-        episode = Episode.table()
         names = [list(names) for names in exit_names]
         values: dict[str, object] = {
             "num_classes": num_classes,
@@ -127,7 +138,7 @@ class EpisodeWriter:
             "test_overlap": test_overlap,
         }
         with self._transaction() as connection:
-            connection.execute(update(episode).where(episode.c.id == self.id).values(values))
+            self._update(connection, {"num_classes": num_classes, "exit_names": names})
 
     def round(self, row: RoundRow) -> None:
         """Add the sum of a bucket of rounds."""
@@ -163,10 +174,11 @@ class EpisodeWriter:
         """Write all buffered rows in one transaction.
 
         Raises:
-            LogError: the database refused; nothing was written and nothing was lost.
+            LogError: the database refused, or the episode is not this process's any more; nothing
+                was written and nothing was lost.
         """
         if self.buffered:
-            self._write(None)
+            self._write({})
 
     def drop_buffered(self) -> None:
         """Forget the rows that are not in the database yet: one of them cannot be written."""
@@ -197,14 +209,40 @@ class EpisodeWriter:
         }
         self._write(closing)
         self._finished = True
+        if self.heartbeat is not None:
+            self.heartbeat.stop()
 
-    def _write(self, closing: dict[str, object] | None) -> None:
-        """Write the buffer and, at the end, the episode's own row; forget only what is in."""
-        episode: Table = Episode.table()
+    def beat(self) -> None:
+        """Give a sign of life in the episode's row.
+
+        Raises:
+            LogError: see `flush`.
+        """
+        if not self._finished:
+            with self._transaction() as connection:
+                self._update(connection, {})
+
+    def _write(self, closing: Mapping[str, object]) -> None:
+        """Write the buffer and values of the episode's own row; forget only what is in."""
         with self._transaction() as connection:
+            self._update(connection, closing)
             for kind, rows in self._buffer.items():
                 if rows:
                     _insert(connection, kind, rows=rows, id=self.id)
-            if closing is not None:
-                connection.execute(update(episode).where(episode.c.id == self.id).values(closing))
         self.drop_buffered()
+
+    def _update(self, connection: Connection, values: Mapping[str, object]) -> None:
+        """Write values and a sign of life into the row, as long as it is this process's."""
+        column, process = Episode.table().c, self._process
+        mine = (
+            (column.id == self.id)
+            & (column.pid == process.pid)
+            & (column.host == process.host)
+            & (column.process_started == process.started)
+        )
+        row = update(Episode.table()).where(mine)
+        if connection.execute(row.values(heartbeat=func.now(), **values)).rowcount != 1:
+            raise LogError(
+                f"episode {self.id} was removed from the log or taken up by another process; "
+                f"this one writes no more into it"
+            )

@@ -41,7 +41,7 @@ def now_block(log: LogReader, episodes: Sequence[EpisodeRow]) -> Markup:
     """
     begun = [row.id for row in episodes if row.status == "started"]
     with log.engine.connect() as connection:
-        dead = {id for id, _ in find_dead(connection)} if begun else set()
+        dead = {one.id for one in find_dead(connection)} if begun else set()
     playing = [_playing(log, log.episode(id)) for id in begun if id not in dead]
     fates = Counter[str](row.status for row in episodes if row.status != "started")
     fates["died"] = len(dead & set(begun))

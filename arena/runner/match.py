@@ -17,6 +17,7 @@ from arena.runner.saves.schedule import USUAL, Saving
 from arena.runner.saves.store import SaveStore
 from arena.runner.scheduler import FailedTask, play_in_workers
 from arena.runner.setup import Setup
+from arena.runner.sharing import told_end, wait_for_others
 from arena.runner.stopping import STOP
 from arena.runner.task import Task
 from arena.runner.workers.options import WorkerOptions
@@ -66,6 +67,8 @@ def play(
 ) -> MatchResult:
     """Play every episode of a scenario that the log does not hold yet.
 
+    What another process plays meanwhile is waited for and not played twice, but with `fresh`.
+
     Args:
         scenario: what to play.
         log: holds earlier episodes and receives the new ones.
@@ -112,11 +115,19 @@ def play(
         play_all = _play_apart if options.apart else _play_here
         for level in dependency_levels(tasks):
             ready = with_carried_state(level, log, watcher)
-            if ready and not interrupted:
+            while ready and not interrupted:
                 played, interrupted = play_all(ready, context, options)
                 rows |= played
+                if not interrupted:
+                    elsewhere = [task for task in ready if _goes_on(rows.get(task.number))]
+                    settled, ready, interrupted = wait_for_others(elsewhere, rows, log, watcher)
+                    rows |= settled
     episodes = [rows[index] for index in sorted(rows)]
     return MatchResult(episodes, len(plans) - len(tasks), interrupted, len(plans))
+
+
+def _goes_on(row: EpisodeRow | None) -> bool:
+    return row is not None and row.status == "started"
 
 
 class _Context(NamedTuple):
@@ -147,7 +158,7 @@ def _play_here(
             saving=context.saving,
         )
         rows[task.number] = row
-        context.watcher.end(task.plan.title, row.id, row.status, row.error)
+        told_end(context.watcher, task.plan.title, row, run=context.run)
         if interrupted or STOP.pending:
             return rows, True
     return rows, False

@@ -29,6 +29,9 @@ def play_one(
 ) -> tuple[EpisodeRow, bool]:
     """Play one plan; returns its row and whether the user broke off.
 
+    With `saving.resume`, a plan that another process plays or has played is not played again: the
+    row is that play's then, and "started" while it goes on.
+
     A fault of a player, or of the preparation, ends this episode alone and is in its row. What
     players print goes to standard error, and the process's state is set back at the end.
 
@@ -62,22 +65,27 @@ def _play_or_resume(
 ) -> tuple[EpisodeRow, bool]:
     lasting = log.engine.url.database not in (None, "", ":memory:")
     store = SaveStore(log.where) if saving is not None and stand_in is None and lasting else None
+    shares = saving is not None and saving.resume and stand_in is None
     if store is not None and saving is not None and saving.resume:
+        log.mark_dead()  # its own workers' too, which died since the log was opened
         seen = previous_attempt(plan, log, record, store)
         if seen.save is not None:
             resumed = _resume(plan, setup, log, run=run, seen=seen, store=store, saving=saving)
             if resumed is not None:
                 return resumed
-    writer = log.begin_episode(run, episode_record(plan, record, stand_in))
+    episode = episode_record(plan, record, stand_in)
+    writer = log.claim_episode(run, episode) if shares else log.begin_episode(run, episode)
+    if isinstance(writer, str):
+        return log.episode(writer), False
     interrupted = unlucky = False
     try:
         if stand_in is not None:
             writer.event("what-if", f"answers the recorded queries of episode {stand_in.origin}",
                          origin=stand_in.origin)  # fmt: skip
         tape = Tape(log.where, writer.id, queries=plan.record == "queries")
-        episode = Episode(plan, setup, stand_in, saves=Saves(log, store, saving or Saving()))
-        episode.play(writer, tape)
-        unlucky = episode.unlucky
+        game = Episode(plan, setup, stand_in, saves=Saves(log, store, saving or Saving()))
+        game.play(writer, tape)
+        unlucky = game.unlucky
     except KeyboardInterrupt:
         interrupted = True
         if not writer.finished:  # while the world was being prepared

@@ -40,8 +40,8 @@ EPISODES = {
     },
 }
 LEFT_OUT = re.compile(
-    r"id|run_id|plan|plan_hash|versions|git_commit|device|host|pid|process_started|started|finished"
-    r"|time|data|path|sha256|bytes|meta|\w*seconds\w*"
+    r"id|run_id|plan|plan_hash|versions|git_commit|device|host|pid|process_started|heartbeat"
+    r"|started|finished|time|data|path|sha256|bytes|meta|\w*seconds\w*"
 )
 HERE_ONLY = ("answer_digest", "benign_correct")
 

@@ -1,6 +1,6 @@
 """Plays episodes on a Ray cluster, each as a task of Ray's.
 
-Every machine has to reach the log: a PostgreSQL server, or a file on a shared disk.
+Every machine has to reach the log: a PostgreSQL server.
 """
 
 import os

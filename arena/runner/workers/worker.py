@@ -35,6 +35,10 @@ class Messenger(Watcher):
         """Send where an episode stands."""
         self.send("progress", (title, progress))
 
+    def skip(self, title: str, episode_id: str) -> None:
+        """Send that an episode is left out, because another process has played it."""
+        self.send("skip", (title, episode_id))
+
     def end(self, title: str, episode_id: str, status: str, error: str | None) -> None:
         """Send that an episode ended."""
         self.send("end", (title, episode_id, status, error))
@@ -73,10 +77,11 @@ class Worker:
         """Play one task into the log."""
         from arena.log.store import Log
         from arena.runner.resumable import play_one
+        from arena.runner.sharing import told_end
 
         title = task.plan.title
         self._watcher.begin(title, task.number, task.total)
-        with Log.open(self._config.log_url) as log:
+        with Log.open(self._config.log_url, create=False) as log:
             row, interrupted = play_one(
                 task.plan,
                 self._setup,
@@ -85,5 +90,5 @@ class Worker:
                 record=self._record,
                 saving=self._config.saving,
             )
-        self._watcher.end(title, row.id, row.status, row.error)
+        told_end(self._watcher, title, row, run=self._config.run)
         return Played(task.number, row.id, interrupted)

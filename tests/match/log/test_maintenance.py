@@ -186,11 +186,12 @@ def test_a_merge_leaves_what_was_there_alone(made_up, tmp_path):
 def test_an_episode_that_is_still_played_stays_out_of_a_merge(made_up, tmp_path, cli):
     with Log.open(tmp_path / "other.db") as other:
         source = type(made_up)(other)
-        source.play(status="started")
+        id = source.play(status="started")
         source.play(seed=1)
         told = cli("merge", tmp_path / "other.db").stdout
     assert "copied 1 episode of 1 new run and 0 files" in told
-    assert "1 as unfinished" in told
+    assert f"left out, because they have not ended: {id}; if the process of one is gone" in told
+    assert f"'arena log close ID --log {tmp_path / 'other.db'}' closes it" in told
     assert [row.seed for row in made_up.log.episodes()] == [1]
 
 

@@ -2,24 +2,31 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
-from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
 import pytest
 
+from arena.log import heartbeat
+from arena.log.processes import this_process
 from arena.log.rows import CheckpointRow, EpisodeFilter, EpisodeRecord, RunRecord
 from arena.log.store import Log
 from arena.log.tables import Episode
+from arena.log.writer import EpisodeWriter
 from envs.errors import LogError
 
 PROCESSES, ROWS = 4, 5
 
 COMMON = """
 import sys
+from arena.log import heartbeat
+from arena.log.processes import this_process
 from arena.log.rows import CheckpointRow, EpisodeRecord, OutcomeRow, RunRecord
 from arena.log.store import Log
 
@@ -167,36 +174,134 @@ RECORD = EpisodeRecord(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("changed", "status"),
-    [
-        ({}, "started"),  # this very process
-        ({"host": "another-host", "pid": 2**30}, "started"),  # cannot be known from here
-        ({"pid": 2**30}, "error"),  # no such process
-        ({"process_started": 1.0}, "error"),  # its number was given to another
-    ],
-)
-def test_a_writer_is_known_by_host_number_and_start(tmp_path: Path, changed: dict, status: str):
+def elsewhere(minutes: float) -> dict:
+    """Make the row's values of a process on another machine, silent for so many minutes."""
+    moment = datetime.now(UTC) - timedelta(minutes=minutes)
+    return {"host": "another-host", "pid": 2**30, "heartbeat": moment}
+
+
+HERE = this_process().started
+
+ROWS_OF = {
+    "this very process": ({}, "started"),
+    "another host that gave a sign of life": (elsewhere(9), "started"),
+    "another host that was silent": (elsewhere(11), "error"),
+    "no such process": ({"pid": 2**30}, "error"),
+    "its number was given to another": ({"process_started": f"{HERE}0"}, "error"),
+    # a container's numbers are not ours, even where its host has our name
+    "another container": ({"process_started": "0:1", "pid": 2**30}, "started"),
+    "another container, silent": ({**elsewhere(11), "host": socket.gethostname()}
+                                  | {"process_started": "0:1"}, "error"),
+    "ours, silent": ({"heartbeat": datetime.now(UTC) - timedelta(days=1)}, "started"),
+}  # fmt: skip
+
+
+def begun(log: Log, **changed: object) -> EpisodeWriter:
+    run_id = log.begin_run(RunRecord(command="", scenario_name="x"))
+    writer = log.begin_episode(run_id, RECORD)
+    if changed:
+        with log.engine.begin() as connection:
+            connection.execute(Episode.table().update().values(changed))
+    return writer
+
+
+@pytest.mark.parametrize("who", ROWS_OF)
+def test_a_writer_is_known_by_its_process_here_and_by_its_signs_of_life_elsewhere(
+    tmp_path: Path, who: str
+):
+    changed, status = ROWS_OF[who]
     path = tmp_path / "arena.db"
     with Log.open(path) as log:
-        writer = log.begin_episode(log.begin_run(RunRecord(command="", scenario_name="x")), RECORD)
-        if changed:
-            with log.engine.begin() as connection:
-                connection.execute(Episode.table().update().values(changed))
+        writer = begun(log, **changed)
         with Log.open(path) as again:
             assert again.episode(writer.id).status == status
 
 
-def test_a_writer_that_was_taken_for_dead_has_the_last_word(tmp_path: Path):
+@pytest.mark.parametrize("step", [-3600.0, 2.5, 3600.0])
+def test_a_step_of_the_clock_kills_nobody(tmp_path: Path, step: float, monkeypatch):
+    path = tmp_path / "arena.db"
+    child = start(HANG, path, "alive")
+    id = child.stdout.readline().strip()
+    real = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: real(process) + step)
+    with Log.open(path) as log:
+        assert log.episode(id).status == "started"
+    child.communicate("go on\n")
+
+
+def test_a_silent_episode_of_another_host_says_why_it_was_closed(tmp_path: Path):
+    with Log.open(tmp_path / "arena.db") as log:
+        writer = begun(log, **elsewhere(45))
+        log.mark_dead()
+        row = log.episode(writer.id)
+        assert row.error == "no sign of life of its process (pid 1073741824 on another-host) for " \
+                            "45 minutes"  # fmt: skip
+        assert [event.kind for event in log.events(row.id)] == ["died"]
+
+
+def test_signs_of_life_are_given_while_nothing_else_is_written(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.01)
+    with Log.open(tmp_path / "arena.db") as log:
+        old = datetime.now(UTC) - timedelta(days=1)
+        writer = begun(log, heartbeat=old)
+        deadline = time.monotonic() + 30
+        while log.episode(writer.id).heartbeat == old and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert datetime.now(UTC) - log.episode(writer.id).heartbeat < timedelta(minutes=1)
+        writer.finish("success")
+        last = log.episode(writer.id).heartbeat
+        time.sleep(1.2)  # SQLite's clock counts whole seconds
+        assert log.episode(writer.id).heartbeat == last
+
+
+def test_signs_of_life_end_with_the_writer(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.01)
+    with Log.open(tmp_path / "arena.db") as log:
+        begun(log)  # and let go
+        deadline = time.monotonic() + 30
+        while _beating() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not _beating()
+
+
+def _beating() -> bool:
+    return any(thread.name == "arena-heartbeat" for thread in threading.enumerate())
+
+
+def test_an_episode_is_closed_by_hand_unless_its_process_lives_here(tmp_path: Path):
     path = tmp_path / "arena.db"
     with Log.open(path) as log:
-        run_id = log.begin_run(RunRecord(command="", scenario_name="x"))
-        writer = log.begin_episode(run_id, replace(RECORD, plan_hash="q"))
+        writer = begun(log)
+        with pytest.raises(LogError, match=rf"played by process {os.getpid()} of this machine"):
+            log.close_episode(writer.id)
         with log.engine.begin() as connection:
-            connection.execute(Episode.table().update().values(process_started=1.0))
-        with Log.open(path) as again:
-            assert again.episode(writer.id).status == "error"
+            connection.execute(Episode.table().update().values(elsewhere(0)))
+        log.close_episode(writer.id[:6])
+        row = log.episode(writer.id)
+        assert (row.status, row.error) == (
+            "error", "closed by hand; its process was 1073741824 on another-host")  # fmt: skip
+        with pytest.raises(LogError, match="has ended already, as error"):
+            log.close_episode(writer.id)
+
+
+def test_a_writer_that_was_taken_for_dead_has_the_last_word(tmp_path: Path):
+    with Log.open(tmp_path / "arena.db") as log:
+        writer = begun(log)
+        with log.engine.begin() as connection:
+            connection.execute(Episode.table().update().values(status="error", error="gone"))
         writer.checkpoint(CheckpointRow(index=0, queries_used=1, wall_seconds=0.0))
         writer.finish("success")
         row = log.episode(writer.id)
         assert (row.status, row.error) == ("success", None)
+
+
+def test_a_writer_whose_episode_another_took_up_writes_no_more(tmp_path: Path):
+    with Log.open(tmp_path / "arena.db") as log:
+        writer = begun(log, **elsewhere(0))
+        writer.checkpoint(CheckpointRow(index=0, queries_used=1, wall_seconds=0.0))
+        for write in (writer.flush, writer.beat, lambda: writer.finish("success"),
+                      lambda: writer.set_up(num_classes=2, exit_names=[["a"]])):  # fmt: skip
+            with pytest.raises(LogError, match="taken up by another process"):
+                write()
+        row = log.episode(writer.id)
+        assert (row.status, row.num_classes, log.checkpoints(row.id)) == ("started", None, [])

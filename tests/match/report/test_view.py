@@ -110,7 +110,7 @@ def test_figures_are_drawn_again_only_when_an_episode_has_ended(made_up, monkeyp
 def test_what_a_dead_process_left_is_not_being_played(made_up, live):
     id = made_up.play(status="started")
     with made_up.log._writing() as connection:
-        connection.exec_driver_sql("UPDATE episode SET process_started = 1.0")
+        connection.exec_driver_sql("UPDATE episode SET pid = 1073741824")
     text = ask(live, "/now")[1]
     assert "0 episodes now; 1 left behind by a process that is gone." in text
     assert made_up.log.episode(id).status == "started"  # marking it is not a reader's business

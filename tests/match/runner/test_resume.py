@@ -22,9 +22,9 @@ from envs.errors import LogError
 from envs.game.digests import fold
 
 TIMES = {
-    "id", "run_id", "pid", "host", "process_started", "started", "finished", "time", "wall_seconds",
-    "harden_seconds", "attack_seconds", "benign_seconds", "attack_seconds_mean",
-    "benign_seconds_mean", "path",
+    "id", "run_id", "pid", "host", "process_started", "heartbeat", "started", "finished",
+    "time", "wall_seconds", "harden_seconds", "attack_seconds", "benign_seconds",
+    "attack_seconds_mean", "benign_seconds_mean", "path",
 }  # fmt: skip
 
 

@@ -1,0 +1,42 @@
+"""Gives a sign of life in an episode's row while the episode is played.
+
+Other machines cannot look for its process. They take an episode without a sign of life for so long
+as left behind, by the clock of the database.
+"""
+
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+
+from envs.errors import LogError
+
+BEAT_SECONDS = 30.0
+"""Between two signs of life."""
+
+STALE_SECONDS = 600.0
+"""An episode without one for so long was left behind."""
+
+
+class Heartbeat:
+    """Beats from a thread of its own until it is stopped, or its owner is gone.
+
+    Args:
+        owner: writes the episode.
+        beat: gives one sign of life for the owner; what it cannot write now it writes later.
+    """
+
+    def __init__(self, owner: object, beat: Callable[[], None]) -> None:
+        self._stopped = threading.Event()
+        self._owner = weakref.ref(owner, lambda _: self._stopped.set())
+        self._beat = beat
+        threading.Thread(target=self._work, name="arena-heartbeat", daemon=True).start()
+
+    def stop(self) -> None:
+        """Beat no more; does not wait for a beat in progress."""
+        self._stopped.set()
+
+    def _work(self) -> None:
+        while not self._stopped.wait(BEAT_SECONDS):
+            with suppress(LogError):
+                self._beat()

@@ -1,0 +1,85 @@
+"""Where a log lies: it goes away, another takes its place, or its file system serves no log."""
+
+import os
+
+import pytest
+
+from arena.log import engine as engines
+from arena.log.rows import CheckpointRow, EpisodeRecord, RunRecord
+from arena.log.store import Log
+from envs.errors import LogError
+
+RECORD = EpisodeRecord(
+    scenario_name="x", plan_hash="p", plan={}, seed=0, attacker="a", defender="d", victim="v",
+    clone="c", data="digits", budget=100,
+)  # fmt: skip
+
+
+def remove(path):
+    for one in path.parent.glob("arena.db*"):
+        one.unlink()
+
+
+def replace(path):
+    other = path.with_name("other.db")
+    Log.open(other).close()
+    os.replace(other, path)
+
+
+def rotate(path):
+    path.rename(path.with_name("old.db"))
+
+
+FATES = {remove: "it was removed", replace: "another file took its place", rotate: "it was removed"}
+
+
+@pytest.mark.parametrize("fate", FATES, ids=lambda fate: fate.__name__)
+def test_a_log_that_went_away_takes_nothing_more(tmp_path, fate):
+    path = tmp_path / "arena.db"
+    with Log.open(path) as log:
+        run = log.begin_run(RunRecord(command="", scenario_name="x"))
+        writer = log.begin_episode(run, RECORD)
+        writer.checkpoint(CheckpointRow(index=0, queries_used=1, wall_seconds=0.0))
+        fate(path)
+        for write in (writer.flush, lambda: writer.finish("success"), lambda: log.event("a", "b"),
+                      lambda: log.begin_run(RunRecord(command="", scenario_name="x"))):  # fmt: skip
+            with pytest.raises(LogError) as refusal:
+                write()
+            assert FATES[fate] in str(refusal.value)
+            assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "lustre", "fuse.sshfs"])
+def test_a_network_file_system_is_refused_with_a_way_out(tmp_path, monkeypatch, kind):
+    path = tmp_path / "arena.db"
+    Log.open(path).close()
+    monkeypatch.setattr(engines, "_file_system", lambda folder: kind)
+    with pytest.raises(LogError, match=rf"network file system \({kind}\).*local disk.*PostgreSQL"):
+        Log.open(path)
+    with Log.open(path, read_only=True) as log:  # a copy may be looked at
+        assert log.episodes() == []
+
+
+def test_the_file_system_is_that_of_the_nearest_mount(tmp_path, monkeypatch):
+    class Mount:
+        def __init__(self, mountpoint, fstype):
+            self.mountpoint, self.fstype = str(mountpoint), fstype
+
+    inner = tmp_path / "shared"
+    (inner / "deep").mkdir(parents=True)
+    mounts = [Mount("/", "ext4"), Mount(inner, "nfs"), Mount(tmp_path, "xfs")]
+    monkeypatch.setattr(engines.psutil, "disk_partitions", lambda all: mounts)
+    found = [
+        engines._file_system(one) for one in (inner / "deep", inner, tmp_path, tmp_path.parent)
+    ]
+    assert found == ["nfs", "nfs", "xfs", "ext4"]
+    link = tmp_path / "link"
+    link.symlink_to(inner / "deep")
+    with pytest.raises(LogError, match="network file system"):
+        Log.open(link / "arena.db")
+
+
+def test_a_file_system_without_shared_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "_ask_for_wal", lambda engine: "delete")
+    with pytest.raises(LogError, match="does not serve SQLite's write-ahead log"):
+        Log.open(tmp_path / "arena.db")
