@@ -8,7 +8,6 @@ known by its sign of life in the episode's row; see `arena.log.heartbeat`.
 import hashlib
 import os
 import socket
-import sys
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -26,6 +25,9 @@ DIED = "died"
 
 _TOLERANCE_SECONDS = 2.0
 """Where start times are of the wall clock: a step of it moves them."""
+
+_BOOT_CLOCK: bool = Path("/proc/self/stat").exists()
+"""Whether starts are counted from the boot: on Linux."""
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -60,7 +62,7 @@ def _start(pid: int) -> str:
     Raises:
         psutil.Error: there is none, or it cannot be looked at.
     """
-    if sys.platform != "linux":
+    if not _BOOT_CLOCK:
         return str(psutil.Process(pid).create_time())
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
@@ -95,7 +97,7 @@ def is_alive(pid: int, started: str) -> bool:
         if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
             return False
         now = _start(pid)
-        if sys.platform == "linux":
+        if _BOOT_CLOCK:
             return now == then
         return abs(float(now) - float(then)) <= _TOLERANCE_SECONDS
     except psutil.NoSuchProcess:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime
 
-from sqlalchemy import Connection, Table, delete, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, select, text, update
 
 from arena.log.processes import Process, mark_dead
 from arena.log.rows import OutcomeRow
@@ -55,7 +55,7 @@ def settled(connection: Connection, plan_hash: str, *, since: datetime | None = 
         connection.execute(text(f"SELECT pg_advisory_xact_lock({key})"))
     mark_dead(connection, plan_hash)
     column = Episode.table().c
-    counts = column.status.in_(("started", "success"))
+    counts: ColumnElement[bool] = column.status.in_(("started", "success"))
     if since is not None:
         failed = (column.status == "error") & column.finished.is_not(None)
         counts |= failed & (column.started >= since)
