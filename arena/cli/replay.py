@@ -104,7 +104,9 @@ def _tell(verdict: "Verification") -> None:
         f"{count_text(verdict.buckets)} buckets of rounds, {verdict.checkpoints} checkpoints, "
         f"{verdict.scores} scores"
     )
-    if verdict.same:
+    if verdict.tape_fault:
+        write_line(console, f"the tape cannot be compared: {verdict.tape_fault}")
+    if not verdict.differences:
         write_line(console, f"the same: {compared}")
     else:
         write_line(console, f"differs first in {verdict.differences[0]}")

@@ -102,11 +102,17 @@ def run(
     from arena.log.store import Log
 
     how = _How(pick_device(device), fresh, workers, save_every)
-    results, told = [], []
+    results, told, incomplete = [], [], False
     with stopping() as stop, Log.open(log) as store:
         for scenario in scenarios:
             result = _play(scenario, store, how, quiet=quiet)
-            paths = [] if no_figure else _write_up(scenario, result, store, folder=out_dir)
+            paths: list[Path] = []
+            try:
+                if not no_figure:
+                    paths = _write_up(scenario, result, store, folder=out_dir)
+            except ArenaError as error:
+                incomplete = True
+                tell(f"report and figures are incomplete: {error}")
             results.append(result)
             if context.find_root().params.get("debug"):
                 _show_tracebacks(result, store)
@@ -125,7 +131,7 @@ def run(
             f"goes on; the log has what was measured, see 'arena episodes'"
         )
         raise typer.Exit(stop.exit_code)
-    if any(result.failed for result in results):
+    if incomplete or any(result.failed for result in results):
         raise typer.Exit(FAILED)
 
 
@@ -169,7 +175,11 @@ def _play(scenario: "Scenario", log: "Log", how: _How, *, quiet: bool) -> "Match
 def _write_up(
     scenario: "Scenario", result: "MatchResult", log: "Log", *, folder: Path | None
 ) -> list[Path]:
-    """Write report and figures; a match without a success has none, which is no failure."""
+    """Write report and figures; a match without a success has none, which is no failure.
+
+    Raises:
+        ArenaError: a file cannot be written.
+    """
     from arena.report.html import write_report
     from arena.report.plots import write_figures
 
@@ -177,12 +187,8 @@ def _write_up(
     if not finished:
         return []
     place = folder or Path("out") / scenario.name
-    try:
-        report = write_report(log, finished, place / f"{scenario.name}.html")
-        return [report, *write_figures(log, finished, place)]
-    except ArenaError as error:
-        tell(f"report and figures are incomplete: {error}")
-        return []
+    report = write_report(log, finished, place / f"{scenario.name}.html")
+    return [report, *write_figures(log, finished, place)]
 
 
 def _summary(

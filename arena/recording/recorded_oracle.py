@@ -17,6 +17,7 @@ from arena.log.rows import ArtifactRow
 from arena.recording.samples import SAMPLE, SHOWN, Asked, write_samples
 from arena.recording.shards import RecordedRound, ShardWriter, refused
 from envs.atomic_file import whole_file
+from envs.errors import LogError
 from envs.game.rounds import Round
 
 
@@ -34,6 +35,7 @@ class Tape:
         self._where = where
         self._folder = None if root is None else root / episode_id
         self._rows: queue.SimpleQueue[ArtifactRow] = queue.SimpleQueue()
+        self._fault: LogError | None = None
         self._last: Tensor | None = None
         self._samples: list[tuple[int, Tensor]] = []
         self._writer = (
@@ -43,16 +45,18 @@ class Tape:
     def on_round(self, round: Round) -> None:
         """Keep what was asked and answered; the copies are made on the device.
 
-        Raises:
-            LogError: an earlier round could not be written.
+        Where the disk takes no more, the game goes on without; `close` tells it.
         """
         if self._folder is None:
             return
         images = round.attack.images
         # a slice costs as much as the copy of a small request
         self._last = (images if images.shape[0] <= SHOWN else images[:SHOWN]).clone()
-        if self._writer is not None:
-            self._writer.put(RecordedRound(images.clone(), round.given.clone()))
+        if self._writer is not None and self._fault is None:
+            try:
+                self._writer.put(RecordedRound(images.clone(), round.given.clone()))
+            except LogError as error:
+                self._fault = error
 
     def sample(self, used: int) -> None:
         """Keep some of the latest queries as a sample."""
@@ -61,19 +65,28 @@ class Tape:
             self._samples.append((used, pixels.cpu()))
 
     def state(self) -> dict[str, object]:
-        """Write what waits for the disk, and return where the tape stands; see `restore`.
-
-        Raises:
-            LogError: it could not be written.
-        """
-        shards = 0 if self._writer is None else self._writer.flush()
-        return {"last": self._last, "samples": list(self._samples), "shards": shards}
+        """Return where the tape stands, with the rounds that are in no shard yet; see `restore`."""
+        shards: int | None = 0
+        held: list[RecordedRound] = []
+        if self._writer is not None:
+            try:
+                shards, held = self._writer.held()
+            except LogError as error:
+                self._fault, shards = error, None
+        rounds = [tuple(round) for round in held]
+        return {"last": self._last, "samples": list(self._samples), "shards": shards,
+                "held": rounds}  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:  # Any: as `state` returns it
         """Go on where another tape of the same episode stood; later shards are removed."""
         self._last, self._samples = state["last"], state["samples"]
-        if self._writer is not None:
-            self._writer.go_on(int(state["shards"]))
+        if self._writer is None:
+            return
+        if state["shards"] is None:
+            self._fault = refused(self._folder, OSError(0, "an earlier round could not be written"))
+            return
+        held = [RecordedRound(*round) for round in state["held"]]
+        self._writer.go_on(int(state["shards"]), held)
 
     def finished(self) -> Iterator[ArtifactRow]:
         """Give the rows of the files that are complete, each once."""
@@ -95,6 +108,8 @@ class Tape:
         finally:
             if self._writer is not None:
                 self._writer.close()
+        if self._fault is not None:
+            raise self._fault
 
     def _write_sample(self, folder: Path, samples: Sequence[tuple[int, Tensor]]) -> None:
         path = folder / "sample.npz"

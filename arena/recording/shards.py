@@ -41,6 +41,17 @@ class RecordedRound(NamedTuple):
     posteriors: Tensor
 
 
+class TapeGone(ArenaError):  # noqa: N818 - named as DataMissing is
+    """No shard, or not every one, is where it was kept."""
+
+
+class _Look(NamedTuple):
+    """A question to the thread, which puts what it holds into `held` and sets `done`."""
+
+    held: list[RecordedRound]
+    done: threading.Event
+
+
 class ShardWriter:
     """Writes rounds in shards from a thread of its own.
 
@@ -52,11 +63,9 @@ class ShardWriter:
 
     def __init__(self, where: str, folder: Path, rows: "queue.SimpleQueue[ArtifactRow]") -> None:
         self._where, self._folder, self._rows = where, folder, rows
-        # A round, a wish to be told when all before it is written, or None: the end. Not `Queue`:
+        # A round, a question what is held, or None: the end. Not `Queue`:
         # an interrupt inside its Python code can lose the call that wakes the thread.
-        self._waiting: queue.SimpleQueue[RecordedRound | threading.Event | None] = (
-            queue.SimpleQueue()
-        )
+        self._waiting: queue.SimpleQueue[RecordedRound | _Look | None] = queue.SimpleQueue()
         self._fault: Exception | None = None
         self._shards = 0
         # a daemon: a process that is told to end does not wait for it; `close` does
@@ -74,27 +83,31 @@ class ShardWriter:
             time.sleep(FULL_SECONDS)
         self._waiting.put(round)
 
-    def flush(self) -> int:
-        """Write a shard of what is held; returns how many shards there are.
+    def held(self) -> tuple[int, list[RecordedRound]]:
+        """Return how many shards are written, and the rounds that wait for the next one.
+
+        A save keeps these rounds, so that shards end where they would end without it.
 
         Raises:
             LogError: not everything could be written.
         """
         self._check()
-        written = threading.Event()
-        self._waiting.put(written)
-        written.wait()
+        look = _Look([], threading.Event())
+        self._waiting.put(look)
+        look.done.wait()
         self._check()
-        return self._shards
+        return self._shards, look.held
 
-    def go_on(self, shards: int) -> None:
-        """Count on from so many shards, before the first round; what was written after goes."""
+    def go_on(self, shards: int, held: Sequence[RecordedRound]) -> None:
+        """Go on where `held` was asked, before the first round; what was written after goes."""
         self._shards = shards
         for left in self._folder.glob(f".queries-*{LEFT}"):
             left.unlink()
         for path in self._folder.glob("queries-*.npz"):
             if int(path.stem.partition("-")[2]) >= shards:
                 path.unlink()
+        for round in held:
+            self._waiting.put(round)
 
     def close(self) -> None:
         """Write what is left and end the thread; twice does no harm.
@@ -116,11 +129,9 @@ class ShardWriter:
         held: list[RecordedRound] = []
         size = 0
         while (round := self._waiting.get()) is not None:
-            if isinstance(round, threading.Event):
-                if held and self._fault is None:
-                    self._write(held)
-                held, size = [], 0
-                round.set()
+            if isinstance(round, _Look):
+                round.held.extend(held)
+                round.done.set()
                 continue
             if self._fault is not None:
                 continue
@@ -167,8 +178,12 @@ def require_tape(log: LogReader, episode_id: str) -> list[ArtifactRow]:
     for number, row in enumerate(shards):
         there = artifacts.locate(log.where, episode_id, row.path).is_file()
         if row.meta["shard"] != number or not there:
-            raise ArenaError(f"episode {episode_id}: shard {number} of its queries is not there; "
+            raise TapeGone(f"episode {episode_id}: shard {number} of its queries is not there; "
                              f"see 'arena log check'")  # fmt: skip
+    taped = sum(int(str(row.meta["queries"])) for row in shards)
+    if (asked := log.episode(episode_id).queries_used) is not None and taped != asked:
+        raise ArenaError(f"episode {episode_id}: its tape ends after {taped} of {asked} queries, "
+                         f"because the rest could not be written")  # fmt: skip
     return shards
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from arena.log.reader import LogReader
 from arena.log.store import Log
-from arena.recording.shards import QUERIES, rounds_on_tape
+from arena.recording.shards import QUERIES, TapeGone, rounds_on_tape
 from envs.errors import ArenaError
 
 
@@ -39,10 +39,16 @@ class Parting(NamedTuple):
 
 
 class TapesCompared(NamedTuple):
-    """What came of it: the same, a parting, or why nothing could be compared."""
+    """What came of it: the same, a parting, or why nothing could be compared.
+
+    Attributes:
+        gone: files are missing.
+        fault: the files are there and are not what was written.
+    """
 
     same: bool
     parting: Parting | None = None
+    gone: str = ""
     fault: str = ""
 
 
@@ -85,6 +91,8 @@ def compare_tapes(log: LogReader, id: str, again: LogReader, *, replayed: str) -
                     name = "queries" if what == "images" else "answers"
                     sides = [_digest(one), _digest(other)]
                     return TapesCompared(False, Parting(number, first, asked, name, *sides))
+    except TapeGone as error:
+        return TapesCompared(False, gone=str(error))
     except ArenaError as error:
         return TapesCompared(False, fault=str(error))
     return TapesCompared(True)

@@ -71,6 +71,7 @@ class Verification:
         differences: in the order of play; empty where the replay is the same.
         causes: what may be behind them, the likeliest first; empty where there are none.
         notes: what to know about the comparison.
+        tape_fault: what is wrong with a tape whose files are all there; "" for nothing.
     """
 
     episode: str
@@ -82,11 +83,12 @@ class Verification:
     differences: tuple[Difference, ...]
     causes: tuple[str, ...]
     notes: tuple[str, ...]
+    tape_fault: str = ""
 
     @property
     def same(self) -> bool:
-        """Whether everything that was compared is the same."""
-        return not self.differences
+        """Whether everything that was compared is the same, and the tape as it was written."""
+        return not self.differences and not self.tape_fault
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,8 @@ def verify(
         notes.append("the original was cut short: what it logged until then was compared")
         logged, replayed = _until_the_cut(logged, replayed)
     differences = tuple(_differences(logged, replayed, scores=not cut))
-    if tapes is not None and tapes.fault:
-        notes.append(f"rounds could not be compared one by one: {tapes.fault}")
+    if tapes is not None and tapes.gone:
+        notes.append(f"rounds could not be compared one by one: {tapes.gone}")
     if tapes is not None and tapes.parting and not (cut and tapes.parting.what == "round"):
         differences = (_parting(tapes.parting), *differences)
     if plan.threat.latency == "wall":
@@ -145,6 +147,7 @@ def verify(
         differences=differences,
         causes=tuple(_causes(log, logged, replayed, plan=plan, tapes=tapes)) if differences else (),
         notes=tuple(notes),
+        tape_fault=tapes.fault if tapes is not None else "",
     )
 
 

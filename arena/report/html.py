@@ -29,6 +29,8 @@ from arena.report.tables import (
     score_lines,
 )
 from envs.errors import ArenaError, printable
+from envs.atomic_file import whole_file
+from envs.errors import ArenaError
 
 DETAILED = 200
 """Episodes that are unfolded one by one; with more, the report says so and points to the log."""
@@ -95,7 +97,8 @@ def write_report(
     text = render(gather(log, episode_ids), title=title)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8")
+        with whole_file(out) as part:  # never half a page
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ArenaError(f"cannot write the report to {out}: {error.strerror}") from error
     return out

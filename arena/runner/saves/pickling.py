@@ -46,10 +46,19 @@ def write(state: object, file: IO[bytes], live: Mapping[str, object]) -> None:
     module = SimpleNamespace(__name__=__name__, Pickler=Pickler)
     try:
         torch.save(state, file, pickle_module=module)
-    except OSError:
-        raise
     except Exception as error:  # a player's own code raises what it likes
+        refusal = _refusal_of_disk(error)
+        if refusal is not None:
+            raise refusal from None
         raise SaveError(one_line(error)) from error
+
+
+def _refusal_of_disk(error: BaseException) -> OSError | None:
+    """Find the refusal of the disk behind an error: torch raises its own while it closes a file."""
+    at: BaseException | None = error
+    while at is not None and not isinstance(at, OSError):
+        at = at.__context__
+    return at
 
 
 def read(file: IO[bytes], live: Mapping[str, object]) -> Any:

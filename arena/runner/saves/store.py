@@ -8,12 +8,13 @@ states of an episode lie there, and only for the moment in which the newer repla
 import hashlib
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from arena.log.artifacts import is_plain
 from arena.log.engine import resolve
+from arena.runner.saves import sealing
 from arena.runner.saves.pickling import Write
 from envs.atomic_file import LEFT, whole_file
 from envs.errors import SaveError
@@ -37,6 +38,7 @@ class Save:
         sha256: of the state.
         bytes: of the state.
         mark: the last rows that the log had then, by table.
+        seal: of all the above, by a key that the user alone has; see `sealing`.
         version: of these files.
     """
 
@@ -48,6 +50,7 @@ class Save:
     sha256: str
     bytes: int
     mark: dict[str, int]
+    seal: str = ""
     version: int = VERSION
 
 
@@ -87,6 +90,7 @@ class SaveStore:
         save = Save(
             episode, plan, queries_used, number, path.name, digest, path.stat().st_size, mark
         )
+        save = replace(save, seal=sealing.seal(asdict(save)))
         text = json.dumps(asdict(save)).encode()
 
         def header(file: IO[bytes]) -> None:
@@ -114,8 +118,11 @@ class SaveStore:
         """Open the state of a save, once it is sure to be the one that was written.
 
         Raises:
-            SaveError: the file is gone or was altered.
+            SaveError: the file is gone or was altered, or this user did not write it.
         """
+        if not sealing.is_own(asdict(save), self.folder / save.file):
+            raise SaveError(f"its save {self.folder / save.file} was not written by this user with "
+                            f"this cache, and a save can run code")  # fmt: skip
         try:
             file = (self.folder / save.file).open("rb")
         except OSError as error:

@@ -150,6 +150,18 @@ def test_without_its_tape_a_taped_episode_is_still_verified_by_its_digests(copie
     assert "rounds could not be compared one by one" in "\n".join(verdict.notes)
 
 
+def test_an_altered_tape_fails_the_verification(copied):
+    log, row = copied
+    shard = next(one for one in log.artifacts(row.id) if one.kind == "queries")
+    path = artifacts.locate(log.where, row.id, shard.path)
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    words = ["replay", row.id, "--verify", "--log", log.where, "--quiet"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 1
+    assert f"the tape cannot be compared: episode {row.id}: {shard.path} was altered" in done.stdout
+    assert "Traceback" not in done.output
+
+
 def test_shards_are_cut_at_rounds_and_read_back_as_they_were(tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "SHARD_BYTES", 1000)
     tape = a_tape(tmp_path)
@@ -250,6 +262,48 @@ def test_a_disk_that_refuses_is_told_and_leaves_no_half_a_file(tmp_path, monkeyp
         tape.close()
     assert list(tape.finished()) == []
     assert list((tmp_path / "arena.db.artifacts" / "abc").iterdir()) == []
+
+
+def test_on_a_full_disk_the_game_goes_on_without_a_tape(tmp_path, monkeypatch):
+    def refuse(file, **arrays):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shards, "SHARD_BYTES", 1)
+    monkeypatch.setattr(np, "savez_compressed", refuse)
+    tape = a_tape(tmp_path)
+    for _ in range(200):  # the fault is known after some of them
+        tape.on_round(a_round(torch.rand(1, 1, 4, 4)))
+    state = tape.state()
+    assert state["shards"] is None
+    with pytest.raises(LogError, match="No space left on device"):
+        tape.close()
+    monkeypatch.undo()
+    again = a_tape(tmp_path)  # resumed, it does not begin in the middle
+    again.restore(state)
+    again.on_round(a_round(torch.rand(1, 1, 4, 4)))
+    with pytest.raises(LogError, match="could not be written"):
+        again.close()
+    assert not [row for row in again.finished() if row.kind == "queries"]
+
+
+def test_a_save_between_two_rounds_does_not_move_where_shards_end(tmp_path):
+    rounds = [a_round(torch.rand(3, 1, 4, 4)) for _ in range(4)]
+    seen = []
+    for name, saved_at in (("straight", None), ("resumed", 2)):
+        tape = a_tape(tmp_path / name)
+        for number, round in enumerate(rounds):
+            if number == saved_at:
+                state = tape.state()
+                assert len(state["held"]) == 2
+                tape.on_round(a_round(torch.rand(5, 1, 4, 4)))  # lost with the process
+                tape.close()
+                tape = a_tape(tmp_path / name)
+                tape.restore(state)
+            tape.on_round(round)
+        tape.close()
+        (row,) = [row for row in tape.finished() if row.kind == "queries"]
+        seen.append((row.sha256, row.bytes, row.meta))
+    assert seen[0] == seen[1]
 
 
 def test_a_log_that_is_no_file_keeps_nothing():
@@ -358,6 +412,6 @@ def test_whoever_goes_on_removes_what_was_written_after_and_what_a_kill_left_unf
     for name in names:
         (tmp_path / name).write_bytes(b"")
     writer = shards.ShardWriter("log.db", tmp_path, queue.SimpleQueue())
-    writer.go_on(1)
+    writer.go_on(1, ())
     writer.close()
     assert [path.name for path in tmp_path.iterdir()] == ["queries-00000.npz"]

@@ -38,7 +38,7 @@ def account(log, row):
         "rounds": log.rounds(row.id),
         "checkpoints": log.checkpoints(row.id),
         "inferences": log.inferences(row.id),
-        "artifacts": [file for file in log.artifacts(row.id) if file.kind != "queries"],
+        "artifacts": log.artifacts(row.id),  # shards too, with their digests
         "events": [event for event in log.events(row.id) if event.kind != "resumed"],
     }
     return {

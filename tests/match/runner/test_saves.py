@@ -1,5 +1,10 @@
 """What is saved of an episode, where it lies, and when a save is of no use."""
 
+import io
+import json
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,10 +14,11 @@ from arena.log.rows import EpisodeFilter
 from arena.log.store import Log
 from arena.runner import run_record
 from arena.runner.match import play
+from arena.runner.saves import pickling
 from arena.runner.saves.pickling import ChangedAttributes
 from arena.runner.saves.store import SaveStore
 from envs.defences.base import Defence
-from envs.errors import PlayerError
+from envs.errors import PlayerError, SaveError
 
 
 class Plain(Attacker):
@@ -106,6 +112,51 @@ def test_a_save_that_cannot_be_read_is_told_and_the_episode_starts_afresh(
     assert log.episode(row.id).status == "cancelled"
     assert any("cannot be resumed" in line and "afresh" in line for line in watcher.lines)
     assert not store.folder.exists()
+
+
+FORGED = {
+    "a seal of another key": lambda store, header, cache: (cache / "saves.key").unlink(),
+    "no seal": lambda store, header, cache: _change(header, seal=""),
+    "another header": lambda store, header, cache: _change(header, queries_used=1),
+    "a state that others may write": lambda store, header, cache: [
+        path.chmod(0o666) for path in store.folder.glob("*.pt")],
+    "a key that others may read": lambda store, header, cache: (cache / "saves.key").chmod(0o644),
+}  # fmt: skip
+
+
+def _change(header, **values):
+    header.write_text(json.dumps(json.loads(header.read_text()) | values))
+
+
+@pytest.mark.parametrize("forgery", FORGED)
+def test_a_save_that_this_user_did_not_seal_is_not_opened(
+    broken, scenario, watcher, always, forgery, monkeypatch
+):
+    log, row, store = broken
+    cache = Path(os.environ["ARENA_CACHE"])
+    kept = (cache / "saves.key").read_bytes()
+    monkeypatch.setattr(pickling, "read", lambda file, live: pytest.fail("a stranger's code ran"))
+    try:
+        FORGED[forgery](store, store.folder / f"{row.id}.json", cache)
+        (again,) = play(scenario(), log=log, saving=always, watcher=watcher).episodes
+    finally:
+        (cache / "saves.key").write_bytes(kept)
+        (cache / "saves.key").chmod(0o600)
+    assert (again.status, again.id != row.id) == ("success", True)
+    assert any("was not written by this user" in line for line in watcher.lines)
+
+
+def test_a_full_disk_is_told_as_one_though_torch_raises_an_error_of_its_own():
+    class Full(io.BytesIO):
+        def write(self, content):
+            if self.tell() + len(content) > 1000:
+                raise OSError(28, "No space left on device")
+            return super().write(content)
+
+    with pytest.raises(OSError, match="No space left on device"):
+        pickling.write({"weights": torch.rand(100_000)}, Full(), {})
+    with pytest.raises(SaveError, match="lambda"):
+        pickling.write({"own": lambda: None}, io.BytesIO(), {})
 
 
 def test_another_version_starts_afresh_and_says_which(
