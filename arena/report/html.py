@@ -28,9 +28,8 @@ from arena.report.tables import (
     origins,
     score_lines,
 )
-from envs.errors import ArenaError, printable
 from envs.atomic_file import whole_file
-from envs.errors import ArenaError
+from envs.errors import ArenaError, printable
 
 DETAILED = 200
 """Episodes that are unfolded one by one; with more, the report says so and points to the log."""

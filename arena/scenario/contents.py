@@ -69,19 +69,19 @@ Entry = tuple[str, Path, os.stat_result | None]
 
 def _entries(place: Path, *, images: bool) -> Iterator[Entry]:
     """List a file, or what a reader may read below a folder; not what is hidden."""
-    from envs.data.folders import is_image
+    from envs.data.folders import is_hidden, is_image
 
     if place.is_file():
         yield place.name, place, place.stat()
         return
     for folder, folders, files in os.walk(place, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
         below = Path(folder)
         for name in folders:
             yield (below / name).relative_to(place).as_posix(), below / name, None
         for name in sorted(files):
             file = below / name
-            if is_image(file) or not (images or name.startswith(".")):
+            if not is_hidden(name) and (is_image(file) or not images):
                 yield file.relative_to(place).as_posix(), file, file.stat()
 
 

@@ -188,10 +188,11 @@ def _sides_of(file: Path) -> tuple[int, int] | None:
 
 def _classes_in(folder: Path) -> tuple[str, ...]:
     """List the names of the class folders, sorted; those that systems hide are none."""
-    return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and not _is_hidden(p.name)))
+    return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and not is_hidden(p.name)))
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Tell by its name whether a system hides a file or folder."""
     return name.startswith(".") or name == "__MACOSX"
 
 
@@ -200,12 +201,10 @@ def images_below(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in _SUFFIXES
-        and not any(map(_is_hidden, path.relative_to(folder).parts))
+        if is_image(path)
+        and not any(map(is_hidden, path.relative_to(folder).parts))
         and path.is_file()
     )
-    """List the image files below a folder, in name order."""
-    return sorted(p for p in folder.rglob("*") if is_image(p))
 
 
 def is_image(path: Path) -> bool:
