@@ -9,8 +9,8 @@ import torch
 from envs.data.images import Splits
 from envs.data.sources import load
 from envs.defences.base import Defence, DeployedDefence, HardenKit
-from envs.errors import ScenarioError
 from envs.defences.initial_state import InitialState
+from envs.errors import ScenarioError
 from envs.game.clocks import make_clock
 from envs.game.game import ExtractionGame
 from envs.game.rounds import DefenderProtocol
