@@ -138,7 +138,7 @@ class EpisodeWriter:
             "test_overlap": test_overlap,
         }
         with self._transaction() as connection:
-            self._update(connection, {"num_classes": num_classes, "exit_names": names})
+            self._update(connection, values)
 
     def round(self, row: RoundRow) -> None:
         """Add the sum of a bucket of rounds."""
