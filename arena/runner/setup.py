@@ -18,6 +18,7 @@ from arena.scenario.schema import DataSpec
 from envs.data.images import SCORED, ImageSet, Normalisation, Splits
 from envs.data.overlap import digests, scored_digests
 from envs.data.sources import load, load_pool
+from envs.data.splits import resampled
 from envs.defences.base import Clock, Defence, DeployedDefence, HardenKit
 from envs.errors import PlayerError, ScenarioError
 from envs.game.clocks import make_clock
@@ -61,14 +62,20 @@ class Setup:
     def __init__(self, device: torch.device, watcher: Watcher) -> None:
         self.device, self.watcher = device, watcher
         self._splits: dict[str, Splits] = {}
+        self._resampled: tuple[tuple[str, int], Splits] | None = None  # of the latest seed
         self._scored: dict[str, frozenset[bytes]] = {}  # of the latest splits, by fingerprint
 
     def splits(self, plan: EpisodePlan) -> Splits:
-        """Load the victim's data set."""
+        """Load the victim's data set, divided anew by the seed where the scenario asks for it."""
         key = plan.data.model_dump_json()
         if key not in self._splits:
             self._splits[key] = load(plan.data.use, **self._options(plan.data))
-        return self._splits[key]
+        seed = _resampling(plan)
+        if seed is None:
+            return self._splits[key]
+        if self._resampled is None or self._resampled[0] != (key, seed):
+            self._resampled = ((key, seed), resampled(self._splits[key], seed))
+        return self._resampled[1]
 
     def threat(self, plan: EpisodePlan) -> ThreatModel:
         """Return what the attacker may ask and see."""
@@ -230,7 +237,15 @@ class Setup:
     ) -> ImageSet:
         """Load a pool at the victim's image shape."""
         shape = self.splits(plan).image_shape
-        return load_pool(spec.use, image_shape=shape, generator=generator, **self._options(spec))
+        # a part of the victim's own data set must be cut out of the episode's division of it
+        own = part_of_victims_data(plan.data, spec) is not None
+        return load_pool(
+            spec.use,
+            image_shape=shape,
+            generator=generator,
+            resample=_resampling(plan) if own else None,
+            **self._options(spec),
+        )
 
     def _defences_loader(self, plan: EpisodePlan) -> Callable[..., ImageSet]:
         """Return a loader of pools for defences; it gives none that clones are scored on."""
@@ -263,3 +278,8 @@ class Setup:
 
 def _shares(count: int) -> str:
     return f"holds {count} of the images that clones are scored on; take other images"
+
+
+def _resampling(plan: EpisodePlan) -> int | None:
+    """Return the seed by which the victim's data set is divided anew; None for its own division."""
+    return Streams(plan.seed).integer("data") if plan.data.resample else None

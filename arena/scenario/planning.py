@@ -12,13 +12,13 @@ from arena.registry.imports import is_class_use, is_file_use, short_name
 from arena.scenario import contents
 from arena.scenario.schema import (
     AttackerSpec,
-    DataSpec,
     DefenderSpec,
     NetSpec,
     Params,
     ScenarioFile,
     ThreatSpec,
     TrafficSpec,
+    VictimDataSpec,
     VictimSpec,
 )
 
@@ -88,7 +88,7 @@ class EpisodePlan(_Part):
     scenario: str = ""
     """Name of the scenario."""
     seed: int
-    data: DataSpec
+    data: VictimDataSpec
     victim: VictimSpec
     clone: NetSpec
     threat: ThreatSpec

@@ -74,6 +74,13 @@ class DataSpec(_Named):
     """Fetch what is missing."""
 
 
+class VictimDataSpec(DataSpec):
+    """The data set that the victim learns and clones are scored on."""
+
+    resample: Yes = False
+    """Divide it anew by each episode's seed, so that intervals cover the choice of images."""
+
+
 class NetSpec(_Named):
     """A network."""
 
@@ -230,7 +237,7 @@ class ScenarioFile(_Table):
     """The question this scenario asks."""
     tags: tuple[str, ...] = ()
     """Whatever helps to find it again."""
-    data: DataSpec
+    data: VictimDataSpec
     """What the victim is trained on and the clone is measured with."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MOST_EPISODES)] = Field(
         default_factory=_draw_seed

@@ -17,6 +17,7 @@ import torch
 from envs.data.catalog import SOURCES, Form, Part, Source
 from envs.data.images import ImageSet, Splits, joined
 from envs.data.resize import fit_to
+from envs.data.splits import resampled
 from envs.errors import ArenaError, DataMissing, UnknownName
 from envs.ranges import Pictures
 
@@ -191,6 +192,7 @@ def load_pool(
     root: Path | None = None,
     download: bool = False,
     device: torch.device | str = "cpu",
+    resample: int | None = None,
     **params: Any,  # checked against the source's own signature
 ) -> ImageSet:
     """Read or draw a pool of images in the shape of a victim's queries.
@@ -207,6 +209,7 @@ def load_pool(
         root: the data root; see `data_root`.
         download: fetch the files where they are missing.
         device: where the images shall live.
+        resample: seed of another division of a labelled set; its own where nothing is given.
         **params: options of the source; see `describe`.
 
     Raises:
@@ -223,6 +226,8 @@ def load_pool(
     assert source.splits is not None
     own = {key: params.pop(key) for key in _POOL_OPTIONS if key in params}
     splits = _read(name, source.splits, root, download=download, params=params)
+    if resample is not None:
+        splits = resampled(splits, resample)
     images = _of_classes(_part(splits, own.get("split", source.pool_part)), own.get("classes"))
     images = _sample(images, count, generator)
     return replace(images, pixels=fit_to(images.pixels, image_shape)).to(device)

@@ -9,7 +9,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-from envs.data.images import ImageSet, Normalisation, Splits, fingerprint
+from envs.data.images import ImageSet, Normalisation, Splits, fingerprint, joined
 from envs.errors import ArenaError
 
 _SHARE = 5  # a fifth of the test images for benign users, and a fifth for checkpoints
@@ -94,6 +94,24 @@ def make_splits(
     mean, std = normalisation if normalisation is not None else train.mean_std()
     benign, checkpoint, test = _divided(tested)
     return Splits(train, validation, benign, checkpoint, test, mean, std, name, fingerprint(*parts))
+
+
+def resampled(splits: Splits, seed: int) -> Splits:
+    """Divide all images of a data set anew, stratified, into parts as large as they were.
+
+    Mean and deviation are measured on the new training images where they were on the old ones;
+    published constants stay.
+
+    Args:
+        splits: the division that the data set comes with.
+        seed: chooses among the divisions.
+    """
+    images = joined([part.to("cpu") for part in splits.parts.values()])
+    own = (splits.mean, splits.std)
+    tested = len(splits.held_out)
+    parts = divide(images, validation=len(splits.validation), test=tested, seed=seed)
+    fixed = None if own == splits.train.mean_std() else own
+    return make_splits(splits.name, parts, normalisation=fixed).to(splits.train.device)
 
 
 def _divided(tested: ImageSet) -> tuple[ImageSet, ImageSet, ImageSet]:
