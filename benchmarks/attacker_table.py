@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from arena.analysis.statistics import mean_interval
+from arena.analysis.intervals import mean_interval
 from arena.log.rows import EpisodeFilter, EpisodeRow
 from arena.log.store import Log
 from arena.scenario import load

@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from math import inf
 
-from arena.analysis.statistics import mean_interval
+from arena.analysis.intervals import mean_interval
 from arena.log.rows import EpisodeRow
 from arena.log.store import Log
 from benchmarks.attacker_table import by, newest, origin, publish, write_csv

@@ -26,7 +26,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = (
     "agents/attackers", "agents/learning", "envs/defences", "envs/training", "envs/exits",
-    "envs/game", "arena/evaluation", "arena/analysis/statistics.py",
+    "envs/game", "arena/evaluation", "arena/analysis/intervals.py",
+    "arena/analysis/paired_tests.py",
 )  # fmt: skip
 
 _BINARY = {ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*"}

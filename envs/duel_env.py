@@ -16,7 +16,7 @@ from envs.defences.base import Defence
 from envs.errors import PlayerError, QueryError
 from envs.extraction_env import accuracy_of, answer_space, arrays, as_images, padded, query_space
 from envs.game.counters import Tally
-from envs.game.game import ExtractionGame
+from envs.game.extraction_game import ExtractionGame
 from envs.game.game_factory import GameFactory, GameSpec, check_counts, check_defences
 from envs.game.rounds import Countermeasure, Served, View
 from envs.seeding import Streams

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from envs.data.images import Splits
 from envs.defences.base import Defence
 from envs.errors import QueryError
-from envs.game.game import ExtractionGame
+from envs.game.extraction_game import ExtractionGame
 from envs.game.game_factory import GameFactory, GameSpec, check_counts, check_defences
 from envs.game.rounds import Countermeasure, Served, View
 from envs.plain_tensors import plain_tensor, without_overrides

@@ -10,7 +10,7 @@ from torch import nn
 from agents.attackers.confidence_filter import ConfidenceFilter
 from agents.attackers.noise import Noise
 from agents.base import ArchitectureGuess, Attacker, Kit
-from agents.oracle_wrappers.passing import Allowance
+from agents.oracle_wrappers.forwarding import Allowance
 from agents.timing_probe.candidates import candidates
 from envs.errors import BudgetExhausted, ScenarioError
 from envs.nets import registry

@@ -11,7 +11,7 @@ from torch import Tensor
 from agents.base import ArchitectureGuess, Attacker, Kit
 from agents.learning.transfer_set import TransferSet, branch, recipe_for
 from agents.timing_probe import architecture_match as exit_times
-from agents.timing_probe import noise as jitter
+from agents.timing_probe import timing_noise as jitter
 from agents.timing_probe.architecture_guess import Evidence, exit_times_of, guess, read_answers
 from agents.timing_probe.candidates import candidates
 from agents.timing_probe.log_record import LATENCIES, histogram, in_words

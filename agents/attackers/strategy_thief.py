@@ -10,7 +10,7 @@ from agents.base import ArchitectureGuess, Kit
 from agents.learning.clone import Loss
 from agents.learning.multi_exit_clone import Gated
 from agents.learning.transfer_set import Draws, branch, of_pool
-from agents.oracle_wrappers.passing import latency_of
+from agents.oracle_wrappers.forwarding import latency_of
 from agents.timing_probe.confidence_jumps import first_jump
 from agents.timing_probe.mixture import count_exits
 from envs.data.images import bytes_to_unit

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from agents.base import Kit, OracleWrapper
 from agents.learning.transfer_set import branch
-from agents.oracle_wrappers.passing import latency_of
+from agents.oracle_wrappers.forwarding import latency_of
 from envs.errors import BudgetExhausted, ScenarioError
 from envs.oracle import Oracle
 from envs.ranges import Count

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from agents.base import Kit, OracleWrapper
 from agents.learning.transfer_set import branch
-from agents.oracle_wrappers.passing import Restored
+from agents.oracle_wrappers.forwarding import Restored
 from envs.data.images import ImageSet
 from envs.errors import PlayerError, ScenarioError
 from envs.oracle import Oracle

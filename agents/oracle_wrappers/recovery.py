@@ -9,7 +9,7 @@ from torch import Tensor
 from agents.base import Kit, OracleWrapper
 from agents.learning.transfer_set import branch
 from agents.oracle_wrappers.averaging import Repeated
-from agents.oracle_wrappers.passing import Restored
+from agents.oracle_wrappers.forwarding import Restored
 from agents.oracle_wrappers.perturbation_inverses import (
     SIMULATIONS,
     LookUp,

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.timing_probe import noise as jitter
+from agents.timing_probe import timing_noise as jitter
 from agents.timing_probe.kmeans import Floats, Ints
-from agents.timing_probe.noise import NoiseFit
+from agents.timing_probe.timing_noise import NoiseFit
 from envs.oracle import Oracle
 
 _REQUEST = 512

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, get_args
 
 from arena.analysis.differences import DEFAULT_MEASURES, Contrast, contrasts_of
 from arena.analysis.metrics import MEASURES
-from arena.analysis.statistics import holm
+from arena.analysis.paired_tests import holm
 from arena.log.rows import EpisodeRow
 from arena.scenario.settings import flat, settings_of
 from envs.errors import ArenaError, ScenarioError, UnknownName

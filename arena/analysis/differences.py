@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from arena.analysis.intervals import Interval, bootstrap_interval, mean_interval, seeds_needed
 from arena.analysis.metrics import MEASURES
 from arena.analysis.scoreboard import Comparison, ScoreRow, compare
-from arena.analysis.statistics import Interval, bootstrap_interval, mean_interval, seeds_needed
 from arena.log.rows import METRICS, EpisodeRow
 
 BySeed = Mapping[int, EpisodeRow]

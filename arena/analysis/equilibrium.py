@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
-from arena.analysis.statistics import Interval
+from arena.analysis.intervals import Interval
 
 Floats = NDArray[np.float64]
 

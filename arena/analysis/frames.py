@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from sqlalchemy import Table, select
 
 from arena.analysis.scoreboard import Comparison, ScoreRow, compare, scoreboard
-from arena.log.faults import explained
+from arena.log.database_errors import explained
 from arena.log.reader import narrow
 from arena.log.rows import (
     CheckpointRow,

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from arena.analysis.equilibrium import Equilibrium, Floats, exploitability, solve, value_interval
+from arena.analysis.intervals import Interval, mean_interval
 from arena.analysis.scoreboard import ScoreRow
-from arena.analysis.statistics import Interval, mean_interval
 from envs.errors import ArenaError
 
 

@@ -12,15 +12,9 @@ from datetime import datetime
 
 import numpy as np
 
+from arena.analysis.intervals import Interval, mean_interval
 from arena.analysis.metrics import MEASURES
-from arena.analysis.statistics import (
-    EffectSize,
-    Interval,
-    PairedTest,
-    effect_size,
-    mean_interval,
-    paired_permutation_test,
-)
+from arena.analysis.paired_tests import EffectSize, PairedTest, effect_size, paired_permutation_test
 from arena.log.rows import EpisodeRow
 from arena.scenario.settings import flat, settings_of
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from arena.analysis.statistics import Interval, mean_interval
+from arena.analysis.intervals import Interval, mean_interval
 from arena.analysis.sweeps import BySeed, Setting, Sweep, mean_of, mean_over
 
 TOLERANCE = 0.005

@@ -17,10 +17,10 @@ from arena.bench.timing import Line, Run, clock, interleave, spread
 from envs.data.images import PARTS, ImageSet, Splits
 from envs.defences.base import Defence, HardenKit
 from envs.defences.gradient_redirection import GradientRedirection
+from envs.defences.label_preserving import PosteriorDefence
 from envs.defences.meco import MeCo
 from envs.defences.modelguard import ModelGuardS, ModelGuardW
 from envs.defences.prediction_poisoning import PredictionPoisoning
-from envs.defences.preserve import PosteriorDefence
 from envs.defences.randp import RandP
 from envs.defences.reverse_sigmoid import ReverseSigmoid
 from envs.defences.truncation import Truncation

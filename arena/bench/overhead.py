@@ -15,12 +15,12 @@ from arena.bench.timing import Line, interleave, ratios, spread
 from arena.evaluation.referee import Referee
 from arena.log.rows import EpisodeRecord, RunRecord
 from arena.log.store import Log
-from arena.recording.recorded_oracle import Tape
+from arena.recording.tape import Tape
 from arena.runner.progress import Watcher
 from arena.runner.recorder import Recorder
 from envs.defences.base import Defence, DeployedDefence
 from envs.game.clocks import Untimed
-from envs.game.game import ExtractionGame, GameOracle
+from envs.game.extraction_game import ExtractionGame, GameOracle
 from envs.oracle import Oracle
 from envs.seeding import Streams
 from envs.types import Labels, ThreatModel

@@ -125,7 +125,7 @@ def _line(contrast: "Contrast") -> tuple[str, ...]:
 
 def _remarks(pairing: "Pairing") -> list[str]:
     """List the remarks below the table."""
-    from arena.analysis.statistics import NEEDS_PAIRS
+    from arena.analysis.paired_tests import NEEDS_PAIRS
 
     contrasts = [one for meeting in pairing.meetings for one in meeting.contrasts]
     if not contrasts:

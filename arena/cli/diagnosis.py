@@ -98,7 +98,7 @@ def folder_size(folder: Path) -> int:
 
 def _log(log: str | None) -> Fact:
     try:
-        from arena.log.schema import HEAD
+        from arena.log.schema_version import HEAD
         from arena.log.store import Log, default_url
     except Exception as error:
         return Fact("log", f"cannot be examined: {error}", fine=False)

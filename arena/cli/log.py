@@ -204,7 +204,7 @@ def _prune_strays(log: "Log", *, yes: bool, json: bool) -> None:
 def migrate(log: LogOption = None) -> None:
     """Upgrade an older log to the schema of this version."""
     from arena.log.engine import connect, resolve
-    from arena.log.schema import HEAD, version
+    from arena.log.schema_version import HEAD, version
     from arena.log.store import BUSY_SECONDS, Log, default_url
 
     address = resolve(log or default_url())

@@ -10,8 +10,8 @@ from arena.cli.render import percent_interval, write_json, write_line, write_tab
 from arena.report.formatting import counted, percent
 
 if TYPE_CHECKING:
+    from arena.analysis.intervals import Interval
     from arena.analysis.payoff import PayoffMatrix, Prices, Solution
-    from arena.analysis.statistics import Interval
     from arena.log.rows import EpisodeFilter
 
 FEW_SEEDS = 10

@@ -19,8 +19,8 @@ from envs.errors import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from arena.analysis.intervals import Interval
     from arena.analysis.scoreboard import ScoreRow
-    from arena.analysis.statistics import Interval
     from arena.log.rows import EpisodeRow
 
 Row = Sequence[str]

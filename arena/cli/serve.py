@@ -87,7 +87,7 @@ def _open(
     from arena.http.server import Account
     from arena.runner.setup import Setup
     from arena.system.devices import pick_device as place
-    from envs.game.game import ExtractionGame
+    from envs.game.extraction_game import ExtractionGame
     from envs.seeding import Streams
 
     setup = Setup(place(device), watcher)

@@ -11,7 +11,7 @@ from arena.conformance.plays import Play, Terms, count_images, digest_of, game_o
 from arena.conformance.tiny_world import TinyWorld
 from arena.runner.saves import pickling as snapshot
 from envs.errors import BudgetExhausted, SaveError, one_line
-from envs.game.game import ExtractionGame, GameOracle
+from envs.game.extraction_game import ExtractionGame, GameOracle
 
 
 def check_resuming(make: Callable[[], Attacker], world: TinyWorld, main: Play) -> Claim:

@@ -19,7 +19,7 @@ from fastapi.responses import JSONResponse
 
 from arena.http.protocol import HEADER_LENGTH, MODEL, Array, ProtocolError, as_json, decode, encode
 from envs.errors import ArenaError, BudgetExhausted, QueryError, printable
-from envs.game.game import ExtractionGame
+from envs.game.extraction_game import ExtractionGame
 from envs.types import ThreatModel
 
 LARGEST_BODY = 256 * 2**20

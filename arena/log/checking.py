@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from arena.log import artifacts
-from arena.log.faults import explained
+from arena.log.database_errors import explained
 from arena.log.pruning import strays
 from arena.log.reader import LogReader
 from arena.log.rows import ArtifactRow, EpisodeRow, RoundRow

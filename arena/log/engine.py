@@ -19,7 +19,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
-from arena.log.faults import ANOTHER
+from arena.log.database_errors import ANOTHER
 from arena.log.jsontext import to_json
 from envs.errors import LogError
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
     select,
 )
 
-from arena.log.faults import explained
+from arena.log.database_errors import explained
 from arena.log.jsontext import to_json
 from arena.log.reader import LogReader, narrow
 from arena.log.rows import EpisodeFilter

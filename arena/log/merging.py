@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from arena.log import artifacts
+from arena.log.database_errors import explained
 from arena.log.engine import transaction
-from arena.log.faults import explained
 from arena.log.reader import LogReader
 from arena.log.rows import ArtifactRow
 from arena.log.store import Log

@@ -8,8 +8,8 @@ from sqlalchemy import delete, exists
 from sqlalchemy.exc import OperationalError
 
 from arena.log import artifacts
+from arena.log.database_errors import explained
 from arena.log.engine import transaction
-from arena.log.faults import explained
 from arena.log.reader import LogReader
 from arena.log.rows import EpisodeRow
 from arena.log.store import Log

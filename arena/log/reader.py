@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, Text, cast, select
 
-from arena.log.faults import explained
+from arena.log.database_errors import explained
 from arena.log.jsontext import to_json
 from arena.log.rows import (
     ArtifactRow,

@@ -27,8 +27,8 @@ from typing import Self
 from sqlalchemy import Connection, Engine, func, insert, select
 
 from arena.log import engine as engines
-from arena.log import processes, reopening, schema
-from arena.log.faults import ANOTHER, explained
+from arena.log import processes, reopening, schema_version
+from arena.log.database_errors import ANOTHER, explained
 from arena.log.heartbeat import Heartbeat
 from arena.log.reader import LogReader
 from arena.log.rows import EpisodeRecord, EventRow, RunRecord
@@ -107,7 +107,7 @@ class Log(LogReader):
                 raise LogError(f"{self.where} holds no arena log; {ANOTHER.removeprefix('or ')}")
             if self.engine.dialect.name == "sqlite" and not self.read_only:
                 engines.use_wal(self.engine, busy_seconds)
-            schema.prepare(self.engine, self.where, read_only=self.read_only)
+            schema_version.prepare(self.engine, self.where, read_only=self.read_only)
             if path is not None:
                 self._path, self._file = path, engines.identity(path)
         if not self.read_only:
@@ -115,7 +115,7 @@ class Log(LogReader):
 
     def _holds_a_log(self) -> bool:
         with self.engine.connect() as connection:
-            return schema.version(connection) is not None
+            return schema_version.version(connection) is not None
 
     def mark_dead(self) -> None:
         """Mark the episodes of dead writers; take the write lock only when there are any.

@@ -17,7 +17,7 @@ from arena.registry import players as catalog
 from arena.replay.verify import logged_plan
 from arena.runner.episode import StandIn
 from arena.runner.progress import Watcher
-from arena.runner.resumable import play_one
+from arena.runner.resume import play_one
 from arena.runner.run_record import run_record
 from arena.runner.setup import Setup
 from arena.scenario import EpisodePlan, Scenario

@@ -23,7 +23,7 @@ from arena.replay.compare_queries import (
     scratch_log,
 )
 from arena.runner.progress import Watcher
-from arena.runner.resumable import play_one
+from arena.runner.resume import play_one
 from arena.runner.run_record import run_record
 from arena.runner.setup import Setup
 from arena.scenario import EpisodePlan

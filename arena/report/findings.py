@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from arena.analysis.episode_data import EpisodeData
+from arena.analysis.intervals import Interval, seeds_needed
+from arena.analysis.paired_tests import NEEDS_PAIRS, holm, paired_permutation_test
 from arena.analysis.scoreboard import (
     Comparison,
     ScoreRow,
@@ -17,13 +19,6 @@ from arena.analysis.scoreboard import (
     by_defender,
     compare,
     over_attackers,
-)
-from arena.analysis.statistics import (
-    NEEDS_PAIRS,
-    Interval,
-    holm,
-    paired_permutation_test,
-    seeds_needed,
 )
 from arena.log.rows import EpisodeRow
 from arena.report.formatting import counted, listed, number, reach, with_interval

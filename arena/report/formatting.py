@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from arena.analysis.intervals import Interval
     from arena.analysis.metrics import Measure
-    from arena.analysis.statistics import Interval
 
 MINUS = "\N{MINUS SIGN}"
 _MACS = ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"), (1, ""))

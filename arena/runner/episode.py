@@ -14,7 +14,7 @@ from arena.evaluation.referee import CloneScore, Referee
 from arena.log.rows import Ending, OutcomeRow
 from arena.log.store import Log
 from arena.log.writer import EpisodeWriter
-from arena.recording.recorded_oracle import Tape
+from arena.recording.tape import Tape
 from arena.registry import players as catalog
 from arena.runner.carry_over import CARRIED_STATE
 from arena.runner.outcome import outcome_of
@@ -28,7 +28,7 @@ from arena.runner.stopping import STOP
 from arena.scenario import EpisodePlan
 from arena.system.process_state import ProcessState
 from envs.errors import BudgetExhausted, LogError, SaveError, one_line
-from envs.game.game import ExtractionGame, GameOracle
+from envs.game.extraction_game import ExtractionGame, GameOracle
 from envs.seeding import Streams
 
 UNLUCKY = (LogError, OSError, MemoryError, torch.OutOfMemoryError)

@@ -10,7 +10,7 @@ from arena.log.rows import EpisodeFilter, EpisodeRow, RunRecord
 from arena.log.store import Log
 from arena.runner.carry_over import dependency_levels, with_carried_state
 from arena.runner.progress import Watcher
-from arena.runner.resumable import episode_record, play_one
+from arena.runner.resume import episode_record, play_one
 from arena.runner.run_record import run_record
 from arena.runner.saves.attempts import previous_attempt
 from arena.runner.saves.schedule import USUAL, Saving

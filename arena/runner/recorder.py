@@ -9,12 +9,12 @@ from torch import nn
 
 from arena.evaluation.referee import CloneScore, Referee
 from arena.log.rows import CheckpointRow, RoundRow, added_exits
-from arena.recording.recorded_oracle import Tape
+from arena.recording.tape import Tape
 from arena.runner.countermeasures import CountermeasureCounts
 from arena.runner.progress import Progress, Watcher
 from envs.errors import LogError, PlayerError, one_line
 from envs.game.counters import SideTally, Tally
-from envs.game.game import ExtractionGame
+from envs.game.extraction_game import ExtractionGame
 from envs.game.rounds import Round
 
 if TYPE_CHECKING:

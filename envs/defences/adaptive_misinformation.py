@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from envs.defences.base import HardenKit, Serving
-from envs.defences.preserve import PosteriorDefence, Preserve
+from envs.defences.label_preserving import PosteriorDefence, Preserve
 from envs.defences.surrogate import Surrogate, like_victim, remembered
 from envs.nets.staged import Staged
 from envs.ranges import Positive, Share

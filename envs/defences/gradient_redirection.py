@@ -23,7 +23,7 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from envs.defences.base import HardenKit, Serving
-from envs.defences.preserve import PosteriorDefence, Preserve
+from envs.defences.label_preserving import PosteriorDefence, Preserve
 from envs.defences.simplex import redirect
 from envs.defences.surrogate import Origin, Surrogate, SurrogatePlan, make_surrogate
 from envs.nets.staged import Staged

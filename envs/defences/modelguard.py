@@ -18,7 +18,7 @@ from torch import Tensor
 
 from envs.defences.base import HardenKit, Serving
 from envs.defences.codebook import Codebook
-from envs.defences.preserve import MARGIN, PosteriorDefence, Preserve
+from envs.defences.label_preserving import MARGIN, PosteriorDefence, Preserve
 from envs.defences.simplex import drained, normalised, redirect
 from envs.defences.surrogate import victim_answers
 from envs.victim.victim import Victim

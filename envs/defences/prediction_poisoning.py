@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from envs.defences.base import HardenKit, Serving
-from envs.defences.preserve import PosteriorDefence, Preserve
+from envs.defences.label_preserving import PosteriorDefence, Preserve
 from envs.defences.randomness import Chance
 from envs.defences.randp import wrong_classes
 from envs.defences.simplex import towards

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from envs.defences.base import HardenKit, Serving
-from envs.defences.preserve import PosteriorDefence, Preserve
+from envs.defences.label_preserving import PosteriorDefence, Preserve
 from envs.defences.randomness import Chance, to_normal
 from envs.defences.simplex import logit
 from envs.exits.random_rules import Seeding

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from envs.defences.base import HardenKit, Serving
-from envs.defences.preserve import PosteriorDefence, Preserve
+from envs.defences.label_preserving import PosteriorDefence, Preserve
 from envs.defences.simplex import logit
 from envs.ranges import Positive
 from envs.victim.victim import Victim

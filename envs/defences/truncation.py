@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from envs.defences.base import HardenKit, Serving
-from envs.defences.preserve import PosteriorDefence, Preserve
+from envs.defences.label_preserving import PosteriorDefence, Preserve
 from envs.ranges import Natural
 from envs.victim.victim import Victim
 

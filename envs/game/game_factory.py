@@ -12,7 +12,7 @@ from envs.defences.base import Defence, DeployedDefence, HardenKit
 from envs.defences.initial_state import InitialState
 from envs.errors import ScenarioError
 from envs.game.clocks import make_clock
-from envs.game.game import ExtractionGame
+from envs.game.extraction_game import ExtractionGame
 from envs.game.rounds import DefenderProtocol
 from envs.game.traffic import BenignTraffic
 from envs.nets.multi_exit import MultiExit

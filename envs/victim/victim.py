@@ -21,8 +21,8 @@ from envs.victim.execution import (
     run_each,
     run_masked,
 )
+from envs.victim.execution_choice import Trial
 from envs.victim.folded import ServingCopy
-from envs.victim.trial import Trial
 
 Execution = Literal["auto", "compacted", "masked"]
 

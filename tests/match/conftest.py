@@ -17,7 +17,7 @@ from arena.log.rows import (
     RunRecord,
 )
 from arena.log.store import Log
-from arena.recording.recorded_oracle import Tape
+from arena.recording.tape import Tape
 from envs.game.rounds import AnsweredRequest, Countermeasure, Round
 
 FULL_MACS = 1000

@@ -9,7 +9,7 @@ from alembic import context
 from alembic.autogenerate.api import AutogenContext
 from sqlalchemy import TypeDecorator
 
-from arena.log.schema import VERSION_TABLE
+from arena.log.schema_version import VERSION_TABLE
 from arena.log.tables import Base
 
 

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from arena.analysis.episode_data import EpisodeData
+from arena.analysis.intervals import Interval, mean_interval
 from arena.analysis.metrics import chance_level
 from arena.analysis.scoreboard import ScoreRow
-from arena.analysis.statistics import Interval, mean_interval
 from arena.log.rows import CheckpointRow
 from arena.report.plots.style import (
     GREY,

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from arena.analysis.episode_data import EpisodeData
-from arena.analysis.statistics import Interval, mean_interval
+from arena.analysis.intervals import Interval, mean_interval
 from arena.report.plots.style import (
     COLOURS,
     HATCHES,

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from arena.analysis.episode_data import EpisodeData, gather
 from arena.log.store import Log
-from arena.report.plots.asked import draw_asked
 from arena.report.plots.curves import draw_curves
 from arena.report.plots.exits import draw_exits
 from arena.report.plots.latencies import draw_latencies
 from arena.report.plots.matrix import draw_matrix
+from arena.report.plots.query_samples import draw_asked
 from arena.report.plots.service import draw_service, write_service
 from arena.report.plots.style import Drawing, save
 from arena.report.plots.tradeoff import draw_tradeoff

@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from arena.analysis.episode_data import EpisodeData
-from arena.analysis.statistics import Interval, mean_interval
+from arena.analysis.intervals import Interval, mean_interval
 from arena.analysis.sweeps import BySeed, Setting, Sweep, sweeps_of
 from arena.report.plots.style import (
     PERCENT,

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from arena.analysis.episode_data import EpisodeData
+from arena.analysis.intervals import Interval
 from arena.analysis.scoreboard import ScoreRow, best, by_defender, over_attackers
-from arena.analysis.statistics import Interval
 from arena.report.plots.style import (
     PERCENT,
     Drawing,

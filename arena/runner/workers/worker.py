@@ -76,7 +76,7 @@ class Worker:
     def play(self, task: Task) -> Played:
         """Play one task into the log."""
         from arena.log.store import Log
-        from arena.runner.resumable import play_one
+        from arena.runner.resume import play_one
         from arena.runner.sharing import told_end
 
         title = task.plan.title

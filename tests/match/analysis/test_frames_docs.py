@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from arena.analysis import frames as analysis
-from arena.analysis.statistics import NEEDS_PAIRS
+from arena.analysis.paired_tests import NEEDS_PAIRS
 from arena.report.plots import FIGURES
 
 DOCS = Path(__file__).parents[3] / "docs" / "analysis.md"

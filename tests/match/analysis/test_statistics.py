@@ -7,14 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arena.analysis.statistics import (
-    bootstrap_interval,
-    effect_size,
-    holm,
-    mean_interval,
-    paired_permutation_test,
-    seeds_needed,
-)
+from arena.analysis.intervals import bootstrap_interval, mean_interval, seeds_needed
+from arena.analysis.paired_tests import effect_size, holm, paired_permutation_test
 
 shares = st.lists(st.floats(0, 1), min_size=2, max_size=8)
 

@@ -27,7 +27,7 @@ from arena.http.protocol import HEADER_LENGTH, ProtocolError, decode, encode  # 
 from arena.http.server import Account, create_app  # noqa: E402
 from envs.defences.base import Defence  # noqa: E402
 from envs.errors import ArenaError, BudgetExhausted, QueryError  # noqa: E402
-from envs.game.game import ExtractionGame, GameOracle  # noqa: E402
+from envs.game.extraction_game import ExtractionGame, GameOracle  # noqa: E402
 from envs.game.game_factory import GameFactory, GameSpec  # noqa: E402
 from envs.game.rounds import Countermeasure  # noqa: E402
 from envs.nets import registry  # noqa: E402

@@ -21,7 +21,7 @@ from sqlalchemy import inspect, text
 from typer.testing import CliRunner
 
 from arena.cli.app import app
-from arena.log import schema
+from arena.log import schema_version
 from arena.log.checking import check
 from arena.log.engine import connect, resolve, transaction
 from arena.log.export import FORMATS, export
@@ -99,7 +99,7 @@ def drop_everything(url):
         for view in ("exits", "curve", "scoreboard", "newest"):
             connection.execute(text(f"DROP VIEW IF EXISTS {view}"))
         Base.metadata.drop_all(connection)
-        connection.execute(text(f"DROP TABLE IF EXISTS {schema.VERSION_TABLE}"))
+        connection.execute(text(f"DROP TABLE IF EXISTS {schema_version.VERSION_TABLE}"))
     engine.dispose()
 
 
@@ -237,7 +237,7 @@ def test_a_log_is_merged_into_postgres_and_back_without_a_change(url, tmp_path):
 def test_the_first_schema_is_upgraded_on_postgres_and_keeps_its_rows(url):
     engine = connect(resolve(url), read_only=False, busy_seconds=5)
     with transaction(engine) as connection:
-        schema.upgrade(connection, "0001")
+        schema_version.upgrade(connection, "0001")
         connection.execute(text(
             "INSERT INTO run (id, created, command, scenario_name, scenario_text, host, python) "
             "VALUES ('r', now(), 'c', 'old', '', 'h', '3')"))  # fmt: skip

@@ -23,8 +23,8 @@ from arena.log.pruning import strays
 from arena.log.rows import EpisodeFilter
 from arena.log.store import Log
 from arena.recording import shards
-from arena.recording.recorded_oracle import Tape
 from arena.recording.shards import rounds_on_tape
+from arena.recording.tape import Tape
 from arena.replay.counterfactual import answer_with
 from arena.replay.verify import verify
 from arena.runner.match import play

@@ -12,9 +12,9 @@ from arena.analysis.episode_data import gather
 from arena.log.artifacts import locate
 from arena.log.store import Log
 from arena.recording.samples import asked_in
-from arena.report.plots import asked as sheets
-from arena.report.plots.asked import asked_sheets, draw_asked
+from arena.report.plots import query_samples as sheets
 from arena.report.plots.latencies import LATENCIES, draw_latencies, timed_meetings, verdict
+from arena.report.plots.query_samples import asked_sheets, draw_asked
 from arena.report.plots.style import inline_svg
 from arena.runner.match import play
 from arena.scenario import load

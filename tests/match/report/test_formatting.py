@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arena.analysis.intervals import Interval
 from arena.analysis.metrics import MEASURES
-from arena.analysis.statistics import Interval
 from arena.report.formatting import (
     cell,
     count_text,

@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 
 from arena.analysis.episode_data import exit_counts, gather
+from arena.analysis.intervals import mean_interval
 from arena.analysis.metrics import chance_level
-from arena.analysis.statistics import mean_interval
 from arena.log.rows import CheckpointRow, RoundRow
 from arena.report.plots import write_figures
 from arena.report.plots.curves import curve, draw_curves

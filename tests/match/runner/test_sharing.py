@@ -15,7 +15,7 @@ from arena.log.store import Log
 from arena.log.tables import Episode
 from arena.runner import sharing
 from arena.runner.match import play
-from arena.runner.resumable import episode_record
+from arena.runner.resume import episode_record
 from arena.runner.run_record import run_record
 from arena.system.devices import pick_device
 

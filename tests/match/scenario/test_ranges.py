@@ -35,7 +35,7 @@ REFUSED = {
     "data.params.size=8.5": "data.params.size: expected a whole number",
     "data.params.size=1e2": "data.params.size: expected whole numbers without a decimal point",
     'data={use = "shapes", params = {test = 0}}': "data.params.test: expected a whole number of at",
-    'data={use = "mnist", params = {validation = 0}}': "data.params.validation: expected at least",
+    'data={use = "mnist", params = {validation = 0}}': "data.params.validation: expected at",
     "threat.pool.params.count=0": "threat.pool.params.count: expected a whole number of at least 1",
     "threat.pool.params.count=-1": "threat.pool.params.count: expected a whole number of at least",
     "threat.pool.params.count=1e12": "threat.pool.params.count: expected a whole number of at",

@@ -12,7 +12,7 @@ from envs.data.sources import load
 from envs.defences.base import Defence, DeployedDefence
 from envs.errors import PlayerError
 from envs.game.clocks import make_clock
-from envs.game.game import ExtractionGame, GameOracle
+from envs.game.extraction_game import ExtractionGame, GameOracle
 from envs.nets import registry
 from envs.nets.multi_exit import MultiExit
 from envs.seeding import Streams

@@ -17,7 +17,7 @@ from envs.defences.stack import Stack
 from envs.defences.timing import Timing
 from envs.defences.truncation import Truncation
 from envs.game.clocks import make_clock
-from envs.game.game import ExtractionGame, GameOracle
+from envs.game.extraction_game import ExtractionGame, GameOracle
 from envs.game.rounds import Countermeasure
 from envs.seeding import Streams
 from envs.types import ThreatModel

@@ -14,7 +14,7 @@ from envs.errors import ScenarioError, UnknownName
 from envs.exits.random_rules import ByFlag, ByHistogram, CoinThresholds, PassingAtRandom
 from envs.exits.rules import Thresholds
 from envs.game.clocks import make_clock
-from envs.game.game import ExtractionGame
+from envs.game.extraction_game import ExtractionGame
 from envs.game.rounds import Countermeasure
 from envs.nets import registry
 from envs.nets.multi_exit import MultiExit, with_heads

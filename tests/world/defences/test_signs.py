@@ -12,9 +12,9 @@ from torch.func import functional_call
 
 from envs.defences.adaptive_misinformation import AdaptiveMisinformation
 from envs.defences.gradient_redirection import GradientRedirection
+from envs.defences.label_preserving import MARGIN
 from envs.defences.modelguard import ModelGuardW
 from envs.defences.prediction_poisoning import PredictionPoisoning
-from envs.defences.preserve import MARGIN
 from envs.defences.randp import RandP
 from envs.defences.reverse_sigmoid import ReverseSigmoid
 from envs.defences.simplex import redirect

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.optimize import linprog
 
-from envs.defences.preserve import keep_top1
+from envs.defences.label_preserving import keep_top1
 from envs.defences.simplex import distance, onto_simplex, redirect, towards, within_budget
 
 

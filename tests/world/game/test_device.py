@@ -13,7 +13,7 @@ from envs.defences.base import Defence, DeployedDefence
 from envs.exits.random_rules import ByHistogram
 from envs.exits.rules import FinalOnly, Thresholds, log_odds
 from envs.game.clocks import Untimed
-from envs.game.game import ExtractionGame, GameOracle
+from envs.game.extraction_game import ExtractionGame, GameOracle
 from envs.nets.multi_exit import MultiExit, with_heads
 from envs.nets.registry import build
 from envs.seeding import Streams

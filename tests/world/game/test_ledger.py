@@ -13,7 +13,7 @@ from envs.errors import BudgetExhausted, NotGranted, QueryError
 from envs.game import access
 from envs.game.clients import ClientNumbers
 from envs.game.clocks import make_clock
-from envs.game.game import ExtractionGame, GameOracle
+from envs.game.extraction_game import ExtractionGame, GameOracle
 from envs.game.rounds import Countermeasure
 from envs.nets import registry
 from envs.nets.multi_exit import MultiExit

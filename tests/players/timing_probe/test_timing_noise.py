@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agents.timing_probe.noise import best_window, calibrate, drift_at, summarise
+from agents.timing_probe.timing_noise import best_window, calibrate, drift_at, summarise
 
 
 def calibration(seconds, *, same_answers=True):

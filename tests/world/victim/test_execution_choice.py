@@ -6,7 +6,7 @@ import torch
 from envs.exits.rules import Thresholds
 from envs.nets.multi_exit import MultiExit, with_heads
 from envs.nets.registry import build
-from envs.victim.trial import SAMPLES, Trial
+from envs.victim.execution_choice import SAMPLES, Trial
 from envs.victim.victim import Victim
 
 

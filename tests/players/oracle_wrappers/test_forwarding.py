@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from agents.oracle_wrappers.passing import Allowance, Restored
+from agents.oracle_wrappers.forwarding import Allowance, Restored
 from envs.errors import BudgetExhausted, NotGranted
 
 

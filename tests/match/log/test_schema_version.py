@@ -13,7 +13,7 @@ from sqlalchemy import Engine, create_engine, inspect
 from typer.testing import CliRunner
 
 from arena.cli.app import app
-from arena.log import schema, views
+from arena.log import schema_version, views
 from arena.log.rows import EpisodeRecord, OutcomeRow, RunRecord
 from arena.log.store import Log
 from arena.log.tables import Base
@@ -41,7 +41,7 @@ def shape(engine: Engine) -> dict:
                 "indexes": sorted(look.get_indexes(table), key=lambda i: i["name"]),
             }
             for table in look.get_table_names()
-            if table != schema.VERSION_TABLE
+            if table != schema_version.VERSION_TABLE
         }
 
 
@@ -57,17 +57,17 @@ def test_migrating_an_empty_file_gives_the_tables_of_the_models(path: Path):
     with Log.open(path) as log:
         assert shape(log.engine) == shape(fresh)
         with log.engine.connect() as connection:
-            options = {"version_table": schema.VERSION_TABLE}
+            options = {"version_table": schema_version.VERSION_TABLE}
             context = MigrationContext.configure(connection, opts=options)
             assert compare_metadata(context, Base.metadata) == []
-            assert schema.version(connection) == schema.HEAD
+            assert schema_version.version(connection) == schema_version.HEAD
     fresh.dispose()
 
 
 def test_the_head_in_the_code_is_the_newest_migration():
     config = Config()
-    config.set_main_option("script_location", schema.MIGRATIONS)
-    assert ScriptDirectory.from_config(config).get_heads() == [schema.HEAD]
+    config.set_main_option("script_location", schema_version.MIGRATIONS)
+    assert ScriptDirectory.from_config(config).get_heads() == [schema_version.HEAD]
 
 
 def test_every_migration_can_be_taken_back(path: Path):
@@ -75,10 +75,10 @@ def test_every_migration_can_be_taken_back(path: Path):
 
     with Log.open(path) as log, log.engine.begin() as connection:
         config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", schema.MIGRATIONS)
+        config.set_main_option("script_location", schema_version.MIGRATIONS)
         views.drop(connection)
         command.downgrade(config, "base")
-        assert inspect(connection).get_table_names() == [schema.VERSION_TABLE]
+        assert inspect(connection).get_table_names() == [schema_version.VERSION_TABLE]
 
 
 def test_a_migration_that_fails_leaves_no_half_a_log(path: Path, monkeypatch):
@@ -86,8 +86,8 @@ def test_a_migration_that_fails_leaves_no_half_a_log(path: Path, monkeypatch):
         upgrade(connection)
         raise KeyboardInterrupt
 
-    upgrade = schema.upgrade
-    monkeypatch.setattr(schema, "upgrade", upgrade_and_fail)
+    upgrade = schema_version.upgrade
+    monkeypatch.setattr(schema_version, "upgrade", upgrade_and_fail)
     with pytest.raises(KeyboardInterrupt):
         Log.open(path)
     monkeypatch.undo()
@@ -110,7 +110,7 @@ def test_a_log_keeps_its_settings(path: Path):
 def test_an_old_log_opens_without_alembic(path: Path, monkeypatch):
     with Log.open(path) as log:
         log.begin_run(RUN)
-    monkeypatch.setattr(schema, "upgrade", lambda *_: pytest.fail("migrated again"))
+    monkeypatch.setattr(schema_version, "upgrade", lambda *_: pytest.fail("migrated again"))
     with Log.open(path) as log:
         assert len(log.runs()) == 1
 
@@ -122,7 +122,8 @@ def test_a_newer_schema_is_refused_and_left_alone(path: Path):
     for read_only in (False, True):
         with pytest.raises(
             LogError,
-            match=rf"arena\.db has log schema v9041, newer than this version's {schema.HEAD}; "
+            match=r"arena\.db has log schema v9041, newer than this version's "
+            rf"{schema_version.HEAD}; "
             "upgrade fortress-arena or use another --log",
         ):
             Log.open(path, read_only=read_only)
@@ -173,16 +174,16 @@ def next_version(path: Path, tmp_path: Path, monkeypatch):
         run = log.begin_run(RUN)
         log.begin_episode(run, RECORD).finish("success", OutcomeRow(clone_accuracy=0.5))
     scripts = tmp_path / "migrations"
-    shutil.copytree(Path(schema.__file__).parent / "migrations", scripts)
+    shutil.copytree(Path(schema_version.__file__).parent / "migrations", scripts)
     (scripts / "versions" / "v0002_made_up.py").write_text(MIGRATION)
-    monkeypatch.setattr(schema, "MIGRATIONS", str(scripts))
-    monkeypatch.setattr(schema, "HEAD", "v0002")
+    monkeypatch.setattr(schema_version, "MIGRATIONS", str(scripts))
+    monkeypatch.setattr(schema_version, "HEAD", "v0002")
     return path
 
 
 def test_an_older_log_is_migrated_when_it_is_opened_and_keeps_its_rows_and_views(next_version):
     with Log.open(next_version) as log, log.engine.connect() as connection:
-        assert schema.version(connection) == "v0002"
+        assert schema_version.version(connection) == "v0002"
         assert "joules" in [column["name"] for column in inspect(connection).get_columns("episode")]
         assert set(inspect(connection).get_view_names()) == set(VIEWS)
         board = connection.exec_driver_sql("SELECT attacker, clone_accuracy FROM scoreboard")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from arena.log.rows import EpisodeRecord, EpisodeRow, RunRecord
 from arena.log.store import Log
-from arena.recording.recorded_oracle import Tape
+from arena.recording.tape import Tape
 from arena.runner.episode import Episode, Saves, StandIn, written_traceback
 from arena.runner.saves.attempts import PreviousAttempt, previous_attempt
 from arena.runner.saves.schedule import Saving

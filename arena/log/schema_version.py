@@ -7,8 +7,8 @@ do, because opening an up-to-date log has to be fast.
 from sqlalchemy import Connection, Engine, inspect, text
 
 from arena.log import views
+from arena.log.database_errors import ANOTHER
 from arena.log.engine import transaction
-from arena.log.faults import ANOTHER
 from envs.errors import LogError
 
 HEAD = "v0001"
