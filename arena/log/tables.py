@@ -4,7 +4,7 @@ run ─< episode ─< round, checkpoint, inference, event, artifact
 
 What users may sort or plot by is a column; what only explains (plans, parameters, histograms)
 is JSON. A change here, or of `OutcomeRow`, needs a migration in `migrations/versions` and a new
-`schema.HEAD`.
+`schema_version.HEAD`.
 """
 
 from collections.abc import Iterator, Mapping

@@ -12,6 +12,7 @@ from arena.registry.imports import is_class_use, is_file_use, short_name
 from arena.scenario import contents
 from arena.scenario.schema import (
     AttackerSpec,
+    DataSpec,
     DefenderSpec,
     NetSpec,
     Params,
