@@ -72,6 +72,6 @@ def check(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of scenario files, for editors."""
-    from arena.scenario import Scenario
+    from arena.scenario.file_schema import file_schema
 
-    write_json(Scenario.model_json_schema())
+    write_json(file_schema())
