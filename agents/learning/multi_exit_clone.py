@@ -46,7 +46,7 @@ class Gated(nn.Module):
         """Return the (exits, n, K) logits and the (n, exits) log-probabilities of leaving."""
         pooled = self.network.features(images)
         logits = torch.stack([self.network.answer(e, part) for e, part in enumerate(pooled)])
-        stays = torch.zeros(len(images), device=images.device)
+        stays = torch.zeros(images.shape[0], device=images.device)
         logs = []
         for gate, part in zip(self.gates, pooled, strict=False):
             score = gate(part).squeeze(1)

@@ -68,6 +68,22 @@ Fresh = Annotated[
     bool,
     typer.Option("--fresh", help="Play every episode anew; skip none and resume none."),
 ]
+Isolate = Annotated[
+    bool,
+    typer.Option(
+        "--isolate",
+        help="Play each attacker in a process of its own, without victim and test set; Linux.",
+    ),
+]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(
+        "--time-limit",
+        min=0.001,
+        metavar="SECONDS",
+        help="End an attack that takes longer; its episode is an error and keeps its rows.",
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -90,6 +106,8 @@ def run(
     fresh: Fresh = False,
     workers: Workers = "1",
     save_every: SaveEvery = 30,
+    isolate: Isolate = False,
+    time_limit: TimeLimit = None,
     out_dir: Out = None,
     no_figure: NoFigure = False,
     json: JsonOption = False,
@@ -97,7 +115,8 @@ def run(
 ) -> None:
     """Play scenarios and show the scoreboard. Skips episodes that the log already has."""
     with stdout_to_stderr():  # a file of players may print when it is imported
-        scenarios = load_all(files, [*(set_ or ()), *seeds_override(seeds)])
+        overrides = [*(set_ or ()), *seeds_override(seeds), *_how_played(isolate, time_limit)]
+        scenarios = load_all(files, overrides)
 
     from arena.log.store import Log
 
@@ -133,6 +152,12 @@ def run(
         raise typer.Exit(stop.exit_code)
     if incomplete or any(result.failed for result in results):
         raise typer.Exit(FAILED)
+
+
+def _how_played(isolate: bool, time_limit: float | None) -> list[str]:
+    """Turn options into overrides of a scenario."""
+    limit = [] if time_limit is None else [f"time_limit={time_limit!r}"]
+    return limit + (['isolation="process"'] if isolate else [])
 
 
 def _without(fresh: bool) -> str:

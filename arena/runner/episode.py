@@ -11,6 +11,8 @@ from agents.base import Attacker, Kit, granted
 from arena.evaluation.architecture import score_inferences
 from arena.evaluation.distortion import ServedSample
 from arena.evaluation.referee import CloneScore, Referee
+from arena.isolation.attacker import ChildError, IsolatedAttacker
+from arena.log.player_values import checked_data, checked_numbers, checked_text
 from arena.log.rows import Ending, OutcomeRow
 from arena.log.store import Log
 from arena.log.writer import EpisodeWriter
@@ -18,16 +20,17 @@ from arena.recording.tape import Tape
 from arena.registry import players as catalog
 from arena.runner.carry_over import CARRIED_STATE
 from arena.runner.outcome import outcome_of
-from arena.runner.player_values import checked_data, checked_numbers, checked_text
 from arena.runner.recorder import Recorder
 from arena.runner.saves import pickling as snapshot
 from arena.runner.saves.schedule import Saver, Saving
 from arena.runner.saves.store import SaveStore
 from arena.runner.setup import DefenderSetup, Setup
 from arena.runner.stopping import STOP
+from arena.runner.time_limit import TimeLimit, TimeUp
 from arena.scenario import EpisodePlan
+from arena.scenario.planning import requirements
 from arena.system.process_state import ProcessState
-from envs.errors import BudgetExhausted, LogError, SaveError, one_line
+from envs.errors import BudgetExhausted, LogError, PlayerError, SaveError, one_line
 from envs.game.extraction_game import ExtractionGame, GameOracle
 from envs.seeding import Streams
 
@@ -195,8 +198,13 @@ class Episode:
             tape=tape,
             measured=self._served.read,
         )
-        # the recorder comes last: its checkpoints read what the others hold of the same round
-        self._game.add_observers(self._served, tape, recorder)
+        limit = self._plan.time_limit
+        if limit is not None:
+            limit -= self.seconds
+        apart = isinstance(attacker, IsolatedAttacker)
+        self._time = TimeLimit(limit, lambda: self._game.busy, once=apart)
+        # the recorder comes late: its checkpoints read what the others hold of the same round
+        self._game.add_observers(self._served, tape, recorder, self._time)
         if self._saved is not None:
             recorder.restore(self._saved["recorder"])
         self._saver = self._make_saver(writer, tape)
@@ -205,7 +213,11 @@ class Episode:
             fault = _Fault(recorder.clone_fault)
         # the referee measures in the process as it was before players came
         self._restore_process()
-        self._finish(attacker, recorder, writer, fault)
+        try:
+            self._finish(attacker, recorder, writer, fault)
+        finally:
+            if isinstance(attacker, IsolatedAttacker):
+                attacker.close()
 
     def _fault_of(self, step: Callable[[], None]) -> _Fault | None:
         """Run a step in which players' code runs; return how it failed, None if it did not."""
@@ -217,9 +229,8 @@ class Episode:
             # a player's SystemExit or GeneratorExit ends its episode, not the match
             line = one_line(fault)
             assert self._writer is not None
-            self._writer.event(
-                "error", line, queries_used=self._game.used, traceback=written_traceback()
-            )
+            trace = fault.traceback if isinstance(fault, ChildError) else written_traceback()
+            self._writer.event("error", line, queries_used=self._game.used, traceback=trace)
             return _Fault(line, unlucky=isinstance(fault, UNLUCKY))
         return None
 
@@ -237,12 +248,19 @@ class Episode:
 
     def _set_up_attacker(self, tape: Tape) -> None:
         """Make the attacker, its oracle and its kit."""
-        self._attacker = self._admitted()
         self._tape = tape
         self._oracle = GameOracle(self._game)
         pool, overlap = self._setup.pool(self._plan)
-        named, normalisation = self._setup.normalisation(self._plan, self._attacker, pool)
+        apart = self._stand_in is None and self._plan.isolation == "process"
+        if not apart:
+            self._attacker = self._admitted()
+        requires = requirements(self._plan) if self._attacker is None else self._attacker.requires
+        named, normalisation = self._setup.normalisation(self._plan, requires, pool)
         new_clone, self._clones = self._setup.clones(self._plan, self._streams, normalisation)
+        if apart:
+            self._attacker = IsolatedAttacker(
+                self._setup.contestant(self._plan, self._clones, normalisation, self._note_gap)
+            )
         self._knowledge: dict[str, Any] = {  # Any: columns of the row
             "clone_normalisation": named,
             "test_overlap": overlap,
@@ -275,8 +293,11 @@ class Episode:
         begin = attacker.attack if self._saved is None else attacker.resume
         self._saved = None  # its tensors are the attacker's now
         try:
-            begin(self._oracle, self._kit)
-        except BudgetExhausted:
+            if isinstance(attacker, IsolatedAttacker):
+                attacker.start(self._oracle, self._kit)  # no part of its time
+            with self._time.running():
+                begin(self._oracle, self._kit)
+        except (BudgetExhausted, TimeUp):
             pass
         except BaseException:
             STOP.check()  # an interrupted attacker may have raised something else instead
@@ -285,6 +306,8 @@ class Episode:
             self._game.close()  # what is scored from here on gets no answers
             STOP.attack_ended()
         STOP.check()
+        if self._time.over:
+            raise PlayerError(f"the attack took longer than its {self._plan.time_limit:g} s")
 
     def _report(self, values: Mapping[str, float]) -> None:
         if self._recorder is not None:
@@ -310,6 +333,13 @@ class Episode:
         what = f"{source} {kind!a}"
         message, values = checked_text(message, what), checked_data(data, what)
         self._writer.event(kind, message, queries_used=queries_used, **more, data=values)
+
+    def _note_gap(self, gap: str) -> None:
+        """Write down what an isolated attacker could still do, where the system is too old."""
+        assert self._writer is not None
+        line = f"the attacker is not wholly isolated: {gap}"
+        self._writer.event("isolation", line, queries_used=self._game.used)
+        self._setup.watcher.line(f"{self._plan.title}: {line}")
 
     def _safe_point(self) -> None:
         if self._saver is not None:

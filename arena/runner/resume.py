@@ -64,10 +64,13 @@ def _play_or_resume(
     saving: Saving | None,
 ) -> tuple[EpisodeRow, bool]:
     lasting = log.engine.url.database not in (None, "", ":memory:")
-    store = SaveStore(log.where) if saving is not None and stand_in is None and lasting else None
+    # an isolated attacker starts afresh, and never in this process from an older save
+    kept = saving is not None and stand_in is None and plan.isolation == "none"
+    store = SaveStore(log.where) if kept and lasting else None
     shares = saving is not None and saving.resume and stand_in is None
-    if store is not None and saving is not None and saving.resume:
+    if shares and lasting:
         log.mark_dead()  # its own workers' too, which died since the log was opened
+    if store is not None and saving is not None and saving.resume:
         seen = previous_attempt(plan, log, record, store)
         if seen.save is not None:
             resumed = _resume(plan, setup, log, run=run, seen=seen, store=store, saving=saving)

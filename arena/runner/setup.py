@@ -9,12 +9,15 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import nn
 
-from agents.base import Attacker, Defender
+from agents.base import Defender
+from arena.isolation.attacker import Contestant
+from arena.isolation.job import Network, Player
 from arena.registry import players as catalog
 from arena.runner.progress import Watcher
 from arena.scenario import EpisodePlan
 from arena.scenario.pools import INSIST, part_of_victims_data
 from arena.scenario.schema import DataSpec
+from arena.system.memory import half_of_memory
 from envs.data.images import SCORED, ImageSet, Normalisation, Splits
 from envs.data.overlap import digests, scored_digests
 from envs.data.sources import load, load_pool
@@ -189,7 +192,7 @@ class Setup:
         return partial(make_channel(**options)[0].expected, deviations=4)
 
     def normalisation(
-        self, plan: EpisodePlan, attacker: Attacker, pool: ImageSet | None
+        self, plan: EpisodePlan, requires: frozenset[str], pool: ImageSet | None
     ) -> tuple[str, Normalisation]:
         """Return whose mean and deviation clones normalise by ("victim", "pool", "none"), and them.
 
@@ -198,7 +201,7 @@ class Setup:
         splits = self.splits(plan)
         if plan.threat.normalisation == "victim":
             return "victim", (splits.mean, splits.std)
-        if pool is not None and "pool" in attacker.requires:
+        if pool is not None and "pool" in requires:
             return "pool", pool.mean_std()
         channels = splits.image_shape[0]
         return "none", ((0.0,) * channels, (1.0,) * channels)
@@ -231,6 +234,41 @@ class Setup:
             ).to(self.device)
 
         return new_clone, generator
+
+    def contestant(
+        self,
+        plan: EpisodePlan,
+        clones: torch.Generator,
+        normalisation: Normalisation,
+        note: Callable[[str], None],
+    ) -> Contestant:
+        """Return who attacks in a process of its own, and what is lent to it.
+
+        Args:
+            plan: what is played.
+            clones: see `clones`.
+            normalisation: likewise.
+            note: is told what this system cannot keep from that process.
+        """
+        params = dict(plan.clone.params)
+        start = registry.start_of(plan.clone.use, params)
+        files = [] if start is None else [start.path().resolve()]
+        if files:
+            params["weights"] = str(files[0])
+        attacker = plan.attacker
+        memory = plan.memory_limit
+        return Contestant(
+            attacker=Player(attacker.use, attacker.params),
+            name=attacker.name,
+            wrappers=tuple(Player(one.use, one.params) for one in attacker.wrappers),
+            clone=Network(plan.clone.use, params, *normalisation),
+            # of another stream: the clones of the episode are drawn in that process
+            new_network=self.clones(plan, Streams(0), normalisation)[0],
+            clones=clones,
+            files=files,
+            memory=half_of_memory() if memory is None else int(memory * 2**30),
+            note=note,
+        )
 
     def _load_pool(
         self, plan: EpisodePlan, spec: DataSpec, *, generator: torch.Generator

@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
 
+from arena.isolation.describing import Grants, described, is_apart
+from arena.isolation.launch import require_linux
 from arena.registry import messages
 from arena.registry import players as catalog
 from arena.registry.messages import dotted
 from arena.registry.parameters import validate_as, validated
+from arena.scenario.planning import said
 from arena.scenario.pools import INSIST, part_of_victims_data
 from arena.scenario.schema import AttackerSpec, DataSpec, DefenderSpec, NetSpec, ScenarioFile
 from envs.errors import ArenaError, ScenarioError, one_line
@@ -170,14 +173,20 @@ def _check_attacker(spec: AttackerSpec, scenario: ScenarioFile) -> None:
     from agents.base import granted
 
     path = ("attackers", spec.name)
-    attacker = catalog.create_attacker(spec, spec.wrappers, prefix=path)
     threat = scenario.threat
-    granted(
-        attacker,
+    grants = Grants(
         labels=threat.labels,
         latency_visible=threat.latency != "none",
         pool=(spec.pool or threat.pool) is not None,
     )
+    if scenario.isolation == "process":
+        require_linux()
+        wrappers = list(map(said, spec.wrappers))
+        if is_apart(said(spec), wrappers):
+            described(said(spec), wrappers, name=spec.name, grants=grants)
+            return
+    attacker = catalog.create_attacker(spec, spec.wrappers, prefix=path)
+    granted(attacker, **grants._asdict())
 
 
 def _check_defender(spec: DefenderSpec) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
+from arena.isolation.describing import Said, described, is_apart, required
 from arena.registry import players as catalog
 from arena.registry.imports import is_class_use, is_file_use, short_name
 from arena.scenario import contents
@@ -14,6 +15,8 @@ from arena.scenario.schema import (
     AttackerSpec,
     DataSpec,
     DefenderSpec,
+    Isolation,
+    Limit,
     NetSpec,
     Params,
     ScenarioFile,
@@ -22,6 +25,7 @@ from arena.scenario.schema import (
     VictimDataSpec,
     VictimSpec,
 )
+from arena.scenario.settings import HOW_PLAYED
 
 # `Any` in this file: a plan as plain JSON values.
 
@@ -101,10 +105,23 @@ class EpisodePlan(_Part):
     record: str = "digests"
     contents: dict[str, str] = {}
     """Digests of the files that are read, where a name does not fix what they hold."""
+    isolation: Isolation = "none"
+    """How the attacker is played; like the limits, it bears on no result."""
+    time_limit: Limit | None = None
+    memory_limit: Limit | None = None
     after: str = ""
     """Hash of the episode this one's defender learnt from; "" where it learns from none."""
     carried_state: Params = {}
     """What it learnt there, once that is played. The hash leaves it out: `after` decides it."""
+
+    @model_serializer(mode="wrap")
+    def _without_usual(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out how it is played where that is as usual."""
+        table: dict[str, Any] = dump(self)
+        for name in HOW_PLAYED:
+            if table.get(name) == type(self).model_fields[name].default:
+                table.pop(name, None)
+        return table
 
     @property
     def title(self) -> str:
@@ -121,7 +138,8 @@ class EpisodePlan(_Part):
         """16 hexadecimal digits that change if, and only if, the result may change."""
         plan = _canonical(self.model_dump(mode="json"))
         plan["victim"]["seed"] = self.victim_seed
-        del plan["carried_state"]
+        for name in ("carried_state", *HOW_PLAYED):
+            plan.pop(name, None)
         for optional in ("after", "contents"):
             if not plan[optional]:
                 del plan[optional]
@@ -148,7 +166,7 @@ def _canonical(value: Any) -> Any:
 def plans_of(scenario: ScenarioFile) -> list[EpisodePlan]:
     """Resolve the episodes of a scenario: attackers x defenders x seeds, the seeds innermost."""
     digests: dict[str, str] = {}  # every file is looked at once
-    attackers = {spec.name: _attacker(spec) for spec in scenario.attackers}
+    attackers = {spec.name: _attacker(spec, scenario.isolation) for spec in scenario.attackers}
     defenders = {spec.name: _defender(spec) for spec in scenario.defenders}
     plans: list[EpisodePlan] = []
     for spec, opponent in scenario.pairs:
@@ -197,6 +215,9 @@ def _plan(
         checkpoints=scenario.checkpoints,
         record=scenario.record,
         contents=read,
+        isolation=scenario.isolation,
+        time_limit=scenario.time_limit,
+        memory_limit=scenario.memory_limit,
     )
 
 
@@ -229,11 +250,28 @@ def _contents(
     return {role: digest for role, digest in found.items() if digest}
 
 
-def _attacker(spec: AttackerSpec) -> AttackerPlan:
+def _attacker(spec: AttackerSpec, isolation: Isolation) -> AttackerPlan:
+    if isolation == "process" and is_apart(said(spec), list(map(said, spec.wrappers))):
+        told = described(said(spec), list(map(said, spec.wrappers)), name=spec.name)
+        return AttackerPlan.model_validate(told)
     wrappers = [_made(catalog.wrappers, wrapper) for wrapper in spec.wrappers]
     return AttackerPlan.model_validate(
         {"name": spec.name, **_made(catalog.attackers, spec), "wrappers": wrappers}
     )
+
+
+def requirements(plan: EpisodePlan) -> frozenset[str]:
+    """Return what an attacker needs of the threat model; code of others tells it elsewhere."""
+    spec = plan.attacker
+    wrappers = list(map(said, spec.wrappers))
+    if is_apart(said(spec), wrappers):
+        return required(said(spec), wrappers, name=spec.name)
+    return catalog.create_attacker(spec, spec.wrappers).requires
+
+
+def said(spec: catalog.Named) -> Said:
+    """Return what a scenario says of a player, without anything else."""
+    return Said(spec.use, dict(spec.params))
 
 
 def _made(names: catalog.Catalog, spec: catalog.Named) -> dict[str, object]:

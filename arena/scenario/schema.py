@@ -27,6 +27,8 @@ VERSION = 1
 """The version of scenario files that this program reads."""
 
 Params = dict[str, JsonValue]
+Isolation = Literal["none", "process"]
+Limit = Annotated[float, Field(gt=0, allow_inf_nan=False), NUMBER]
 Seed = Annotated[int, Field(ge=0, lt=2**63), WHOLE]
 Yes = Annotated[bool, Field(strict=True)]
 Name = Annotated[
@@ -247,6 +249,12 @@ class ScenarioFile(_Table):
     """Measurements along the budget."""
     record: Literal["digests", "queries"] = "digests"
     """What the log keeps of the queries."""
+    isolation: Isolation = "none"
+    """"process" plays each attacker in a process of its own; see docs/promises.md."""
+    time_limit: Limit | None = None
+    """Seconds that an attack may take; an episode that takes longer ends as an error."""
+    memory_limit: Limit | None = None
+    """GiB that an isolated attacker may take; half of the machine's where absent."""
     victim: VictimSpec
     clone: NetSpec
     threat: ThreatSpec

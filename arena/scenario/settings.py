@@ -10,14 +10,18 @@ ONLY_MEASURE = frozenset({"checkpoints", "record"})
 """Keys that change what is written down of an episode, and not its result."""
 
 
+HOW_PLAYED = ("isolation", "time_limit", "memory_limit")
+"""Keys that tell how an episode is played; an episode that ends has the same result by any."""
+
+
 def settings_of(plan: Mapping[str, object], *, measuring: bool = True) -> dict[str, object]:
-    """Return the plan without the seed and what follows from it.
+    """Return the plan without the seed, what follows from it, and how it was played.
 
     Args:
         plan: an `EpisodePlan` in plain values, as the log keeps it.
         measuring: whether to keep the keys that only measure.
     """
-    left_out = FOLLOW_FROM_THE_SEED if measuring else FOLLOW_FROM_THE_SEED | ONLY_MEASURE
+    left_out = FOLLOW_FROM_THE_SEED.union(HOW_PLAYED, () if measuring else ONLY_MEASURE)
     return {key: value for key, value in plan.items() if key not in left_out}
 
 

@@ -35,6 +35,11 @@ def keep_memory() -> bool:
     return bool(mallopt(_MMAP_THRESHOLD, MAPPED) and mallopt(_TRIM_THRESHOLD, KEPT))
 
 
+def half_of_memory() -> int:
+    """Return half of the bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
 def _settled() -> bool:
     tunables = os.environ.get("GLIBC_TUNABLES", "")
     return "glibc.malloc." in tunables or any(name in os.environ for name in _SETTINGS)

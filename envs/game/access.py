@@ -24,6 +24,11 @@ class Access:
         self._known: frozenset[int] | None = None  # threads older than the score being taken
         self._closed = False
 
+    @property
+    def busy(self) -> bool:
+        """Whether a query is being answered, or a clone scored."""
+        return self._inside is not None
+
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Hold the game for one query.

@@ -101,6 +101,11 @@ class ExtractionGame:
         """Show every further round to observers, after the game's counters and in this order."""
         self._observers.extend(observers)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a query is being answered, or a clone scored."""
+        return self._access.busy
+
     def suspended(self) -> AbstractContextManager[None]:
         """Refuse queries while a clone is scored."""
         return self._access.suspended()

@@ -157,7 +157,7 @@ def test_clones_normalise_by_what_their_attacker_may_know(scenario, watcher, dig
     if knows == "victim":
         expected = dict.fromkeys(expected, (digits.mean, digits.std))
     for player, statistics in expected.items():
-        _, normalisation = setup.normalisation(plan, player(), lent)
+        _, normalisation = setup.normalisation(plan, player().requires, lent)
         assert normalisation == statistics
         clone = setup.clones(plan, Streams(0), normalisation)[0]()
         held = {tuple(one.flatten().tolist()) for one in clone.buffers()}

@@ -133,12 +133,3 @@ def test_a_generator_gets_new_weights_when_its_batches_are_over():
     assert torch.equal(weights[0], weights[1])
     assert torch.equal(weights[2], weights[3])
     assert not torch.equal(weights[1], weights[2])
-
-
-def test_the_released_fortress_draws_from_a_generator_of_normal_weights():
-    source = SOURCES["normal-generator"](_material())
-    for _ in range(2):  # new weights at the second batch
-        source(8)
-        weights = [layer for layer in source._network.body if isinstance(layer, torch.nn.Conv2d)]
-        assert not any(layer.bias.any() for layer in weights)
-        assert float(weights[0].weight.std()) == pytest.approx(0.02, rel=0.05)

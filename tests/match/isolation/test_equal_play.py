@@ -1,0 +1,57 @@
+"""Every attacker of ours plays the same game in its own process as in the arena's."""
+
+import tomllib
+
+import pytest
+
+from arena.registry import players as catalog
+
+PHASES = """shares = [1.0, 1.0, 2.0]
+phases = [
+    { use = "exit-timing", params = { hardware = "cpu" } },
+    { use = "noise" },
+    { use = "dfme", params = { batch = 16 } },
+]
+"""
+PARAMETERS = {
+    "noise": "",
+    "random-generator": "batch = 32",
+    "dfme": "batch = 16",
+    "disguide": "batch = 16\ncapacity = 300",
+    "dual-students": "batch = 16",
+    "argmax": "batch = 16",
+    "averaging": "batch = 16\nrepeats = 2\nduplicates = 'jitter'",
+    "recovery": "batch = 16\npairs = 500\nrepeats = 2",
+    "inversion": "batch = 16\nlabelled = 40",
+    "relabelled": "batch = 16\nlabelled = 40",
+    "confidence-filter": "batch = 16\nlook = 60\nconstant = 3.0",
+    "latency-filter": "batch = 16\nlook = 60",
+    "strategy-thief": "batch = 16\nlook = 300",
+    "slowdown": "batch = 16\nsteps = 2",
+    "knockoff": "budgets = [200, 600]\nepochs = 2\nrequest = 50\npolicy = 'adaptive'",
+    "late-knockoff": "",
+    "decoy-filter": "",
+    "dfms-hl": "gan_epochs = 3\nclone_epochs = 2\ndiversity_epochs = 2",
+    "campaign": PHASES,
+    "exit-timing": "hardware = 'cpu'",
+}
+WITH_POOL = ("inversion", "relabelled", "knockoff", "late-knockoff", "decoy-filter")
+QUICK = ("dfme", "knockoff")
+
+
+def test_every_registered_attacker_is_played():
+    assert set(PARAMETERS) == set(catalog.attackers.builtin)
+
+
+@pytest.mark.parametrize(
+    "attacker",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PARAMETERS],
+)
+def test_an_attacker_plays_the_same_game_both_ways(both_ways, attacker):
+    player = {"use": attacker, "params": tomllib.loads(PARAMETERS[attacker])}
+    threat = {"latency": "virtual"}
+    if attacker in WITH_POOL:
+        threat["pool"] = {"use": "digits", "params": {"split": "validation"}}
+    trusted, isolated = both_ways(attackers=[player], threat=threat, checkpoints=3)
+    assert isolated == trusted
+    assert trusted["rounds"]
