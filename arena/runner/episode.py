@@ -1,24 +1,21 @@
 """Plays one episode: sets it up, lets the attacker play, and writes the outcome."""
 
 import hashlib
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import IO, Any, NamedTuple
-
-import torch
 
 from agents.base import Attacker, Kit, granted
 from arena.evaluation.architecture import score_inferences
 from arena.evaluation.distortion import ServedSample
 from arena.evaluation.referee import CloneScore, Referee
-from arena.isolation.attacker import ChildError, IsolatedAttacker
-from arena.log.player_values import checked_data, checked_numbers, checked_text
-from arena.log.rows import Ending, OutcomeRow
+from arena.isolation.attacker import IsolatedAttacker
+from arena.log.player_values import checked_numbers
+from arena.log.rows import OutcomeRow
 from arena.log.store import Log
 from arena.log.writer import EpisodeWriter
 from arena.recording.tape import Tape
 from arena.registry import players as catalog
-from arena.runner.carry_over import CARRIED_STATE
+from arena.runner.events import EpisodeEvents, Fault
 from arena.runner.outcome import outcome_of
 from arena.runner.recorder import Recorder
 from arena.runner.saves import pickling as snapshot
@@ -30,26 +27,9 @@ from arena.runner.time_limit import TimeLimit, TimeUp
 from arena.scenario import EpisodePlan
 from arena.scenario.planning import requirements
 from arena.system.process_state import ProcessState
-from envs.errors import BudgetExhausted, LogError, PlayerError, SaveError, one_line
+from envs.errors import BudgetExhausted, PlayerError, SaveError, one_line
 from envs.game.extraction_game import ExtractionGame, GameOracle
 from envs.seeding import Streams
-
-UNLUCKY = (LogError, OSError, MemoryError, torch.OutOfMemoryError)
-"""Faults that are not the players'."""
-
-
-class _Fault(NamedTuple):
-    """What ended a step of an episode.
-
-    Attributes:
-        line: describes it.
-        unlucky: it is not the players'.
-        interrupt: of the user, to be raised again once the row is closed.
-    """
-
-    line: str
-    unlucky: bool = False
-    interrupt: KeyboardInterrupt | None = None
 
 
 class StandIn(NamedTuple):
@@ -105,6 +85,7 @@ class Episode:
         self._saved: dict[str, Any] | None = None  # Any: what `_state` returned
         self._attacker: Attacker | None = None
         self._writer: EpisodeWriter | None = None
+        self._events: EpisodeEvents | None = None
         self._recorder: Recorder | None = None
         self._saver: Saver | None = None
 
@@ -182,6 +163,7 @@ class Episode:
         attacker = self._attacker
         assert attacker is not None
         self._writer = writer
+        self._events = EpisodeEvents(writer, self._game, self._before)
         writer.set_up(
             num_classes=self._game.threat.num_classes,
             exit_names=[one.victim.exit_names for one in self._defender_setup.deployed_defences],
@@ -208,43 +190,16 @@ class Episode:
         if self._saved is not None:
             recorder.restore(self._saved["recorder"])
         self._saver = self._make_saver(writer, tape)
-        fault = self._fault_of(lambda: self._attack(attacker))
+        fault = self._events.fault_of(lambda: self._attack(attacker))
         if fault is None and recorder.clone_fault is not None:  # the attacker caught it
-            fault = _Fault(recorder.clone_fault)
+            fault = Fault(recorder.clone_fault)
         # the referee measures in the process as it was before players came
-        self._restore_process()
+        self._events.restore_process()
         try:
             self._finish(attacker, recorder, writer, fault)
         finally:
             if isinstance(attacker, IsolatedAttacker):
                 attacker.close()
-
-    def _fault_of(self, step: Callable[[], None]) -> _Fault | None:
-        """Run a step in which players' code runs; return how it failed, None if it did not."""
-        try:
-            step()
-        except KeyboardInterrupt as interrupt:
-            return _Fault("interrupted by the user", interrupt=interrupt)
-        except BaseException as fault:
-            # a player's SystemExit or GeneratorExit ends its episode, not the match
-            line = one_line(fault)
-            assert self._writer is not None
-            trace = fault.traceback if isinstance(fault, ChildError) else written_traceback()
-            self._writer.event("error", line, queries_used=self._game.used, traceback=trace)
-            return _Fault(line, unlucky=isinstance(fault, UNLUCKY))
-        return None
-
-    def _restore_process(self) -> None:
-        """Set the process back to what it was before the players came, and note what they left."""
-        changed = ProcessState.capture().settings_changed_since(self._before)
-        self._before.restore()
-        if changed and self._writer is not None:
-            self._writer.event(
-                "process-state",
-                f"players left changed, and the arena set back: {', '.join(changed)}",
-                queries_used=self._game.used,
-                changed=list(changed),
-            )
 
     def _set_up_attacker(self, tape: Tape) -> None:
         """Make the attacker, its oracle and its kit."""
@@ -314,25 +269,8 @@ class Episode:
             self._recorder.report(checked_numbers(values, "kit.report"))
 
     def _note(self, kind: str, message: str, data: Mapping[str, object]) -> None:
-        if self._writer is not None:
-            self._event("kit.note", kind, message, data, queries_used=self._game.used)
-
-    def _event(
-        self,
-        source: str,
-        kind: object,
-        message: object,
-        data: Mapping[str, object],
-        *,
-        queries_used: int | None = None,
-        **more: object,
-    ) -> None:
-        """Write what a player says; PlayerError where no log can hold it."""
-        assert self._writer is not None
-        kind = checked_text(kind, f"{source}: kind")
-        what = f"{source} {kind!a}"
-        message, values = checked_text(message, what), checked_data(data, what)
-        self._writer.event(kind, message, queries_used=queries_used, **more, data=values)
+        if self._events is not None:
+            self._events.say("kit.note", kind, message, data, queries_used=self._game.used)
 
     def _note_gap(self, gap: str) -> None:
         """Write down what an isolated attacker could still do, where the system is too old."""
@@ -409,12 +347,14 @@ class Episode:
         attacker: Attacker,
         recorder: Recorder,
         writer: EpisodeWriter,
-        fault: _Fault | None,
+        fault: Fault | None,
     ) -> None:
         """Measure what there is, whatever happened, and close the row.
 
         An episode is a success only if no step failed, and an error by the first that did.
         """
+        events = self._events
+        assert events is not None
         score: CloneScore | None = None
         outcome = OutcomeRow(queries_used=self._game.used)
 
@@ -435,53 +375,18 @@ class Episode:
                 answers=self._game.tally().attack.exits[0],
             )
 
-        faults = [fault]
-        for step in (score_clone, measure, write_inferences, self._write_defender_notes):
-            faults.append(self._fault_of(step))
+        def write_defender() -> None:
+            events.write_defender(self._defender_setup.defender)
+
+        found = [
+            fault,
+            *map(events.fault_of, (score_clone, measure, write_inferences, write_defender)),
+        ]
+        faults = [one for one in found if one is not None]
         recorder.keep_files()
-        self._restore_process()
-        self._close(writer, outcome, [one for one in faults if one is not None])
-
-    def _close(self, writer: EpisodeWriter, outcome: OutcomeRow, faults: list[_Fault]) -> None:
-        """Close the row by the first fault; raise the user's interrupt again."""
-        interrupt = next((one.interrupt for one in faults if one.interrupt is not None), None)
-        status: Ending = "error"
-        if not faults:
-            status = "success"
-        elif faults[0].interrupt is not None:
-            status = "cancelled"
+        events.restore_process()
         self.unlucky = bool(faults) and faults[0].unlucky
-        error = faults[0].line if faults else None
-        try:
-            writer.finish(status, outcome, error=error)
-        except LogError:
-            raise
-        except Exception as fault:  # a row that no database takes
-            writer.drop_buffered()
-            line = f"the last rows cannot be written: {one_line(fault)}"
-            writer.event("error", line, traceback=written_traceback())
-            used = OutcomeRow(queries_used=self._game.used)
-            writer.finish("error", used, error=error or line)
-        if interrupt is not None:
-            raise interrupt
-
-    def _write_defender_notes(self) -> None:
-        """Write down what the defender noticed, and what its next episode should know."""
-        assert self._writer is not None
-        defender = self._defender_setup.defender
-        for note in defender.notes():
-            data = checked_data(note.data, f"notes() {note.kind!a}")
-            if type(client := data.get("client")) is int:
-                data["attacker"] = client == self._game.attacker_client
-            self._event("notes()", note.kind, note.message, data, answered=note.answered)
-        if carried := checked_data(defender.carried_state(), "carried_state()"):
-            self._writer.event(
-                CARRIED_STATE,
-                "what the defender takes to its next episode",
-                carried_state=carried,
-            )
-
-
-def written_traceback() -> str:
-    """Write the traceback of the fault being handled, in characters that every database takes."""
-    return traceback.format_exc().encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+        events.close_row(outcome, faults)
+        for one in faults:
+            if one.interrupt is not None:
+                raise one.interrupt

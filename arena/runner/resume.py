@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from arena.log.rows import EpisodeRecord, EpisodeRow, RunRecord
 from arena.log.store import Log
 from arena.recording.tape import Tape
-from arena.runner.episode import Episode, Saves, StandIn, written_traceback
+from arena.runner.episode import Episode, Saves, StandIn
+from arena.runner.events import written_traceback
 from arena.runner.saves.attempts import PreviousAttempt, previous_attempt
 from arena.runner.saves.schedule import Saving
 from arena.runner.saves.store import SaveStore

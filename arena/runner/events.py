@@ -1,0 +1,131 @@
+"""Writes an episode's events: what players say, how their code fails, and how the episode ends."""
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+
+from agents.base import Defender
+from arena.isolation.attacker import ChildError
+from arena.log.player_values import checked_data, checked_text
+from arena.log.rows import Ending, OutcomeRow
+from arena.log.writer import EpisodeWriter
+from arena.runner.carry_over import CARRIED_STATE
+from arena.system.process_state import ProcessState
+from envs.errors import LogError, one_line
+from envs.game.extraction_game import ExtractionGame
+
+UNLUCKY = (LogError, OSError, MemoryError, torch.OutOfMemoryError)
+"""Faults that are not the players'."""
+
+
+class Fault(NamedTuple):
+    """What ended a step of an episode.
+
+    Attributes:
+        line: describes it.
+        unlucky: it is not the players'.
+        interrupt: of the user, to be raised again once the row is closed.
+    """
+
+    line: str
+    unlucky: bool = False
+    interrupt: KeyboardInterrupt | None = None
+
+
+class EpisodeEvents:
+    """The events of one episode.
+
+    Args:
+        writer: of the episode's rows.
+        game: tells how far it has come.
+        before: the process before players came.
+    """
+
+    def __init__(self, writer: EpisodeWriter, game: ExtractionGame, before: ProcessState) -> None:
+        self._writer, self._game, self._before = writer, game, before
+
+    def say(
+        self,
+        source: str,
+        kind: object,
+        message: object,
+        data: Mapping[str, object],
+        *,
+        queries_used: int | None = None,
+        **more: object,
+    ) -> None:
+        """Write what a player says.
+
+        Raises:
+            PlayerError: no log can hold it.
+        """
+        kind = checked_text(kind, f"{source}: kind")
+        what = f"{source} {kind!a}"
+        message, values = checked_text(message, what), checked_data(data, what)
+        self._writer.event(kind, message, queries_used=queries_used, **more, data=values)
+
+    def fault_of(self, step: Callable[[], None]) -> Fault | None:
+        """Run a step in which players' code runs; return how it failed, None if it did not."""
+        try:
+            step()
+        except KeyboardInterrupt as interrupt:
+            return Fault("interrupted by the user", interrupt=interrupt)
+        except BaseException as fault:
+            # a player's SystemExit or GeneratorExit ends its episode, not the match
+            line = one_line(fault)
+            trace = fault.traceback if isinstance(fault, ChildError) else written_traceback()
+            self._writer.event("error", line, queries_used=self._game.used, traceback=trace)
+            return Fault(line, unlucky=isinstance(fault, UNLUCKY))
+        return None
+
+    def restore_process(self) -> None:
+        """Set the process back to what it was before the players came, and note what they left."""
+        changed = ProcessState.capture().settings_changed_since(self._before)
+        self._before.restore()
+        if changed:
+            self._writer.event(
+                "process-state",
+                f"players left changed, and the arena set back: {', '.join(changed)}",
+                queries_used=self._game.used,
+                changed=list(changed),
+            )
+
+    def write_defender(self, defender: Defender) -> None:
+        """Write down what the defender noticed, and what its next episode should know."""
+        for note in defender.notes():
+            data = checked_data(note.data, f"notes() {note.kind!a}")
+            if type(client := data.get("client")) is int:
+                data["attacker"] = client == self._game.attacker_client
+            self.say("notes()", note.kind, note.message, data, answered=note.answered)
+        if carried := checked_data(defender.carried_state(), "carried_state()"):
+            self._writer.event(
+                CARRIED_STATE,
+                "what the defender takes to its next episode",
+                carried_state=carried,
+            )
+
+    def close_row(self, outcome: OutcomeRow, faults: Sequence[Fault]) -> None:
+        """Close the row: a success without faults, else what the first fault makes of it."""
+        status: Ending = "error"
+        if not faults:
+            status = "success"
+        elif faults[0].interrupt is not None:
+            status = "cancelled"
+        error = faults[0].line if faults else None
+        try:
+            self._writer.finish(status, outcome, error=error)
+        except LogError:
+            raise
+        except Exception as fault:  # a row that no database takes
+            self._writer.drop_buffered()
+            line = f"the last rows cannot be written: {one_line(fault)}"
+            self._writer.event("error", line, traceback=written_traceback())
+            used = OutcomeRow(queries_used=self._game.used)
+            self._writer.finish("error", used, error=error or line)
+
+
+def written_traceback() -> str:
+    """Write the traceback of the fault being handled, in characters that every database takes."""
+    return traceback.format_exc().encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
