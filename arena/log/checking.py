@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 
 from arena.log import artifacts
+from arena.log.cells import MAPS
 from arena.log.database_errors import explained
 from arena.log.pruning import strays
 from arena.log.reader import LogReader
@@ -103,17 +104,28 @@ def _values(connection: Connection) -> Iterator[Problem]:
 
 
 def _soundness(column: Column[Any]) -> ColumnElement[Any] | None:  # Any: of whatever type
-    """Return the SQL that is 1 where a value of the column is sound; None for texts."""
+    """Return the SQL that is 1 where a value of the column is sound; None where all are."""
     cell, kind = type_coerce(column, String), column.type
+    if isinstance(kind, JSON) and column.name in MAPS:
+        return _if_json(cell, func.json_type(cell).in_(("object", "null")))
     if isinstance(kind, JSON):
         return func.json_valid(cell)
     if isinstance(kind, Histogram | Names):
-        return case((func.json_valid(cell) == 1, func.json_type(cell) == "array"), else_=0)
+        items = func.json_each(cell).table_valued("type")
+        inside = "integer" if isinstance(kind, Histogram) else "array"
+        odd = exists().select_from(items).where(items.c.type != inside)
+        is_list = (func.json_type(cell) == "array") & ~odd
+        return _if_json(cell, or_(func.json_type(cell) == "null", is_list))
     if isinstance(kind, UtcDateTime):
         return func.julianday(cell).is_not(None)
     if isinstance(kind, Integer | Double):
         return func.typeof(cell).in_(("integer", "real"))
-    return None
+    return func.typeof(cell) == "text" if isinstance(kind, String) else None
+
+
+def _if_json(cell: ColumnElement[Any], sound: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Ask only of what is JSON at all: SQLite fails on anything else."""
+    return case((func.json_valid(cell) == 1, sound), else_=0)
 
 
 def _accounts(row: EpisodeRow, rounds: Sequence[RoundRow], log: LogReader) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, Text, cast, select
 
+from arena.log.cells import require_sound
 from arena.log.database_errors import explained
 from arena.log.jsontext import to_json
 from arena.log.rows import (
@@ -103,11 +104,15 @@ class LogReader:
 
     def _read(self, kind: type[_Row], query: Select[*tuple[object, ...]]) -> list[_Row]:
         """Run a query over the columns of a row class and build the rows."""
+        return [kind(**row) for row in self._rows(query)]
+
+    def _rows(self, query: Select[*tuple[object, ...]]) -> list[dict[str, Any]]:
+        """Run a query over columns; gives each row by the names of its columns."""
+        columns = {column.key: column.type for column in query.selected_columns}
         with self._reading() as connection:
-            result = connection.execute(query)
-            names = list(result.keys())
-            rows: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in result]
-        return [kind(**row) for row in rows]
+            rows = connection.execute(query).all()
+            require_sound(columns, rows)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def _of_episode(self, kind: type[_Row], table: Table, *, id: str, order: str) -> list[_Row]:
         query = _columns(kind, table).where(table.c.episode_id == id).order_by(table.c[order])
@@ -130,10 +135,7 @@ class LogReader:
         """
         without = _LONG if brief else ()
         query = narrow(_columns(EpisodeRow, Episode.table(), without=without), which)
-        with self._reading() as connection:
-            result = connection.execute(query)
-            names = tuple(result.keys())
-            rows = [dict(zip(names, row, strict=True)) for row in result]
+        rows = self._rows(query)
         return [_episode(row | {name: {} for name in without}) for row in rows]
 
     def episodes_as_json(self, which: EpisodeFilter | None = None) -> Iterator[str]:
@@ -147,6 +149,7 @@ class LogReader:
         columns = (*(table.c[name] for name in plain), *(cast(table.c[n], Text) for n in _LONG))
         with self._reading() as connection:
             rows = connection.execute(narrow(select(*columns), which)).all()
+            require_sound({name: table.c[name].type for name in plain}, rows)
         for row in rows:
             told = to_json(dict(zip(plain, row, strict=False)))
             long = zip(_LONG, row[len(plain) :], strict=True)

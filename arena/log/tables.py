@@ -62,7 +62,9 @@ class Histogram(TypeDecorator[tuple[int, ...]]):
     def process_result_value(
         self, value: list[int] | None, dialect: Dialect
     ) -> tuple[int, ...] | None:
-        """Give a tuple."""
+        """Give a tuple. Raises TypeError for what are no counts."""
+        if value is not None and not set(map(type, value)) <= {int}:
+            raise TypeError(f"expected counts, got {value!r}")
         return None if value is None else tuple(value)
 
 
@@ -75,8 +77,12 @@ class Names(TypeDecorator[tuple[tuple[str, ...], ...]]):
     def process_result_value(
         self, value: list[list[str]] | None, dialect: Dialect
     ) -> tuple[tuple[str, ...], ...] | None:
-        """Give tuples."""
-        return None if value is None else tuple(map(tuple, value))
+        """Give tuples. Raises TypeError for what are no lists of names."""
+        if value is None:
+            return None
+        if not all(type(names) is list and set(map(type, names)) <= {str} for names in value):
+            raise TypeError(f"expected lists of names, got {value!r}")
+        return tuple(map(tuple, value))
 
 
 Key = Annotated[

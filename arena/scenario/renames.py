@@ -46,7 +46,7 @@ def with_new_names(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
             f"{rename.players}.{new.get('name', number)}.{rename.table}: "
             f"'{rename.old}' is called '{rename.new}' now; the old name still works"
             for number, (old, new) in enumerate(zip(players, changed, strict=True))
-            if old != new
+            if isinstance(new, Mapping) and old != new  # what is no table may be NaN: unlike itself
         ]
         table[rename.players] = changed
     return table, lines

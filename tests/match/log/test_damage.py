@@ -13,14 +13,18 @@ from arena.report.server import LivePage
 from envs.errors import ArenaError
 
 DAMAGE = {
-    ("episode", "plan"): ("{", '{"a": NaN,', "\x00", b"\xff\xfe"),
-    ("episode", "exit_names"): ("[", "5"),
+    ("episode", "plan"): ("{", '{"a": NaN,', "\x00", b"\xff\xfe", "[1]"),
+    ("episode", "exit_names"): ("[", "5", "[1]"),
     ("episode", "started"): ("yesterday", "2026-13-45", ""),
     ("episode", "seed"): ("many",),
+    ("episode", "error"): (b"\xff",),
     ("run", "created"): ("0", "soon"),
     ("run", "versions"): ("{'torch': 1}",),
-    ("round", "attack_exits"): ("[1, 2", "7"),
-    ("checkpoint", "metrics"): ("nan", "{]"),
+    ("round", "attack_exits"): ("[1, 2", "7", '["a"]', "[1.5]"),
+    ("round", "attack_answered"): (b"12",),
+    ("round", "countermeasure"): ("[]",),
+    ("checkpoint", "metrics"): ("nan", "{]", "3"),
+    ("checkpoint", "queries_used"): (b"\xff\x00", "x"),
     ("checkpoint", "clone_accuracy"): ("high",),
     ("event", "time"): ("now and then",),
 }

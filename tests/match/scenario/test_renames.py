@@ -43,6 +43,14 @@ def test_everything_else_is_left_alone(defender):
     assert with_new_names(raw) == (raw, [])
 
 
+@pytest.mark.parametrize("entry", [float("nan"), 3, "static", None])
+def test_what_is_no_table_is_left_for_the_checks(entry):
+    raw = {"defenders": [entry]}
+    table, lines = with_new_names(raw)
+    assert table["defenders"][0] is entry
+    assert lines == []
+
+
 def test_what_was_read_is_not_changed():
     raw = _scenario(policy={"post": 1})
     with_new_names(raw)

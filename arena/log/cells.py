@@ -1,0 +1,43 @@
+"""Refuse cells that are none of their column's: SQLite stores whatever it is given."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import JSON, Boolean, Double, Integer, String
+from sqlalchemy.types import TypeEngine
+
+MAPS = frozenset({"plan", "attacker_params", "defender_params", "versions", "countermeasure",
+                  "metrics", "data", "meta"})  # fmt: skip
+"""Columns of JSON objects; `data` of an episode is a name, and no JSON."""
+
+_KINDS: tuple[tuple[type[TypeEngine[Any]], frozenset[type]], ...] = (
+    (Boolean, frozenset({bool, type(None)})),
+    (Integer, frozenset({int, type(None)})),
+    (Double, frozenset({float, int, type(None)})),
+    (String, frozenset({str, type(None)})),
+)
+_MAP = frozenset({dict, type(None)})
+
+
+def require_sound(columns: Mapping[str, TypeEngine[Any]], rows: Sequence[Sequence[object]]) -> None:
+    """Check the types of all cells, a column at a time.
+
+    Args:
+        columns: the types of the columns by name, in the order of the cells.
+        rows: what was read.
+
+    Raises:
+        TypeError: a cell that its column cannot hold.
+    """
+    for (name, kind), cells in zip(columns.items(), zip(*rows, strict=True), strict=False):
+        allowed = _allowed(name, kind)
+        if allowed and not (found := set(map(type, cells))) <= allowed:
+            types = ", ".join(sorted(one.__name__ for one in found - allowed))
+            raise TypeError(f"{name}: got {types}")
+
+
+def _allowed(name: str, kind: TypeEngine[Any]) -> frozenset[type]:
+    """Return the types of a column's cells; none where its own reader checks them."""
+    if isinstance(kind, JSON):
+        return _MAP if name in MAPS else frozenset()
+    return next((types for base, types in _KINDS if isinstance(kind, base)), frozenset())
