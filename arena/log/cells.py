@@ -16,7 +16,7 @@ _KINDS: tuple[tuple[type[TypeEngine[Any]], frozenset[type]], ...] = (
     (Double, frozenset({float, int, type(None)})),
     (String, frozenset({str, type(None)})),
 )
-_MAP = frozenset({dict, type(None)})
+_MAP: frozenset[type] = frozenset({dict, type(None)})
 
 
 def require_sound(columns: Mapping[str, TypeEngine[Any]], rows: Sequence[Sequence[object]]) -> None:

@@ -25,6 +25,7 @@ from arena.runner.workers.pool import WorkerConfig
 from arena.scenario import Scenario
 from arena.scenario.required_files import require_files
 from arena.system.devices import pick_device, pick_devices
+from envs.training.checkpoints import require_writable
 
 
 @dataclass(frozen=True)
@@ -209,6 +210,7 @@ def prepare(scenario: Scenario, *, watcher: Watcher | None = None, device: str =
     Raises:
         ArenaError: data are missing, a name is unknown, the cache cannot be written.
     """
+    require_writable()  # a match goes on without the cache; this would train for nothing
     watcher = watcher or Watcher()
     setup = Setup(pick_device(device), watcher)
     seen: set[str] = set()

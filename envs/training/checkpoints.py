@@ -17,7 +17,7 @@ import logging
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -142,27 +142,53 @@ def remember(
         like: see `recall`.
 
     Returns:
-        The entry, and whether it was recalled. Hours of training are not thrown away because
-        the disk filled up meanwhile: what was made is returned, and the log has a warning.
-
-    Raises:
-        CacheError: the cache cannot be written, found out before anything is made.
+        The entry, and whether it was recalled. Where the cache cannot be read or written (a full
+        disk, a read-only folder), what was made is returned all the same, and one warning says
+        so.
     """
-    found = recall(kind, spec, device=device, like=like)
-    if found is not None:
-        return found, True
-    path = _path(kind, spec)
-    with _only_maker(path):
-        found = recall(kind, spec, device=device, like=like)
+    found = None
+    with ExitStack() as stack:
+        try:
+            found = recall(kind, spec, device=device, like=like)
+            if found is None:
+                stack.enter_context(_only_maker(_path(kind, spec)))
+                found = recall(kind, spec, device=device, like=like)
+        except CacheError as error:
+            _tell_once(cache_root(), str(error))
         if found is not None:
             return found, True
         made = make()
         try:
             store(kind, spec, made)
         except CacheError as error:
-            _log.warning("%s; going on without", error)
-        state = {name: tensor.detach().to(device) for name, tensor in made.state.items()}
-        return Stored(state, json.loads(json.dumps(made.meta))), False
+            _tell_once(cache_root(), str(error))
+    state = {name: tensor.detach().to(device) for name, tensor in made.state.items()}
+    return Stored(state, json.loads(json.dumps(made.meta))), False
+
+
+def require_writable() -> None:
+    """Check that entries can be kept, before anything is made for that alone.
+
+    Raises:
+        CacheError: the folder cannot be written.
+    """
+    path = cache_root() / "probe"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as part:
+            part.write_bytes(b"")
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise CacheError(_refusal("write", path, error)) from error
+
+
+_told: set[Path] = set()  # caches that this process said it goes on without
+
+
+def _tell_once(root: Path, reason: str) -> None:
+    if root not in _told:
+        _told.add(root)
+        _log.warning("%s; going on without, so that what is not in it is trained anew", reason)
 
 
 class _Damaged(Exception):  # noqa: N818 - never leaves this module

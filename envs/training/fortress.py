@@ -45,7 +45,6 @@ def train_fortress(
 
     Raises:
         ScenarioError, UnknownName: a switch that does not fit this network or data.
-        CacheError: the cache cannot be written.
     """
     device = data.train.device
     network = _with_new_heads(backbone, recipe, streams.torch("exits/weights", device))

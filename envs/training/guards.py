@@ -89,7 +89,6 @@ def train_guards(
 
     Raises:
         ScenarioError, UnknownName: a source that does not exist or fit.
-        CacheError: the cache cannot be written.
     """
     device = data.train.device
     network = Guarded(

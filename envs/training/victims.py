@@ -70,7 +70,7 @@ def train_victim(
         report: takes a line of progress now and then.
 
     Raises:
-        ArenaError: training diverged, or the cache cannot be written.
+        ArenaError: training diverged.
         UnknownName, ScenarioError: no such network, or it does not take these images.
     """
     streams = Streams(spec.seed).child("victim")

@@ -12,7 +12,15 @@ import torch
 
 from envs.errors import CacheError
 from envs.training import checkpoints
-from envs.training.checkpoints import Stored, cache_root, content_key, recall, remember, store
+from envs.training.checkpoints import (
+    Stored,
+    cache_root,
+    content_key,
+    recall,
+    remember,
+    require_writable,
+    store,
+)
 
 SPEC = {"network": "tiny", "seed": 0, "recipe": {"rate": 0.1, "epochs": 3}}
 
@@ -219,10 +227,44 @@ def test_what_took_hours_is_not_lost_to_a_full_disk(
     assert "No space left on device" in caplog.text
 
 
-def test_a_folder_that_cannot_be_made_is_found_out_before_the_training(folder: Path):
+def test_where_nothing_can_be_written_it_is_made_without_and_said_once(
+    folder: Path, caplog: pytest.LogCaptureFixture
+):
     folder.write_text("a file where the folder should be")
-    with pytest.raises(CacheError, match=r"cannot (read|write) the cache in"):
-        remember("victim", SPEC, never)
+    for kind in ("victim", "victim", "exit-heads"):
+        made, recalled = remember(kind, SPEC, entry)
+        assert same(made, entry())
+        assert not recalled
+    (record,) = caplog.records
+    assert "cannot read the cache in" in record.message
+    assert "going on without" in record.message
+    with pytest.raises(CacheError, match=r"cannot write the cache in"):
+        require_writable()
+
+
+def test_an_entry_of_a_folder_that_is_only_read_is_recalled(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    store("victim", SPEC, entry())
+
+    def read_only(*_: object, **__: object) -> int:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "open", read_only)
+    monkeypatch.setattr(Path, "write_bytes", read_only)
+    assert remember("victim", SPEC, never)[1]
+    assert caplog.text == ""
+    for _ in range(2):
+        made, recalled = remember("another", SPEC, entry)
+        assert same(made, entry())
+        assert not recalled
+    (record,) = caplog.records
+    assert "Read-only file system" in record.message
+
+
+def test_a_folder_that_can_be_written_is_left_as_it_was(folder: Path):
+    require_writable()
+    assert list(folder.iterdir()) == []
 
 
 def test_a_view_is_stored_without_what_it_is_a_view_of():
