@@ -108,7 +108,7 @@ class LogReader:
 
     def _rows(self, query: Select[*tuple[object, ...]]) -> list[dict[str, Any]]:
         """Run a query over columns; gives each row by the names of its columns."""
-        columns = {column.key: column.type for column in query.selected_columns}
+        columns = {str(column.key): column.type for column in query.selected_columns}
         with self._reading() as connection:
             rows = connection.execute(query).all()
             require_sound(columns, rows)
