@@ -10,6 +10,7 @@ from arena.log.rows import EpisodeFilter, EpisodeRow, RunRecord
 from arena.log.store import Log
 from arena.runner.carry_over import dependency_levels, with_carried_state
 from arena.runner.progress import Watcher
+from arena.runner.reading import read_images
 from arena.runner.resume import episode_record, play_one
 from arena.runner.run_record import run_record
 from arena.runner.saves.attempts import previous_attempt
@@ -82,7 +83,8 @@ def play(
         saving: how episodes are saved, and whether broken-off ones are resumed.
 
     Raises:
-        DataMissing: a file the scenario names is not there, so that nothing was played.
+        DataMissing: a file the scenario names is not there or is damaged, so that nothing was
+            played.
         ArenaError: nothing could be prepared, or the log cannot be written. A fault inside an
             episode ends that episode alone and is in its row.
     """
@@ -102,6 +104,8 @@ def play(
     interrupted = False
     if tasks:
         require_files(scenario)
+        setup = Setup(torch.device("cpu") if options.apart else devices[0], watcher)
+        read_images(setup, (task.plan for task in tasks))
         record = run_record(
             command,
             devices[0],
@@ -112,7 +116,12 @@ def play(
         saving = replace(saving, resume=saving.resume and not fresh)
         if saving.resume:
             _tell_of_earlier_attempts(tasks, log, record, watcher)
-        context = _Context(log, log.begin_run(record), record, devices, watcher, saving)
+        run = log.begin_run(record)
+        # workers read for themselves
+        context = _Context(
+            log, run, record, devices, watcher, saving, None if options.apart else setup
+        )
+        del setup
         play_all = _play_apart if options.apart else _play_here
         for level in dependency_levels(tasks):
             ready = with_carried_state(level, log, watcher)
@@ -140,13 +149,15 @@ class _Context(NamedTuple):
     devices: tuple[torch.device, ...]
     watcher: Watcher
     saving: Saving
+    setup: Setup | None
 
 
 def _play_here(
     tasks: Sequence[Task], context: _Context, options: WorkerOptions
 ) -> tuple[dict[int, EpisodeRow], bool]:
     """Play in this process, one episode after the other."""
-    setup = Setup(context.devices[0], context.watcher)
+    setup = context.setup
+    assert setup is not None
     rows: dict[int, EpisodeRow] = {}
     for task in tasks:
         context.watcher.begin(task.plan.title, task.number, task.total)

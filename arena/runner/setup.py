@@ -146,7 +146,7 @@ class Setup:
         spec = plan.threat.pool
         if spec is None:
             return None, None
-        pool = self._load_pool(plan, spec, generator=Streams(plan.seed).torch("pool"))
+        pool = self.load_pool(plan, spec, generator=Streams(plan.seed).torch("pool"))
         shared = self._test_overlap(plan, pool)
         if shared and not plan.threat.allow_test_overlap:
             raise ScenarioError(f"the pool '{spec.use}' {_shares(shared)}; {INSIST}")
@@ -166,7 +166,7 @@ class Setup:
         ood = None
         if plan.traffic.ood is not None:
             spec = plan.traffic.ood
-            ood = self._load_pool(plan, spec, generator=streams.torch("traffic/ood"))
+            ood = self.load_pool(plan, spec, generator=streams.torch("traffic/ood"))
             if shared := self._test_overlap(plan, ood):
                 raise ScenarioError(f"traffic.ood: '{spec.use}' {_shares(shared)}")
         return BenignTraffic(
@@ -270,10 +270,10 @@ class Setup:
             note=note,
         )
 
-    def _load_pool(
+    def load_pool(
         self, plan: EpisodePlan, spec: DataSpec, *, generator: torch.Generator
     ) -> ImageSet:
-        """Load a pool at the victim's image shape."""
+        """Load a pool at the victim's image shape. Raises ArenaError as its source does."""
         shape = self.splits(plan).image_shape
         # a part of the victim's own data set must be cut out of the episode's division of it
         own = part_of_victims_data(plan.data, spec) is not None
@@ -294,7 +294,7 @@ class Setup:
             # unchecked: the loader of the data set checks the options by name and value
             spec = DataSpec.model_construct(use=name, params=options, **places)
             part = part_of_victims_data(plan.data, spec)
-            pool = self._load_pool(plan, spec, generator=generator)
+            pool = self.load_pool(plan, spec, generator=generator)
             if part in (*SCORED, "all") or self._test_overlap(plan, pool):
                 raise PlayerError(
                     f"a defence gets no test images of '{plan.data.use}', on which it is measured: "

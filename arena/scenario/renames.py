@@ -55,7 +55,8 @@ def with_new_names(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 def _player(player: Any, rename: Rename) -> Any:
     if not isinstance(player, Mapping) or rename.table not in player:
         return player
-    if player.get("use", "static") not in rename.uses:
+    use = player.get("use", "static")
+    if not isinstance(use, str) or use not in rename.uses:
         return player
     return {**player, rename.table: _renamed(player[rename.table], rename)}
 

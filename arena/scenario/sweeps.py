@@ -52,7 +52,7 @@ def _sweeps(table: object) -> bool:
     return isinstance(table, Mapping) and "sweep" in table
 
 
-def _name(table: Mapping[str, Any]) -> str:
+def _name(table: Mapping[str, Any]) -> Any:
     found = table.get("name", table.get("defence", "undefended"))
     return found if "name" in table else short_name(str(found))
 
@@ -60,6 +60,8 @@ def _name(table: Mapping[str, Any]) -> str:
 def _settings(table: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return a defender for each value of the knob."""
     name, sweep = _name(table), table["sweep"]
+    if not isinstance(name, str):
+        raise ScenarioError(f"defenders: expected a text as name of what is swept, got {name!r}")
     place = f"defenders.{name}.sweep"
     if not isinstance(sweep, Mapping) or len(sweep) != 1:
         raise ScenarioError(f"{place}: expected one knob and its values, "
@@ -90,7 +92,11 @@ def _renamed(attacker: object, names: Mapping[str, Sequence[str]]) -> object:
     if not isinstance(attacker, Mapping):
         return attacker
     meant = {
-        key: [each for name in attacker[key] for each in names.get(name, (name,))]
+        key: [
+            each
+            for name in attacker[key]
+            for each in (names.get(name, (name,)) if isinstance(name, str) else (name,))
+        ]
         for key in ("against", "spares")
         if isinstance(attacker.get(key), list | tuple)
     }

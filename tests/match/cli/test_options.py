@@ -25,3 +25,19 @@ def test_seeds_are_numbers_and_ranges(text, seeds):
 def test_seeds_written_otherwise_are_refused():
     with pytest.raises(ScenarioError, match="expected numbers and ranges"):
         seeds_override("one")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("3-1", "expected the lower end of a range first, got '3-1'"),
+        ("0,9-8", "expected the lower end of a range first, got '9-8'"),
+        ("0-30000000", "expected at most 100000 seeds, got '0-30000000'; play them in several"),
+        ("0-99999,7", "expected at most 100000 seeds"),
+        ("-1", "expected numbers and ranges"),
+    ],
+)
+def test_a_range_that_is_no_range_is_refused_before_it_is_written_out(text, message):
+    with pytest.raises(ScenarioError, match=message) as caught:
+        seeds_override(text)
+    assert "\n" not in str(caught.value)

@@ -33,10 +33,11 @@ def test_an_old_key_is_read_under_its_new_name_with_a_warning(defender, policy):
     [
         {"policy": {"defence": 1}},
         {"use": "mine.py:Guard", "policy": {"post": 1}},
+        {"use": ["static"], "policy": {"post": 1}},
         {"policy": {"post": 1, "defence": 0}},
         {"defence": "dnf"},
     ],
-    ids=["new", "another player", "both", "no policy"],
+    ids=["new", "another player", "no player", "both", "no policy"],
 )
 def test_everything_else_is_left_alone(defender):
     raw = _scenario(**defender)

@@ -65,6 +65,8 @@ def test_the_text_of_a_scenario_has_its_sweeps_written_out(tiny):
         ({"sweep": {"epsilon": "0.1"}}, "expected a list of values"),
         ({"defence": ["randp"], "params": {}}, "a list of defences has no knob of its own"),
         ({"sweep": {"epsilon": [0.1, 0.1]}}, "2 are named 'randp epsilon=0.1'"),
+        ({"name": ["randp"]}, "expected a text as name of what is swept, got .'randp'."),
+        ({"name": {"a": 1}}, "expected a text as name of what is swept"),
         ({"params": 3, "sweep": {"epsilon": [0.1]}}, "expected a table, got 3"),
     ],
 )
@@ -79,3 +81,9 @@ def test_a_value_that_the_defence_refuses_is_told_with_its_place(tiny, epsilon):
     swept = scenario(tiny, RANDP | {"sweep": {"epsilon": [0.1, epsilon]}})
     with pytest.raises(ScenarioError, match=rf"randp epsilon={epsilon}.*params"):
         swept.check()
+
+
+@pytest.mark.parametrize("name", [["randp"], {"a": 1}, 3])
+def test_an_attacker_that_names_no_text_beside_a_sweep_is_refused(tiny, name):
+    with pytest.raises(ScenarioError, match=r"against.0: expected a text"):
+        scenario(tiny, RANDP, attackers=[{"use": "noise", "against": [name]}])
