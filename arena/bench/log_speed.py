@@ -176,6 +176,7 @@ def _fill(path: Path, count: int) -> None:
                 "started": start + timedelta(seconds=seed),
                 "finished": start + timedelta(seconds=seed + 60), "wall_seconds": 60.0,
                 "pid": os.getpid(), "host": platform.node(), "process_started": "",
+                "heartbeat": start + timedelta(seconds=seed + 60),
             }
             for seed in range(count)
         ]  # fmt: skip

@@ -131,10 +131,10 @@ def playing(path):
     ("number", "code", "workers"),
     [
         (signal.SIGTERM, 143, 1),
-        (signal.SIGHUP, 129, 1),
-        (signal.SIGINT, 130, 1),
+        pytest.param(signal.SIGHUP, 129, 1, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, 1, marks=pytest.mark.slow),
         (signal.SIGTERM, 143, 2),
-        (signal.SIGHUP, 129, 2),
+        pytest.param(signal.SIGHUP, 129, 2, marks=pytest.mark.slow),
     ],
 )
 def test_the_command_ends_by_a_signal_with_a_last_save_and_says_what_is_left(

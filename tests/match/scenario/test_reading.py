@@ -72,7 +72,8 @@ GOLDEN = {
     "nobody attacks": ('[[attackers]]\nuse = "noise"\nparams = { batch = 64 }\n[[attackers]]\n'
         'use = "dfme"\n', "[notes]\n", "2 problems\n  attackers: missing; expected a list of at "
         "least 1\n  notes: unknown key; known: attackers, checkpoints, clone, data, defenders, "
-        "description, latency, name, record, seeds, tags, threat, traffic, version, victim"),
+        "description, isolation, latency, memory_limit, name, record, seeds, tags, threat, "
+        "time_limit, traffic, version, victim"),
     "twins": ('use = "dfme"', 'use = "noise"',
         "attackers: 2 are named 'noise'; give each a name of its own"),
     "a key of an attacker": ('use = "dfme"', 'use = "dfme"\nparms = {}',
@@ -84,7 +85,7 @@ GOLDEN = {
         'defence = ["undefended", "dnf"]\nparams = { variant = "plain" }',
         "defenders.0: params belong to one defence; write them inside each of the list"),
     "a table for a name": ('"digits"', "{ name = 'digits' }", "2 problems\n  data.use: missing; "
-        "expected a text\n  data.name: unknown key; known: download, params, root, use"),
+        "expected a text\n  data.name: unknown key; did you mean 'resample'?"),
 }  # fmt: skip
 
 
