@@ -118,7 +118,8 @@ def test_what_the_database_itself_finds_wrong_is_passed_on(made_up):
     raw.commit()
     raw.close()
     with Log.open(made_up.log.where, read_only=True) as log:
-        assert {one.what for one in check(log)} == {"integrity"}
+        # SQLite believes its altered schema, so that empty cells count as damaged as well
+        assert "integrity" in {one.what for one in check(log)}
 
 
 def test_files_left_by_a_killed_run_are_noted_and_removed_when_asked(made_up, cli):
