@@ -4,6 +4,8 @@ import subprocess
 import sys
 from dataclasses import fields
 
+import pytest
+
 from arena.log.rows import METRICS, OutcomeRow
 
 PROGRAM = """
@@ -65,6 +67,7 @@ assert log.episode(writer.id).clone_recall is None
 """
 
 
+@pytest.mark.slow
 def test_a_made_up_metric_reaches_every_list_by_its_declaration_alone():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

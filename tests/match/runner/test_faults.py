@@ -195,6 +195,7 @@ def test_a_worker_that_a_player_ends_fails_its_episode_alone(scenario):
     assert result.failed
 
 
+@pytest.mark.slow
 def test_a_process_that_a_player_ends_leaves_a_row_that_the_next_opening_closes(scenario):
     path = scenario(["os._exit(3)"])
     words = ["-m", "arena.cli", "run", str(path), "--log", str(path.with_suffix(".db")), "-q"]

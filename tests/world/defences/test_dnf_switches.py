@@ -53,6 +53,7 @@ def test_the_released_variants_follow_the_released_recipes_by_image_size():
     assert fortress_recipe("intended", {}, (3, 224, 224)) == fortress_recipe("intended", {})
 
 
+@pytest.mark.slow
 def test_a_fortress_takes_the_recipe_of_its_victims_images():
     generator = Streams(0).torch("victim")
     body = build("conv-small", num_classes=3, image_shape=(3, 64, 64), generator=generator)
