@@ -212,12 +212,24 @@ def granted(attacker: Attacker, *, labels: str, latency_visible: bool, pool: boo
     Raises:
         PlayerError: it needs something that is not granted, or something unheard of.
     """
-    unknown = attacker.requires - NEEDS
-    name = str(attacker)
+    require_granted(
+        str(attacker),
+        attacker.requires,
+        labels=labels,
+        latency_visible=latency_visible,
+        pool=pool,
+    )
+
+
+def require_granted(
+    name: str, requires: frozenset[str], *, labels: str, latency_visible: bool, pool: bool
+) -> None:
+    """Check likewise what an attacker of this name says that it needs; see `granted`."""
+    unknown = requires - NEEDS
     if unknown:
         raise PlayerError(f"{name}.requires names {sorted(unknown)}; known: {sorted(NEEDS)}")
     grants = {"soft-labels": labels == "soft", "latency": latency_visible, "pool": pool}
-    missing = sorted(need for need in attacker.requires if not grants[need])
+    missing = sorted(need for need in requires if not grants[need])
     if missing:
         raise PlayerError(
             f"{name} needs {', '.join(missing)}, which this scenario does not grant; "

@@ -71,6 +71,8 @@ class DFME(Attacker):
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"soft-labels"})
+    settled: ClassVar[bool] = False
+    """Whether the generator is in evaluation mode for the images that the clone learns from."""
 
     settings: Settings
     epochs: Epochs
@@ -212,9 +214,13 @@ class DFME(Attacker):
         self.note("generator_loss", estimate.losses.mean())
         self.note("jump_share", estimate.jump_share)
 
+    def fresh_images(self, count: int) -> Tensor:
+        """Draw the images that the clone's step asks, (count, c, h, w) in [0, 1]."""
+        return self.synthesiser.images(count, settled=self.settled)
+
     def clone_step(self, oracle: Oracle, kit: Kit, count: int) -> None:
         """Ask fresh images and move the clone towards the answers."""
-        images = self.synthesiser.images(count)
+        images = self.fresh_images(count)
         response = oracle.query(images)
         targets = response.posteriors.to(images.device)
         kept = self.keep(images, response)

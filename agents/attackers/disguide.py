@@ -53,6 +53,7 @@ class DisGUIDE(DFME):
     """
 
     requires: ClassVar[frozenset[str]] = frozenset()
+    settled: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -123,11 +124,9 @@ class DisGUIDE(DFME):
         self.synthesiser.descend(self._weight * one_sided - disagreement)
         self.note("clones_apart", disagreement.detach())
 
-    def clone_step(self, oracle: Oracle, kit: Kit, count: int) -> None:
-        """Ask fresh images, an eighth of them grey, and learn from them and from old ones."""
-        images = self._shown(self.synthesiser.images(count, settled=True))
-        response = oracle.query(images)
-        self.note("clone_loss", self.learn(images, response.posteriors.to(images.device)))
+    def fresh_images(self, count: int) -> Tensor:
+        """Draw images, an eighth of them grey."""
+        return self._shown(super().fresh_images(count))
 
     def _shown(self, images: Tensor) -> Tensor:
         return greyed(images, self._chance) if self._grey else images

@@ -45,6 +45,7 @@ class DualStudents(DFME):
     """
 
     requires: ClassVar[frozenset[str]] = frozenset()
+    settled: ClassVar[bool] = True
     _EVERY = 10
 
     def __init__(
@@ -97,12 +98,6 @@ class DualStudents(DFME):
         distance = apart(self._students.eval().each(images)).mean()
         self.synthesiser.descend(-distance)
         self.note("clones_apart", distance.detach())
-
-    def clone_step(self, oracle: Oracle, kit: Kit, count: int) -> None:
-        """Ask fresh images and learn from the answers."""
-        images = self.synthesiser.images(count, settled=True)
-        response = oracle.query(images)
-        self.note("clone_loss", self.learn(images, response.posteriors.to(images.device)))
 
     def learn(self, images: Tensor, targets: Tensor) -> Tensor:
         """Train both students; every tenth iteration the average follows."""

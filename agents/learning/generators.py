@@ -41,9 +41,11 @@ class Synthesiser:
             count: how many.
             settled: normalise by the running statistics (evaluation mode), not by the batch's.
         """
-        self.network.train(not settled)
+        if settled:
+            self.network.eval()
         images: Tensor = self.network(self.network.draw(count, self._generator))
-        self.network.train()
+        if settled:
+            self.network.train()
         return images
 
     def pre_activations(self, count: int) -> Tensor:

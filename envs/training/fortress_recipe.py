@@ -32,10 +32,9 @@ class FortressRecipe:
     The defaults are the variant "intended". They were chosen on digits (resnet10, thresholds for
     5 % of own images) by what happens to images of sources that no training saw, never by an
     attack; alpha and the estimator by sources that no attacker uses (turned digits and shuffled
-    patches of digits, three victims). Of shuffled patches alpha 0.1, the released value, left 74
-    to 90 % to the last exit, 0.5 left 8 to 17 %, and 1.0 cost half a point of accuracy more; the
-    estimator "C" at 0.5 left 20 to 60 %. Weights `w_s` of 0.3 and more spread the early answers
-    over classes but keep a quarter to all of untrained generators' images inside.
+    patches of digits, three victims: `benchmarks/entropy_weight.py`, docs/dnf.md). Weights `w_s`
+    of 0.3 and more spread the early answers over classes but keep a quarter to all of untrained
+    generators' images inside.
 
     Args:
         objective: "bound" for equations 2 and 3 with bounds, "released" for the released loss.
