@@ -65,7 +65,7 @@ def _official(name: str, summary: str, found: str) -> Source:
     """List a data set that torchvision reads and can fetch."""
     layout = OFFICIAL[name].layout
     if "mnist" in name:
-        form = _sized(1, 10, default=28)
+        form = _sized(1, 10)
     else:
         form = _fixed((3, 32, 32), 100 if name == "cifar100" else 10)
     return Source(summary, official_reader(name), needs=layout, found=(found,), form=form)
@@ -75,10 +75,10 @@ def _fixed(image_shape: tuple[int, int, int], classes: int) -> Callable[..., For
     return lambda root, **options: (image_shape, classes)
 
 
-def _sized(channels: int, classes: int, *, default: int) -> Callable[..., Form]:
+def _sized(channels: int, classes: int) -> Callable[..., Form]:
     """Give the form of a set that takes a `size`."""
 
-    def form(root: Path, *, size: Size = default, **options: object) -> Form:
+    def form(root: Path, *, size: Size, **options: object) -> Form:
         height, width = (size, size) if isinstance(size, int) else size
         return (channels, height, width), classes
 
@@ -88,8 +88,8 @@ def _sized(channels: int, classes: int, *, default: int) -> Callable[..., Form]:
 def _drawn(
     root: Path,
     *,
-    image_shape: Sequence[int] = (1, 8, 8),
-    num_classes: int = 6,
+    image_shape: Sequence[int],
+    num_classes: int,
     **options: object,
 ) -> Form:
     channels, height, width = image_shape
@@ -100,7 +100,7 @@ SOURCES: dict[str, Source] = {
     "digits": Source(
         "1,797 real handwritten digits, 8x8 grey, no download",
         digits_splits,
-        form=_sized(1, 10, default=8),
+        form=_sized(1, 10),
     ),
     "cifar10": _official(
         "cifar10", "CIFAR-10: 60,000 photographs, 32x32, 10 classes", "cifar-10-batches-py"
@@ -134,21 +134,21 @@ SOURCES: dict[str, Source] = {
         tiny_imagenet_splits,
         needs=f"{TINY_LAYOUT}, from {TINY_URL}",
         found=(f"{TINY_FOLDER}/train",),
-        form=_sized(3, 200, default=64),
+        form=_sized(3, 200),
     ),
     "cub200": Source(
         "CUB-200-2011: 11,788 photographs of 200 birds, 224x224",
         cub200_splits,
         needs=f"{CUB_LAYOUT}, from {CUB_URL}",
         found=(CUB_FOLDER,),
-        form=_sized(3, 200, default=224),
+        form=_sized(3, 200),
     ),
     "caltech256": Source(
         "Caltech-256: 29,780 photographs of 256 things, 224x224",
         caltech256_splits,
         needs=f"{CALTECH_LAYOUT}, from {CALTECH_URL}",
         found=CALTECH_FOLDERS,
-        form=_sized(3, 256, default=224),
+        form=_sized(3, 256),
     ),
     "folder": Source(
         "any folder of images, CLASS/*.png or .jpg",

@@ -139,7 +139,7 @@ def read_folder(
             f"no folder {folder}; expected images in it as CLASS/FILE.png or .jpg: put them "
             "there, or say where they are with 'root' or ARENA_DATA"
         )
-    found = _classes_in(folder)
+    found = classes_in(folder)
     files = {label: images_below(folder / label) for label in found}
     if not any(files.values()):
         raise DataMissing(f"no images in {folder}; expected CLASS/FILE.png or .jpg below it")
@@ -167,7 +167,7 @@ def folder_form(
     folder = root / path if path is not None else root
     if (folder / "train").is_dir() and (folder / "test").is_dir():
         folder = folder / "train"
-    classes = _classes_in(folder) if folder.is_dir() else ()
+    classes = classes_in(folder) if folder.is_dir() else ()
     sides = _height_width(size)
     if sides is None:
         first = next((file for label in classes for file in images_below(folder / label)), None)
@@ -182,11 +182,11 @@ def _sides_of(file: Path) -> tuple[int, int] | None:
     try:
         with Image.open(file) as opened:
             return opened.height, opened.width
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
 
 
-def _classes_in(folder: Path) -> tuple[str, ...]:
+def classes_in(folder: Path) -> tuple[str, ...]:
     """List the names of the class folders, sorted; those that systems hide are none."""
     return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and not is_hidden(p.name)))
 
@@ -279,13 +279,19 @@ def _decoded(file: Path, *, size: tuple[int, int] | None, grey: bool, cover: boo
 
     try:
         with warnings.catch_warnings():
-            # Pillow only warns of an image that would fill the memory, and of a cut-off one
-            warnings.simplefilter("error")
+            # Pillow only warns of an image that would fill the memory
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as opened:
                 if size is None:
                     _check_sides(file, opened.height, opened.width)
                 image = _eight_bits(opened).convert("L" if grey else "RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
         raise DataMissing(f"cannot read the image {file}: {one_line(error)}") from error
     if size is not None and image.size != (size[1], size[0]):
         frame = _middle(image.size, size) if cover else None

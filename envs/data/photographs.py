@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from envs.data.folders import Size, images_below, read_files
+from envs.data.folders import Size, classes_in, images_below, read_files
 from envs.data.images import ImageSet, Splits
 from envs.data.splits import hold_out, make_splits, stable_order
 from envs.errors import ArenaError, DataMissing
@@ -95,9 +95,8 @@ def caltech256_splits(
     folder = next((root / f for f in CALTECH_FOLDERS if (root / f).is_dir()), None)
     if folder is None:
         raise _missing("Caltech-256", root, CALTECH_LAYOUT, CALTECH_URL)
-    found = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(_CLUTTER))
-    classes = tuple(p.name for p in found)
-    files = [(file, label.name) for label in found for file in images_below(label)]
+    classes = tuple(name for name in classes_in(folder) if not name.startswith(_CLUTTER))
+    files = [(file, name) for name in classes for file in images_below(folder / name)]
     if not files:
         raise DataMissing(f"no images in {folder}; expected {CALTECH_LAYOUT}")
     rest, tested = _divided([label for _, label in files], classes, seed)

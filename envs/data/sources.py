@@ -86,9 +86,10 @@ def form_of(name: str, *, root: Path | None = None, **options: Any) -> Form | No
 
     Raises:
         UnknownName: no such source.
-        DataMissing, ArenaError: a folder of images whose first one cannot be read.
     """
-    return _source(name).form(data_root(root), **options)
+    source = _source(name)
+    own = {} if source.splits is None else _options(source.splits)
+    return source.form(data_root(root), **{**own, **options})
 
 
 def data_root(root: Path | None = None) -> Path:

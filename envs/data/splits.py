@@ -108,7 +108,7 @@ def resampled(splits: Splits, seed: int) -> Splits:
     """
     images = joined([part.to("cpu") for part in splits.parts.values()])
     own = (splits.mean, splits.std)
-    tested = len(splits.held_out)
+    tested = sum(map(len, (splits.benign, splits.checkpoint, splits.test)))
     parts = divide(images, validation=len(splits.validation), test=tested, seed=seed)
     fixed = None if own == splits.train.mean_std() else own
     return make_splits(splits.name, parts, normalisation=fixed).to(splits.train.device)

@@ -103,7 +103,8 @@ def calibrate(
     _require_enough(right.shape[1], tolerance, confidence)
     most = 1.0 if most_saving else early_budget
     best = _at_budget(values, right, 0.0, confidence=confidence)
-    for step in range(1, _STEPS + 1):
+    # a tolerance of all stops at no step
+    for step in (_STEPS,) if tolerance >= 1 else range(1, _STEPS + 1):
         trial = _at_budget(values, right, most * step / _STEPS, confidence=confidence)
         if trial.harm_bound > tolerance:
             break
@@ -130,8 +131,7 @@ def calibrate_network(
 
     Args:
         network: with at least one early exit, on the images' device.
-        held_out: images that were neither trained nor tested on, in random order; 2,000 or
-            more are advised.
+        held_out: images that were neither trained nor tested on; 2,000 or more are advised.
         early_budget: as for `calibrate`.
         tolerance: as for `calibrate`.
         confidence: as for `calibrate`.

@@ -86,6 +86,6 @@ def hardened(tiny, tmp_path):
 def test_a_match_hardens_without_test_images(hardened):
     assert empty(hardened, load("digits"))
     assert hardened.load_pool("digits", generator=Streams(0).torch("pool"), split="train")
-    for split in ("test", "all"):
-        with pytest.raises(PlayerError, match="no test images of 'digits'"):
+    for split in ("test", "all", "benign", "checkpoint"):
+        with pytest.raises(PlayerError, match="no images of 'digits' on which it is measured"):
             hardened.load_pool("digits", generator=Streams(0).torch("pool"), split=split)

@@ -106,3 +106,18 @@ def test_one_image_of_each_class_is_too_few(folder):
             file.unlink()
     with pytest.raises(ArenaError, match="expected at least 3"):
         load("folder", root=folder)
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow's, which reads it all the same
+def test_a_photograph_with_damaged_camera_data_is_read(tmp_path):
+    (tmp_path / "ants").mkdir()
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x1a\0\x05\0\0\0\x09\0\0\xff\xf0\0\0\0\0"
+    grey(200).save(tmp_path / "ants" / "0.jpg", exif=exif)
+    pixels = load_pool("folder", root=tmp_path, image_shape=(1, 8, 8), split="all",
+                       generator=torch.Generator(), grey=True).pixels  # fmt: skip
+    assert (pixels.int() - 200).abs().max() <= 2
+
+
+def test_an_image_too_large_to_open_has_no_form(folder, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8)
+    assert folder_form(folder) is None

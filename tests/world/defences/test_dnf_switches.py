@@ -83,6 +83,7 @@ def test_the_proven_loss_is_reported_and_limits_only_where_it_is_told_to(
     body = build("mlp-small", num_classes=10, image_shape=(1, 8, 8), generator=NONE)
     network = with_heads(body, generator=torch.Generator().manual_seed(0), exits=[0])
     defence._set_thresholds(network, kit)
+    defence._tell(kit)
     found = defence.calibration
     # 1 harmed of 150 is at most 3.12 %, above the limits of the other two: nothing leaves there
     assert (found.harm, found.early_share > 0) == (harm, harm > 0)
@@ -144,3 +145,14 @@ def test_on_fashion_images_the_ood_term_makes_generators_leave_at_once():
         assert abs(float((served == labels).double().mean()) - whole) < 0.005
     assert first["plain"] < 0.05
     assert first["intended"] > 0.95
+
+
+@pytest.mark.parametrize(
+    ("variant", "rule"), [("random-exit", "deterministic"), ("intended", "random")]
+)
+def test_nothing_is_said_of_thresholds_that_do_not_serve(variant, rule):
+    told = []
+    body = build("mlp-small", num_classes=10, image_shape=(1, 8, 8), generator=NONE)
+    kit = HardenKit(load("digits"), Streams(0), CPU, report=told.append)
+    DNF(variant, rule=rule, epochs=1).harden(Victim(MultiExit(body)), kit)
+    assert not [line for line in told if "lose a right answer" in line]
