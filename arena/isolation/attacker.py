@@ -128,6 +128,9 @@ class IsolatedAttacker(Attacker):
             self._begin(started.channel, oracle, kit)
         except (ChannelError, TimeoutError) as error:
             raise self._broken(ChannelError(str(error) or "it does not start")) from error
+        except BaseException:
+            self.close()
+            raise
 
     def attack(self, oracle: Oracle, kit: Kit) -> None:
         """Serve the process until its attack is over.
@@ -191,8 +194,7 @@ class IsolatedAttacker(Attacker):
 
     def _start(self, pool: int) -> launch.Started:
         who = self._who
-        uses = [one.use for one in (who.attacker, *who.wrappers)]
-        uses += launch.uses_in([one.params for one in (who.attacker, *who.wrappers)])
+        uses = launch.uses_of((who.attacker, *who.wrappers))
         return launch.start("attack", uses, files=who.files, pool=pool)
 
     def _begin(self, channel: Channel, oracle: Oracle, kit: Kit) -> None:

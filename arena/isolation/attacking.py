@@ -136,6 +136,7 @@ def attack(channel: Channel, pool_file: int) -> None:
     try:
         channel.send("ready")
         ended = _attack(job, line, device, pool_file)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a stop has nothing to stop any more
         line.send("ended", **ended)
         while channel.receive()["say"] == "clone":
             line.hand_over()

@@ -68,19 +68,24 @@ class Channel:
             TimeoutError: none came within so many seconds.
         """
         end = None if seconds is None else time.monotonic() + seconds
-        (length,) = _LENGTH.unpack(self._take(_LENGTH.size, end))
+        # the length stays with the text until all of it is there: a wait may be broken off
+        self._fill(_LENGTH.size, end)
+        (length,) = _LENGTH.unpack_from(self._received)
         if self._limit is not None and length > self._limit:
             raise ChannelError(f"a message of {length} bytes; at most {self._limit} are read")
+        self._fill(_LENGTH.size + length, end)
+        text = bytes(self._received[_LENGTH.size : _LENGTH.size + length])
+        del self._received[: _LENGTH.size + length]
         try:
-            message = json.loads(self._take(length, end))
+            message = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise ChannelError("a message that is no JSON") from error
         if not isinstance(message, dict) or not isinstance(message.get("say"), str):
             raise ChannelError("a message that says nothing")
         return message
 
-    def _take(self, count: int, end: float | None) -> bytes:
-        """Return exactly so many bytes; what came stays for the next call if this one raises."""
+    def _fill(self, count: int, end: float | None) -> None:
+        """Wait until so many bytes are there; what came stays if this raises."""
         while len(self._received) < count:
             wait = None if end is None else max(0.0, end - time.monotonic())
             if not select.select([self._line], [], [], wait)[0]:
@@ -92,9 +97,6 @@ class Channel:
             if not part:
                 raise ClosedChannelError("the other side is gone")
             self._received += part
-        taken = bytes(self._received[:count])
-        del self._received[:count]
-        return taken
 
     def put(self, *tensors: Tensor) -> None:
         """Write tensors into the shared file, one behind the other."""
@@ -139,7 +141,8 @@ class Channel:
     def close(self) -> None:
         """Close this end."""
         self._line.close()
-        os.close(self._shared)
+        file, self._shared = self._shared, -1
+        os.close(file)  # no later write may reach a file that gets its number
 
 
 def write_at(file: int, view: memoryview, place: int) -> int:

@@ -54,48 +54,61 @@ def described(
 
     Raises:
         ScenarioError: one line for each problem.
+        PlayerError: it needs what it is not granted.
     """
-    uses = [one.use for one in (attacker, *wrappers)]
-    uses += launch.uses_in([one.params for one in (attacker, *wrappers)])
-    # an edited file is another player
+    told, digests = _ask(attacker, wrappers, name)
+    if grants is not None:
+        from agents.base import require_granted
+
+        require_granted(name, _needs(told), **grants._asdict())
+    return {"name": name, **_plans(told, attacker, wrappers, digests)}
+
+
+def required(attacker: Said, wrappers: Sequence[Said], *, name: str) -> frozenset[str]:
+    """Return what an attacker needs of the threat model; see `described`."""
+    return _needs(_ask(attacker, wrappers, name)[0])
+
+
+def _needs(told: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset(one for one in told["requires"] if isinstance(one, str))
+
+
+def _ask(
+    attacker: Said, wrappers: Sequence[Said], name: str
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Ask, or recall what was answered before; ScenarioError with one line for each fault.
+
+    Also returns the digests of the files that were asked about: an edited file is another player.
+    """
+    uses = launch.uses_of((attacker, *wrappers))
     digests = {use: imports.file_digest(use) for use in uses if _is_there(use)}
-    told = _answer(
-        uses, {"attacker": attacker, "wrappers": wrappers, "name": name, "grants": grants}, digests
-    )
+    question = {"attacker": attacker, "wrappers": wrappers, "name": name}
+    key = json.dumps([question, digests], sort_keys=True)
+    if key not in _known:
+        _known[key] = _told(uses, question)
+    told = _known[key]
+    if told["faults"]:
+        raise ScenarioError("\n".join(told["faults"]))
+    return told, digests
+
+
+def _is_there(use: str) -> bool:
+    return imports.is_file_use(use) and imports.split_file_use(use)[0].is_file()
+
+
+def _plans(
+    told: Mapping[str, Any],
+    attacker: Said,
+    wrappers: Sequence[Said],
+    digests: Mapping[str, str],
+) -> dict[str, Any]:
     return {
-        "name": name,
         **_plan(told["attacker"], attacker.use, digests),
         "wrappers": [
             _plan(one, wrapper.use, digests)
             for one, wrapper in zip(told["wrappers"], wrappers, strict=True)
         ],
     }
-
-
-def required(attacker: Said, wrappers: Sequence[Said], *, name: str) -> frozenset[str]:
-    """Return what an attacker needs of the threat model; see `described`."""
-    uses = [one.use for one in (attacker, *wrappers)]
-    uses += launch.uses_in([one.params for one in (attacker, *wrappers)])
-    digests = {use: imports.file_digest(use) for use in uses if _is_there(use)}
-    question = {"attacker": attacker, "wrappers": wrappers, "name": name, "grants": None}
-    needs = _answer(uses, question, digests).get("requires")
-    return frozenset(one for one in needs if isinstance(one, str)) if needs else frozenset()
-
-
-def _answer(
-    uses: Sequence[str], question: Mapping[str, object], digests: Mapping[str, str]
-) -> dict[str, Any]:
-    """Ask, or recall what was answered before; ScenarioError with one line for each fault."""
-    key = json.dumps([question, digests], sort_keys=True)
-    if key not in _known:
-        _known[key] = _told(uses, question)
-    if _known[key]["faults"]:
-        raise ScenarioError("\n".join(_known[key]["faults"]))
-    return _known[key]
-
-
-def _is_there(use: str) -> bool:
-    return imports.is_file_use(use) and imports.split_file_use(use)[0].is_file()
 
 
 def _plan(told: Any, use: str, digests: Mapping[str, str]) -> dict[str, Any]:
@@ -138,10 +151,6 @@ def describe(question: Mapping[str, Any]) -> dict[str, object]:
         built = catalog.create_attacker(
             attacker, wrappers, prefix=("attackers", str(question["name"]))
         )
-        if question["grants"] is not None:
-            from agents.base import granted
-
-            granted(built, **Grants(*question["grants"])._asdict())
         return {
             "attacker": _resolved(catalog.attackers, attacker),
             "wrappers": [_resolved(catalog.wrappers, one) for one in wrappers],

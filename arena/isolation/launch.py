@@ -14,7 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from arena.registry import imports
+import psutil
+
+from arena.registry import imports, siblings
 from arena.registry import players as catalog
 from arena.system.shadowing import ROOT
 from envs.errors import ScenarioError
@@ -108,10 +110,8 @@ def end(started: Started) -> None:
 def _descendants(number: int) -> list[int]:
     """List processes below one; none where it is gone."""
     try:
-        import psutil
-
         return [one.pid for one in psutil.Process(number).children(recursive=True)]
-    except (ImportError, psutil.Error):
+    except psutil.Error:
         return []
 
 
@@ -147,7 +147,10 @@ def _places(uses: Iterable[str]) -> tuple[list[Path], list[Path], list[str]]:
     paths: list[str] = []
     for use in uses:
         if imports.is_file_use(use):
-            found = [imports.split_file_use(use)[0].resolve().parent]
+            place = siblings.place_of(imports.split_file_use(use)[0])
+            # with the packages that it lies in, which are imported with it
+            found = [place.base / "".join(place.packages[:1])]
+            folders.append(place.base)
         else:
             module = _module_of(use)
             found = _folders_of(module) if module else []
@@ -167,6 +170,12 @@ def uses_in(value: object) -> list[str]:
     if isinstance(value, list | tuple):
         return [use for item in value for use in uses_in(item)]
     return []
+
+
+def uses_of(players: Iterable[catalog.Named]) -> list[str]:
+    """List what players are named by, and the players of others that their parameters name."""
+    players = list(players)
+    return [one.use for one in players] + uses_in([one.params for one in players])
 
 
 def is_of_others(use: str) -> bool:

@@ -32,8 +32,8 @@ _OTHER = _words(
     var std var_mean amax amin max min argmax argmin topk sort argsort cumsum prod any all norm
     linalg_vector_norm cosine_similarity conv1d conv2d conv3d conv_transpose2d convolution
     linear matmul mm bmm mv dot addmm addmv baddbmm einsum batch_norm instance_norm layer_norm
-    group_norm rms_norm native_layer_norm native_group_norm
-    _native_batch_norm_legit_no_training scaled_dot_product_attention max_pool1d max_pool2d
+    group_norm rms_norm native_layer_norm native_group_norm scaled_dot_product_attention
+    max_pool1d max_pool2d
     max_pool2d_with_indices avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d
     _adaptive_avg_pool2d adaptive_max_pool2d flatten unflatten view _unsafe_view reshape
     permute transpose t mT movedim squeeze unsqueeze expand expand_as repeat cat concat stack

@@ -69,7 +69,8 @@ class Program(nn.Module):
         self._bare = {name: tensor.to("meta") for name, tensor in weights.items()}
         self._steps, self._output = _parse(text, {IMAGES, *weights})
         self._measured: set[torch.Size] = set()
-        self._deadline = float("inf")
+        self._left = _MOST_SECONDS  # for all its answers together
+        self._deadline = 0.0
 
     def forward(self, images: Tensor) -> Any:
         """Map (n, c, h, w) in [0, 1] to what the program makes of it.
@@ -77,11 +78,15 @@ class Program(nn.Module):
         Raises:
             PlayerError: it takes too much memory or time.
         """
-        if images.shape not in self._measured:
-            self._run(torch.empty_like(images, device="meta"), self._bare, measure=True)
-            self._measured.add(images.shape)
-            self._deadline = time.monotonic() + _MOST_SECONDS
-        return self._run(images, self._weights, measure=False)
+        began = time.monotonic()
+        self._deadline = began + self._left
+        try:
+            if images.shape not in self._measured:
+                self._run(torch.empty_like(images, device="meta"), self._bare, measure=True)
+                self._measured.add(images.shape)
+            return self._run(images, self._weights, measure=False)
+        finally:
+            self._left -= time.monotonic() - began
 
     def _run(self, images: Tensor, weights: Mapping[str, Tensor], *, measure: bool) -> Any:
         values: dict[str, Any] = {IMAGES: images, **weights}
@@ -96,7 +101,7 @@ class Program(nn.Module):
                 del values[name]
             if measure:
                 _refuse_large(values)
-            elif time.monotonic() > self._deadline:
+            if time.monotonic() > self._deadline:
                 raise PlayerError(f"the clone takes longer than {_MOST_SECONDS:.0f} s to answer")
         return values[self._output]
 

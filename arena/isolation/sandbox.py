@@ -111,7 +111,9 @@ def _landlock(libc: ctypes.CDLL, places: Places) -> str:
     os.close(rules)
     if failed:
         return "it can read what this user may read, because Landlock is refused here"
-    return "" if version >= 6 else "it can signal other processes, because Landlock is older"
+    since = ((3, "empty files"), (4, "open TCP connections"), (6, "signal other processes"))
+    missing = [what for first, what in since if version < first]
+    return f"it can {', '.join(missing)}, because Landlock is older" if missing else ""
 
 
 def _allow(libc: ctypes.CDLL, rules: int, place: str, rights: int) -> None:

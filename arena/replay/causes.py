@@ -1,12 +1,13 @@
 """Says why a replay may differ: a log that contradicts itself, or circumstances that changed."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from arena.log.rows import EpisodeRow, RoundRow
 from arena.registry import players as catalog
 from arena.scenario import EpisodePlan
-from arena.scenario.planning import RULES, contents_of
+from arena.scenario.planning import RULES, attacker_plan, contents_of
 from arena.system.provenance import git_state
 from envs.errors import ArenaError
 
@@ -78,23 +79,35 @@ def _contents(plan: EpisodePlan) -> list[str]:
 
 def _players(plan: EpisodePlan) -> list[str]:
     """Name the players from outside whose code is not what it was."""
-    made = [("attacker", catalog.attackers, plan.attacker.use, plan.attacker.params,
-             plan.attacker.code),
-            *(("wrapper", catalog.wrappers, one.use, one.params, one.code)
-              for one in plan.attacker.wrappers),
-            ("defender", catalog.defenders, plan.defender.use, plan.defender.policy,
+    made = [("defender", catalog.defenders, plan.defender.use, plan.defender.policy,
              plan.defender.code)]  # fmt: skip
     made += [("defence", catalog.defences, one.use, one.params, one.code)
              for one in plan.defender.defence]  # fmt: skip
-    found = []
+    attacker, found = plan.attacker, []
+    if plan.isolation == "process":  # code of others is not imported here
+        with suppress(ArenaError):
+            now = attacker_plan(attacker, plan.isolation)
+            pairs = [("attacker", attacker.code, now), *(
+                ("wrapper", then.code, one)
+                for then, one in zip(attacker.wrappers, now.wrappers, strict=True)
+            )]  # fmt: skip
+            found += [_changed(kind, one.use) for kind, code, one in pairs if one.code != code]
+    else:
+        made = [("attacker", catalog.attackers, attacker.use, attacker.params, attacker.code),
+                *(("wrapper", catalog.wrappers, one.use, one.params, one.code)
+                  for one in attacker.wrappers), *made]  # fmt: skip
     for kind, names, use, params, code in made:
         try:
             changed = names.resolve(use, params)[1] != code
         except ArenaError:  # of another version: its own fault is told by the play
             continue
         if changed:
-            found.append(f"the code of {kind} {use} has changed since")
+            found.append(_changed(kind, use))
     return found
+
+
+def _changed(kind: str, use: str) -> str:
+    return f"the code of {kind} {use} has changed since"
 
 
 def _versions(then: Mapping[str, object], now: Mapping[str, object]) -> list[str]:

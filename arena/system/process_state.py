@@ -85,7 +85,9 @@ class ProcessState:
         torch.set_float32_matmul_precision(self.values["matrix precision"])  # type: ignore[arg-type]
         torch.backends.cudnn.allow_tf32 = bool(self.values["cuDNN TF32"])
         torch.backends.cudnn.benchmark = bool(self.values["cuDNN benchmark"])
-        torch.use_deterministic_algorithms(bool(self.values["deterministic algorithms"]))
+        wanted = bool(self.values["deterministic algorithms"])
+        if torch.are_deterministic_algorithms_enabled() != wanted:
+            torch.use_deterministic_algorithms(wanted)  # loads a compiler, which takes seconds
         torch.autograd.set_detect_anomaly(bool(self.values["anomaly detection"]))
         sys.setrecursionlimit(self.values["recursion limit"])  # type: ignore[arg-type]
         _restore_autocast(self.values)

@@ -16,6 +16,7 @@ from agents.base import Kit
 from agents.defenders.static import Static
 from arena.isolation import attacker as isolated
 from arena.isolation import launch
+from arena.isolation import program as programs
 from arena.isolation.channel import Channel
 from arena.isolation.job import Network, Player
 from arena.log.player_values import checked_numbers
@@ -284,6 +285,15 @@ PROGRAMS = {
     "torch_function": program(["out", "torch.load", ["x"], {}]),
     "from_file": program(["out", "aten.from_file.default", ["/etc/passwd"], {}]),
     "strided": program(["out", "aten.as_strided.default", [IN, [9], [9]], {}]),
+    "short_statistics": program(
+        ["f", "aten.ones.default", [[1]], {}],
+        [
+            "out",
+            "aten._native_batch_norm_legit_no_training.default",
+            [IN, *[{"value": "f"}] * 4, 0.1, 1e-5],
+            {},
+        ],
+    ),
     "into_another": program(["out", "aten.add.out", [IN, IN], {"out": IN}]),
     "large_values": program(LARGE, ["out", "aten.sum.default", [{"value": "z"}], {}]),
     "large_number": program(
@@ -351,3 +361,35 @@ def test_every_cheat_of_the_page_is_played_by_a_test(promises):
     assert len(promises) >= 40
     assert [name for name in promises if name not in text] == []
     assert [name for name, row in promises.items() if row.isolated] == []
+
+
+def test_a_wait_that_is_broken_off_loses_no_half_of_a_message():
+    ours, theirs = socket.socketpair()
+    channel = Channel(ours, os.memfd_create("shared"), None)
+    text = b'{"say":"ended"}'
+    theirs.sendall(len(text).to_bytes(4, "big") + text[:5])
+    with pytest.raises(TimeoutError):
+        channel.receive(0.05)
+    theirs.sendall(text[5:])
+    assert channel.receive(1.0)["say"] == "ended"
+    channel.close()
+    theirs.close()
+
+
+def test_a_program_is_held_to_the_time_that_it_computes(monkeypatch):
+    clock = SimpleNamespace(now=0.0, step=0.0)
+
+    def monotonic():
+        clock.now += clock.step
+        return clock.now
+
+    monkeypatch.setattr(programs.time, "monotonic", monotonic)
+    text = program(["out", "aten.flatten.using_ints", [IN, 1], {}])
+    clone, images = programs.Program(text, {}, torch.device("cpu")), torch.rand(2, *SHAPE)
+    clone(images)
+    clock.now += 10_000  # of the attack, between two looks at the clone
+    clone(images)
+    clock.step = 250.0
+    clone(images)  # 500 of its 600 seconds
+    with pytest.raises(PlayerError, match="takes longer"):
+        clone(images)
