@@ -2,32 +2,21 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import (
-    JSON,
-    Column,
-    ColumnElement,
-    Connection,
-    Double,
-    Integer,
-    String,
-    case,
-    exists,
-    func,
-    or_,
-    select,
-    type_coerce,
-)
+from sqlalchemy import Column, Connection, Dialect, exists, select, type_coerce
+from sqlalchemy.types import NULLTYPE
 
 from arena.log import artifacts
-from arena.log.cells import MAPS
+from arena.log.cells import require_sound
 from arena.log.database_errors import explained
 from arena.log.pruning import strays
 from arena.log.reader import LogReader
 from arena.log.rows import ArtifactRow, EpisodeRow, RoundRow
-from arena.log.tables import CHILDREN, Episode, Histogram, Names, Run, UtcDateTime
+from arena.log.tables import CHILDREN, Episode, Run
 
 _SHOWN = 20
 """Damaged rows of one column that are named at most."""
@@ -93,39 +82,26 @@ def _values(connection: Connection) -> Iterator[Problem]:
         table = kind.table()
         key = table.c.id if "id" in table.c else table.c.episode_id
         for column in table.c:
-            sound = _soundness(column)
-            if sound is None:
+            cell = type_coerce(column, NULLTYPE)  # as it lies there
+            found = connection.execute(select(key, cell).where(cell.is_not(None))).all()
+            sound = partial(_are_sound, column, connection.dialect)
+            if sound([value for _, value in found]):
                 continue
-            cell = type_coerce(column, String)
-            damaged = select(key).where(cell.is_not(None), or_(sound.is_(None), sound == 0))
-            for (name,) in connection.execute(damaged.limit(_SHOWN)):
+            damaged = (name for name, value in found if not sound([value]))
+            for name in islice(damaged, _SHOWN):
                 yield Problem("fault", "values", f"{table.name} {name}: its {column.name} is no "
                               f"{type(column.type).__name__.lower()}")  # fmt: skip
 
 
-def _soundness(column: Column[Any]) -> ColumnElement[Any] | None:  # Any: of whatever type
-    """Return the SQL that is 1 where a value of the column is sound; None where all are."""
-    cell, kind = type_coerce(column, String), column.type
-    if isinstance(kind, JSON) and column.name in MAPS:
-        return _if_json(cell, func.json_type(cell).in_(("object", "null")))
-    if isinstance(kind, JSON):
-        return func.json_valid(cell)
-    if isinstance(kind, Histogram | Names):
-        items = func.json_each(cell).table_valued("type")
-        inside = "integer" if isinstance(kind, Histogram) else "array"
-        odd = exists().select_from(items).where(items.c.type != inside)
-        is_list = (func.json_type(cell) == "array") & ~odd
-        return _if_json(cell, or_(func.json_type(cell) == "null", is_list))
-    if isinstance(kind, UtcDateTime):
-        return func.julianday(cell).is_not(None)
-    if isinstance(kind, Integer | Double):
-        return func.typeof(cell).in_(("integer", "real"))
-    return func.typeof(cell) == "text" if isinstance(kind, String) else None
-
-
-def _if_json(cell: ColumnElement[Any], sound: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Ask only of what is JSON at all: SQLite fails on anything else."""
-    return case((func.json_valid(cell) == 1, sound), else_=0)
+def _are_sound(column: Column[Any], dialect: Dialect, cells: Sequence[object]) -> bool:
+    """Read cells as every other command does; returns whether that works."""
+    process = column.type.dialect_impl(dialect).result_processor(dialect, None)
+    try:
+        read = [[process(cell) if process else cell] for cell in cells]
+        require_sound({column.name: column.type}, read)
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return False
+    return True
 
 
 def _accounts(row: EpisodeRow, rounds: Sequence[RoundRow], log: LogReader) -> Iterator[Problem]:

@@ -99,7 +99,7 @@ def _check_file_system(path: Path, where: str) -> None:
     Raises:
         LogError: SQLite's write-ahead log needs memory that all writers share.
     """
-    kind = _file_system(path.parent.resolve())
+    kind = _file_system(Path(os.path.realpath(path)).parent)  # SQLite follows links
     if kind in _NETWORK:
         raise LogError(
             f"log {where} would lie on a network file system ({kind}), where SQLite can lose "

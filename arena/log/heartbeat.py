@@ -6,8 +6,8 @@ as left behind, by the clock of the database.
 
 import threading
 import weakref
-from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
 from envs.errors import LogError
 
@@ -18,18 +18,23 @@ STALE_SECONDS = 600.0
 """An episode without one for so long was left behind."""
 
 
+class Beating(Protocol):
+    """Writes an episode."""
+
+    def beat(self) -> None:
+        """Give one sign of life; raises LogError where it cannot be written now."""
+
+
 class Heartbeat:
     """Beats from a thread of its own until it is stopped, or its owner is gone.
 
     Args:
-        owner: writes the episode.
-        beat: gives one sign of life for the owner; what it cannot write now it writes later.
+        owner: gives the signs of life; it is not kept alive.
     """
 
-    def __init__(self, owner: object, beat: Callable[[], None]) -> None:
+    def __init__(self, owner: Beating) -> None:
         self._stopped = threading.Event()
         self._owner = weakref.ref(owner, lambda _: self._stopped.set())
-        self._beat = beat
         threading.Thread(target=self._work, name="arena-heartbeat", daemon=True).start()
 
     def stop(self) -> None:
@@ -38,5 +43,9 @@ class Heartbeat:
 
     def _work(self) -> None:
         while not self._stopped.wait(BEAT_SECONDS):
+            owner = self._owner()
+            if owner is None:
+                return
             with suppress(LogError):
-                self._beat()
+                owner.beat()
+            del owner  # else it would live until the next beat

@@ -237,13 +237,7 @@ class Log(LogReader):
         """Make an episode's writer, which gives signs of life where others can see the log."""
         writer = EpisodeWriter(id, self._writing, process=process, seconds=seconds)
         if self.shared:
-            own = weakref.ref(writer)
-
-            def beat() -> None:
-                if (living := own()) is not None:
-                    living.beat()
-
-            writer.heartbeat = Heartbeat(writer, beat)
+            writer.heartbeat = Heartbeat(writer)
             self._heartbeats.add(writer.heartbeat)
         return writer
 

@@ -14,9 +14,9 @@ from envs.errors import ArenaError
 
 DAMAGE = {
     ("episode", "plan"): ("{", '{"a": NaN,', "\x00", b"\xff\xfe", "[1]"),
-    ("episode", "exit_names"): ("[", "5", "[1]"),
-    ("episode", "started"): ("yesterday", "2026-13-45", ""),
-    ("episode", "seed"): ("many",),
+    ("episode", "exit_names"): ("[", "5", "[1]", "[[1]]"),
+    ("episode", "started"): ("yesterday", "2026-13-45", "", "now", 5),
+    ("episode", "seed"): ("many", 3.5),
     ("episode", "error"): (b"\xff",),
     ("run", "created"): ("0", "soon"),
     ("run", "versions"): ("{'torch': 1}",),
@@ -39,9 +39,8 @@ def test_a_damaged_value_is_named_and_no_command_dies_of_it(made_up, place, valu
         connection.execute(f"UPDATE {table} SET {column} = ?", (value,))
     connection.close()
     with Log.open(made_up.log.where, read_only=True) as log:
-        if (place, value) != (("run", "created"), "0"):  # SQLite takes 0 for a day
-            (found,) = {one.message for one in check(log) if one.what == "values"}
-            assert f"its {column} is no" in found
+        (found,) = {one.message for one in check(log) if one.what == "values"}
+        assert f"its {column} is no" in found
         for part in (LivePage(log).page, LivePage(log).now):
             with suppress(ArenaError, TypeError):  # both are an answer of the server
                 part()
