@@ -68,7 +68,12 @@ def _plan(scenario: "Scenario", defender: str | None) -> "EpisodePlan":
     if defender is not None and defender not in names:
         raise UnknownName("defender of this scenario", defender, names)
     wanted = defender or names[0]
-    return next(plan for plan in scenario.plans() if plan.defender.name == wanted)
+    for attacker, spec in scenario.pairs:
+        if spec.name == wanted:
+            # one game is served: the others are not resolved, nor are their data looked at
+            one = {"attackers": (attacker,), "defenders": (spec,), "seeds": scenario.seeds[:1]}
+            return scenario.model_copy(update=one).plans()[0]
+    raise ScenarioError(f"no attacker of this scenario meets the defender '{wanted}'")
 
 
 def _budget(text: str, default: int) -> tuple[str, int]:

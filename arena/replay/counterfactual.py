@@ -21,6 +21,7 @@ from arena.runner.resume import play_one
 from arena.runner.run_record import run_record
 from arena.runner.setup import Setup
 from arena.scenario import EpisodePlan, Scenario
+from arena.scenario.planning import defender_plan
 from arena.scenario.schema import DefenderSpec
 from arena.system.devices import pick_device
 from envs.errors import ArenaError, UnknownName
@@ -129,10 +130,8 @@ def _plan_against(log: Log, row: EpisodeRow, plan: EpisodePlan, name: str) -> Ep
     else:
         raise UnknownName("defender of the scenario, or defence", name,
                           [*known, *catalog.defences.names()])  # fmt: skip
-    alone = scenario.model_copy(update={"defenders": (spec,), "seeds": (plan.seed,)})
-    defender = alone.plans()[0].defender
-    changes = {"defender": defender, "after": "", "carried_state": {}, "record": "digests"}
-    return plan.model_copy(update=changes)
+    changes = {"after": "", "carried_state": {}, "record": "digests"}
+    return plan.model_copy(update={"defender": defender_plan(spec), **changes})
 
 
 def _text(log: Log, row: EpisodeRow) -> str:

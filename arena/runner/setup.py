@@ -18,7 +18,7 @@ from arena.scenario import EpisodePlan
 from arena.scenario.pools import INSIST, part_of_victims_data
 from arena.scenario.schema import DataSpec
 from arena.system.memory import half_of_memory
-from envs.data.images import SCORED, ImageSet, Normalisation, Splits
+from envs.data.images import ImageSet, Normalisation, Splits
 from envs.data.overlap import digests, scored_digests
 from envs.data.sources import load, load_pool
 from envs.data.splits import resampled
@@ -67,6 +67,7 @@ class Setup:
         self._splits: dict[str, Splits] = {}
         self._resampled: tuple[tuple[str, int], Splits] | None = None  # of the latest seed
         self._scored: dict[str, frozenset[bytes]] = {}  # of the latest splits, by fingerprint
+        self._overlaps: dict[tuple[str, str, int], int] = {}  # by splits, pool and seed
 
     def splits(self, plan: EpisodePlan) -> Splits:
         """Load the victim's data set, divided anew by the seed where the scenario asks for it."""
@@ -147,7 +148,10 @@ class Setup:
         if spec is None:
             return None, None
         pool = self.load_pool(plan, spec, generator=Streams(plan.seed).torch("pool"))
-        shared = self._test_overlap(plan, pool)
+        key = (self.splits(plan).fingerprint, spec.model_dump_json(), plan.seed)
+        if key not in self._overlaps:
+            self._overlaps[key] = self._test_overlap(plan, pool)
+        shared = self._overlaps[key]
         if shared and not plan.threat.allow_test_overlap:
             raise ScenarioError(f"the pool '{spec.use}' {_shares(shared)}; {INSIST}")
         return pool, shared
@@ -295,9 +299,9 @@ class Setup:
             spec = DataSpec.model_construct(use=name, params=options, **places)
             part = part_of_victims_data(plan.data, spec)
             pool = self.load_pool(plan, spec, generator=generator)
-            if part in (*SCORED, "all") or self._test_overlap(plan, pool):
+            if part not in (None, "train", "validation") or self._test_overlap(plan, pool):
                 raise PlayerError(
-                    f"a defence gets no test images of '{plan.data.use}', on which it is measured: "
+                    f"a defence gets no images of '{plan.data.use}' on which it is measured: "
                     f"'{name}' holds some; take the split 'train' or 'validation'"
                 )
             return pool

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from arena.isolation.describing import Grants, described, is_apart
 from arena.isolation.launch import require_linux
@@ -15,6 +16,9 @@ from arena.scenario.planning import said
 from arena.scenario.pools import INSIST, part_of_victims_data
 from arena.scenario.schema import AttackerSpec, DataSpec, DefenderSpec, NetSpec, ScenarioFile
 from envs.errors import ArenaError, ScenarioError, one_line
+
+if TYPE_CHECKING:
+    from envs.data.catalog import Form
 
 
 def check(scenario: ScenarioFile) -> None:
@@ -46,8 +50,9 @@ def _trials(scenario: ScenarioFile) -> Iterator[Trial]:
             yield path, partial(_check_pool, pool, path)
             if path == ("traffic", "ood") or not scenario.threat.allow_test_overlap:
                 yield path, partial(_check_unseen, scenario.data, pool, path)
+    form = cache(partial(_form_of, scenario.data))  # a folder is listed once for both networks
     for net, where in ((scenario.victim, "victim"), (scenario.clone, "clone")):
-        yield (where,), partial(_check_net, net, where, scenario.data)
+        yield (where,), partial(_check_net, net, where, form)
     yield ("victim", "recipe"), partial(_check_recipe, scenario.victim.recipe)
     yield ("latency",), partial(_check_latency, scenario.latency)
     for attacker in scenario.attackers:
@@ -121,18 +126,24 @@ def _check_unseen(data: DataSpec, pool: DataSpec, path: messages.Path) -> None:
         )
 
 
-def _check_net(net: NetSpec, where: str, data: DataSpec) -> None:
-    """Check a network's parameters, and lay it out without weights for the images of the data."""
+def _form_of(data: DataSpec) -> "Form | None":
+    """Return the form of the images; None where it is unknown, or told of as a fault already."""
     from envs.data import sources
+
+    if _faults((("data",), partial(_check_data, data))):
+        return None
+    return sources.form_of(data.use, root=data.root, **data.params)
+
+
+def _check_net(net: NetSpec, where: str, form: "Callable[[], Form | None]") -> None:
+    """Check a network's parameters, and lay it out without weights for the images of the data."""
     from envs.nets import registry
 
     validate_as(registry.hints(net.use), net.params, prefix=(where, "params"))
-    if _faults((("data",), partial(_check_data, data))):
-        return  # the images are unknown, and told of already
-    form = sources.form_of(data.use, root=data.root, **data.params)
-    if form is None:
+    found = form()
+    if found is None:
         return
-    weights = _weights(net.use, *form, json.dumps(net.params))
+    weights = _weights(net.use, *found, json.dumps(net.params))
     if weights > _MOST_WEIGHTS:
         raise ScenarioError(f"expected at most {_MOST_WEIGHTS:.0e} weights, got {weights:.1e}")
 

@@ -39,11 +39,13 @@ def of_start(net: NetSpec) -> str:
     from envs.nets import registry
     from envs.nets.weights import file_digest
 
-    with suppress(ArenaError, TypeError, ValueError):  # told before anything is played
+    try:
         start = registry.start_of(net.use, net.params)
-        if start is not None:
-            return file_digest(start.path())[:16]
-    return ""
+        return "" if start is None else file_digest(start.path())[:16]
+    except (ArenaError, TypeError, ValueError):  # told before anything is played
+        return ""
+    except OSError as error:
+        raise DataMissing(f"cannot read the weights of '{net.use}': {error}") from error
 
 
 def named_in(params: Mapping[str, object]) -> set[str]:
@@ -81,7 +83,8 @@ def _entries(place: Path, *, images: bool) -> Iterator[Entry]:
             yield (below / name).relative_to(place).as_posix(), below / name, None
         for name in sorted(files):
             file = below / name
-            if not is_hidden(name) and (is_image(file) or not images):
+            # a link to nothing is no file, neither here nor for who reads the images
+            if not is_hidden(name) and (is_image(file) or not images) and file.is_file():
                 yield file.relative_to(place).as_posix(), file, file.stat()
 
 

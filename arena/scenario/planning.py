@@ -166,8 +166,8 @@ def _canonical(value: Any) -> Any:
 def plans_of(scenario: ScenarioFile) -> list[EpisodePlan]:
     """Resolve the episodes of a scenario: attackers x defenders x seeds, the seeds innermost."""
     digests: dict[str, str] = {}  # every file is looked at once
-    attackers = {spec.name: _attacker(spec, scenario.isolation) for spec in scenario.attackers}
-    defenders = {spec.name: _defender(spec) for spec in scenario.defenders}
+    attackers = {spec.name: attacker_plan(spec, scenario.isolation) for spec in scenario.attackers}
+    defenders = {spec.name: defender_plan(spec) for spec in scenario.defenders}
     plans: list[EpisodePlan] = []
     for spec, opponent in scenario.pairs:
         attacker, defender = attackers[spec.name], defenders[opponent.name]
@@ -246,11 +246,16 @@ def _contents(
                 digests[key] = contents.of_data(data)
             found[role] = digests[key]
     for role, net in (("victim", played.victim), ("clone", played.clone)):
-        found[role] = contents.of_start(net)
+        # a network is laid out to learn what it starts from
+        key = json.dumps(["start", net.use, net.params], sort_keys=True)
+        if key not in digests:
+            digests[key] = contents.of_start(net)
+        found[role] = digests[key]
     return {role: digest for role, digest in found.items() if digest}
 
 
-def _attacker(spec: AttackerSpec, isolation: Isolation) -> AttackerPlan:
+def attacker_plan(spec: AttackerSpec | AttackerPlan, isolation: Isolation) -> AttackerPlan:
+    """Resolve an attacker: parameters with defaults filled in, and digests of code."""
     if isolation == "process" and is_apart(said(spec), list(map(said, spec.wrappers))):
         told = described(said(spec), list(map(said, spec.wrappers)), name=spec.name)
         return AttackerPlan.model_validate(told)
@@ -279,7 +284,8 @@ def _made(names: catalog.Catalog, spec: catalog.Named) -> dict[str, object]:
     return {"use": spec.use, "params": params, "code": code}
 
 
-def _defender(spec: DefenderSpec) -> DefenderPlan:
+def defender_plan(spec: DefenderSpec | DefenderPlan) -> DefenderPlan:
+    """Resolve a defender likewise."""
     policy, code = catalog.defenders.resolve(spec.use, spec.policy)
     return DefenderPlan.model_validate(
         {

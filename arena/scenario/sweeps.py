@@ -41,7 +41,7 @@ def with_sweeps(raw: Mapping[str, Any]) -> Mapping[str, Any]:
             continue
         settings = _settings(table)
         expanded += settings
-        names[_name(table)] = [one["name"] for one in settings]
+        names.setdefault(_name(table), []).extend(one["name"] for one in settings)
     attackers = raw.get("attackers")
     if isinstance(attackers, list | tuple):
         attackers = [_renamed(attacker, names) for attacker in attackers]

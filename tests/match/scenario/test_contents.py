@@ -39,6 +39,12 @@ def images(tmp_path):
     return tmp_path
 
 
+def test_a_link_to_nothing_is_passed_over(images, settled):
+    before = plan_of(images).hash
+    (images / "set" / "cats" / "gone.png").symlink_to(images / "nowhere.png")
+    assert plan_of(images).hash == before
+
+
 @pytest.fixture
 def settled(monkeypatch):
     """Take every file for one that changed long ago."""
