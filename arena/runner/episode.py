@@ -137,10 +137,10 @@ class Episode:
             self._kit.generator.set_state(state["generator"])
             self._clones.set_state(state["clones"])
             self._kit.shared_findings.update(state["shared_findings"])
-            self._defender_setup = self._defender_setup._replace(defender=state["seat"])
+            self._defender_setup = self._defender_setup._replace(defender=state["defender"])
             for drift, values in zip(self._drifts, state["defences"], strict=True):
                 drift.put_back(values)
-            self._game.restore(state["game"], state["seat"])
+            self._game.restore(state["game"], state["defender"])
             self._served.restore(state["served"])
             tape.restore(state["tape"])
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as fault:
@@ -334,7 +334,7 @@ class Episode:
             "generator": self._kit.generator.get_state(),
             "clones": self._clones.get_state(),
             "shared_findings": self._kit.shared_findings,
-            "seat": self._defender_setup.defender,
+            "defender": self._defender_setup.defender,
             "defences": [drift.changed() for drift in self._drifts],
             "game": self._game.state(),
             "served": self._served.state(),

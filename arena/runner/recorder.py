@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from arena.evaluation.referee import CloneScore, Referee
+from arena.isolation.attacker import ChildError
 from arena.log.rows import CheckpointRow, RoundRow, added_exits
 from arena.recording.tape import Tape
 from arena.runner.countermeasures import CountermeasureCounts
@@ -183,6 +184,8 @@ class Recorder:
         except _CloneError as fault:
             self.clone_fault = str(fault)
             raise
+        except ChildError:  # its process is gone, and the attack with it
+            raise
         except PlayerError as error:
             self._writer.event("clone-unusable", str(error), queries_used=self._game.used)
             return None
@@ -194,8 +197,13 @@ class Recorder:
             PlayerError: its code fails, or its answers are no finite (n, classes) logits.
         """
         self._score = None
-        self._score = self._scored(self._referee.score_checkpoint)
-        return self._scored(self._referee.score)
+
+        def measure(clone: nn.Module) -> CloneScore:
+            # both of one clone, which an isolated attacker hands over anew at each look
+            self._score = self._referee.score_checkpoint(clone)
+            return self._referee.score(clone)
+
+        return self._scored(measure)
 
     def _scored(self, measure: Callable[[nn.Module], CloneScore]) -> CloneScore | None:
         """Measure the attacker's clone; None without one."""

@@ -64,12 +64,11 @@ def _play_or_resume(
     stand_in: StandIn | None,
     saving: Saving | None,
 ) -> tuple[EpisodeRow, bool]:
-    lasting = log.engine.url.database not in (None, "", ":memory:")
     # an isolated attacker starts afresh, and never in this process from an older save
     kept = saving is not None and stand_in is None and plan.isolation == "none"
-    store = SaveStore(log.where) if kept and lasting else None
+    store = SaveStore(log.where) if kept and log.shared else None
     shares = saving is not None and saving.resume and stand_in is None
-    if shares and lasting:
+    if shares and log.shared:
         log.mark_dead()  # its own workers' too, which died since the log was opened
     if store is not None and saving is not None and saving.resume:
         seen = previous_attempt(plan, log, record, store)

@@ -34,14 +34,14 @@ def previous_attempt(
     the same kind of device: only then does it end as it would have without the break.
     """
     attempts = log.episodes(EpisodeFilter(plan_hash=plan.hash, limit=1))
-    if not attempts or attempts[0].status == "success":
+    # one that another process plays is waited for
+    if not attempts or attempts[0].status not in BROKEN_OFF:
         return PreviousAttempt(None, "", {})
     row = attempts[0]
     before = f"{plan.title}: an earlier attempt ({row.id})"
-    if row.status not in BROKEN_OFF:
-        return PreviousAttempt(None, f"{before} is {row.status}, by process {row.pid} "
-                               f"on {row.host}; "
-                             f"starting afresh", {})  # fmt: skip
+    if plan.isolation != "none":
+        line = f"{before} ended as {row.status}; isolated attackers start afresh"
+        return PreviousAttempt(None, line, {})
     save = store.find(row.id)
     if save is None:
         return PreviousAttempt(

@@ -21,8 +21,11 @@ def on_interrupt(act: Callable[[], None]) -> Iterator[None]:
         if STOP.note(number):
             act()
 
-    with handled(handle):
-        yield
+    try:
+        with handled(handle):
+            yield
+    finally:  # what this process plays later was not stopped; the exit code is remembered
+        STOP.reset()
 
 
 @contextmanager

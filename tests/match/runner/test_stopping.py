@@ -15,7 +15,8 @@ from arena.runner import episode as episodes
 from arena.runner.match import play
 from arena.runner.saves.schedule import Saving
 from arena.runner.saves.store import SaveStore
-from arena.runner.stopping import stopping
+from arena.runner.stopping import STOP, stopping
+from arena.runner.workers.interrupts import on_interrupt
 
 RARELY = Saving(seconds=3600)
 
@@ -133,7 +134,7 @@ def playing(path):
         (signal.SIGTERM, 143, 1),
         pytest.param(signal.SIGHUP, 129, 1, marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, 130, 1, marks=pytest.mark.slow),
-        (signal.SIGTERM, 143, 2),
+        pytest.param(signal.SIGTERM, 143, 2, marks=pytest.mark.slow),
         pytest.param(signal.SIGHUP, 129, 2, marks=pytest.mark.slow),
     ],
 )
@@ -177,3 +178,11 @@ def test_a_second_signal_ends_an_attacker_that_swallows_the_first(tmp_path, tiny
     assert "ended at once" in errors
     with Log.open(tmp_path / "a.db") as log:
         assert [row.status for row in log.episodes()] == ["error"]
+
+
+def test_what_a_process_plays_after_stopped_workers_is_not_stopped():
+    counted = []
+    with on_interrupt(lambda: counted.append(1)):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert (counted, STOP.pending, STOP.raised) == ([1], False, False)
+    assert STOP.exit_code == 130
