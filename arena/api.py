@@ -337,7 +337,8 @@ def _label(kind: str, table: Mapping[str, Any]) -> object:
 
     model = AttackerSpec if kind == "attackers" else DefenderSpec
     try:
-        return model.model_validate(dict(table)).name
+        # a sweep is written out later; its name is the one that the table has
+        return model.model_validate({key: table[key] for key in table if key != "sweep"}).name
     except ValueError:  # told with the rest of the scenario
         return None
 

@@ -193,9 +193,14 @@ def by_defender(board: Iterable[ScoreRow]) -> dict[str, list[ScoreRow]]:
 
 def over_attackers(rows: Iterable[ScoreRow], measure: str) -> Interval | None:
     """Average a measure over the attackers of each seed, then over seeds; None if never taken."""
+    means = list(averaged_over_attackers(rows, measure).values())
+    return mean_interval(means).within(*MEASURES[measure].bounds) if means else None
+
+
+def averaged_over_attackers(rows: Iterable[ScoreRow], measure: str) -> dict[int, float]:
+    """Average a measure over the attackers of each seed."""
     seeds: dict[int, list[float]] = {}
     for row in rows:
         for seed, value in row.by_seed(measure).items():
             seeds.setdefault(seed, []).append(value)
-    means = [sum(values) / len(values) for values in seeds.values()]
-    return mean_interval(means).within(*MEASURES[measure].bounds) if means else None
+    return {seed: sum(values) / len(values) for seed, values in seeds.items()}

@@ -8,10 +8,11 @@ settings that were played, and nowhere else.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import fmean
 from typing import NamedTuple
 
 from arena.analysis.intervals import Interval, mean_interval
-from arena.analysis.sweeps import BySeed, Setting, Sweep, mean_of, mean_over
+from arena.analysis.sweeps import BySeed, Setting, Sweep, mean_over
 
 TOLERANCE = 0.005
 """Served accuracies count as equal within half a point."""
@@ -33,7 +34,7 @@ class Reading(NamedTuple):
     @property
     def mean(self) -> float:
         """The clone's accuracy, averaged over seeds."""
-        return mean_of(self.clone.values())
+        return fmean(self.clone.values())
 
 
 @dataclass(frozen=True, slots=True)

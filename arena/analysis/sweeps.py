@@ -2,11 +2,12 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from statistics import fmean
 
-from arena.analysis.scoreboard import ScoreRow, by_defender
+from arena.analysis.scoreboard import ScoreRow, averaged_over_attackers, by_defender
 from arena.scenario.settings import flat
 from envs.errors import ArenaError, UnknownName
 
@@ -74,8 +75,8 @@ def sweeps_of(board: Sequence[ScoreRow]) -> list[Sweep]:
         settings = [one for name in names if (one := _setting(name, rows[name], values[name]))]
         if len(settings) > 1:
             found.append(Sweep(_shared_name(names, knob), knob, tuple(settings)))
-        for name in names:
-            alone.pop(name, None)
+            for name in names:
+                alone.pop(name, None)
     singles = (_setting(name, rows[name], None) for name in alone)
     found += [Sweep(one.defender, "", (one,)) for one in singles if one is not None]
     order = list(rows)
@@ -131,7 +132,10 @@ def _setting(name: str, rows: Sequence[ScoreRow], value: float | None) -> Settin
         return None
     clones = {row.attacker: row.by_seed(CLONE) for row in met}
     seeds = sorted(set.intersection(*(set(of_seeds) for of_seeds in clones.values())))
-    served, distortion = _averaged(met, SERVED), _averaged(met, DISTORTION)
+    served, distortion = (
+        averaged_over_attackers(met, SERVED),
+        averaged_over_attackers(met, DISTORTION),
+    )
     if not seeds or not served.keys() & set(seeds):
         return None
     return Setting(
@@ -143,15 +147,6 @@ def _setting(name: str, rows: Sequence[ScoreRow], value: float | None) -> Settin
         served,
         distortion,
     )
-
-
-def _averaged(rows: Iterable[ScoreRow], measure: str) -> dict[int, float]:
-    """Average a measure over the attackers of each seed."""
-    values: dict[int, list[float]] = defaultdict(list)
-    for row in rows:
-        for seed, value in row.by_seed(measure).items():
-            values[seed].append(value)
-    return {seed: mean_of(of_seed) for seed, of_seed in values.items()}
 
 
 def _shared_name(names: Sequence[str], knob: str) -> str:
@@ -168,10 +163,4 @@ def _all_equal(letters: Sequence[str]) -> bool:
 
 def mean_over(values: BySeed, seeds: Sequence[int]) -> float:
     """Average over those of the seeds that have a value."""
-    return mean_of(values[seed] for seed in seeds if seed in values)
-
-
-def mean_of(values: Iterable[float]) -> float:
-    """Average at least one number."""
-    numbers = list(values)
-    return sum(numbers) / len(numbers)
+    return fmean(values[seed] for seed in seeds if seed in values)

@@ -8,7 +8,7 @@ from arena.cli.common import JsonOption, LogOption, out
 from arena.cli.equal_service import show_equal_service
 from arena.cli.filters import filtered
 from arena.cli.render import write_json, write_line, write_table
-from envs.errors import UnknownName
+from envs.errors import ScenarioError, UnknownName
 
 if TYPE_CHECKING:
     from arena.analysis.compare import Meeting, Pairing
@@ -47,6 +47,11 @@ def compare(
     from arena.analysis.differences import DEFAULT_MEASURES
     from arena.log.store import Log
 
+    if equal_service and (by or measure or half_width):
+        raise ScenarioError(
+            "--equal-service compares the clone accuracy of defences; leave out --by, --measure "
+            "and --half-width"
+        )
     if by is not None and by not in SIDES:
         raise UnknownName("kind to compare by", by, SIDES)
     with Log.open(log, create=False) as store:

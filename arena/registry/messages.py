@@ -83,8 +83,6 @@ def value_text(value: object) -> str:
         return f"a table with {', '.join(value) or 'no keys'}"
     if isinstance(value, int) and value.bit_length() > 200:
         return "a number of more than 60 digits"  # Python writes none of more than 4,300
-    if isinstance(value, int) and value.bit_length() > 200:
-        return "a number of more than 60 digits"  # Python writes out none of more than 4,300
     text = ("false", "true")[value] if isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

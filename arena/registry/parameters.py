@@ -5,6 +5,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple, Union, Unpack, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -162,6 +163,7 @@ def _field(name: str) -> str:
     return f"p_{name}"
 
 
+@lru_cache(maxsize=256)
 def _model(target: Callable[..., object]) -> type[BaseModel]:
     """Build the pydantic model of a constructor; an untyped `**kwargs` accepts everything."""
     hints = _hints(target)

@@ -258,6 +258,7 @@ def test_a_failed_episode_is_a_row_and_a_warning(tiny, caplog):
     assert "ZeroDivisionError: here" in caplog.text
 
 
+@pytest.mark.slow
 def test_workers_take_classes_of_modules_and_refuse_others(tiny, module):
     class Local(Asks):
         pass
@@ -286,3 +287,10 @@ def test_an_open_log_gives_frames_episodes_and_replays(tiny):
 def test_a_log_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ArenaError, match="there is no log"):
         arena.open_log(tmp_path / "none.db")
+
+
+def test_the_name_of_a_sweep_means_its_settings_with_their_parameters(tiny):
+    with open(tiny, "a") as file:
+        file.write('[[defenders]]\ndefence = "randp"\nsweep = { epsilon = [0.1, 0.9] }\n')
+    frame = arena.run(tiny, defenders=["randp"])
+    assert list(frame.defender) == ["randp epsilon=0.1", "randp epsilon=0.9"]

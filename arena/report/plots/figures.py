@@ -1,5 +1,6 @@
 """Draws every figure that some episodes have the data for, and writes them to files."""
 
+import csv
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from arena.report.plots.exits import draw_exits
 from arena.report.plots.latencies import draw_latencies
 from arena.report.plots.matrix import draw_matrix
 from arena.report.plots.query_samples import draw_asked
-from arena.report.plots.service import draw_service, write_service
+from arena.report.plots.service import draw_service
 from arena.report.plots.style import Drawing, save
 from arena.report.plots.tradeoff import draw_tradeoff
 from envs.errors import ArenaError
@@ -70,19 +71,10 @@ def write_figures(
             "there is nothing to draw: none of these episodes ended well with a clone measured "
             "or rounds logged"
         )
-    points = {
-        f"{stem}-service": episode_data
-        for stem, episode_data in zip(file_stems(scenarios), scenarios.values(), strict=True)
-    }
-    return _write(drawings, points, out_dir, formats)
+    return _write(drawings, out_dir, formats)
 
 
-def _write(
-    drawings: Mapping[str, Drawing],
-    points: Mapping[str, EpisodeData],
-    out_dir: Path,
-    formats: Sequence[str],
-) -> list[Path]:
+def _write(drawings: Mapping[str, Drawing], out_dir: Path, formats: Sequence[str]) -> list[Path]:
     paths = []
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
@@ -91,9 +83,10 @@ def _write(
                 path = out_dir / f"{stem}.{ending}"
                 save(drawing, path)
                 paths.append(path)
-        for stem, episode_data in points.items():
-            path = out_dir / f"{stem}.csv"
-            if write_service(episode_data, path):
+            if drawing.points:
+                path = out_dir / f"{stem}.csv"
+                with path.open("w", newline="", encoding="utf-8") as file:
+                    csv.writer(file, lineterminator="\n").writerows(drawing.points)
                 paths.append(path)
     except OSError as error:
         raise ArenaError(f"cannot write figures to {out_dir}: {error.strerror}") from error

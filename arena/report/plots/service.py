@@ -1,8 +1,6 @@
 """Draws what copying each defence allows over what it takes from benign users, along its knob."""
 
-import csv
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from matplotlib.axes import Axes
 
@@ -54,7 +52,7 @@ def draw_service(episode_data: EpisodeData) -> Drawing | None:
             ax.margins(x=0.08)
             ax.set_ylim(0, 1.02)
         axes[0].xaxis.set_major_formatter(PERCENT)
-        axes[0].set_ylabel("clone accuracy, best attack")
+        axes[0].set_ylabel("clone accuracy, best attack of each seed")
         legend_below(figure, named_in(axes))
     return Drawing(
         "service",
@@ -65,19 +63,8 @@ def draw_service(episode_data: EpisodeData) -> Drawing | None:
         "Whiskers are 95% intervals where there are several seeds.",
         "Line chart. " + " ".join(map(_sentence, sweeps)),
         figure,
+        [CSV_COLUMNS, *(_row(sweep, one) for sweep in sweeps for one in sweep.settings)],
     )
-
-
-def write_service(episode_data: EpisodeData, path: Path) -> bool:
-    """Write the points of the figure, a row for each setting; False where there is no figure."""
-    sweeps = swept(episode_data)
-    if sweeps:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(CSV_COLUMNS)
-            for sweep in sweeps:
-                writer.writerows(_row(sweep, one) for one in sweep.settings)
-    return bool(sweeps)
 
 
 def swept(episode_data: EpisodeData) -> list[Sweep]:

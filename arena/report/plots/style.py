@@ -57,6 +57,7 @@ class Drawing:
         title: what it shows, in a few words.
         caption: how to read it.
         alt: what it shows, for those who cannot see it.
+        points: what is drawn, as the rows of a table under a heading; few figures have them.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Drawing:
     caption: str
     alt: str
     figure: Figure
+    points: Sequence[Sequence[object]] = ()
 
 
 class Pen(NamedTuple):

@@ -226,3 +226,15 @@ def test_without_a_sweep_there_is_no_curve(play, cli, tmp_path):
     play("single", 0.5, 0.1, use="single")
     written = cli("report", "--out", tmp_path / "r.html", "--figures", tmp_path)
     assert "service" not in written
+
+
+def test_of_a_sweep_with_one_measured_setting_that_one_stays(play, found):
+    play("u epsilon=0.1", 0.9, 0.5, epsilon=0.1)
+    play("u epsilon=0.2", 0.9, None, epsilon=0.2)
+    assert [(one.name, one.knob) for one in found()] == [("u epsilon=0.1", "")]
+
+
+def test_what_equal_service_does_not_read_is_refused():
+    words = ["compare", "single", "single", "--equal-service", "--by", "defender"]
+    told = CliRunner().invoke(app, words)
+    assert (told.exit_code, "leave out --by" in told.stderr) == (2, True)
