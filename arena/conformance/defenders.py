@@ -13,8 +13,8 @@ from envs.game.clients import ClientNumbers
 from envs.game.rounds import Countermeasure, Served, View
 from envs.seeding import Streams
 
-SEATS = (1, 3)
-"""Numbers of deployed_defences a defender is seated with."""
+COUNTS = (1, 3)
+"""Numbers of deployed defences that a defender is checked with."""
 _CLASSES = 5
 _EXITS = 4
 
@@ -24,7 +24,7 @@ def check_defender(
 ) -> list[Claim]:
     """Check a defender on made-up requests.
 
-    The claims: `sits`, `decides`, `repeats`, `copies`, `global-state`.
+    The claims: `begins`, `decides`, `repeats`, `copies`, `global-state`.
 
     Args:
         make: gives a fresh defender; a class will do, or a `partial` with its parameters.
@@ -32,17 +32,15 @@ def check_defender(
     """
     views, before = _views(image_shape), ProcessState.capture()
     try:
-        for deployed_defences in SEATS:
-            _seated(make, deployed_defences)
+        for count in COUNTS:
+            _begun(make, count)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         before.restore()
-        return [Claim("sits", False, f"{deployed_defences} deployed_defences: {one_line(error)}")]
+        return [Claim("begins", False, f"{count} deployed defences: {one_line(error)}")]
     findings = [
-        Claim(
-            "sits", True, f"takes its seat with {' and '.join(map(str, SEATS))} deployed_defences"
-        ),
+        Claim("begins", True, f"begins with {' and '.join(map(str, COUNTS))} deployed defences"),
         attempt("decides", lambda: _check_decisions(make, views)),
         attempt("repeats", lambda: _check_repeats(make, views)),
         attempt("copies", lambda: _check_copies(make, views)),
@@ -69,9 +67,9 @@ def _views(image_shape: tuple[int, int, int]) -> list[View]:
     return views
 
 
-def _seated(make: Callable[[], Defender], deployed_defences: int) -> Defender:
+def _begun(make: Callable[[], Defender], count: int) -> Defender:
     defender = make()
-    defender.begin(deployed_defences, Streams(0).torch("defender"))
+    defender.begin(count, Streams(0).torch("defender"))
     return defender
 
 
@@ -93,34 +91,31 @@ def _decisions(defender: Defender, views: Iterable[View]) -> Iterator[Countermea
 
 def _check_decisions(make: Callable[[], Defender], views: list[View]) -> Claim:
     faults: list[str] = []
-    for deployed_defences in SEATS:
-        for number, decision in enumerate(_decisions(_seated(make, deployed_defences), views)):
-            fault = _decision_fault(decision, deployed_defences)
-            faults += (
-                [f"request {number} with {deployed_defences} deployed_defences: {fault}"]
-                if fault
-                else []
-            )
+    for count in COUNTS:
+        for number, decision in enumerate(_decisions(_begun(make, count), views)):
+            fault = _decision_fault(decision, count)
+            if fault:
+                faults.append(f"request {number} of {count} deployed defences: {fault}")
     return claim("decides", faults, f"a legal countermeasure for each of {len(views)} requests")
 
 
-def _decision_fault(decision: object, deployed_defences: int) -> str | None:
+def _decision_fault(decision: object, count: int) -> str | None:
     if not isinstance(decision, Countermeasure):
         return f"expected a Countermeasure, got {type(decision).__name__}"
-    if decision.defence >= deployed_defences:
+    if decision.defence >= count:
         return f"there is no defence {decision.defence}"
     return None
 
 
 def _check_repeats(make: Callable[[], Defender], views: list[View]) -> Claim:
-    first, second = (_played(_seated(make, SEATS[-1]), views) for _ in range(2))
+    first, second = (_played(_begun(make, COUNTS[-1]), views) for _ in range(2))
     faults = [] if first == second else ["one stream, two series of decisions"]
     return claim("repeats", faults, "the same stream gives the same decisions")
 
 
 def _check_copies(make: Callable[[], Defender], views: list[View]) -> Claim:
     """The referee asks a copy, so that measuring changes nothing."""
-    defender = _seated(make, SEATS[-1])
+    defender = _begun(make, COUNTS[-1])
     _played(defender, views[:4])
     untouched = copy.deepcopy(defender)
     _played(copy.deepcopy(defender), views)

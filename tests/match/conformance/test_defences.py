@@ -128,7 +128,7 @@ def test_a_latency_that_is_no_time_per_image_is_found():
 
 
 def test_check_tells_the_kinds_of_players_apart():
-    assert {finding.name for finding in check(Static)} >= {"sits", "decides"}
+    assert {finding.name for finding in check(Static)} >= {"begins", "decides"}
     assert {finding.name for finding in check(Defence)} >= {"hardens", "off"}
     with pytest.raises(TypeError, match="attacker, a defender or a defence, got dict"):
         check(dict)

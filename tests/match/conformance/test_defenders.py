@@ -40,8 +40,8 @@ def test_the_built_in_defender_and_one_by_chance_conform():
 
 def test_a_defender_that_cannot_sit_is_found():
     findings = check_defender(partial(Static, defence=2))
-    assert broken(findings) == {"sits"}
-    assert "1 deployed_defences" in detail(findings, "sits")
+    assert broken(findings) == {"begins"}
+    assert "1 deployed defences" in detail(findings, "begins")
 
 
 @pytest.mark.parametrize(
