@@ -71,6 +71,7 @@ def test_a_planned_mix_leaves_where_it_is_planned():
     assert torch.equal(answer.exits, wanted)
 
 
+@pytest.mark.slow
 def test_serving_is_measured_against_the_whole_network_and_the_limit():
     lines = serving.measure(batches=(2,), rounds=1, width=0.0625, tries=1)
     assert len(lines) == 9
@@ -206,6 +207,7 @@ def agenda():
     return runpy.run_path(str(ROOT / "benchmarks" / "gpu_agenda.py"))
 
 
+@pytest.mark.slow
 def test_the_agenda_of_a_gpu_runs_small_on_a_cpu_and_goes_on_where_it_stopped(
     agenda, tmp_path, capsys
 ):

@@ -36,7 +36,7 @@ PARAMETERS = {
     "exit-timing": "hardware = 'cpu'",
 }
 WITH_POOL = ("inversion", "relabelled", "knockoff", "late-knockoff", "decoy-filter")
-QUICK = ("dfme", "knockoff")
+QUICK = ("dfme",)
 
 
 def test_every_registered_attacker_is_played():

@@ -189,6 +189,7 @@ def test_a_fault_of_a_defender_is_an_error_and_keeps_what_was_measured(scenario,
     assert (row.clone_accuracy is None) == how.startswith("raise")
 
 
+@pytest.mark.slow
 def test_a_worker_that_a_player_ends_fails_its_episode_alone(scenario):
     result, _ = played(scenario(["os._exit(3)"]), workers=2)
     assert [row.status for row in result.episodes] == ["error", "success"]

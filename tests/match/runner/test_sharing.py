@@ -58,6 +58,7 @@ def test_two_runs_of_one_scenario_play_every_episode_once(tiny_file, tmp_path, w
         assert len(store.runs()) == 2
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_had_claimed_the_other_plays(tiny_file, tmp_path):
     path = tiny_file(seeds=[0, 1], victim={"seed": 0}, threat={"budget": 6_000})
     log = tmp_path / "arena.db"

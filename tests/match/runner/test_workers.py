@@ -134,7 +134,6 @@ def test_a_ray_cluster_plays_what_one_process_plays(tmp_path, path):
     assert [status for _, status, *_ in outcomes[0]] == ["success"] * 2
 
 
-@pytest.mark.slow
 def test_an_interrupt_stops_all_workers_and_their_episodes_end_as_cancelled(tmp_path, path):
     log_path = tmp_path / "a.db"
     command = [sys.executable, "-m", "arena.cli", "run", str(path), "--workers", "2"]

@@ -59,6 +59,7 @@ def test_what_the_environment_says_about_memory_stands(name, value):
     assert int(faults) > 100_000
 
 
+@pytest.mark.slow
 @glibc
 def test_the_command_line_and_its_workers_keep_their_memory():
     spy = """

@@ -57,6 +57,7 @@ def test_the_python_door_names_the_file_that_shadows(tmp_path, shadow):
     assert f"but {place} shadows it" in last
 
 
+@pytest.mark.slow
 def test_a_folder_without_init_shadows_nothing_that_python_finds(tmp_path):
     (tmp_path / "envs").mkdir()
     done = run_python("-m", "arena.cli", "scenarios", "list", folder=tmp_path)
@@ -95,6 +96,7 @@ def test_a_package_that_was_imported_before_is_named(tmp_path):
     assert f"{tmp_path / 'agents.py'} shadows it" in done.stderr.strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_workers_are_not_begun_where_they_would_import_another_package(tmp_path):
     place = own_package(tmp_path)
     code = (

@@ -106,7 +106,8 @@ def test_what_would_wait_is_counted():
     assert waits.count == 4
 
 
-@pytest.mark.parametrize("make", [Noise, RandomGenerator, DFME, Argmax, DisGUIDE, DualStudents])
+@pytest.mark.parametrize("make", [Noise, RandomGenerator, DFME, Argmax, DualStudents,
+                                  pytest.param(DisGUIDE, marks=pytest.mark.slow)])  # fmt: skip
 def test_a_request_more_is_no_wait_more(kit, make):
     assert per_request(make, kit) == 0
 
@@ -117,6 +118,7 @@ def test_repeated_and_recovered_answers_wait_for_nothing_either(kit):
     assert (repeated, looked_up) == (0, 0)
 
 
+@pytest.mark.slow
 def test_the_alternating_phase_waits_once_an_epoch_for_its_report(kit):
     """A pool of one batch makes every request an epoch; the other phases do not grow.
 
