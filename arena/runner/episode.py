@@ -100,6 +100,14 @@ class Episode:
         ]
         splits = setup.splits(plan)
         self._referee = Referee(splits.checkpoint, splits.test, self._defender_setup.reference)
+        self._service = self._referee.service(
+            self._defender_setup.deployed_defences,
+            self._defender_setup.defender,
+            budget=plan.threat.budget,
+            streams=self._streams,
+            labels=plan.threat.labels,
+            clients=plan.traffic.clients if plan.traffic.benign else 0,
+        )
         self._served = ServedSample(
             self._defender_setup.reference.posteriors,
             plan.threat.budget,
@@ -142,6 +150,7 @@ class Episode:
                 drift.put_back(values)
             self._game.restore(state["game"], state["defender"])
             self._served.restore(state["served"])
+            self._service.restore(state["service"], state["defender"])
             tape.restore(state["tape"])
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as fault:
             raise SaveError(one_line(fault)) from fault
@@ -186,7 +195,7 @@ class Episode:
         apart = isinstance(attacker, IsolatedAttacker)
         self._time = TimeLimit(limit, lambda: self._game.busy, once=apart)
         # the recorder comes late: its checkpoints read what the others hold of the same round
-        self._game.add_observers(self._served, tape, recorder, self._time)
+        self._game.add_observers(self._served, self._service, tape, recorder, self._time)
         if self._saved is not None:
             recorder.restore(self._saved["recorder"])
         self._saver = self._make_saver(writer, tape)
@@ -338,6 +347,7 @@ class Episode:
             "defences": [drift.changed() for drift in self._drifts],
             "game": self._game.state(),
             "served": self._served.state(),
+            "service": self._service.state(),
             "tape": tape.state(),
             "recorder": self._recorder.state(),
         }
@@ -365,7 +375,8 @@ class Episode:
         def measure() -> None:
             nonlocal outcome
             tally = recorder.close()
-            outcome = outcome_of(self._plan, self._defender_setup, self._referee, score, tally)
+            accuracy, service = self._referee.victim_accuracy, self._service.read()
+            outcome = outcome_of(self._defender_setup, accuracy, score, service, tally)
 
         def write_inferences() -> None:
             score_inferences(

@@ -2,45 +2,36 @@
 
 from typing import Any
 
-from arena.evaluation.referee import CloneScore, Referee, ServiceScore
+from arena.evaluation.referee import CloneScore
+from arena.evaluation.service import ServiceScore
 from arena.log.rows import OutcomeRow
 from arena.runner.setup import DefenderSetup
-from arena.scenario import EpisodePlan
 from envs.game.counters import Tally
-from envs.seeding import Streams
 
 # `Any` in this file: columns of a row by name.
 
 
 def outcome_of(
-    plan: EpisodePlan,
     defender_setup: DefenderSetup,
-    referee: Referee,
+    victim_accuracy: float,
     score: CloneScore | None,
+    service: ServiceScore,
     tally: Tally,
 ) -> OutcomeRow:
-    """Measure the service as the episode leaves it, and sum up.
+    """Sum an episode up.
 
     Args:
-        plan: what was played.
-        defender_setup: the defender at its deployed_defences, as it stands now.
-        referee: asks the test set along the defended way.
+        defender_setup: the defender at its deployed_defences.
+        victim_accuracy: of the undefended victim on the test images.
         score: of the final clone; None without one.
+        service: what benign users got.
         tally: the final counters.
     """
-    service = referee.score_service(
-        defender_setup.deployed_defences,
-        defender_setup.defender,
-        streams=Streams(plan.seed),
-        labels=plan.threat.labels,
-        answered=tally.attack.answered + tally.benign.answered,
-        rounds=tally.rounds,
-    )
     full = defender_setup.reference.profile.macs[-1]
     return OutcomeRow(
         clone_accuracy=score.accuracy if score else None,
         clone_fidelity=score.fidelity if score else None,
-        victim_accuracy=referee.victim_accuracy,
+        victim_accuracy=victim_accuracy,
         harden_seconds=defender_setup.seconds,
         full_macs=full,
         **_service(service),

@@ -6,16 +6,12 @@ from torch import nn
 
 from arena.evaluation.referee import CloneScore, Referee
 from envs.data.images import ImageSet
-from envs.defences.base import Defence, DeployedDefence
 from envs.duel_env import ATTACKER, DEFENDER, DuelEnv
 from envs.errors import PlayerError
 from envs.extraction_env import ExtractionEnv
-from envs.game.clients import ClientNumbers
 from envs.game.game_factory import GameSpec
-from envs.game.rounds import Countermeasure
 from envs.nets import registry
 from envs.nets.multi_exit import MultiExit
-from envs.seeding import Streams
 from envs.training.evaluation import clone_labels
 from envs.training.recipes import Recipe
 from envs.victim.victim import Victim
@@ -149,32 +145,3 @@ def test_training_flags_are_as_they_were():
     clone[2].eval()
     clone_labels(clone, torch.zeros(4, *SHAPE), 10)
     assert (clone.training, clone[2].training) == (True, False)
-
-
-VIEWS = []
-
-
-class Watching:
-    """A defender that keeps what it saw, where its copies keep it too."""
-
-    def act(self, view):
-        VIEWS.append(view)
-        return Countermeasure()
-
-    def learn(self, served):
-        pass
-
-
-def test_the_referees_questions_look_like_those_of_one_more_benign_client(referee):
-    network = registry.build("mlp-small", num_classes=10, image_shape=SHAPE,
-                             generator=torch.Generator().manual_seed(0))  # fmt: skip
-    deployed = DeployedDefence("none", Defence(), Victim(MultiExit(network, ())))
-    VIEWS.clear()
-    for seed in (0, 1):
-        referee.score_service([deployed], Watching(), streams=Streams(seed), labels="soft",
-                              answered=900, rounds=70, batch=16)  # fmt: skip
-    assert [(view.round, view.answered) for view in VIEWS[:3]] == [(70, 900), (71, 916), (72, 932)]
-    (first,) = {view.client for view in VIEWS[:3]}
-    (second,) = {view.client for view in VIEWS[3:]}
-    assert first == ClientNumbers(Streams(0)).referee != second
-    assert min(first, second) > 0

@@ -11,6 +11,8 @@ from agents.defenders.static import Static
 from arena.evaluation.referee import Referee
 from envs.data.images import ImageSet
 from envs.defences.base import Defence, DeployedDefence
+from envs.game.clients import ClientNumbers
+from envs.game.rounds import AnsweredRequest, Countermeasure, Round
 from envs.seeding import Streams
 from envs.victim.victim import VictimAnswer
 
@@ -52,6 +54,16 @@ class Softer(Defence):
         return posteriors - 0.2 * (posteriors > 0.5) + 0.1 * (posteriors < 0.5)
 
 
+class Noisy(Defence):
+    """Adds noise that is drawn anew for each answer."""
+
+    epsilon = 2.0
+
+    def perturb_posteriors(self, posteriors, serving):
+        noise = torch.rand(posteriors.shape, generator=serving.generator)
+        return nn.functional.normalize(posteriors + noise, p=1, dim=1)
+
+
 @pytest.fixture
 def test_set():
     pixels = 255 * nn.functional.one_hot(BRIGHTEST, 3).to(torch.uint8).view(8, 1, 1, 3)
@@ -64,10 +76,20 @@ def referee(test_set):
     return Referee(replace(test_set, labels=BRIGHTEST), test_set, Brightest())
 
 
-def served(referee, defence, defender=None, **options):
-    deployed = DeployedDefence("d", defence, Brightest())
-    return referee.score_service([deployed], defender or Static(), streams=Streams(0),
-                                 labels="soft", **options)  # fmt: skip
+def served(referee, defence, defender=None, rounds=(), clients=0):
+    """Measure the service in an episode of so many attack images a round, of 100 in all."""
+    measured = referee.service(
+        [DeployedDefence("d", defence, Brightest())],
+        defender or Static(),
+        budget=100,
+        streams=Streams(0),
+        labels="soft",
+        clients=clients,
+    )
+    for number, count in enumerate(rounds):
+        attack = AnsweredRequest(torch.zeros(count, 1, 1, 3), 1, Countermeasure(), None, None)
+        measured.on_round(Round(number, attack, (), None))
+    return measured.read()
 
 
 def test_without_a_defence_the_service_is_the_victims(referee):
@@ -75,7 +97,6 @@ def test_without_a_defence_the_service_is_the_victims(referee):
     assert referee.victim_accuracy == 6 / 8
     assert (found.accuracy, found.agreement) == (6 / 8, 1.0)
     assert (found.distortion_mean, found.distortion_p95) == (0.0, 0.0)
-    assert found.exits == (3, 5)  # of eight images three are of the third class
 
 
 def test_a_defence_that_flips_every_label_is_seen(referee):
@@ -95,13 +116,83 @@ def test_a_defence_that_keeps_labels_is_seen_by_its_distance(referee):
 
 def test_the_defender_decides_also_of_what_the_referee_asks(referee):
     assert served(referee, Next(), Static(strength=0.0)).agreement == 1.0
-    turned = Schedule([{"from": 0, "strength": 0.0}, {"from": 6}])
-    # in requests of three images the third one begins after six answers: two of eight are flipped
-    found = served(referee, Next(), turned, batch=3)
-    assert found.agreement == 6 / 8
-    assert found.distortion_mean == pytest.approx(1.1 * 2 / 8)
+
+
+@pytest.fixture
+def by_pairs(monkeypatch):
+    """Let a request of the referee's hold two images."""
+    monkeypatch.setattr("arena.evaluation.service._REQUEST", 2)
+
+
+def test_the_service_is_measured_along_the_whole_episode(referee, by_pairs):
+    """Four requests of two images are due at 30, 50, 80 and 100 of 100 attack images."""
+    late = Schedule([{"from": 0}, {"from": 101, "strength": 0.0}])
+    found = served(referee, Next(), late, [10] * 10)
+    assert (found.agreement, found.distortion_mean) == (0.0, pytest.approx(1.1))
+    half = Schedule([{"from": 0}, {"from": 60, "strength": 0.0}])
+    found = served(referee, Next(), half, [10] * 10)
+    assert (found.agreement, found.distortion_mean) == (0.5, pytest.approx(1.1 / 2))
     assert found.distortion_p95 == pytest.approx(1.1)
-    assert served(referee, Next(), turned, answered=6, batch=3).agreement == 0.0
+    # an attacker that stops early: what is left is asked as the episode stands then
+    assert served(referee, Next(), half, [10] * 5).agreement == 0.0
+
+
+VIEWS = []
+
+
+class Watching:
+    """A defender that keeps what it saw where its copies keep it too, and counts for itself."""
+
+    seen = 0
+
+    def act(self, view):
+        VIEWS.append((self.seen, view))
+        return Countermeasure()
+
+    def learn(self, served):
+        self.seen += 1
+
+
+class Counts(Defence):
+    """Serves another class after the first two requests."""
+
+    epsilon = 2.0
+    served = 0
+
+    def perturb_posteriors(self, posteriors, serving):
+        self.served += 1
+        return posteriors.roll(int(self.served > 2), 1)
+
+
+def test_the_referee_asks_as_the_benign_users_do_and_leaves_no_trace(referee, by_pairs):
+    VIEWS.clear()
+    defender, defence = Watching(), Counts()
+    found = served(referee, defence, defender, [50, 50], clients=3)
+    numbers = [ClientNumbers(Streams(0)).benign(client) for client in (1, 2, 3)]
+    assert [view.client for _, view in VIEWS] == [*numbers, numbers[0]]
+    assert [view.answered for _, view in VIEWS] == [50, 52, 100, 102]
+    assert [view.round for _, view in VIEWS] == [1, 2, 2, 3]
+    assert [seen for seen, _ in VIEWS] == [0, 1, 0, 1]  # each look copies it anew
+    assert (defender.seen, defence.served, found.agreement) == (0, 0, 1.0)
+
+
+def test_where_nobody_else_asks_the_referee_is_one_more_client(referee):
+    VIEWS.clear()
+    served(referee, Defence(), Watching())
+    assert {view.client for _, view in VIEWS} == {ClientNumbers(Streams(0)).referee}
+
+
+def test_a_measurement_that_is_restored_goes_on_where_it_stood(referee, by_pairs):
+    deployed = DeployedDefence("d", Noisy(), Brightest())
+
+    def begin():
+        return referee.service([deployed], Static(), budget=4, streams=Streams(0), labels="soft")
+
+    attack = AnsweredRequest(torch.zeros(2, 1, 1, 3), 1, Countermeasure(), None, None)
+    whole, other = begin(), begin()
+    whole.on_round(Round(0, attack, (), None))
+    other.restore(whole.state(), Static())
+    assert other.read() == whole.read() == begin().read()
 
 
 class Says(nn.Module):
