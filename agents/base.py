@@ -114,8 +114,8 @@ class Attacker(ABC):
         """Go on from the safe point at which this attacker was saved, in another process.
 
         Optional: an attacker that overrides it and calls `kit.safe_point()` in its loop survives
-        a kill. It is saved whole, by pickle, so that what it knows has to be in `self`: nothing
-        in local variables of `attack`, no lambdas. What it holds of oracle and kit comes back as
+        a kill. It is saved whole, so that what it knows has to be in `self`: nothing in local
+        variables of `attack`, no lambdas. What it holds of oracle and kit comes back as
         the live ones, generators where they stood. One without it starts afresh, and so does a
         subclass that overrides `attack` alone: override both, or neither.
 
@@ -139,7 +139,7 @@ class Attacker(ABC):
 class OracleWrapper(ABC):
     """Stands between the oracle and an attacker: changes what is asked and what is answered.
 
-    Any attacker can be played behind wrappers. A wrapper is saved with its attacker, by pickle.
+    Any attacker can be played behind wrappers. A wrapper is saved with its attacker.
     """
 
     requires: frozenset[str] = frozenset()

@@ -9,7 +9,7 @@ from agents.defenders.static import Static
 from arena.conformance.findings import Claim, claim
 from arena.conformance.plays import Play, Terms, count_images, digest_of, game_of, kit_of
 from arena.conformance.tiny_world import TinyWorld
-from arena.runner.saves import pickling as snapshot
+from arena.runner.saves.snapshots import read, snapshot
 from envs.errors import BudgetExhausted, SaveError, one_line
 from envs.game.extraction_game import ExtractionGame, GameOracle
 
@@ -30,7 +30,7 @@ def check_resuming(make: Callable[[], Attacker], world: TinyWorld, main: Play) -
         saved.play()
         if not saved.data:
             return Claim("resumes", True, "passes no safe point in so short a game")
-        point = again.load(saved.data)
+        point = again.load(saved.data, pickled=saved.pickled)
         again.play()
     except SaveError as error:
         return Claim("resumes", False, f"cannot be saved or read back: {error}")
@@ -66,7 +66,7 @@ class _SavedGame:
         self._oracle = GameOracle(self._game)
         self._kit: Kit = replace(kit_of(world, terms), on_safe_point=self._safe_point)
         self._points, self._resumed = 0, False
-        self.data = b""
+        self.data, self.pickled = b"", False
 
     @property
     def digest(self) -> str:
@@ -83,9 +83,9 @@ class _SavedGame:
         except BudgetExhausted:
             return
 
-    def load(self, data: bytes) -> int:
+    def load(self, data: bytes, *, pickled: bool) -> int:
         """Go to where another game was saved; returns how many images had been asked."""
-        state = snapshot.read(io.BytesIO(data), self._live)
+        state = read(io.BytesIO(data), self._live, pickled=pickled)
         self.attacker = state["attacker"]
         self._kit.generator.set_state(state["generator"])
         self._kit.new_clone.generator.set_state(state["clones"])  # type: ignore[attr-defined]
@@ -106,8 +106,9 @@ class _SavedGame:
             "shared_findings": self._kit.shared_findings,
             "game": self._game.state(),
         }
-        snapshot.write(state, file, self._live)
-        self.data = file.getvalue()
+        taken = snapshot(state, self._live)
+        taken.write(file)
+        self.data, self.pickled = file.getvalue(), taken.pickled
 
     @property
     def _live(self) -> dict[str, object]:

@@ -18,8 +18,9 @@ from arena.registry import players as catalog
 from arena.runner.events import EpisodeEvents, Fault
 from arena.runner.outcome import outcome_of
 from arena.runner.recorder import Recorder
-from arena.runner.saves import pickling as snapshot
+from arena.runner.saves.changes import ChangedAttributes
 from arena.runner.saves.schedule import Saver, Saving
+from arena.runner.saves.snapshots import read, snapshot
 from arena.runner.saves.store import SaveStore
 from arena.runner.setup import DefenderSetup, Setup
 from arena.runner.stopping import STOP
@@ -95,7 +96,7 @@ class Episode:
         self._defender_setup: DefenderSetup = setup.set_up_defender(plan)
         self._defender_setup.defender.load_carried_state(plan.carried_state)
         self._drifts = [
-            snapshot.ChangedAttributes(deployed_defence.defence)
+            ChangedAttributes(deployed_defence.defence)
             for deployed_defence in self._defender_setup.deployed_defences
         ]
         splits = setup.splits(plan)
@@ -128,19 +129,23 @@ class Episode:
         """Seconds that it was played before it was saved; 0 for a fresh one."""
         return 0.0 if self._saved is None else float(self._saved["recorder"]["seconds"])
 
-    def load(self, file: IO[bytes], tape: Tape) -> None:
+    def load(self, file: IO[bytes], tape: Tape, *, pickled: bool) -> None:
         """Go to where the episode was saved.
 
         Args:
             file: the state, as it was saved.
             tape: keeps the queries from there on.
+            pickled: whether the state is a pickle, which runs what it says.
 
         Raises:
-            SaveError: the state cannot be read by this program.
+            SaveError: the state cannot be read by this program, or is of other players.
         """
         self._set_up_attacker(tape)
-        state = snapshot.read(file, self._live)
+        state = read(file, self._live, pickled=pickled)
         try:
+            if not pickled:  # the classes of a plug-in may have been loaded anew
+                _expect_same_class(self._attacker, state["attacker"])
+                _expect_same_class(self._defender_setup.defender, state["defender"])
             self._attacker = state["attacker"]
             self._kit.generator.set_state(state["generator"])
             self._clones.set_state(state["clones"])
@@ -325,7 +330,7 @@ class Episode:
             store.put(
                 writer.id,
                 self._plan.hash,
-                snapshot.writer(state, self._live),
+                snapshot(state, self._live),
                 queries_used=self._game.used,
                 mark=log.mark(writer.id),
             )
@@ -401,3 +406,8 @@ class Episode:
         for one in faults:
             if one.interrupt is not None:
                 raise one.interrupt
+
+
+def _expect_same_class(planned: object, saved: object) -> None:
+    if type(saved) is not type(planned):
+        raise SaveError(f"its save is of {type(saved).__name__}, not {type(planned).__name__}")

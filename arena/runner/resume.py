@@ -121,7 +121,7 @@ def _resume(
         try:
             episode = Episode(plan, setup, saves=Saves(log, store, saving))
             with store.open(save) as file:
-                episode.load(file, tape)
+                episode.load(file, tape, pickled=save.pickled)
             writer = log.reopen_episode(
                 save.episode, save.mark, seconds=episode.seconds,
                 queries_used=save.queries_used, run=run,

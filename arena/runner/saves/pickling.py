@@ -5,18 +5,16 @@ afterwards. What belongs to the match (the oracle, the kit, the pool) is not wri
 a name and stands for the object of that name where the file is read. Generators are written as
 their state.
 
-A snapshot is a pickle: reading one runs what it says. Read none that you did not write.
+Reading a pickle runs what it says. Read none that you did not write.
 """
 
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import IO, Any
 
 import torch
 from torch import Tensor
-
-from envs.errors import SaveError, one_line
 
 # `Any` in this file: whatever a player holds.
 
@@ -30,8 +28,7 @@ def write(state: object, file: IO[bytes], live: Mapping[str, object]) -> None:
         live: objects that are known by name and are not written.
 
     Raises:
-        SaveError: something in it cannot be pickled; the message names it.
-        OSError: no room.
+        Exception: something in it cannot be pickled, or there is no room.
     """
     names = {id(thing): name for name, thing in live.items() if thing is not None}
 
@@ -44,21 +41,7 @@ def write(state: object, file: IO[bytes], live: Mapping[str, object]) -> None:
             return NotImplemented
 
     module = SimpleNamespace(__name__=__name__, Pickler=Pickler)
-    try:
-        torch.save(state, file, pickle_module=module)
-    except Exception as error:  # a player's own code raises what it likes
-        refusal = _refusal_of_disk(error)
-        if refusal is not None:
-            raise refusal from None
-        raise SaveError(one_line(error)) from error
-
-
-def _refusal_of_disk(error: BaseException) -> OSError | None:
-    """Find the refusal of the disk behind an error: torch raises its own while it closes a file."""
-    at: BaseException | None = error
-    while at is not None and not isinstance(at, OSError):
-        at = at.__context__
-    return at
+    torch.save(state, file, pickle_module=module)
 
 
 def read(file: IO[bytes], live: Mapping[str, object]) -> Any:
@@ -69,7 +52,7 @@ def read(file: IO[bytes], live: Mapping[str, object]) -> Any:
         live: the objects of now, by the names of then.
 
     Raises:
-        SaveError: it cannot be read: other code, a name that is not there, a damaged file.
+        Exception: it cannot be read: other code, a name that is not there, a damaged file.
     """
 
     class Unpickler(pickle.Unpickler):
@@ -79,11 +62,8 @@ def read(file: IO[bytes], live: Mapping[str, object]) -> Any:
             return super().find_class(module, name)
 
     module = SimpleNamespace(__name__=__name__, Unpickler=Unpickler, load=pickle.load)
-    try:
-        # the file is this program's own, of an episode in the user's log
-        return torch.load(file, pickle_module=module, weights_only=False)
-    except Exception as error:  # whatever constructors of other code raise
-        raise SaveError(one_line(error)) from error
+    # the file is this program's own: its seal was checked
+    return torch.load(file, pickle_module=module, weights_only=False)
 
 
 def _live(name: str) -> object:
@@ -96,45 +76,3 @@ def _generator(device: str, state: Tensor) -> torch.Generator:
     generator = torch.Generator(device=device)
     generator.set_state(state)
     return generator
-
-
-class ChangedAttributes:
-    """Tells which attributes of an object changed since it was made.
-
-    Defences keep their networks in attributes; only what moves while they serve has to be saved.
-    Noticed are attributes bound anew, tensors changed in place, and every container.
-    """
-
-    def __init__(self, thing: object) -> None:
-        self._thing = thing
-        self._then = {name: _mark(value) for name, value in vars(thing).items()}
-        # kept alive, or an address might be given to another object
-        self._held = list(vars(thing).values())
-
-    def changed(self) -> dict[str, object]:
-        """Return the attributes that changed, by name."""
-        return {
-            name: value
-            for name, value in vars(self._thing).items()
-            if isinstance(value, dict | list | set) or self._then.get(name) != _mark(value)
-        }
-
-    def put_back(self, values: Mapping[str, object]) -> None:
-        """Set attributes to what they were."""
-        for name, value in values.items():
-            setattr(self._thing, name, value)
-
-
-def _mark(value: object) -> object:
-    if isinstance(value, torch.Generator):
-        return value.get_state().numpy().tobytes()
-    version = value._version if isinstance(value, Tensor) and not value.is_inference() else 0
-    return id(value), version
-
-
-Write = Callable[[IO[bytes]], None]
-
-
-def writer(state: object, live: Mapping[str, object]) -> Write:
-    """Return what writes a state into a file."""
-    return lambda file: write(state, file, live)

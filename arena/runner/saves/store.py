@@ -15,13 +15,13 @@ from typing import IO, Any
 from arena.log.artifacts import is_plain
 from arena.log.engine import resolve
 from arena.runner.saves import sealing
-from arena.runner.saves.pickling import Write
+from arena.runner.saves.snapshots import Snapshot, Write
 from envs.atomic_file import LEFT, whole_file
 from envs.errors import SaveError
 from envs.training.checkpoints import cache_root
 
 SUFFIX = ".saves"
-VERSION = 1
+VERSION = 2
 """Of the files; raised when older ones can no longer be read."""
 
 
@@ -38,7 +38,9 @@ class Save:
         sha256: of the state.
         bytes: of the state.
         mark: the last rows that the log had then, by table.
-        seal: of all the above, by a key that the user alone has; see `sealing`.
+        pickled: whether the state is a pickle, which is opened only if this user wrote it.
+        seal: of all the above, by a key that the user alone has (see `sealing`); "" for a state
+            that is no pickle.
         version: of these files.
     """
 
@@ -50,6 +52,7 @@ class Save:
     sha256: str
     bytes: int
     mark: dict[str, int]
+    pickled: bool
     seal: str = ""
     version: int = VERSION
 
@@ -70,7 +73,13 @@ class SaveStore:
             self.folder = cache_root() / "saves" / name
 
     def put(
-        self, episode: str, plan: str, write: Write, *, queries_used: int, mark: dict[str, int]
+        self,
+        episode: str,
+        plan: str,
+        snapshot: Snapshot,
+        *,
+        queries_used: int,
+        mark: dict[str, int],
     ) -> Save:
         """Keep a state in the place of the episode's last one.
 
@@ -84,13 +93,15 @@ class SaveStore:
         path = self.folder / f"{episode}-{number}.pt"
         for left in self._left(episode):
             left.unlink(missing_ok=True)
-        _put(path, write)
+        _put(path, snapshot.write)
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         save = Save(
-            episode, plan, queries_used, number, path.name, digest, path.stat().st_size, mark
-        )
-        save = replace(save, seal=sealing.seal(asdict(save)))
+            episode, plan, queries_used, number, path.name, digest, path.stat().st_size, mark,
+            snapshot.pickled,
+        )  # fmt: skip
+        if save.pickled:
+            save = replace(save, seal=sealing.seal(asdict(save)))
         text = json.dumps(asdict(save)).encode()
 
         def header(file: IO[bytes]) -> None:
@@ -118,11 +129,12 @@ class SaveStore:
         """Open the state of a save, once it is sure to be the one that was written.
 
         Raises:
-            SaveError: the file is gone or was altered, or this user did not write it.
+            SaveError: the file is gone or was altered, or it is a pickle that this user did not
+                write.
         """
-        if not sealing.is_own(asdict(save), self.folder / save.file):
-            raise SaveError(f"its save {self.folder / save.file} was not written by this user with "
-                            f"this cache, and a save can run code")  # fmt: skip
+        if save.pickled and not sealing.is_own(asdict(save), self.folder / save.file):
+            raise SaveError(f"its save {self.folder / save.file} is a pickle, which can run code, "
+                            f"and was not written by this user with this cache")  # fmt: skip
         try:
             file = (self.folder / save.file).open("rb")
         except OSError as error:

@@ -16,6 +16,7 @@ from arena.log.store import Log
 from arena.log.tables import Artifact
 from arena.recording.samples import asked_in, sample_path
 from arena.recording.shards import require_tape
+from arena.runner.saves.snapshots import Snapshot
 from arena.runner.saves.store import SaveStore
 from envs.errors import LogError
 
@@ -159,7 +160,8 @@ def test_an_id_that_is_no_name_is_refused(made_up, tmp_path, id):
 
 def test_a_save_is_read_from_its_own_file_alone(made_up):
     store = SaveStore(made_up.log.where)
-    store.put("e1", "p", lambda file: file.write(b"state"), queries_used=1, mark={})
+    state = Snapshot(False, lambda file: file.write(b"state"))
+    store.put("e1", "p", state, queries_used=1, mark={})
     header = store.folder / "e1.json"
     assert store.find("e1") is not None
     good = header.read_text()

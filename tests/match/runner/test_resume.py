@@ -54,16 +54,19 @@ def resumed_and_straight(tmp_path, wanted, break_off, *points, saving):
         straight = account(log, row)
     assert row.status == "success", row.error
     with Log.open(tmp_path / "resumed.db") as log:
+        store = SaveStore(log.where)
         for point in points:
             break_off(point)
             assert play(wanted, log=log, saving=saving).interrupted
+            (row,) = log.episodes(EpisodeFilter())
+            assert not store.find(row.id).pickled
         break_off(None)
         (row,) = play(wanted, log=log, saving=saving).episodes
         assert len(log.episodes(EpisodeFilter())) == 1
         events = [event for event in log.events(row.id) if event.kind == "resumed"]
         assert len(events) == len(points)
         assert all("interrupted by the user" in event.message for event in events)
-        assert not SaveStore(log.where).folder.exists()  # a played episode leaves no save
+        assert not store.folder.exists()  # a played episode leaves no save
         return account(log, row), straight
 
 

@@ -10,12 +10,14 @@ import torch
 
 from agents.attackers.noise import Noise
 from agents.base import Attacker
+from agents.learning.clone import CloneTrainer
 from arena.log.rows import EpisodeFilter
 from arena.log.store import Log
 from arena.runner import run_record
 from arena.runner.match import play
 from arena.runner.saves import pickling
-from arena.runner.saves.pickling import ChangedAttributes
+from arena.runner.saves.changes import ChangedAttributes
+from arena.runner.saves.snapshots import Snapshot, snapshot
 from arena.runner.saves.store import SaveStore
 from envs.defences.base import Defence
 from envs.errors import PlayerError, SaveError
@@ -73,14 +75,32 @@ def test_a_player_that_cannot_be_written_is_played_all_the_same_and_that_is_note
 
 
 @pytest.fixture
-def broken(tmp_path, scenario, break_off, always):
-    """A log with one episode that was saved and broken off."""
+def break_game(tmp_path, break_off, always):
+    """Play a scenario's one episode into a log, where it is saved and broken off."""
     log = Log.open(tmp_path / "a.db")
-    break_off(600)
-    (row,) = play(scenario(), log=log, saving=always).episodes
-    break_off(None)
-    yield log, row, SaveStore(log.where)
+
+    def broken_game(wanted):
+        break_off(600)
+        (row,) = play(wanted, log=log, saving=always).episodes
+        break_off(None)
+        return log, row, SaveStore(log.where)
+
+    yield broken_game
     log.close()
+
+
+@pytest.fixture
+def of_a_plug_in(tmp_path, scenario):
+    """The scenario of an attacker that is a plug-in, whose class alone is its own."""
+    path = tmp_path / "own.py"
+    path.write_text("from agents.attackers.noise import Noise\n\n\nclass Own(Noise):\n    ...\n")
+    return scenario({"attackers": [{"use": f"{path}:Own"}]})
+
+
+@pytest.fixture
+def broken(break_game, scenario):
+    """A log with one episode of a built-in attacker that was saved and broken off."""
+    return break_game(scenario())
 
 
 def test_one_save_lies_in_the_store_however_often_it_is_saved(broken):
@@ -105,8 +125,8 @@ def test_a_save_that_cannot_be_read_is_told_and_the_episode_starts_afresh(
         path.unlink()
     else:
         save = store.find(row.id)
-        store.put(row.id, save.plan, lambda file: torch.save({"attacker": 1}, file),
-                  queries_used=600, mark=save.mark)  # fmt: skip
+        other = Snapshot(False, lambda file: torch.save({"attacker": 1}, file))
+        store.put(row.id, save.plan, other, queries_used=600, mark=save.mark)
     (again,) = play(scenario(), log=log, saving=always, watcher=watcher).episodes
     assert (again.status, again.id != row.id) == ("success", True)
     assert log.episode(row.id).status == "cancelled"
@@ -129,21 +149,72 @@ def _change(header, **values):
 
 
 @pytest.mark.parametrize("forgery", FORGED)
-def test_a_save_that_this_user_did_not_seal_is_not_opened(
-    broken, scenario, watcher, always, forgery, monkeypatch
+def test_a_plug_in_s_save_that_this_user_did_not_seal_is_not_opened(
+    break_game, of_a_plug_in, watcher, always, forgery, monkeypatch
 ):
-    log, row, store = broken
+    log, row, store = break_game(of_a_plug_in)
+    assert store.find(row.id).pickled
     cache = Path(os.environ["ARENA_CACHE"])
     kept = (cache / "saves.key").read_bytes()
     monkeypatch.setattr(pickling, "read", lambda file, live: pytest.fail("a stranger's code ran"))
     try:
         FORGED[forgery](store, store.folder / f"{row.id}.json", cache)
-        (again,) = play(scenario(), log=log, saving=always, watcher=watcher).episodes
+        (again,) = play(of_a_plug_in, log=log, saving=always, watcher=watcher).episodes
     finally:
         (cache / "saves.key").write_bytes(kept)
         (cache / "saves.key").chmod(0o600)
     assert (again.status, again.id != row.id) == ("success", True)
     assert any("was not written by this user" in line for line in watcher.lines)
+
+
+def test_a_plug_in_s_save_that_this_user_sealed_is_gone_on_with(break_game, of_a_plug_in, always):
+    log, row, _ = break_game(of_a_plug_in)
+    (again,) = play(of_a_plug_in, log=log, saving=always).episodes
+    assert (again.status, again.id) == ("success", row.id)
+
+
+def test_a_built_in_attacker_s_save_is_no_pickle_and_needs_no_key(broken, scenario, always):
+    log, row, store = broken
+    save = store.find(row.id)
+    assert (save.pickled, save.seal) == (False, "")
+    (Path(os.environ["ARENA_CACHE"]) / "saves.key").unlink(missing_ok=True)
+    (again,) = play(scenario(), log=log, saving=always).episodes
+    assert (again.status, again.id) == ("success", row.id)
+
+
+class Hostile:
+    """A pickle of it makes a file where it is read."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("claims", [True, False], ids=["says so", "says it is none"])
+def test_a_hostile_pickle_in_the_place_of_a_built_in_attacker_s_save_does_not_run(
+    broken, scenario, watcher, always, tmp_path, claims
+):
+    log, row, store = broken
+    save, mark = store.find(row.id), tmp_path / "ran"
+    hostile = Snapshot(False, lambda file: torch.save(
+        {"description": Hostile(mark), "tensors": []}, file))  # fmt: skip
+    store.put(row.id, save.plan, hostile, queries_used=600, mark=save.mark)
+    _change(store.folder / f"{row.id}.json", pickled=claims)
+    (again,) = play(scenario(), log=log, saving=always, watcher=watcher).episodes
+    assert (again.status, again.id != row.id, mark.exists()) == ("success", True, False)
+    assert any("cannot be resumed" in line and "afresh" in line for line in watcher.lines)
+
+
+def test_a_save_of_another_attacker_is_not_played(broken, scenario, watcher, always):
+    log, row, store = broken
+    save = store.find(row.id)
+    state = {"attacker": CloneTrainer.__new__(CloneTrainer)}
+    store.put(row.id, save.plan, snapshot(state, {}), queries_used=600, mark=save.mark)
+    (again,) = play(scenario(), log=log, saving=always, watcher=watcher).episodes
+    assert (again.status, again.id != row.id) == ("success", True)
+    assert any("its save is of CloneTrainer, not Noise" in line for line in watcher.lines)
 
 
 def test_a_full_disk_is_told_as_one_though_torch_raises_an_error_of_its_own():
@@ -153,10 +224,14 @@ def test_a_full_disk_is_told_as_one_though_torch_raises_an_error_of_its_own():
                 raise OSError(28, "No space left on device")
             return super().write(content)
 
-    with pytest.raises(OSError, match="No space left on device"):
-        pickling.write({"weights": torch.rand(100_000)}, Full(), {})
+    for state in (
+        {"weights": torch.rand(100_000)},
+        {"weights": torch.rand(100_000), "own": Counting},
+    ):
+        with pytest.raises(OSError, match="No space left on device"):
+            snapshot(state, {}).write(Full())
     with pytest.raises(SaveError, match="lambda"):
-        pickling.write({"own": lambda: None}, io.BytesIO(), {})
+        snapshot({"own": lambda: None}, {}).write(io.BytesIO())
 
 
 def test_another_version_starts_afresh_and_says_which(
