@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
 from arena.analysis.differences import DEFAULT_MEASURES, Contrast, contrasts_of
+from arena.analysis.image_sampling import images_by_data
 from arena.analysis.metrics import MEASURES
 from arena.analysis.paired_tests import holm
 from arena.log.rows import EpisodeRow
@@ -117,7 +118,7 @@ def pair(
     rows = [row for row in episodes if row.status == "success" and row.kind == "play"]
     by = by or _kind_of(rows, first, second)
     sides = [_side(rows, name, by=by) for name in (first, second)]
-    meetings, left_out = [], []
+    meetings, left_out, images = [], [], images_by_data(rows)
     for key in dict.fromkeys([*sides[0], *sides[1]]):
         one, other = sides[0].get(key), sides[1].get(key)
         title = _title(key, by)
@@ -131,7 +132,11 @@ def pair(
             left_out.append(f"{title}: {_seeds(alone)} played by one of them alone")
         if shared:
             contrasts = contrasts_of(
-                one.by_seed, other.by_seed, measures=measures, half_width=half_width
+                one.by_seed,
+                other.by_seed,
+                measures=measures,
+                half_width=half_width,
+                images=images,
             )
             differing = () if by in ("attacker", "defender") else differences(one.own, other.own)
             meetings.append(Meeting(title, differing, contrasts))

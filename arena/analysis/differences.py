@@ -7,7 +7,7 @@ import numpy as np
 
 from arena.analysis.intervals import Interval, bootstrap_interval, mean_interval, seeds_needed
 from arena.analysis.metrics import MEASURES
-from arena.analysis.scoreboard import Comparison, ScoreRow, compare
+from arena.analysis.scoreboard import Comparison, ScoreRow, compare, row_of
 from arena.log.rows import METRICS, EpisodeRow
 
 BySeed = Mapping[int, EpisodeRow]
@@ -30,7 +30,9 @@ class Contrast:
         adjusted_p: the p value of that test, adjusted by Holm for the number of p values that
             are reported together.
         half_width: what the interval should reach.
-        more_seeds: seeds still missing for that; None where one pair says nothing about it.
+        more_seeds: seeds still missing for that; None where one pair says nothing about it, and
+            where the test images alone leave more.
+        at_chance: the accuracy of a guess, where neither side's clone is shown to be better.
     """
 
     measure: str
@@ -41,6 +43,7 @@ class Contrast:
     adjusted_p: float
     half_width: float
     more_seeds: int | None
+    at_chance: float | None = None
 
     def as_dict(self) -> dict[str, object]:
         """Give plain values."""
@@ -62,11 +65,17 @@ class Contrast:
             "seeds": list(self.paired.seeds),
             "half_width": self.half_width,
             "more_seeds": self.more_seeds,
+            "at_chance": self.at_chance,
         }
 
 
 def contrasts_of(
-    first: BySeed, second: BySeed, *, measures: Sequence[str], half_width: float | None
+    first: BySeed,
+    second: BySeed,
+    *,
+    measures: Sequence[str],
+    half_width: float | None,
+    images: Mapping[str, int | None],
 ) -> tuple[Contrast, ...]:
     """Contrast two sides in each measure that both have, over the seeds that both have.
 
@@ -76,11 +85,12 @@ def contrasts_of(
         measures: out of `arena.analysis.metrics.MEASURES`.
         half_width: how well each difference should be known, in the measure's unit; one point, or
             a twentieth of the first side's mean where the measure is no share.
+        images: test images of each data set; see `arena.analysis.image_sampling`.
 
     Returns:
         one for each measure, its p values not yet adjusted for their number.
     """
-    rows = [ScoreRow("", "", "", "", dict(side)) for side in (first, second)]
+    rows = [row_of(("", "", ""), "", side, images=images) for side in (first, second)]
     found = []
     for name in measures:
         paired = compare(rows[0], rows[1], name)
@@ -96,9 +106,10 @@ def _contrast(
     means = [mean_interval(side).mean for side in values]
     pairs = [a - b for a, b in zip(*values, strict=True)]
     reach = half_width or _default_reach(name, means[0])
-    needed = seeds_needed(pairs, reach)
+    needed = seeds_needed(pairs, reach, variance=paired.gap.variance)
     # a comparison has to come out alike whenever it is asked for
-    spread = bootstrap_interval(pairs, np.random.default_rng(0))
+    spread = bootstrap_interval(pairs, np.random.default_rng(0)).widened(paired.gap.variance)
+    guesses = [row.at_chance if name == "clone_accuracy" else None for row in rows]
     return Contrast(
         measure=name,
         first=means[0],
@@ -108,6 +119,7 @@ def _contrast(
         adjusted_p=paired.test.p,
         half_width=reach,
         more_seeds=None if needed is None else max(0, needed - len(pairs)),
+        at_chance=guesses[0] if guesses[0] == guesses[1] else None,
     )
 
 

@@ -5,7 +5,7 @@ An episode is one draw; its seed is the unit of repetition. scipy does the mathe
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from scipy import stats
 
 RESAMPLES = 9_999
 """Draws of the bootstrap."""
+
+_SAME = 1e-12
+"""Values that lie no further apart are the same, but for rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class Interval:
         low, high: ends of the interval; None where one value says nothing about its spread.
         n: how many values.
         confidence: how often such an interval holds the true mean, 0 to 1.
+        alike: several values, and all of them the same.
     """
 
     mean: float
@@ -31,6 +35,7 @@ class Interval:
     high: float | None
     n: int
     confidence: float = 0.95
+    alike: bool = False
 
     @property
     def known(self) -> bool:
@@ -46,8 +51,25 @@ class Interval:
         """Cut the ends to a range the true mean cannot leave; the coverage stays."""
         if self.low is None or self.high is None:
             return self
-        ends = (max(self.low, low), min(self.high, high))
-        return Interval(self.mean, *ends, n=self.n, confidence=self.confidence)
+        return replace(self, low=max(self.low, low), high=min(self.high, high))
+
+    def widened(self, variance: float) -> "Interval":
+        """Add an independent normal error of the mean, such as that of the test images.
+
+        Each end moves so far that the squares of both distances from the mean add up.
+
+        Source:
+            Zou and Donner 2008, "Construction of confidence limits about effect measures",
+            Statistics in Medicine 27.
+        """
+        if self.low is None or self.high is None:
+            return self
+        error = normal_reach(variance, self.confidence)
+        return replace(
+            self,
+            low=self.mean - math.hypot(self.mean - self.low, error),
+            high=self.mean + math.hypot(self.high - self.mean, error),
+        )
 
     def __str__(self) -> str:
         percent = f"{100 * self.confidence:g} %"
@@ -69,8 +91,8 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     mean, n = float(sample.mean()), len(sample)
     if n == 1:
         return Interval(mean, None, None, 1, confidence)
-    reach = _t_reach(float(sample.std(ddof=1)), n, confidence)
-    return Interval(mean, mean - reach, mean + reach, n, confidence)
+    reach = t_reach(float(sample.std(ddof=1)), n, confidence)
+    return Interval(mean, mean - reach, mean + reach, n, confidence, bool(np.ptp(sample) < _SAME))
 
 
 def bootstrap_interval(
@@ -97,7 +119,7 @@ def bootstrap_interval(
     if n == 1:
         return Interval(mean, None, None, 1, confidence)
     if np.ptp(sample) == 0:  # the acceleration is 0/0 there
-        return Interval(mean, mean, mean, n, confidence)
+        return Interval(mean, mean, mean, n, confidence, alike=True)
     ends = stats.bootstrap(
         (sample,),
         np.mean,
@@ -110,14 +132,16 @@ def bootstrap_interval(
 
 
 def seeds_needed(
-    values: Sequence[float], half_width: float, *, confidence: float = 0.95
+    values: Sequence[float], half_width: float, *, variance: float = 0.0, confidence: float = 0.95
 ) -> int | None:
     """Count the seeds after which the t interval is expected to reach `half_width`.
 
-    It takes the spread of the values so far for the true one.
+    It takes the spread of the values so far for the true one. `variance` is that of the test
+    images, by which the interval is widened.
 
     Returns:
-        at least 2, or None where one value says nothing about the spread.
+        at least 2, or None where one value says nothing about the spread and where no number of
+        seeds suffices.
 
     Raises:
         ValueError: as `mean_interval`, or `half_width` is not above 0.
@@ -126,24 +150,30 @@ def seeds_needed(
     _check_confidence(confidence)
     if not half_width > 0:
         raise ValueError(f"expected a half width above 0, got {half_width}")
-    if len(sample) == 1:
+    left = half_width**2 - normal_reach(variance, confidence) ** 2
+    if len(sample) == 1 or left <= 0:
         return None
-    spread = float(sample.std(ddof=1))
+    spread, wanted = float(sample.std(ddof=1)), math.sqrt(left)
     few, many = 1, 2
-    while _t_reach(spread, many, confidence) > half_width:
+    while t_reach(spread, many, confidence) > wanted:
         few, many = many, 2 * many
     while many - few > 1:  # the reach falls with every seed, so halving finds the first
         middle = (few + many) // 2
-        if _t_reach(spread, middle, confidence) > half_width:
+        if t_reach(spread, middle, confidence) > wanted:
             few = middle
         else:
             many = middle
     return many
 
 
-def _t_reach(spread: float, n: int, confidence: float) -> float:
+def t_reach(spread: float, n: int, confidence: float) -> float:
     """Give half the width of the t interval of n values with this standard deviation."""
     return float(stats.t.ppf((1 + confidence) / 2, n - 1)) * spread / math.sqrt(n)
+
+
+def normal_reach(variance: float, confidence: float) -> float:
+    """Give half the width of the normal interval of a mean with this variance."""
+    return float(stats.norm.ppf((1 + confidence) / 2)) * math.sqrt(variance)
 
 
 def mean_of(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:

@@ -3,20 +3,24 @@
 Differences are taken seed by seed. scipy does the mathematics.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import optimize, stats
 
-from arena.analysis.intervals import mean_of, sample_of
+from arena.analysis.intervals import mean_of, normal_reach, sample_of, t_reach
 
 EXACT_PAIRS = 12
 """Up to so many pairs every sign assignment is tried: 2**12 = 4096 of them."""
 
 PERMUTATIONS = 9_999
 """Sign assignments that are drawn above `EXACT_PAIRS`."""
+
+_LEAST, _MOST = math.log(1e-12), math.log(1 - 1e-12)
+"""Natural logarithms of the p values between which one is looked for."""
 
 NEEDS_PAIRS = 6
 """With fewer pairs, no difference whatever can give a p below 0.05: 2 / 2**5 is 0.0625."""
@@ -91,6 +95,32 @@ def paired_permutation_test(
         rng=generator,
     )
     return PairedTest(difference, float(found.pvalue), n, exact, smallest)
+
+
+def paired_t_p(differences: Sequence[float], *, variance: float) -> float:
+    """Give the p value of a paired t test that counts the test images in.
+
+    It is the least level at which the t interval of the mean difference, widened by the sampling
+    variance of the test images (see `Interval.widened`), holds 0 no longer. One pair says nothing
+    about the spread, and neither do equal differences on images that are not known: 1.
+
+    Raises:
+        ValueError: no difference, or one that is not finite.
+    """
+    sample = sample_of(differences)
+    mean, n = abs(float(sample.mean())), len(sample)
+    spread = float(sample.std(ddof=1)) if n > 1 else 0.0
+    if n == 1 or (spread < 1e-12 and not variance):
+        return 1.0
+
+    def beyond(log_p: float) -> float:
+        """Say how much further than the mean the interval of this level reaches."""
+        level = 1 - math.exp(log_p)
+        return math.hypot(t_reach(spread, n, level), normal_reach(variance, level)) - mean
+
+    if beyond(_LEAST) <= 0:
+        return math.exp(_LEAST)
+    return 1.0 if beyond(_MOST) >= 0 else math.exp(optimize.brentq(beyond, _LEAST, _MOST))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

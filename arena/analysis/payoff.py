@@ -5,12 +5,14 @@ given a price; they are then part of what the defender wants to keep low. The at
 want the same sum, which is the defender's worst case.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from arena.analysis.equilibrium import Equilibrium, Floats, exploitability, solve, value_interval
+from arena.analysis.image_sampling import Scored, sampling_variance
 from arena.analysis.intervals import Interval, mean_interval
 from arena.analysis.scoreboard import ScoreRow
 from envs.errors import ArenaError
@@ -37,12 +39,14 @@ class PayoffMatrix:
         attackers, defenders: their names, in the order of play.
         seeds: those on which all of them met.
         values: (seeds, attackers, defenders).
+        variances: (attackers, defenders), what the test images add to the variance of each mean.
     """
 
     attackers: tuple[str, ...]
     defenders: tuple[str, ...]
     seeds: tuple[int, ...]
     values: Floats
+    variances: Floats
 
     @property
     def means(self) -> Floats:
@@ -51,7 +55,8 @@ class PayoffMatrix:
 
     def cell(self, attacker: int, defender: int) -> Interval:
         """Give the mean of one meeting with its t interval."""
-        return mean_interval(self.values[:, attacker, defender].tolist())
+        found = mean_interval(self.values[:, attacker, defender].tolist())
+        return found.widened(float(self.variances[attacker, defender]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +105,11 @@ def payoff_matrix(rows: Sequence[ScoreRow], prices: Prices) -> PayoffMatrix:
     if not seeds:
         raise ArenaError("the meetings share no seed; play all of them on the same seeds")
     values = [[[measured[a, d][seed] for d in defenders] for a in attackers] for seed in seeds]
-    return PayoffMatrix(attackers, defenders, seeds, np.array(values, dtype=np.float64))
+    by_names = {(row.attacker, row.versus): row.scored_on(seeds) for row in rows}
+    variances = [[_variance(by_names[a, d], prices) for d in defenders] for a in attackers]
+    return PayoffMatrix(
+        attackers, defenders, seeds, np.array(values, dtype=np.float64), np.array(variances)
+    )
 
 
 def solved(matrix: PayoffMatrix) -> Solution:
@@ -112,7 +121,9 @@ def solved(matrix: PayoffMatrix) -> Solution:
     return Solution(
         equilibrium,
         # the same log gives the same interval whenever it is asked
-        value_interval(matrix.values, np.random.default_rng(0)),
+        value_interval(matrix.values, np.random.default_rng(0)).widened(
+            float(matrix.variances.max())  # a mixture of meetings on the same images errs no more
+        ),
         worst=np.asarray(means.max(0)),
         exploitability=np.array([exploitability(means, best, one) for one in pure]),
     )
@@ -125,6 +136,13 @@ def _by_seed(row: ScoreRow, prices: Prices) -> dict[int, float]:
     parts = [(row.by_seed(name), price) for name, price in priced if price]
     seeds = _common(part.keys() for part, _ in parts)
     return {seed: sum(price * part[seed] for part, price in parts) for seed in seeds}
+
+
+def _variance(scored: Scored, prices: Prices) -> float:
+    """Bound what the test images add to a payoff, as if its parts erred together."""
+    errors = [math.sqrt(sampling_variance("clone_accuracy", scored))]
+    errors.append(prices.utility * math.sqrt(sampling_variance("utility_loss", scored)))
+    return sum(errors) ** 2
 
 
 def _common(keys: Iterable[Iterable[int]]) -> set[int]:

@@ -9,12 +9,27 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 
-from arena.analysis.intervals import Interval, mean_interval
-from arena.analysis.metrics import MEASURES
-from arena.analysis.paired_tests import EffectSize, PairedTest, effect_size, paired_permutation_test
+from arena.analysis.image_sampling import (
+    Scored,
+    data_of,
+    difference_variance,
+    images_by_data,
+    sampling_variance,
+    share_variance,
+)
+from arena.analysis.intervals import Interval, mean_interval, normal_reach
+from arena.analysis.metrics import MEASURES, chance_level
+from arena.analysis.paired_tests import (
+    EffectSize,
+    PairedTest,
+    effect_size,
+    paired_permutation_test,
+    paired_t_p,
+)
 from arena.log.rows import EpisodeRow
 from arena.scenario.settings import flat, settings_of
 
@@ -27,7 +42,9 @@ class ScoreRow:
         scenario, attacker, defender: who met where.
         variant: the settings that tell this row from others of the same names; "" if none does.
         episodes: the newest successful play of each seed, by seed.
-        scores: mean and interval of each measure, by its name; absent where never measured.
+        scores: mean and interval of each measure, by its name; absent where never measured. That
+            of an accuracy holds the sampling of the test images.
+        images: test images behind the accuracies; None if unknown.
     """
 
     scenario: str
@@ -36,6 +53,7 @@ class ScoreRow:
     variant: str
     episodes: Mapping[int, EpisodeRow]
     scores: Mapping[str, Interval] = field(default_factory=dict)
+    images: int | None = None
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -57,6 +75,25 @@ class ScoreRow:
         """The defender, with the settings that tell this row from others of the same names."""
         return self.defender + (f" ({self.variant})" if self.variant else "")
 
+    @property
+    def at_chance(self) -> float | None:
+        """The accuracy of a guess, if that of the clone may be no more; None if it is more.
+
+        Without an interval over seeds that of the test images decides.
+        """
+        score = self.scores.get("clone_accuracy")
+        chance = chance_level(next(iter(self.episodes.values())))
+        if score is None or chance is None:
+            return None
+        low = score.low
+        if low is None:
+            low = score.mean - normal_reach(share_variance(score.mean, self.images), 0.95)
+        return chance if low <= chance else None
+
+    def scored_on(self, seeds: Iterable[int]) -> Scored:
+        """Give the episodes of some seeds, and how many images they were scored on."""
+        return Scored([self.episodes[seed] for seed in seeds], self.images)
+
     def by_seed(self, measure: str) -> dict[int, float]:
         """Give a measure of each seed it was taken on."""
         read = MEASURES[measure].read
@@ -73,20 +110,45 @@ class ScoreRow:
         return {**names, "variant": self.variant, "n": self.n, "seeds": list(self.seeds), **scores}
 
 
+class Gap(NamedTuple):
+    """How far two rows lie apart in a measure, on the seeds they share.
+
+    Attributes:
+        seeds: shared, ascending.
+        difference: of first minus second, with its t interval, which holds the sampling of the
+            test images.
+        variance: what the test images add to the variance of the difference.
+        p: two-sided, of the t test that belongs to the interval.
+    """
+
+    seeds: tuple[int, ...]
+    difference: Interval
+    variance: float
+    p: float
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """How two rows differ in a measure, on the seeds they share.
 
     Attributes:
-        seeds: shared, ascending.
-        difference: of first minus second, with its t interval.
+        gap: how far they lie apart.
         test, effect: of the same pairs.
     """
 
-    seeds: tuple[int, ...]
-    difference: Interval
+    gap: Gap
     test: PairedTest
     effect: EffectSize
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Those that both were played on, ascending."""
+        return self.gap.seeds
+
+    @property
+    def difference(self) -> Interval:
+        """Of first minus second, with its t interval."""
+        return self.gap.difference
 
 
 def scoreboard(
@@ -106,43 +168,74 @@ def scoreboard(
     for row in played if as_given else sorted(played, key=_began):
         seeds = groups[row.scenario_name, row.attacker, row.defender, _settings(row)]
         seeds[row.seed] = max(seeds.get(row.seed, row), row, key=_began)
-    variants = _variants(groups)
+    variants, images = _variants(groups), images_by_data(played)
     return [
-        ScoreRow(*key[:3], variants[key], by_seed, _scores(by_seed.values(), confidence))
+        row_of(key[:3], variants[key], by_seed, images=images, confidence=confidence)
         for key, by_seed in groups.items()
     ]
+
+
+def row_of(
+    names: tuple[str, str, str],
+    variant: str,
+    by_seed: Mapping[int, EpisodeRow],
+    *,
+    images: Mapping[str, int | None],
+    confidence: float = 0.95,
+) -> ScoreRow:
+    """Average episodes that differ in the seed alone.
+
+    Args:
+        names: of scenario, attacker and defender.
+        variant: what tells the row from others of these names.
+        by_seed: the episodes; at least one.
+        images: test images of each data set; see `arena.analysis.image_sampling`.
+        confidence: of the intervals.
+    """
+    scored = Scored(by_seed.values(), images[data_of(next(iter(by_seed.values())))])
+    return ScoreRow(*names, variant, by_seed, _scores(scored, confidence), scored.images)
 
 
 def _began(row: EpisodeRow) -> tuple[datetime, str]:
     return row.started, row.id
 
 
-def compare(
-    first: ScoreRow, second: ScoreRow, measure: str = "clone_accuracy"
-) -> Comparison | None:
-    """Compare two rows seed by seed; None where they share no seed with that measure."""
+def gap_between(first: ScoreRow, second: ScoreRow, measure: str = "clone_accuracy") -> Gap | None:
+    """Subtract two rows seed by seed; None where they share no seed with that measure."""
     one, other = first.by_seed(measure), second.by_seed(measure)
     seeds = tuple(sorted(set(one) & set(other)))
     if not seeds:
         return None
-    ours, theirs = [one[seed] for seed in seeds], [other[seed] for seed in seeds]
+    pairs = [one[seed] - other[seed] for seed in seeds]
+    variance = difference_variance(measure, first.scored_on(seeds), second.scored_on(seeds))
+    found = mean_interval(pairs).widened(variance)
+    return Gap(seeds, found, variance, paired_t_p(pairs, variance=variance))
+
+
+def compare(
+    first: ScoreRow, second: ScoreRow, measure: str = "clone_accuracy"
+) -> Comparison | None:
+    """Compare two rows seed by seed; None where they share no seed with that measure."""
+    gap = gap_between(first, second, measure)
+    if gap is None:
+        return None
+    ours, theirs = ([row.by_seed(measure)[seed] for seed in gap.seeds] for row in (first, second))
     # a comparison has to come out alike whenever it is asked for
     generator = np.random.default_rng(0)
     return Comparison(
-        seeds,
-        mean_interval([a - b for a, b in zip(ours, theirs, strict=True)]),
+        gap,
         paired_permutation_test(ours, theirs, generator=generator),
         effect_size(ours, theirs),
     )
 
 
-def _scores(episodes: Iterable[EpisodeRow], confidence: float) -> dict[str, Interval]:
-    rows = list(episodes)
+def _scores(scored: Scored, confidence: float) -> dict[str, Interval]:
     scores = {}
     for name, measure in MEASURES.items():
-        values = [value for row in rows if (value := measure.read(row)) is not None]
+        values = [value for row in scored.episodes if (value := measure.read(row)) is not None]
         if values:
-            scores[name] = mean_interval(values, confidence).within(*measure.bounds)
+            found = mean_interval(values, confidence).widened(sampling_variance(name, scored))
+            scores[name] = found.within(*measure.bounds)
     return scores
 
 
@@ -193,8 +286,13 @@ def by_defender(board: Iterable[ScoreRow]) -> dict[str, list[ScoreRow]]:
 
 def over_attackers(rows: Iterable[ScoreRow], measure: str) -> Interval | None:
     """Average a measure over the attackers of each seed, then over seeds; None if never taken."""
+    rows = list(rows)
     means = list(averaged_over_attackers(rows, measure).values())
-    return mean_interval(means).within(*MEASURES[measure].bounds) if means else None
+    if not means:
+        return None
+    scored = Scored([one for row in rows for one in row.episodes.values()], rows[0].images)
+    found = mean_interval(means).widened(sampling_variance(measure, scored))
+    return found.within(*MEASURES[measure].bounds)
 
 
 def averaged_over_attackers(rows: Iterable[ScoreRow], measure: str) -> dict[int, float]:

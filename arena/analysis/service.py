@@ -11,6 +11,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import NamedTuple
 
+from arena.analysis.image_sampling import share_variance
 from arena.analysis.intervals import Interval, mean_interval
 from arena.analysis.sweeps import BySeed, Setting, Sweep, mean_over
 
@@ -25,11 +26,13 @@ class Reading(NamedTuple):
         served: the served accuracy reached there.
         clone: by seed, the best clone's accuracy.
         at: between which settings it lies, for people.
+        images: test images behind the accuracies; None if unknown.
     """
 
     served: float
     clone: BySeed
     at: str
+    images: int | None
 
     @property
     def mean(self) -> float:
@@ -169,14 +172,15 @@ def _between(left: Setting, right: Setting, share: float, seeds: Sequence[int]) 
     ends = [mean_over(one.served, seeds) for one in (left, right)]
     names = {0.0: left.defender, 1.0: right.defender}
     at = names.get(share, f"{left.defender} to {right.defender}")
-    return Reading((1 - share) * ends[0] + share * ends[1], clone, at)
+    return Reading((1 - share) * ends[0] + share * ends[1], clone, at, left.images)
 
 
 def _level(first: Reading | None, second: Reading | None, *, tolerance: float) -> Level | None:
     if first is None or second is None or abs(first.served - second.served) > tolerance + 1e-12:
         return None
     pairs = [first.clone[seed] - second.clone[seed] for seed in first.clone]
-    return Level(first, second, mean_interval(pairs))
+    variance = sum(share_variance(one.mean, one.images) for one in (first, second))
+    return Level(first, second, mean_interval(pairs).widened(variance))
 
 
 def _places(level: Level) -> tuple[str, float, str, float]:

@@ -28,6 +28,7 @@ class Setting:
         clone: by seed, the accuracy of the best clone over the attackers.
         served: by seed, the accuracy served to benign users.
         distortion: by seed, the mean L1 distance of served answers; empty if never measured.
+        images: test images behind the accuracies; None if unknown.
     """
 
     defender: str
@@ -37,6 +38,7 @@ class Setting:
     clone: BySeed
     served: BySeed
     distortion: BySeed
+    images: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,7 @@ def _setting(name: str, rows: Sequence[ScoreRow], value: float | None) -> Settin
         {seed: max(clone[seed] for clone in clones.values()) for seed in seeds},
         served,
         distortion,
+        met[0].images,
     )
 
 

@@ -94,6 +94,9 @@ def _show_meeting(pairing: "Pairing", meeting: "Meeting") -> None:
     columns = ("measure", pairing.first, pairing.second, "difference", "95 % bootstrap", "95 % t",
                "p", "p Holm", "dz", "Cliff", "seeds", "more")  # fmt: skip
     write_table(console, columns, [_line(c) for c in meeting.contrasts], right=columns[1:])
+    for contrast in meeting.contrasts:
+        if contrast.at_chance is not None:
+            write_line(console, f"  both at chance: a guess gets {100 * contrast.at_chance:.1f} %")
 
 
 def _line(contrast: "Contrast") -> tuple[str, ...]:
@@ -140,6 +143,12 @@ def _remarks(pairing: "Pairing") -> list[str]:
                      f"{one.half_width:.3g}" for one in contrasts})  # fmt: skip
     lines = [f"more: seeds still needed until the t interval is expected within "
              f"{' or '.join(shares)} to either side"]  # fmt: skip
+    if any(one.more_seeds is None and len(one.paired.seeds) > 1 for one in contrasts):
+        lines.append("more is '-' where the test images alone leave more than that: no number of "
+                     "seeds narrows it so far")  # fmt: skip
+    if any(one.paired.gap.variance for one in contrasts):
+        lines.append("both intervals of an accuracy hold the sampling of seeds and of test "
+                     "images; p is about seeds on these very images")  # fmt: skip
     if pairs < NEEDS_PAIRS:
         lines.append(f"{pairs} pairs cannot give a p below {2 / 2**pairs:.3g}, however large the "
                      f"difference; play at least {NEEDS_PAIRS} seeds")  # fmt: skip

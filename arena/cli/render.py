@@ -102,11 +102,12 @@ def _plain(cell: str) -> str:
 
 
 def percent_interval(score: "Interval | None") -> str:
-    """Write the mean of a share and half its interval: "71.3 ± 2.1"; one value has no interval."""
+    """Write a share with the ends of its interval: "71.3 (69.2 to 73.4)"; one value has none."""
     if score is None:
         return ABSENT
-    reach = score.half_width
-    return percent(score.mean) + ("" if reach is None else f" ± {100 * reach:.1f}")
+    if score.low is None or score.high is None:
+        return percent(score.mean)
+    return f"{percent(score.mean)} ({percent(score.low)} to {percent(score.high)})"
 
 
 def write_scoreboard(console: "Console", rows: Sequence["ScoreRow"]) -> None:
@@ -126,7 +127,7 @@ def write_scoreboard(console: "Console", rows: Sequence["ScoreRow"]) -> None:
     ]
     write_table(console, columns, cells, right=columns[2:])
     if any(score.known for row in rows for score in row.scores.values()):
-        write_line(console, "mean ± half of the 95 % t interval over seeds")
+        write_line(console, "mean (95 % interval over seeds and test images)")
 
 
 def fate(row: "EpisodeRow") -> str:

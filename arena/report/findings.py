@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from arena.analysis.episode_data import EpisodeData
+from arena.analysis.image_sampling import share_variance
 from arena.analysis.intervals import Interval, seeds_needed
 from arena.analysis.paired_tests import NEEDS_PAIRS, holm, paired_permutation_test
 from arena.analysis.scoreboard import (
@@ -21,7 +22,7 @@ from arena.analysis.scoreboard import (
     over_attackers,
 )
 from arena.log.rows import EpisodeRow
-from arena.report.formatting import counted, listed, number, reach, with_interval
+from arena.report.formatting import count_text, counted, listed, number, reach, with_interval
 
 CLONE = "clone_accuracy"
 
@@ -44,39 +45,6 @@ class Finding:
     answers: tuple[Statement, ...]
 
 
-def headline(episode_data: EpisodeData) -> str:
-    """Say in one or two sentences how the scenario went."""
-    if not episode_data.board:
-        total = counted(len(episode_data.episodes), "episode")
-        return f"There is no result: of {total}, none was played to a good end."
-    worst = [
-        ranked[0] for rows in by_defender(episode_data.board).values() if (ranked := best(rows))
-    ]
-    if not worst:
-        return "No clone was measured, so that nothing can be said about copying."
-    worst.sort(key=lambda row: row.scores[CLONE].mean)
-    strongest, weakest = worst[0], worst[-1]
-    if len(worst) == 1:
-        return f"Against {strongest.versus}, {_reached(strongest)}.{_victim(strongest)}"
-    return (
-        f"{_standing(weakest, strongest)}: against it, {_reached(strongest)}. "
-        f"Against {weakest.versus}, which held out least, {_reached(weakest)}. "
-        f"{_between(weakest, strongest)}{_victim(weakest)}"
-    )
-
-
-def _standing(weakest: ScoreRow, strongest: ScoreRow) -> str:
-    """Say who held out best, no more surely than the seeds allow."""
-    found = compare(weakest, strongest)
-    if found is not None and found.difference.low is not None and found.difference.low > 0:
-        return f"{strongest.versus} held out best"
-    if found is not None and found.test.n == 1:
-        return f"On the one seed that was played, {strongest.versus} held out best"
-    return (
-        f"No defender was shown to hold out better than another; {strongest.versus} came out best"
-    )
-
-
 def findings(episode_data: EpisodeData) -> list[Finding]:
     """Statement the four questions."""
     defenders = by_defender(episode_data.board)
@@ -90,48 +58,33 @@ def findings(episode_data: EpisodeData) -> list[Finding]:
     ]
 
 
-def _reached(row: ScoreRow) -> str:
-    score = with_interval(row.scores[CLONE])
-    return f"the best attack, {row.attacker}, reached a clone accuracy of {score}"
-
-
-def _between(weakest: ScoreRow, strongest: ScoreRow) -> str:
-    """Say what lies between the two ends of the field, and whether that may be chance."""
-    found = compare(weakest, strongest)
-    if found is None:
-        return "They were played on different seeds, so that the two cannot be paired."
-    gap = f"Between the two lie {number(found.difference.mean, 'points')} points"
-    low = found.difference.low
-    if low is None:
-        return f"{gap} on the one seed they share, which may be chance."
-    beyond = "clear of zero" if low > 0 else "which may be chance"
-    return f"{gap} ({reach(found.difference, 'points')}), {beyond}."
-
-
-def _victim(row: ScoreRow) -> str:
-    score = row.scores.get("victim_accuracy")
-    return "" if score is None else f" The undefended victim gets {number(score.mean, 'share')}."
-
-
 def _attacks(defenders: Iterable[Sequence[ScoreRow]]) -> tuple[Statement, ...]:
     ranks = [(rows[0].versus, best(rows)) for rows in defenders]
-    found = [compare(ranked[0], ranked[1]) if len(ranked) > 1 else None for _, ranked in ranks]
+    found = [compare(rows[0], rows[1]) if len(rows) > 1 else None for _, rows in ranks]
     tested = [one.test.p for one in found if one is not None and one.test.n > 1]
     adjusted = iter(holm(tested))
     answers = []
-    for (versus, ranked), gap in zip(ranks, found, strict=True):
-        if not ranked:
+    for (versus, rows), gap in zip(ranks, found, strict=True):
+        if not rows:
             answers.append(Statement(versus, "no clone was measured."))
             continue
-        text = f"{ranked[0].attacker}, clone accuracy {with_interval(ranked[0].scores[CLONE])}"
+        text = f"{rows[0].attacker}, clone accuracy {with_interval(rows[0].scores[CLONE])}"
         if gap is not None:
-            text += f"; {_lead(ranked[1].attacker, gap)}"
+            text += f"; {_lead(rows[1].attacker, gap)}"
             if gap.test.n > 1:
                 text += _chance(gap, next(adjusted), tests=len(tested))
-        elif len(ranked) > 1:
-            text += f"; {_unpaired_lead(ranked[0], ranked[1])}"
-        answers.append(Statement(versus, f"{text}."))
+        elif len(rows) > 1:
+            text += f"; {_unpaired_lead(rows[0], rows[1])}"
+        answers.append(Statement(versus, f"{text}{_guesses(rows[:2])}."))
     return tuple(answers)
+
+
+def _guesses(rows: Sequence[ScoreRow]) -> str:
+    """Say so where the best clones may be no better than guesses."""
+    guess = rows[0].at_chance
+    if guess is None:
+        return ""
+    return f"; {'both at chance' if len(rows) == 2 else 'at chance'} ({number(guess, 'share')})"
 
 
 def _unpaired_lead(first: ScoreRow, second: ScoreRow) -> str:
@@ -241,10 +194,20 @@ def _spread(board: Sequence[ScoreRow]) -> list[str]:
         ]
     few = counted(min(counts), "seed")
     seeds = few if min(counts) == max(counts) else f"{min(counts)} to {max(counts)} seeds"
-    text = f"Each number is a mean over {seeds}, and its interval is Student's t at 95%."
+    text = (
+        f"Each number is a mean over {seeds}, and its interval is Student's t at 95%; that of an "
+        f"accuracy holds the sampling of the {_images(measured)}test images as well."
+    )
     if min(counts) == 1:
         text += " Numbers from one seed have no interval."
     return [text, *_too_few(max(counts)), *_narrower(measured)]
+
+
+def _images(measured: Sequence[ScoreRow]) -> str:
+    """Say how many test images there are, where that is known and one number."""
+    counts = {row.images for row in measured}
+    (images,) = counts if len(counts) == 1 else (None,)
+    return "" if images is None else f"{count_text(images)} "
 
 
 def _too_few(seeds: int) -> list[str]:
@@ -259,20 +222,23 @@ def _too_few(seeds: int) -> list[str]:
 
 
 def _narrower(measured: Sequence[ScoreRow]) -> list[str]:
-    """Say how many seeds the widest interval would need to be narrow, if it is not."""
-    needs = {
-        row.title: seeds_needed(list(row.by_seed(CLONE).values()), ENOUGH)
-        for row in measured
-        if row.n > 1
-    }
-    title, need = max(needs.items(), key=lambda item: item[1] or 0)
-    enough = {row.title: row.n for row in measured}[title]
-    if need is None or need <= enough:
+    """Say what it takes to make the widest interval narrow, if it is not."""
+    row = max((one for one in measured if one.n > 1), key=lambda one: _width(one.scores[CLONE]))
+    if _width(row.scores[CLONE]) <= 2 * ENOUGH:
         return []
-    return [
-        f"The least certain is {title}: about {need} seeds would narrow it to "
-        f"±{number(ENOUGH, 'points')} points."
-    ]
+    values, wanted = list(row.by_seed(CLONE).values()), f"±{number(ENOUGH, 'points')} points"
+    variance = share_variance(row.scores[CLONE].mean, row.images)
+    need = seeds_needed(values, ENOUGH, variance=variance)
+    if need is None:
+        return [
+            f"The least certain is {row.title}: no number of seeds would narrow it to {wanted}, "
+            "because so few test images leave more than that."
+        ]
+    return [f"The least certain is {row.title}: about {need} seeds would narrow it to {wanted}."]
+
+
+def _width(score: Interval) -> float:
+    return 2 * (score.half_width or 0.0)
 
 
 def _left_out(episode_data: EpisodeData) -> list[str]:

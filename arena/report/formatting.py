@@ -92,6 +92,8 @@ def cell(score: "Interval | None", measure: "Measure", *, seeds: int) -> Cell:
         return Cell(mean, "", note)
     if score.high - score.low < 1e-12:
         return Cell(mean, "all alike", note)
+    if score.alike:
+        note = f"{note}, seeds alike".removeprefix(", ")
     low, high = (number(end, measure.unit).removesuffix("%") for end in (score.low, score.high))
     return Cell(mean, f"{low} to {high}", note)
 
@@ -108,7 +110,8 @@ def reach(score: "Interval", unit: str = "share") -> str:
     if score.high - score.low < 1e-12:
         return f"alike on {score.n} seeds"
     low, high = number(score.low, unit), number(score.high, unit)
-    return f"{100 * score.confidence:g}% interval {low} to {high}, {score.n} seeds"
+    seeds = f"alike on {score.n} seeds" if score.alike else f"{score.n} seeds"
+    return f"{100 * score.confidence:g}% interval {low} to {high}, {seeds}"
 
 
 def counted(count: int, noun: str) -> str:

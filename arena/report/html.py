@@ -12,8 +12,9 @@ from markupsafe import Markup
 
 from arena.analysis.episode_data import EpisodeData, gather
 from arena.log.store import Log
-from arena.report.findings import Finding, findings, headline
+from arena.report.findings import Finding, findings
 from arena.report.formatting import count_text, counted, listed
+from arena.report.headline import headline
 from arena.report.paper import Beside, beside_published
 from arena.report.plots.figures import FIGURES, file_stems
 from arena.report.plots.style import inline_svg

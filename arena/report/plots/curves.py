@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from arena.analysis.episode_data import EpisodeData
+from arena.analysis.image_sampling import common_denominator, share_variance
 from arena.analysis.intervals import Interval, mean_interval
 from arena.analysis.metrics import chance_level
 from arena.analysis.scoreboard import ScoreRow
@@ -41,11 +42,12 @@ class Curve(NamedTuple):
     scores: list[Interval]
 
 
-def curve(seeds: Sequence[Sequence[CheckpointRow]]) -> Curve:
+def curve(seeds: Sequence[Sequence[CheckpointRow]], images: int | None = None) -> Curve:
     """Average the clone accuracy of several seeds along the budget.
 
     Seeds are read at every point where one of them was measured, by straight lines between
-    their own measurements, as far as all of them reach.
+    their own measurements, as far as all of them reach. `images` is how many the clones of the
+    checkpoints were measured on.
     """
     tracks = [track for seed in seeds if (track := _track(seed))]
     if not tracks:
@@ -58,8 +60,13 @@ def curve(seeds: Sequence[Sequence[CheckpointRow]]) -> Curve:
         np.interp(queries, [at for at, _ in track], [score for _, score in track])
         for track in tracks
     ]
-    scores = [mean_interval(list(values)).within(0, 1) for values in zip(*columns, strict=True)]
+    scores = [_score(values.tolist(), images) for values in np.array(columns).T]
     return Curve([float(point) for point in queries], scores)
+
+
+def _score(values: list[float], images: int | None) -> Interval:
+    found = mean_interval(values)
+    return found.widened(share_variance(found.mean, images)).within(0, 1)
 
 
 def _track(checkpoints: Sequence[CheckpointRow]) -> list[tuple[int, float]]:
@@ -105,7 +112,9 @@ def draw_curves(episode_data: EpisodeData) -> Drawing | None:
 
 
 def _curve_of(row: ScoreRow, episode_data: EpisodeData) -> Curve:
-    return curve([episode_data.checkpoints.get(row.episodes[seed].id, ()) for seed in row.seeds])
+    seeds = [episode_data.checkpoints.get(row.episodes[seed].id, ()) for seed in row.seeds]
+    measured = (one.clone_accuracy for seed in seeds for one in seed)
+    return curve(seeds, common_denominator(one for one in measured if one is not None))
 
 
 def _draw_line(ax: Axes, line: Curve, pen: Pen, label: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 
 from arena.analysis.episode_data import EpisodeData
+from arena.analysis.image_sampling import share_variance
 from arena.analysis.intervals import Interval, mean_interval
 from arena.analysis.sweeps import BySeed, Setting, Sweep, sweeps_of
 from arena.report.plots.style import (
@@ -76,16 +77,15 @@ def swept(episode_data: EpisodeData) -> list[Sweep]:
 
 
 def _draw_sweep(ax: Axes, sweep: Sweep, read: Read, look: Pen, label: str) -> None:
-    points = [(read(one), one.clone) for one in sweep.settings if read(one)]
-    if not points:
+    played = [one for one in sweep.settings if read(one)]
+    if not played:
         return
-    across, up = (
-        [mean_interval(list(each.values())) for each in side] for side in zip(*points, strict=True)
-    )
+    across = [mean_interval(list(read(one).values())) for one in played]
+    up = [_accuracy(one.clone, one.images) for one in played]
     ax.errorbar(
         [one.mean for one in across],
         [one.mean for one in up],
-        yerr=whiskers([one.within(0, 1) for one in up]),
+        yerr=whiskers(up),
         color=look.colour,
         linestyle=look.dashes,
         marker=look.marker,
@@ -111,10 +111,14 @@ def _row(sweep: Sweep, one: Setting) -> Sequence[object]:
         sweep.name, sweep.knob, "" if one.value is None else one.value, one.defender, one.worst,
         " ".join(one.attackers), len(one.clone),
     ]  # fmt: skip
-    for values, highest in ((one.clone, 1), (one.served, 1), (one.distortion, 2)):
-        found = mean_interval(list(values.values())).within(0, highest) if values else None
-        told += _cells(found)
-    return told
+    told += _cells(_accuracy(one.clone, one.images)) + _cells(_accuracy(one.served, one.images))
+    distances = list(one.distortion.values())
+    return told + _cells(mean_interval(distances).within(0, 2) if distances else None)
+
+
+def _accuracy(values: BySeed, images: int | None) -> Interval:
+    found = mean_interval(list(values.values()))
+    return found.widened(share_variance(found.mean, images)).within(0, 1)
 
 
 def _cells(found: Interval | None) -> list[object]:

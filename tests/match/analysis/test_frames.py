@@ -17,9 +17,11 @@ def test_a_row_has_the_hand_computed_mean_and_interval(made_up):
     (row,) = scoreboard(made_up.log.episodes())
     score = row.scores["clone_accuracy"]
     assert score.mean == pytest.approx(0.5)
-    # standard deviation 0.1, t(0.975, 2) = 4.3027
-    assert score.low == pytest.approx(0.5 - 4.3027 * 0.1 / math.sqrt(3), abs=1e-5)
-    assert score.high == pytest.approx(0.5 + 4.3027 * 0.1 / math.sqrt(3), abs=1e-5)
+    # standard deviation 0.1, t(0.975, 2) = 4.3027; 0.5 of a hundred images: 0.25 / 104
+    reach = math.hypot(4.3027 * 0.1 / math.sqrt(3), 1.95996 * math.sqrt(0.25 / 104))
+    assert score.low == pytest.approx(0.5 - reach, abs=1e-5)
+    assert score.high == pytest.approx(0.5 + reach, abs=1e-5)
+    assert row.images == 100
     assert (row.n, row.seeds) == (3, (0, 1, 2))
 
 

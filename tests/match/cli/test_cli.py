@@ -122,7 +122,7 @@ def test_a_run_in_a_pipe_is_plain_text_with_progress_apart_from_the_results(play
     assert "[1/2]" not in done.stdout
     header, row = done.stdout.splitlines()[1:3]
     assert header.split()[:2] == ["attacker", "defender"]
-    assert re.search(r"noise\s+undefended\s+\d+\.\d ± \d+\.\d", row)
+    assert re.search(r"noise\s+undefended\s+\d+\.\d \(\d+\.\d to \d+\.\d\)", row)
     assert row.endswith(" 2")
 
 

@@ -38,7 +38,7 @@ def two_attackers(made_up):
 
 
 def test_three_pairs_compare_as_computed_by_hand(two_attackers, cli):
-    words = ("compare", "dfme", "noise", "--measure", "clone_accuracy", "--half-width", "0.1")
+    words = ("compare", "dfme", "noise", "--measure", "clone_accuracy", "--half-width", "0.17")
     told = json.loads(cli(*words, "--json").stdout)
     assert (told["by"], told["left_out"]) == ("attacker", [])
     (meeting,) = told["meetings"]
@@ -48,16 +48,20 @@ def test_three_pairs_compare_as_computed_by_hand(two_attackers, cli):
     assert one["first"] == pytest.approx(0.6)
     assert one["second"] == pytest.approx(0.4)
     assert one["difference"] == pytest.approx(0.2)
-    reach = 4.3027 * 0.1 / math.sqrt(3)
+    # shares of 100 images: (60 + 2) / 104 and (40 + 2) / 104
+    images = math.sqrt(2 * 62 * 42 / 104**3)
+    reach = math.hypot(4.3027 * 0.1 / math.sqrt(3), 1.95996 * images)
     assert one["t_interval"] == pytest.approx([0.2 - reach, 0.2 + reach], abs=1e-4)
     low, high = one["bootstrap_interval"]
-    assert 0.0999 < low < 0.2 < high < 0.3001
+    ends = math.hypot(0.1, 1.95996 * images)
+    assert 0.1999 - ends < low < 0.2 < high < 0.2001 + ends
     # of the 8 ways to choose signs, all plus and all minus are as far from 0
     assert (one["p"], one["smallest_p"], one["exact"]) == (0.25, 0.25, True)
     assert one["cohens_dz"] == pytest.approx(2.0)
     assert one["cliffs_delta"] == 1.0
-    # t(0.975, 5) / sqrt(6) = 1.05 is above 1 and t(0.975, 6) / sqrt(7) = 0.92 below: 7 seeds
-    assert one["more_seeds"] == 4
+    # 0.17**2 less 0.13336**2 of the images is 0.10543**2; t(0.975, 5) / sqrt(6) = 1.05 is below
+    # 1.0543 and t(0.975, 4) / sqrt(5) = 1.24 above: 6 seeds
+    assert one["more_seeds"] == 3
     assert one["seeds"] == [0, 1, 2]
 
 
@@ -75,6 +79,21 @@ def test_the_table_says_what_so_few_pairs_cannot_show(two_attackers, cli):
     assert "clone accuracy % 60.0 40.0 +20.0" in told
     assert "3 pairs cannot give a p below 0.25" in told
     assert "p Holm: corrected by Holm for the 5 p values shown here" in told
+
+
+def test_what_the_test_images_leave_open_is_said(made_up, cli):
+    """Two seeds alike, at chance, on a hundred images."""
+    played(made_up, "dfme", scores=(0.1, 0.1))
+    played(made_up, "noise", scores=(0.09, 0.09))
+    text = flat(cli("compare", "dfme", "noise", "--measure", "clone_accuracy").stdout)
+    assert "both at chance: a guess gets 10.0 %" in text
+    assert "no number of seeds narrows it so far" in text
+    assert "hold the sampling of seeds and of test images" in text
+    words = ("compare", "dfme", "noise", "--measure", "clone_accuracy", "--json")
+    (one,) = json.loads(cli(*words).stdout)["meetings"][0]["contrasts"]
+    assert one["t_interval"][0] < 0 < one["t_interval"][1]
+    assert one["bootstrap_interval"] == pytest.approx(one["t_interval"])
+    assert (one["more_seeds"], one["at_chance"]) == (None, 0.1)
 
 
 def test_p_values_of_all_meetings_are_corrected_together(made_up, cli):

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from arena.analysis.episode_data import gather
+from arena.log.rows import EpisodeFilter
 from arena.report import html as page
-from arena.report.findings import findings, headline
+from arena.report.findings import findings
+from arena.report.headline import headline
 from arena.report.html import write_report
 from arena.report.tables import episode_details, inference_lines, score_lines
 from envs.errors import ArenaError, UnknownName
@@ -82,7 +84,7 @@ def full(shared_made_up):
                     attacker,
                     defender,
                     seed,
-                    clone=clone + shift + seed / 50,
+                    clone=round(clone + shift + seed / 50, 2),  # of a hundred images
                     inferences=[
                         {"attribute": "exits", "inferred": 2 + seed, "truth": 3,
                          "correct": seed == 1, "confidence": 0.5},
@@ -163,23 +165,28 @@ def test_the_headline_names_the_best_attack_on_the_strongest_and_weakest_defence
     # means over the seeds: dfme 0.91 and 0.41, knockoff 0.1 less
     text = headline(episode_data_of(full))
     assert text.startswith(
-        "dnf held out best: against it, the best attack, dfme, reached a clone accuracy of 41.0%"
+        "dnf held out best, by a paired t test: against it, the best attack, dfme, reached a clone "
+        "accuracy of 41.0% (95% interval 25.2% to 56.8%, 2 seeds). "
     )
     assert "Against undefended, which held out least, the best attack, dfme" in text
     assert "91.0%" in text
-    # 0.9 against 0.4 and 0.92 against 0.42
-    assert "Between the two lie 50.0 points (alike on 2 seeds), clear of zero." in text
+    # 0.9 against 0.4 and 0.92 against 0.42; variances 43 * 61 / 104**3 and 93 * 11 / 104**3 of
+    # a hundred images: 1.96 * sqrt(0.003241) = 0.1116
+    assert "50.0 points more (95% interval 38.8 to 61.2, alike on 2 seeds). " in text
     assert text.endswith("The undefended victim gets 95.0%.")
 
 
 @pytest.mark.parametrize(
     ("scores", "begins", "said"),
     [
-        ((0.50, 0.70, 0.30), "No defender was shown to hold out better", "which may be chance"),
-        ((0.60, 0.61, 0.62), "strong held out best: ", "clear of zero"),
-        ((0.60,), "On the one seed that was played, strong held out best: ", "may be chance"),
+        ((0.50, 0.70, 0.30), "Which defender held out best cannot be told: strong and weak cannot "
+         "be told apart. Lowest came out strong", "3 seeds); they cannot be told apart."),
+        ((0.60, 0.61, 0.62), "strong held out best, by a paired t test: ", "3 seeds). The"),
+        ((0.50, 0.50, 0.50), "Which defender held out best cannot be told: ",
+         "alike on 3 seeds); they cannot"),
+        ((0.60,), "Which defender held out best cannot be told on one seed: ", "may be chance"),
     ],
-)
+)  # fmt: skip
 def test_the_headline_is_no_surer_than_its_seeds(made_up, scores, begins, said):
     for seed, clone in enumerate(scores):
         made_up.play("dfme", "weak", seed, clone=clone)
@@ -187,6 +194,28 @@ def test_the_headline_is_no_surer_than_its_seeds(made_up, scores, begins, said):
     text = headline(episode_data_of(made_up))
     assert text.startswith(begins)
     assert said in text
+
+
+def test_the_headline_corrects_for_the_number_of_rivals(made_up):
+    """b alone would be told from a (p = 0.036), not as one of three (0.036 * 3)."""
+    for seed in range(2):
+        made_up.play("dfme", "a", seed, clone=0.30)
+        for name in "bcd":
+            made_up.play("dfme", name, seed, clone=0.44)
+    text = headline(episode_data_of(made_up))
+    assert "a, b, c and d cannot be told apart" in text
+    single = EpisodeFilter(defender=("a", "b"))
+    ids = [row.id for row in made_up.log.episodes(single)]
+    assert headline(gather(made_up.log, ids)).startswith("a held out best, by a paired t test")
+
+
+def test_defenders_at_chance_are_said_to_be_there(made_up):
+    for seed in range(2):
+        made_up.play("dfme", "a", seed, clone=0.09)
+        made_up.play("dfme", "b", seed, clone=0.11)
+    text = headline(episode_data_of(made_up))
+    assert "cannot be told, both at chance (10.0%): a and b cannot be told apart" in text
+    assert answers(made_up, "Which attack")["a"].endswith("; at chance (10.0%).")
 
 
 def test_the_findings_carry_the_hand_computed_numbers(full):
@@ -200,7 +229,8 @@ def test_the_findings_carry_the_hand_computed_numbers(full):
     assert share in costs["dnf"]
     assert "moved by 0.120" in costs["dnf"]
     losses = answers(full, "benign users")
-    assert losses["dnf"].startswith("2.0 points lost (alike on 2 seeds)")
+    # answers differ from the victim's on at most 4 % of 100 images: 1.96 * sqrt(0.0396 / 100)
+    assert "2.0 points lost (95% interval \N{MINUS SIGN}1.9 to 5.9, alike on 2" in losses["dnf"]
     assert "right in 93.0%" in losses["dnf"]
     sure = " ".join(answer.text for answer in findings(episode_data_of(full))[3].answers)
     assert "Of 9 episodes, 1 is in no mean: 1 cancelled." in sure
@@ -223,15 +253,16 @@ def test_wide_intervals_say_how_many_seeds_would_narrow_them(made_up):
         made_up.play(seed=seed, clone=clone)
     sure = findings(episode_data_of(made_up))[3]
     text = " ".join(answer.text for answer in sure.answers)
-    # t(0.975, n - 1) * 0.1 / sqrt(n) <= 0.02 first at n = 99
-    assert "about 99 seeds would narrow it to ±2.0 points" in text
+    assert "the sampling of the 100 test images" in text
+    assert "no number of seeds would narrow it to ±2.0 points" in text
 
 
 def test_a_defence_that_helps_benign_users_is_said_to_gain(made_up):
     made_up.play(victim_accuracy=0.90, served_accuracy=0.93)
     assert "3.0 points gained" in answers(made_up, "benign users")["dnf"]
-    made_up.play("b", "free", victim_accuracy=0.9, served_accuracy=0.9)
-    made_up.play("b", "free", 1, victim_accuracy=0.9, served_accuracy=0.9)
+    same = {"victim_accuracy": 0.9, "served_accuracy": 0.9, "served_agreement": 1.0}
+    for seed in range(2):
+        made_up.play("b", "free", seed, **same)
     assert answers(made_up, "benign users")["free"].startswith("nothing:")
 
 
@@ -244,10 +275,11 @@ def test_the_scoreboard_shows_the_means_and_marks_the_best(full, full_text):
         ("dfme / dnf", True, "41.0%"),
         ("knockoff / dnf", False, "31.0%"),
     ]
-    # standard deviation of 0.40 and 0.42 is 0.01 sqrt(2); t(0.975, 1) = 12.706
-    assert lines[2].cells[0].interval == "28.3 to 53.7"
+    # standard deviation of 0.40 and 0.42 is 0.01 sqrt(2), t(0.975, 1) = 12.706: 0.12706; of a
+    # hundred images 1.96 * sqrt(43 * 61 / 104**3) = 0.09464; together 0.15844
+    assert lines[2].cells[0].interval == "25.2 to 56.8"
     text = "".join(Reader(full_text).text)
-    assert "41.0%28.3 to 53.7" in text
+    assert "41.0%25.2 to 56.8" in text
 
 
 def test_inferences_stand_beside_the_truth(full):

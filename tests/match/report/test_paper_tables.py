@@ -61,8 +61,9 @@ def test_a_measured_cell_has_its_interval_and_seeds_and_the_published_one(made_u
            named={"data": "cifar10", "clone": "densenet121"})  # fmt: skip
     (table,) = tables_of(made_up)
     found = cell(table, "dnf", "C10 DenseNet121")
-    # t(0.975, 1) = 12.706; the deviation of 0.40 and 0.44 is 0.02 sqrt(2): 0.42 ± 0.254
-    assert found == ("42.00", "16.6 to 67.4, 2 seeds", "47.21 ± 2.15", "certain")
+    # t(0.975, 1) = 12.706; the deviation of 0.40 and 0.44 is 0.02 sqrt(2): 0.254. Of a hundred
+    # images 1.96 * sqrt(44 * 62 / 104**3) = 0.095; together 0.271
+    assert found == ("42.00", "14.9 to 69.1, 2 seeds", "47.21 ± 2.15", "certain")
     assert cell(table, "meco", "C10 DenseNet121").measured == ""
     assert cell(table, "meco", "C10 ResNet18-8x")[2:] == ("51.68 ± 1.96", "row inferred")
     assert cell(table, "dnf", "C10 MobileNetV2")[2:] == ("unpublished", "unpublished")

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from arena.analysis.episode_data import exit_counts, gather
-from arena.analysis.intervals import mean_interval
+from arena.analysis.front import standings
 from arena.analysis.metrics import chance_level
 from arena.log.rows import CheckpointRow, RoundRow
 from arena.report.plots import write_figures
@@ -16,7 +16,7 @@ from arena.report.plots.exits import BENIGN, draw_exits, exit_shares
 from arena.report.plots.figures import file_stems
 from arena.report.plots.matrix import draw_matrix
 from arena.report.plots.style import inline_svg, pen, settings, shortened
-from arena.report.plots.tradeoff import Standing, draw_tradeoff, pareto, standings
+from arena.report.plots.tradeoff import draw_tradeoff
 from envs.errors import ArenaError
 
 
@@ -120,30 +120,12 @@ def test_exit_counts_of_buckets_of_other_lengths_add_up():
     assert exit_counts([]) == ((), ())
 
 
-def standing(clone, utility, compute):
-    return Standing("d", "a", *(None if v is None else mean_interval([v])
-                                for v in (clone, utility, compute)))  # fmt: skip
-
-
-def test_the_pareto_front_is_the_hand_sorted_one():
-    places = [
-        standing(0.9, 0.97, 1.0),  # best utility
-        standing(0.4, 0.95, 0.5),  # best clone accuracy
-        standing(0.5, 0.95, 0.6),  # worse than the second in two, equal in one
-        standing(0.6, 0.96, 0.4),  # cheapest
-    ]
-    assert pareto(places) == [True, True, False, True]
-    assert pareto([places[0], places[0]]) == [True, True]
-    assert pareto([standing(0.4, None, None), standing(0.5, 0.9, 0.5)]) == [True, False]
-
-
 def test_a_defender_stands_where_the_best_attack_puts_it(made_up):
     made_up.play("weak", clone=0.2)
     made_up.play("strong", clone=0.6)
     (place,) = standings(episode_data_of(made_up).board)
-    assert (place.attacker, place.clone.mean) == ("strong", 0.6)
-    assert place.utility.mean == pytest.approx(0.93)
-    assert place.compute.mean == pytest.approx(0.5)
+    assert (place.worst.attacker, place.defender) == ("strong", "dnf")
+    assert [row.attacker for row in place.rows] == ["weak", "strong"]
 
 
 def test_the_matrix_has_each_mean_in_its_square(made_up):

@@ -1,0 +1,116 @@
+"""Tells which defenders are on the Pareto front of copying, service and compute, as far as known.
+
+A defender is off the front if another loses no more in all three and less in one. Differences are
+taken seed by seed; where their intervals leave that open, the defender is undecided.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from arena.analysis.image_sampling import Scored, difference_variance
+from arena.analysis.intervals import Interval, mean_interval
+from arena.analysis.scoreboard import ScoreRow, averaged_over_attackers, best, by_defender
+
+FrontState = Literal["on", "off", "undecided"]
+
+LEVEL = 0.05
+"""How often, at most, one of all decisions is wrong."""
+
+
+class Standing(NamedTuple):
+    """A defender against the attacker that copied it best, and what all attackers met.
+
+    Attributes:
+        worst: the meeting with the best clone.
+        rows: all its meetings.
+    """
+
+    worst: ScoreRow
+    rows: tuple[ScoreRow, ...]
+
+    @property
+    def defender(self) -> str:
+        """Its name, with what tells it from others of the same name."""
+        return self.worst.versus
+
+
+Gap = Callable[[Standing, Standing, float], Interval | None]
+
+
+def standings(board: Sequence[ScoreRow]) -> list[Standing]:
+    """Place each defender by the attack that copied it best; those never copied are left out."""
+    meetings = by_defender(board).values()
+    return [Standing(ranked[0], tuple(rows)) for rows in meetings if (ranked := best(rows))]
+
+
+def front(standings: Sequence[Standing]) -> list[FrontState]:
+    """Tell of each defender whether it is on the front.
+
+    What one of two defenders has no measurement of does not count between them. The intervals are
+    corrected by Bonferroni for the number of differences.
+    """
+    pairs = len(standings) * (len(standings) - 1) // 2
+    confidence = 1 - LEVEL / max(1, pairs * len(_LOSSES))
+    states: list[FrontState] = []
+    for one in standings:
+        beaten = [_beats(other, one, confidence) for other in standings if other is not one]
+        if True in beaten:
+            states.append("off")
+        else:
+            states.append("undecided" if None in beaten else "on")
+    return states
+
+
+def _beats(one: Standing, other: Standing, confidence: float) -> bool | None:
+    """Tell whether the first loses no more in all and less in one; None where that is open."""
+    gaps = [gap for loss in _LOSSES if (gap := loss(one, other, confidence)) is not None]
+    ends = [(gap.low, gap.high) for gap in gaps if gap.low is not None and gap.high is not None]
+    if any(low > 0 for low, _ in ends):
+        return False
+    if len(ends) < len(gaps):  # one seed has no interval
+        return None
+    if all(low >= 0 for low, _ in ends):
+        return False
+    return (
+        True if all(high <= 0 for _, high in ends) and any(high < 0 for _, high in ends) else None
+    )
+
+
+def _clone_gap(one: Standing, other: Standing, confidence: float) -> Interval | None:
+    values = [place.worst.by_seed("clone_accuracy") for place in (one, other)]
+    return _gap("clone_accuracy", ((one.worst,), (other.worst,)), values, confidence)
+
+
+def _service_gap(one: Standing, other: Standing, confidence: float) -> Interval | None:
+    # other minus one: what is served is wanted, so that less of it is lost
+    values = [averaged_over_attackers(place.rows, "served_accuracy") for place in (other, one)]
+    return _gap("served_accuracy", (other.rows, one.rows), values, confidence)
+
+
+def _compute_gap(one: Standing, other: Standing, confidence: float) -> Interval | None:
+    values = [averaged_over_attackers(place.rows, "compute_share") for place in (one, other)]
+    return _gap("compute_share", (one.rows, other.rows), values, confidence)
+
+
+_LOSSES: tuple[Gap, ...] = (_clone_gap, _service_gap, _compute_gap)
+
+
+def _gap(
+    measure: str,
+    sides: tuple[Sequence[ScoreRow], Sequence[ScoreRow]],
+    values: Sequence[Mapping[int, float]],
+    confidence: float,
+) -> Interval | None:
+    """Give the first side's mean minus the second's, over the seeds that both have."""
+    seeds = sorted(set(values[0]) & set(values[1]))
+    if not seeds:
+        return None
+    first, second = (
+        Scored(
+            [row.episodes[seed] for row in rows for seed in seeds if seed in row.episodes],
+            rows[0].images,
+        )
+        for rows in sides
+    )
+    found = mean_interval([values[0][seed] - values[1][seed] for seed in seeds], confidence)
+    return found.widened(difference_variance(measure, first, second))
