@@ -148,7 +148,12 @@ class OpenLog:
         return self._log.episode(id)
 
     def replay(
-        self, id: str, *, verify: bool = False, device: str | None = None
+        self,
+        id: str,
+        *,
+        verify: bool = False,
+        device: str | None = None,
+        trust_plugins: bool = False,
     ) -> "list[TimelineStep] | Verification":
         """Return the steps of an episode from the log, or play it again and compare.
 
@@ -157,14 +162,16 @@ class OpenLog:
             verify: play it again. A player given as a class must have been given to `arena.run` in
                 this process, or be in a module.
             device: where to play; the original's where absent.
+            trust_plugins: whether files and modules that the log names may be imported.
 
         Raises:
-            ArenaError: no such episode, or one that cannot be played again.
+            ArenaError: no such episode, or one that cannot be played again, or that names code
+                which is not trusted.
         """
         if verify:
             from arena.replay.verify import verify as play_again
 
-            return play_again(self._log, id, device=device)
+            return play_again(self._log, id, device=device, trust_plugins=trust_plugins)
         from arena.replay.timeline import timeline_steps
 
         return timeline_steps(self._log, self.episode(id))

@@ -126,6 +126,10 @@ DeviceOption = Annotated[
     typer.Option("--device", help="cpu, cuda or cuda:1. Default: an accelerator, else cpu."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON only.")]
+TrustOption = Annotated[
+    bool,
+    typer.Option("--trust-plugins", help="Import players' files that are named; it runs them."),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 FileArgument = Annotated[
     str, typer.Argument(metavar="FILE", help="A scenario file, or the name of a shipped scenario.")

@@ -32,8 +32,21 @@ def load_all(files: Sequence[str], overrides: Sequence[str] | None = None) -> "l
     return scenarios
 
 
-def load_one(file: str, overrides: Sequence[str] | None = None) -> "Scenario":
-    """Read one scenario and check every name in it."""
+def load_one(
+    file: str, overrides: Sequence[str] | None = None, *, trust_plugins: bool = True
+) -> "Scenario":
+    """Read one scenario and check every name in it.
+
+    Args:
+        file: the file, or the name of a shipped scenario.
+        overrides: `KEY=VALUE`, each.
+        trust_plugins: whether files that it names may be imported; that is so where the user plays
+            it.
+
+    Raises:
+        ScenarioError, UnknownName: its problems, one line each, or the files that are not trusted.
+    """
+    from arena.registry.trust import require_trust
     from arena.scenario import load
     from arena.scenario.reading import told_of
 
@@ -41,6 +54,8 @@ def load_one(file: str, overrides: Sequence[str] | None = None) -> "Scenario":
     for warning in scenario.warnings:
         tell(f"{file}: {warning}")
     try:
+        if not trust_plugins:
+            require_trust(scenario.model_dump(mode="json", exclude={"description", "tags"}))
         scenario.check()
     except ScenarioError as error:
         raise ScenarioError(told_of(file, str(error).splitlines())) from error

@@ -11,6 +11,7 @@ from arena.cli.common import (
     JsonOption,
     LogOption,
     QuietOption,
+    TrustOption,
     out,
     pick_device,
 )
@@ -45,6 +46,7 @@ def replay(
     step: Annotated[
         bool, typer.Option("--step", help="Wait for a key after every step, in a terminal.")
     ] = False,
+    trust_plugins: TrustOption = False,
     device: DeviceOption = None,
     log: LogOption = None,
     json: JsonOption = False,
@@ -58,9 +60,13 @@ def replay(
     if verify and against is not None:
         raise ScenarioError("--verify and --against exclude each other; give one of them")
     if against is not None:
-        _against(episode, against, log, device=device, json=json, quiet=quiet)
+        found = _answered(
+            episode, against, log, trust_plugins=trust_plugins, device=device, quiet=quiet
+        )
+        _show_what_if(found, json=json)
     elif verify:
-        _verify(episode, log, device=device, json=json, quiet=quiet)
+        verdict = _verified(episode, log, trust_plugins=trust_plugins, device=device, quiet=quiet)
+        _show_verdict(verdict, json=json)
     else:
         _reenact(episode, log, speed=speed, step=step, json=json)
 
@@ -81,13 +87,18 @@ def _reenact(episode: str, log: str | None, *, speed: float | None, step: bool, 
         show(row, timeline, asked, path, speed=speed, step=step)
 
 
-def _verify(episode: str, log: str | None, *, device: str | None, json: bool, quiet: bool) -> None:
+def _verified(
+    episode: str, log: str | None, *, trust_plugins: bool, device: str | None, quiet: bool
+) -> "Verification":
     from arena.cli.progress import watching
     from arena.log.store import Log
     from arena.replay.verify import verify
 
     with Log.open(log, create=False) as store, watching(quiet=quiet) as watcher:
-        verdict = verify(store, episode, device=device, watcher=watcher)
+        return verify(store, episode, device=device, watcher=watcher, trust_plugins=trust_plugins)
+
+
+def _show_verdict(verdict: "Verification", *, json: bool) -> None:
     if json:
         write_json({"same": verdict.same, **asdict(verdict)})
     else:
@@ -122,15 +133,33 @@ def _tell(verdict: "Verification") -> None:
         write_line(console, f"note: {note}")
 
 
-def _against(
-    episode: str, defender: str, log: str | None, *, device: str | None, json: bool, quiet: bool
-) -> None:
+def _answered(
+    episode: str,
+    defender: str,
+    log: str | None,
+    *,
+    trust_plugins: bool,
+    device: str | None,
+    quiet: bool,
+) -> "WhatIf":
     from arena.cli.progress import watching
     from arena.log.store import Log
-    from arena.replay.counterfactual import FROZEN, answer_with
+    from arena.replay.counterfactual import answer_with
 
     with Log.open(log, create=False) as store, watching(quiet=quiet) as watcher:
-        found = answer_with(store, episode, defender, device=pick_device(device), watcher=watcher)
+        return answer_with(
+            store,
+            episode,
+            defender,
+            device=pick_device(device),
+            watcher=watcher,
+            trust_plugins=trust_plugins,
+        )
+
+
+def _show_what_if(found: "WhatIf", *, json: bool) -> None:
+    from arena.replay.counterfactual import FROZEN
+
     if json:
         write_json({"origin": found.origin, "episode": found.episode, "note": FROZEN,
                     "agreement": found.agreement, "distance": found.distance})  # fmt: skip

@@ -4,8 +4,17 @@ from typing import Annotated
 
 import typer
 
-from arena.cli.common import USAGE, FileArgument, JsonOption, SetOption, WithDefault, out, tell
-from arena.cli.loading import load_all
+from arena.cli.common import (
+    USAGE,
+    FileArgument,
+    JsonOption,
+    SetOption,
+    TrustOption,
+    WithDefault,
+    out,
+    tell,
+)
+from arena.cli.loading import load_one
 from arena.cli.render import write_json, write_line, write_table
 from arena.report.formatting import counted
 from envs.errors import ScenarioError, UnknownName
@@ -48,13 +57,14 @@ def show(file: FileArgument, set_: SetOption = None, json: JsonOption = False) -
 def check(
     files: Annotated[list[str], typer.Argument(metavar="FILE...")],
     set_: SetOption = None,
+    trust_plugins: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
     """Check every key, name and parameter of scenarios."""
     verdicts: list[dict[str, object]] = []
     for file in files:
         try:
-            (scenario,) = load_all([file], set_)
+            scenario = load_one(file, set_, trust_plugins=trust_plugins)
         except (ScenarioError, UnknownName) as error:
             verdicts.append({"file": file, "ok": False, "problems": str(error).splitlines()})
             if not json:

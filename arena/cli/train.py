@@ -1,6 +1,14 @@
 """`arena train`: train victims and harden defences into the cache, before a match."""
 
-from arena.cli.common import DeviceOption, FileArgument, QuietOption, SetOption, out, pick_device
+from arena.cli.common import (
+    DeviceOption,
+    FileArgument,
+    QuietOption,
+    SetOption,
+    TrustOption,
+    out,
+    pick_device,
+)
 from arena.cli.loading import load_one
 from arena.cli.progress import watching
 from arena.cli.render import write_line
@@ -9,11 +17,12 @@ from arena.cli.render import write_line
 def train(
     file: FileArgument,
     set_: SetOption = None,
+    trust_plugins: TrustOption = False,
     device: DeviceOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Train and harden the victims of a scenario, so `arena run` finds them in the cache."""
-    scenario = load_one(file, set_)
+    scenario = load_one(file, set_, trust_plugins=trust_plugins)
 
     from arena.runner.match import prepare
 

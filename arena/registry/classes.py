@@ -50,6 +50,11 @@ def find_class(use: str) -> type:
     return _given[use]
 
 
+def is_given(use: str) -> bool:
+    """Tell whether this process was given the class behind a `use`."""
+    return use in _given
+
+
 def is_importable(player: type) -> bool:
     """Tell whether another process finds a class by its name."""
     return _imported(player.__module__, player.__qualname__) is player

@@ -14,13 +14,14 @@ from arena.log.rows import EpisodeRow
 from arena.log.store import Log
 from arena.recording.shards import RecordedRound, require_tape, rounds_on_tape
 from arena.registry import players as catalog
+from arena.registry.trust import require_trust
 from arena.replay.verify import logged_plan
 from arena.runner.episode import StandIn
 from arena.runner.progress import Watcher
 from arena.runner.resume import play_one
 from arena.runner.run_record import run_record
 from arena.runner.setup import Setup
-from arena.scenario import EpisodePlan, Scenario
+from arena.scenario import Scenario
 from arena.scenario.planning import defender_plan
 from arena.scenario.schema import DefenderSpec
 from arena.system.devices import pick_device
@@ -78,7 +79,13 @@ class TapeDeck(Attacker):
 
 
 def answer_with(
-    log: Log, id: str, defender: str, *, device: str = "cpu", watcher: Watcher | None = None
+    log: Log,
+    id: str,
+    defender: str,
+    *,
+    device: str = "cpu",
+    watcher: Watcher | None = None,
+    trust_plugins: bool = False,
 ) -> WhatIf:
     """Answer an episode's recorded queries with another defender, and log it as a what-if.
 
@@ -88,12 +95,19 @@ def answer_with(
         defender: the name of a defender of the same scenario, or of a defence.
         device: where to play.
         watcher: looks on.
+        trust_plugins: whether files and modules that the log names may be imported; a file that
+            `defender` names is.
 
     Raises:
-        ArenaError: no such episode, it kept no queries, or nobody has that name.
+        ArenaError: no such episode, it kept no queries, nobody has that name, or the log names code
+            which is not trusted.
     """
     origin = log.episode(id)
-    plan = _plan_against(log, origin, logged_plan(origin), defender)
+    scenario = Scenario.parse(tomllib.loads(_text(log, origin)))
+    spec = _defender_spec(scenario, defender, trust_plugins=trust_plugins)
+    # another defender, without carried state
+    changes = {"after": "", "carried_state": {}, "record": "digests"}
+    plan = logged_plan(origin).model_copy(update={"defender": defender_plan(spec), **changes})
     require_tape(log, origin.id)
     deck = TapeDeck(rounds_on_tape(log, origin.id))
     place, watcher = pick_device(device), watcher or Watcher()
@@ -119,19 +133,17 @@ def answer_with(
     return WhatIf(origin, row, deck.agreement, deck.distance)
 
 
-def _plan_against(log: Log, row: EpisodeRow, plan: EpisodePlan, name: str) -> EpisodePlan:
-    """Put another defender, without carried state, into an episode's plan."""
-    scenario = Scenario.parse(tomllib.loads(_text(log, row)))
+def _defender_spec(scenario: Scenario, name: str, *, trust_plugins: bool) -> DefenderSpec:
+    """Find a defender of the logged scenario by its name, or else take a defence by its own."""
     known = {spec.name: spec for spec in scenario.defenders}
     if name in known:
-        spec = known[name]
-    elif name in catalog.defences.names() or ":" in name:
-        spec = DefenderSpec.model_validate({"defence": name})
-    else:
-        raise UnknownName("defender of the scenario, or defence", name,
-                          [*known, *catalog.defences.names()])  # fmt: skip
-    changes = {"after": "", "carried_state": {}, "record": "digests"}
-    return plan.model_copy(update={"defender": defender_plan(spec), **changes})
+        if not trust_plugins:
+            require_trust(known[name].model_dump(mode="json"))
+        return known[name]
+    if name in catalog.defences.names() or ":" in name:
+        return DefenderSpec.model_validate({"defence": name})
+    raise UnknownName("defender of the scenario, or defence", name,
+                      [*known, *catalog.defences.names()])  # fmt: skip
 
 
 def _text(log: Log, row: EpisodeRow) -> str:

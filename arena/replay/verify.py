@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from arena.log.rows import METRICS, CheckpointRow, EpisodeRow, InferenceRow, RoundRow
 from arena.log.store import Log
+from arena.registry.trust import require_trust
 from arena.replay.causes import Then, conditions, contradictions
 from arena.replay.compare_queries import (
     Parting,
@@ -102,7 +103,12 @@ class _Account:
 
 
 def verify(
-    log: Log, id: str, *, device: str | None = None, watcher: Watcher | None = None
+    log: Log,
+    id: str,
+    *,
+    device: str | None = None,
+    watcher: Watcher | None = None,
+    trust_plugins: bool = False,
 ) -> Verification:
     """Play an episode again and compare it with the log, bucket by bucket.
 
@@ -111,12 +117,16 @@ def verify(
         id: of the episode, or a beginning of it.
         device: where to play; the original's, or the CPU where that is not there.
         watcher: looks on.
+        trust_plugins: whether files and modules that the log names may be imported.
 
     Raises:
-        ArenaError: no such episode, or one that cannot be played again.
+        ArenaError: no such episode, or one that cannot be played again, or that names code which is
+            not trusted.
     """
     row = log.episode(id)
     plan = logged_plan(row)
+    if not trust_plugins:
+        require_trust(plan.model_dump(mode="json"))
     logged = _account(log, row)
     place, notes = _place(row, device)
     taped = has_tape(log, row.id)

@@ -56,12 +56,10 @@ def describe(state: object, live: Mapping[str, object]) -> tuple[str, list[Tenso
 
     Raises:
         NotPlainError: it holds something else, such as an object of a plug-in.
+        Exception: it is nested too deep, or an object refuses to be taken apart.
     """
     description = _Description(live)
-    try:
-        root = description.value(state)
-    except RecursionError as error:
-        raise NotPlainError("it is nested too deep") from error
+    root = description.value(state)
     return json.dumps({"root": root, "nodes": description.nodes}), description.tensors
 
 
@@ -151,12 +149,12 @@ class _Description:
 
 def _reduced(thing: Any) -> tuple[Any, Any, Any, Any, Any]:
     """Take an object apart as pickle and copy do: maker, arguments, state, items, pairs."""
-    try:
-        parts = thing.__reduce_ex__(2)
-    except TypeError as error:
-        raise NotPlainError(str(error)) from error
+    kind = type(thing)
+    if not _is_listed(kind) and kind not in _CALLED.values() and not isinstance(thing, Path):
+        raise NotPlainError(f"{kind.__module__}.{kind.__qualname__}")
+    parts = thing.__reduce_ex__(2)
     if not isinstance(parts, tuple):
-        raise NotPlainError(str(parts))
+        raise NotPlainError(f"{kind.__qualname__} as {parts!r}")
     make, args, state, items, pairs = (*parts, None, None, None)[:5]
     return make, args, state, items, pairs
 

@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple
 import torch
 
 from arena.runner.saves import pickling
-from arena.runner.saves.description import NotPlainError, describe, restore
+from arena.runner.saves.description import describe, restore
 from envs.errors import SaveError, one_line
 
 # `Any` in this file: whatever a player holds.
@@ -41,7 +41,7 @@ def snapshot(state: object, live: Mapping[str, object]) -> Snapshot:
     """
     try:
         text, tensors = describe(state, live)
-    except NotPlainError:
+    except Exception:  # a plug-in's own code raises what it likes
         return Snapshot(True, _careful(lambda file: pickling.write(state, file, live)))
     content = {"description": text, "tensors": tensors}
     return Snapshot(False, _careful(lambda file: torch.save(content, file)))
