@@ -14,7 +14,6 @@ from arena.log.rows import EpisodeFilter, EpisodeRow
 from arena.log.store import Log
 from arena.registry import players
 from arena.registry.classes import is_importable
-from arena.registry.imports import is_class_use
 from arena.runner.match import play
 from arena.runner.progress import Watcher
 from arena.runner.saves.schedule import SECONDS, Saving
@@ -22,6 +21,7 @@ from arena.scenario import Scenario
 from arena.scenario.overrides import apply_values
 from arena.scenario.reading import build, find, read, told_of
 from envs.errors import ScenarioError
+from envs.loading.imports import is_class_use
 
 if TYPE_CHECKING:
     import pandas as pd

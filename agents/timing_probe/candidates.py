@@ -89,12 +89,16 @@ def candidates(image_shape: tuple[int, int, int], num_classes: int) -> tuple[Can
 def describe(network: Staged) -> Candidate:
     """Describe a network, an outline will do, as if it had an exit after every stage."""
     costs = profile(with_heads(network))
+    family, depth, width = network.family, network.depth, network.width
+    assert family is not None
+    assert depth is not None
+    assert width is not None
     linear = [layer for layer in network.classifier.modules() if isinstance(layer, nn.Linear)]
     return Candidate(
         architecture=network.architecture,
-        family=network.family,
-        depth=network.depth,
-        width=network.width,
+        family=family,
+        depth=depth,
+        width=width,
         final_width=linear[-1].in_features if linear else network.widths[-1],
         macs=np.asarray(costs.macs, dtype=np.float64),
         ops=np.asarray(costs.ops, dtype=np.float64),

@@ -75,8 +75,8 @@ def _maker(target: str, kind: Kind | None, settings: list[str]) -> Callable[[], 
 
 def _find(target: str) -> type:
     """Find a name among all kinds of players; the base of a class in a file tells its kind."""
-    from arena.registry import imports as plugins
     from arena.registry import players as catalog
+    from envs.loading import imports as plugins
 
     if plugins.is_file_use(target):
         return catalog.find_in_file(target)

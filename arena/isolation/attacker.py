@@ -194,7 +194,7 @@ class IsolatedAttacker(Attacker):
 
     def _start(self, pool: int) -> launch.Started:
         who = self._who
-        uses = launch.uses_of((who.attacker, *who.wrappers))
+        uses = [*launch.uses_of((who.attacker, *who.wrappers)), who.clone.use]
         return launch.start("attack", uses, files=who.files, pool=pool)
 
     def _begin(self, channel: Channel, oracle: Oracle, kit: Kit) -> None:

@@ -8,6 +8,7 @@ import threading
 import traceback
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -24,6 +25,8 @@ from arena.registry import players as catalog
 from envs.data.images import ImageSet
 from envs.errors import ArenaError, BudgetExhausted, QueryError, one_line
 from envs.nets import registry
+from envs.nets.given_weights import take_weights
+from envs.nets.staged import Staged
 from envs.types import Response, ThreatModel, check_images
 
 # `Any` in this file: JSON as it was parsed.
@@ -129,7 +132,7 @@ def attack(channel: Channel, pool_file: int) -> None:
     job = Job.of(channel.receive())
     apply_settings(job.settings)
     device = torch.device(job.device)
-    own = registry.build(**_network(job), generator=torch.Generator())
+    own = _network(job, torch.Generator())
     line = _Line(channel, Exporter(own.to(device), job.threat.image_shape))
     signal.signal(signal.SIGINT, line.handle)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -174,7 +177,7 @@ def _kit(job: Job, line: _Line, device: torch.device, pool_file: int) -> Kit:
     clones = generator_at(job.streams["clone"], torch.device("cpu"))
 
     def new_clone() -> torch.nn.Module:
-        return registry.build(**_network(job), generator=clones).to(device)
+        return _network(job, clones).to(device)
 
     def report(values: Mapping[str, float]) -> None:
         line.send("report", values=checked_numbers(values, "kit.report"))
@@ -196,15 +199,20 @@ def _kit(job: Job, line: _Line, device: torch.device, pool_file: int) -> Kit:
     )
 
 
-def _network(job: Job) -> dict[str, Any]:
-    return {
-        "name": job.clone.use,
-        "num_classes": job.threat.num_classes,
-        "image_shape": job.threat.image_shape,
-        "mean": job.clone.mean,
-        "std": job.clone.std,
-        **job.clone.params,
-    }
+def _network(job: Job, generator: torch.Generator) -> Staged:
+    clone = job.clone
+    network = registry.build(
+        clone.use,
+        num_classes=job.threat.num_classes,
+        image_shape=job.threat.image_shape,
+        generator=generator,
+        mean=clone.mean,
+        std=clone.std,
+        **clone.params,
+    )
+    if clone.weights:
+        take_weights(network, Path(clone.weights))
+    return network
 
 
 def _pool(outline: Mapping[str, Any], file: int) -> ImageSet:

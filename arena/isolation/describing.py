@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from arena.isolation import launch
-from arena.registry import imports
 from arena.registry import players as catalog
 from envs.errors import ArenaError, ScenarioError, one_line
+from envs.loading import imports
 
 # `Any` in this file: JSON, and parameters of players.
 

@@ -24,13 +24,15 @@ class Network(NamedTuple):
 
     Attributes:
         use, params: its name and parameters.
-        mean, std: of the victim's training images, by channel.
+        mean, std: that it normalises images by, by channel.
+        weights: a file that it starts from; "" where they are drawn.
     """
 
     use: str
     params: Mapping[str, Any]
     mean: Sequence[float]
     std: Sequence[float]
+    weights: str = ""
 
 
 @dataclass(frozen=True, slots=True)

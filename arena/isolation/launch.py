@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 
-from arena.registry import imports, siblings
 from arena.registry import players as catalog
 from arena.system.shadowing import ROOT
 from envs.errors import ScenarioError
+from envs.loading import imports, siblings
+from envs.nets import own_uses, registry
 
 if TYPE_CHECKING:  # it loads torch, which reading a scenario does not
     from arena.isolation.channel import Channel
@@ -191,12 +192,9 @@ def _module_of(use: str) -> str:
     if imports.is_class_use(use):
         target = imports.class_place(use)[0]
     else:
-        points = [
-            point
-            for names in (catalog.attackers, catalog.wrappers)
-            if use not in names.builtin
-            for point in imports.offered(names.group).get(use, [])
-        ]
+        players = [one for one in (catalog.attackers, catalog.wrappers) if use not in one.builtin]
+        groups = [one.group for one in players] + [own_uses.GROUP] * registry.is_own(use)
+        points = [point for group in groups for point in imports.offered(group).get(use, [])]
         target = points[0].value if points else ""
     name = target.partition(":")[0].partition(".")[0]
     return "" if name in _PACKAGES else name

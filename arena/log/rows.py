@@ -222,7 +222,7 @@ class EpisodeRow(EpisodeRecord, OutcomeRow):
         num_classes: classes of the victim; None until the game is set up.
         exit_names: names of the exits of each deployed defence, in order; None likewise.
         clone_normalisation: whose mean and deviation clones normalise images by: "none", "pool" (of
-            the attacker) or "victim"; None likewise.
+            the attacker), "victim", or "given" by the scenario; None likewise.
         test_overlap: images that clones are scored on in the attacker's pool; None without one.
         status: "started" until it ends; the next open of the log marks the dead.
         error: one line, where the status is "error".

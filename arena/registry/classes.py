@@ -3,9 +3,9 @@
 import importlib
 import secrets
 
-from arena.registry.imports import CLASS_USE, class_place, package_digest
 from arena.registry.source import SourceUnknown, is_installed, source_digest
 from envs.errors import ScenarioError
+from envs.loading.imports import CLASS_USE, class_place, package_digest
 
 _given: dict[str, type] = {}
 

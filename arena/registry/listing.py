@@ -3,8 +3,10 @@
 from typing import TYPE_CHECKING, Literal, get_args
 
 from arena.registry import players as catalog
-from arena.registry.parameters import Parameter
+from arena.registry.parameters import Parameter, parameters
 from arena.registry.players import Entry
+from envs.errors import ScenarioError
+from envs.loading import imports
 
 if TYPE_CHECKING:
     from envs.data.sources import SourceInfo
@@ -29,9 +31,9 @@ def inventory(kind: Kind) -> list[Entry]:
 
 
 def _networks() -> list[Entry]:
-    from envs.nets import registry
+    from envs.nets import own_uses, registry
 
-    return [
+    ours = [
         Entry(
             name,
             registry.describe(name),
@@ -40,6 +42,20 @@ def _networks() -> list[Entry]:
         )
         for name in registry.names()
     ]
+    others = [name for name in own_uses.offered() if registry.is_own(name)]
+    return ours + [_installed_network(name) for name in others]
+
+
+def _installed_network(name: str) -> Entry:
+    from envs.nets import own_uses
+
+    (origin, *_) = map(imports.distribution_of, imports.offered(own_uses.GROUP)[name])
+    try:
+        found = imports.from_target(imports.only_target(own_uses.GROUP, "network", name))
+    except ScenarioError as error:
+        return Entry(name, "", origin, fault=str(error))
+    takes = tuple(parameters(found)) if callable(found) else ()
+    return Entry(name, catalog.summary(found), origin, takes)
 
 
 def _data() -> list[Entry]:

@@ -13,10 +13,10 @@ from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args
 
 from arena.registry import classes, nested
-from arena.registry import imports as plugins
 from arena.registry.messages import Path, dotted
 from arena.registry.parameters import Parameter, effective, parameters, validated
 from envs.errors import ArenaError, ScenarioError, UnknownName
+from envs.loading import imports as plugins
 
 if TYPE_CHECKING:  # so that listing names loads no torch
     from agents.base import Attacker, OracleWrapper
@@ -86,7 +86,7 @@ class Catalog:
         elif use in self.builtin:
             found = plugins.from_target(self.builtin[use])
         elif use in self._offered:
-            found = plugins.from_target(self._offered_target(use))
+            found = plugins.from_target(plugins.only_target(self.group, self.kind, use))
         else:
             raise UnknownName(self.kind, use, self.names())
         return self._checked(found, plugins.short_name(use) if plugins.is_class_use(use) else use)
@@ -104,16 +104,6 @@ class Catalog:
         own = f"{player.__module__}:{player.__qualname__}"
         named = next((name for name, target in self.builtin.items() if target == own), None)
         return (named, "") if named is not None else classes.register(player)
-
-    def _offered_target(self, name: str) -> str:
-        points = self._offered[name]
-        if len(points) > 1:
-            owners = ", ".join(plugins.distribution_of(point) for point in points)
-            raise ScenarioError(
-                f"{len(points)} distributions offer {self.kind} '{name}': {owners}; "
-                f"uninstall all but one"
-            )
-        return str(points[0].value)
 
     @cached_property
     def base_class(self) -> type:
@@ -187,7 +177,11 @@ class Catalog:
             return plugins.file_digest(use)
         if plugins.is_class_use(use):
             return classes.class_digest(use)
-        return "" if use in self.builtin else plugins.package_digest(self._offered_target(use))
+        return (
+            ""
+            if use in self.builtin
+            else plugins.package_digest(plugins.only_target(self.group, self.kind, use))
+        )
 
     def describe(self) -> list[Entry]:
         """List everything with a line about it; what cannot be imported says why."""

@@ -11,29 +11,30 @@ from torch import nn
 
 from agents.base import Defender
 from arena.isolation.attacker import Contestant
-from arena.isolation.job import Network, Player
 from arena.registry import players as catalog
+from arena.runner.contestant import contestant_of
 from arena.runner.progress import Watcher
 from arena.scenario import EpisodePlan
 from arena.scenario.pools import INSIST, part_of_victims_data
-from arena.scenario.schema import DataSpec
-from arena.system.memory import half_of_memory
+from arena.scenario.schema_parts import DataSpec, NetSpec
 from envs.data.images import ImageSet, Normalisation, Splits
 from envs.data.overlap import digests, scored_digests
 from envs.data.sources import load, load_pool
 from envs.data.splits import resampled
 from envs.defences.base import Clock, Defence, DeployedDefence, HardenKit
+from envs.defences.needs import require_needs
 from envs.errors import PlayerError, ScenarioError
 from envs.game.clocks import make_clock
 from envs.game.traffic import BenignTraffic
 from envs.latency.model import make_channel
 from envs.nets import registry
 from envs.nets.exit_cost import ExitProfile
+from envs.nets.given_weights import take_weights
 from envs.nets.multi_exit import MultiExit
 from envs.seeding import Streams
 from envs.training.checkpoints import JSON
 from envs.training.recipes import recipe_for
-from envs.training.victims import VictimTraining, train_victim
+from envs.training.victims import VictimTraining, remarks, train_victim
 from envs.types import ThreatModel
 from envs.victim.victim import Victim
 
@@ -67,6 +68,7 @@ class Setup:
         self._splits: dict[str, Splits] = {}
         self._resampled: tuple[tuple[str, int], Splits] | None = None  # of the latest seed
         self._scored: dict[str, frozenset[bytes]] = {}  # of the latest splits, by fingerprint
+        self._remarks: set[str] = set()
         self._overlaps: dict[tuple[str, str, int], int] = {}  # by splits, pool and seed
 
     def splits(self, plan: EpisodePlan) -> Splits:
@@ -101,6 +103,9 @@ class Setup:
             params=cast(Mapping[str, JSON], plan.victim.params),
             recipe=recipe,
             seed=plan.victim_seed,
+            weights=plan.victim.weights,
+            normalise=_given_normalisation(plan.victim),
+            exits=plan.victim.exits,
         )
 
     def set_up_defender(self, plan: EpisodePlan) -> DefenderSetup:
@@ -114,11 +119,13 @@ class Setup:
             return Victim(MultiExit(network, ()))
 
         reference = fresh_victim()
+        self._remark(reference, splits)
         began = time.perf_counter()
         deployed_defences = []
         for brought in plan.defender.defence:
             defence = catalog.defences.create(brought.use, brought.params)
             assert isinstance(defence, Defence)
+            require_needs(defence.needs, brought.use, reference.network.backbone)
             kit = HardenKit(
                 data=splits,
                 streams=Streams(spec.seed).child("harden"),
@@ -136,6 +143,13 @@ class Setup:
         return DefenderSetup(
             reference, tuple(deployed_defences), defender, time.perf_counter() - began
         )
+
+    def _remark(self, victim: Victim, splits: Splits) -> None:
+        """Tell once what users should know of a victim that is not one of ours."""
+        for line in remarks(victim.network.backbone, splits):
+            if line not in self._remarks:
+                self._remarks.add(line)
+                self.watcher.line(line)
 
     def pool(self, plan: EpisodePlan) -> tuple[ImageSet | None, int | None]:
         """Load the attacker's surrogate pool; count the scored images in it. None without one.
@@ -198,11 +212,15 @@ class Setup:
     def normalisation(
         self, plan: EpisodePlan, requires: frozenset[str], pool: ImageSet | None
     ) -> tuple[str, Normalisation]:
-        """Return whose mean and deviation clones normalise by ("victim", "pool", "none"), and them.
+        """Return whose mean and deviation clones normalise by, and them.
 
-        Those of the pool are an attacker's that needs one.
+        "given" are the scenario's, "victim" those of its training images, "pool" those of the pool
+        of an attacker that needs one; "none" leaves images as they are.
         """
         splits = self.splits(plan)
+        given = _given_normalisation(plan.clone)
+        if given is not None:
+            return "given", given
         if plan.threat.normalisation == "victim":
             return "victim", (splits.mean, splits.std)
         if pool is not None and "pool" in requires:
@@ -225,9 +243,10 @@ class Setup:
         """
         threat, (mean, std) = self.threat(plan), normalisation
         generator = streams.torch("clone")
+        registry.code_digest(plan.clone.use)  # imports its code, which a save may refer to
 
         def new_clone() -> nn.Module:
-            return registry.build(
+            network = registry.build(
                 plan.clone.use,
                 num_classes=threat.num_classes,
                 image_shape=threat.image_shape,
@@ -236,6 +255,9 @@ class Setup:
                 generator=generator,
                 **plan.clone.params,
             ).to(self.device)
+            if plan.clone.weights is not None:
+                take_weights(network, plan.clone.weights)
+            return network
 
         return new_clone, generator
 
@@ -246,32 +268,11 @@ class Setup:
         normalisation: Normalisation,
         note: Callable[[str], None],
     ) -> Contestant:
-        """Return who attacks in a process of its own, and what is lent to it.
-
-        Args:
-            plan: what is played.
-            clones: see `clones`.
-            normalisation: likewise.
-            note: is told what this system cannot keep from that process.
-        """
-        params = dict(plan.clone.params)
-        start = registry.start_of(plan.clone.use, params)
-        files = [] if start is None else [start.path().resolve()]
-        if files:
-            params["weights"] = str(files[0])
-        attacker = plan.attacker
-        memory = plan.memory_limit
-        return Contestant(
-            attacker=Player(attacker.use, attacker.params),
-            name=attacker.name,
-            wrappers=tuple(Player(one.use, one.params) for one in attacker.wrappers),
-            clone=Network(plan.clone.use, params, *normalisation),
-            # of another stream: the clones of the episode are drawn in that process
-            new_network=self.clones(plan, Streams(0), normalisation)[0],
-            clones=clones,
-            files=files,
-            memory=half_of_memory() if memory is None else int(memory * 2**30),
-            note=note,
+        """Return who attacks in a process of its own; see `contestant_of`."""
+        # of another stream: the clones of the episode are drawn in that process
+        here = self.clones(plan, Streams(0), normalisation)[0]
+        return contestant_of(
+            plan, new_network=here, clones=clones, normalisation=normalisation, note=note
         )
 
     def load_pool(
@@ -320,6 +321,10 @@ class Setup:
 
 def _shares(count: int) -> str:
     return f"holds {count} of the images that clones are scored on; take other images"
+
+
+def _given_normalisation(net: NetSpec) -> Normalisation | None:
+    return None if net.normalise is None else (net.normalise.mean, net.normalise.std)
 
 
 def _resampling(plan: EpisodePlan) -> int | None:

@@ -12,13 +12,16 @@ from arena.registry import messages
 from arena.registry import players as catalog
 from arena.registry.messages import dotted
 from arena.registry.parameters import validate_as, validated
+from arena.scenario import networks
 from arena.scenario.planning import said
 from arena.scenario.pools import INSIST, part_of_victims_data
-from arena.scenario.schema import AttackerSpec, DataSpec, DefenderSpec, NetSpec, ScenarioFile
+from arena.scenario.schema import AttackerSpec, DefenceSpec, DefenderSpec, ScenarioFile
+from arena.scenario.schema_parts import DataSpec, NetSpec, VictimSpec
 from envs.errors import ArenaError, ScenarioError, one_line
 
 if TYPE_CHECKING:
     from envs.data.catalog import Form
+    from envs.nets.staged import Staged
 
 
 def check(scenario: ScenarioFile) -> None:
@@ -53,12 +56,13 @@ def _trials(scenario: ScenarioFile) -> Iterator[Trial]:
     form = cache(partial(_form_of, scenario.data))  # a folder is listed once for both networks
     for net, where in ((scenario.victim, "victim"), (scenario.clone, "clone")):
         yield (where,), partial(_check_net, net, where, form)
+    victim = cache(partial(_victim_of, scenario.victim, form))
     yield ("victim", "recipe"), partial(_check_recipe, scenario.victim.recipe)
     yield ("latency",), partial(_check_latency, scenario.latency)
     for attacker in scenario.attackers:
         yield ("attackers", attacker.name), partial(_check_attacker, attacker, scenario)
     for defender in scenario.defenders:
-        yield ("defenders", defender.name), partial(_check_defender, defender)
+        yield ("defenders", defender.name), partial(_check_defender, defender, victim)
 
 
 def _faults(trial: Trial) -> list[str]:
@@ -136,16 +140,33 @@ def _form_of(data: DataSpec) -> "Form | None":
 
 
 def _check_net(net: NetSpec, where: str, form: "Callable[[], Form | None]") -> None:
-    """Check a network's parameters, and lay it out without weights for the images of the data."""
+    """Check a network's parameters, and whether it fits the images of the data."""
     from envs.nets import registry
 
-    validate_as(registry.hints(net.use), net.params, prefix=(where, "params"))
+    is_own = registry.is_own(net.use)
+    if is_own:
+        registry.code_digest(net.use)  # tells of code that cannot be imported
+    else:
+        validate_as(registry.hints(net.use), net.params, prefix=(where, "params"))
     found = form()
     if found is None:
         return
-    weights = _weights(net.use, *found, json.dumps(net.params))
-    if weights > _MOST_WEIGHTS:
-        raise ScenarioError(f"expected at most {_MOST_WEIGHTS:.0e} weights, got {weights:.1e}")
+    if not is_own:
+        weights = _weights(net.use, *found, json.dumps(net.params))
+        if weights > _MOST_WEIGHTS:
+            raise ScenarioError(f"expected at most {_MOST_WEIGHTS:.0e} weights, got {weights:.1e}")
+    if networks.is_other(net):
+        networks.built(net, found)
+
+
+def _victim_of(victim: VictimSpec, form: "Callable[[], Form | None]") -> "Staged | None":
+    """Build a victim of others, to see what defences find; None of ours, or of a faulty one."""
+    if not networks.is_other(victim) or (found := form()) is None:
+        return None
+    try:
+        return networks.built(victim, found)
+    except ArenaError:  # told of as a fault already
+        return None
 
 
 @cache  # networks of many layers take a second, and scenarios come in families
@@ -200,7 +221,7 @@ def _check_attacker(spec: AttackerSpec, scenario: ScenarioFile) -> None:
     granted(attacker, **grants._asdict())
 
 
-def _check_defender(spec: DefenderSpec) -> None:
+def _check_defender(spec: DefenderSpec, victim: "Callable[[], Staged | None]") -> None:
     where = ("defenders", spec.name)
     policy = (*where, "policy")
     faults = _faults((where, partial(catalog.defenders.check, spec.use, spec.policy, policy)))
@@ -208,8 +229,18 @@ def _check_defender(spec: DefenderSpec) -> None:
     for number, defence in enumerate(spec.defence):
         place: messages.Path = (*where, "defence", number) if several else where
         params: messages.Path = (*place, "params")
-        faults += _faults(
-            (place, partial(catalog.defences.check, defence.use, defence.params, params))
-        )
+        faults += _faults((place, partial(_check_defence, defence, params, victim)))
     if faults:
         raise ScenarioError("\n".join(faults))
+
+
+def _check_defence(
+    spec: DefenceSpec, params: messages.Path, victim: "Callable[[], Staged | None]"
+) -> None:
+    from envs.defences.base import Defence
+    from envs.defences.needs import require_needs
+
+    defence = catalog.defences.check(spec.use, spec.params, params)
+    network = victim()
+    if network is not None and isinstance(defence, Defence):
+        require_needs(defence.needs, spec.use, network)

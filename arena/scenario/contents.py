@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from arena.scenario.schema import DataSpec, NetSpec
+from arena.scenario.schema_parts import DataSpec, NetSpec
 from envs.atomic_file import whole_file
 from envs.errors import ArenaError, DataMissing
 
@@ -34,14 +34,24 @@ def of_data(data: DataSpec) -> str:
     return _remembered([str(place.absolute()) for place in places], entries)
 
 
-def of_start(net: NetSpec) -> str:
-    """Digest the weights that a network starts from; "" where it starts from drawn ones."""
+def of_network(net: NetSpec) -> str:
+    """Digest the code of a network of others and the weights that a network starts from.
+
+    Returns:
+        "" where a name stands for its code, and its weights are drawn.
+    """
     from envs.nets import registry
     from envs.nets.weights import file_digest
 
     try:
         start = registry.start_of(net.use, net.params)
-        return "" if start is None else file_digest(start.path())[:16]
+        first = "" if start is None else file_digest(start.path())[:16]
+        code = registry.code_digest(net.use)
+        weights = net.weights
+        given = "" if weights is None or not weights.is_file() else file_digest(weights)
+        if not code and not given:
+            return first
+        return hashlib.sha256(f"{first} {code} {given}".encode()).hexdigest()[:16]
     except (ArenaError, TypeError, ValueError):  # told before anything is played
         return ""
     except OSError as error:

@@ -9,23 +9,19 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 
 from arena.isolation.describing import Said, described, is_apart, required
 from arena.registry import players as catalog
-from arena.registry.imports import is_class_use, is_file_use, short_name
 from arena.scenario import contents
-from arena.scenario.schema import (
-    AttackerSpec,
+from arena.scenario.schema import AttackerSpec, DefenderSpec, ScenarioFile, ThreatSpec, TrafficSpec
+from arena.scenario.schema_parts import (
     DataSpec,
-    DefenderSpec,
     Isolation,
     Limit,
     NetSpec,
     Params,
-    ScenarioFile,
-    ThreatSpec,
-    TrafficSpec,
     VictimDataSpec,
     VictimSpec,
 )
 from arena.scenario.settings import HOW_PLAYED
+from envs.loading.imports import is_class_use, is_file_use, short_name
 
 # `Any` in this file: a plan as plain JSON values.
 
@@ -138,6 +134,10 @@ class EpisodePlan(_Part):
         """16 hexadecimal digits that change if, and only if, the result may change."""
         plan = _canonical(self.model_dump(mode="json"))
         plan["victim"]["seed"] = self.victim_seed
+        for network in (plan["victim"], plan["clone"]):  # `contents` stands for its files
+            network.pop("weights", None)
+            if is_file_use(network["use"]):
+                network["use"] = short_name(network["use"])
         for name in ("carried_state", *HOW_PLAYED):
             plan.pop(name, None)
         for optional in ("after", "contents"):
@@ -247,9 +247,9 @@ def _contents(
             found[role] = digests[key]
     for role, net in (("victim", played.victim), ("clone", played.clone)):
         # a network is laid out to learn what it starts from
-        key = json.dumps(["start", net.use, net.params], sort_keys=True)
+        key = json.dumps(["network", net.use, net.params, str(net.weights)], sort_keys=True)
         if key not in digests:
-            digests[key] = contents.of_start(net)
+            digests[key] = contents.of_network(net)
         found[role] = digests[key]
     return {role: digest for role, digest in found.items() if digest}
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from arena.scenario.schema import DataSpec
+from arena.scenario.schema_parts import DataSpec
 
 _NO_DIVISION = ("split", "classes", "count", "size", "fit", "grey")
 """Options that choose images out of a part or shape them, and leave the parts as they are."""

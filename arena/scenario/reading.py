@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from arena.registry.imports import is_file_use, split_file_use
 from arena.registry.messages import value_text
 from arena.scenario.overrides import apply_overrides
 from arena.scenario.scenario import Scenario
 from arena.system.shadowing import ROOT
 from envs.errors import ScenarioError, UnknownName, one_line
+from envs.loading.imports import is_file_use, split_file_use
 
 # `Any` in this file: tables as TOML gives them, before they are validated.
 
@@ -19,6 +19,7 @@ from envs.errors import ScenarioError, UnknownName, one_line
 _SHIPPED = ROOT / "scenarios"
 
 _FILES_IN = ("use", "defence")  # keys that may name path/to/file.py:Class
+_WEIGHTS = "weights"  # of a network, beside its `use`
 _PLACE = re.compile(r"\(at line (\d+), column (\d+)\)")
 
 
@@ -167,7 +168,8 @@ def _anchor(value: Any, folder: Path) -> Any:
     elif isinstance(value, dict):
         for key, item in value.items():
             if isinstance(item, str):
-                value[key] = _anchored(key, item, folder)
+                of_network = key != _WEIGHTS or "use" in value
+                value[key] = _anchored(key, item, folder) if of_network else item
             else:
                 _anchor(item, folder)
     return value
@@ -179,6 +181,9 @@ def _anchored(key: str, text: str, folder: Path) -> str:
             file, name = split_file_use(text)
             here = folder / file
             return f"{here.resolve()}:{name}" if here.is_file() else text
+        if key == _WEIGHTS:
+            here = folder / Path(text).expanduser()
+            return str(here.resolve()) if here.is_file() else text
         if key == "root":
             here = folder / Path(text).expanduser()
             return str(here.resolve()) if here.is_dir() else text

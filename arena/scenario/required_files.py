@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from arena.scenario.schema import DataSpec, NetSpec, ScenarioFile
+from arena.scenario.schema import ScenarioFile
+from arena.scenario.schema_parts import DataSpec, NetSpec
 from envs.errors import DataMissing
 
 
@@ -29,8 +30,8 @@ def _looks(scenario: ScenarioFile) -> Iterator[Callable[[], None]]:
     for data in (scenario.data, scenario.threat.pool, scenario.traffic.ood):
         if data is not None:
             yield partial(_look_for_data, data)
-    for net in (scenario.victim, scenario.clone):
-        yield partial(_look_for_weights, net)
+    for net, where in ((scenario.victim, "victim"), (scenario.clone, "clone")):
+        yield partial(_look_for_weights, net, where)
 
 
 def _look_for_data(data: DataSpec) -> None:
@@ -39,8 +40,12 @@ def _look_for_data(data: DataSpec) -> None:
     sources.require(data.use, root=data.root, download=data.download, path=data.params.get("path"))
 
 
-def _look_for_weights(net: NetSpec) -> None:
+def _look_for_weights(net: NetSpec, where: str) -> None:
     from envs.nets import registry
+    from envs.nets.given_weights import require_weights
+
+    if net.weights is not None:
+        require_weights(net.weights, f"{where}.weights")
 
     start = registry.start_of(net.use, net.params)
     if start is not None:

@@ -3,100 +3,39 @@
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    JsonValue,
-    model_validator,
-)
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
-from arena.registry.imports import short_name
 from arena.registry.messages import MESSAGE
 from arena.registry.strict_types import NUMBER, WHOLE
+from arena.scenario.schema_parts import (
+    DataSpec,
+    Isolation,
+    Limit,
+    Name,
+    Named,
+    NetSpec,
+    Params,
+    Seed,
+    Table,
+    VictimDataSpec,
+    VictimSpec,
+    Yes,
+)
+from envs.loading.imports import short_name
 
 # `Any` in this file: tables as TOML gives them, before they are validated.
 
 VERSION = 1
 """The version of scenario files that this program reads."""
 
-Params = dict[str, JsonValue]
-Isolation = Literal["none", "process"]
-Limit = Annotated[float, Field(gt=0, allow_inf_nan=False), NUMBER]
-Seed = Annotated[int, Field(ge=0, lt=2**63), WHOLE]
-Yes = Annotated[bool, Field(strict=True)]
-Name = Annotated[
-    str,
-    Field(min_length=1, max_length=100, pattern=r"^[^\s./][^/\x00-\x1f\x7f-\x9f\u2028\u2029]*$"),
-]
-"""Names a file and a row of a table: no slash, no control character."""
 MOST_EPISODES = 100_000
 """Of one scenario; a larger question is played in parts."""
 
 
-class _Table(BaseModel):
-    """A table of the file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class _Named(_Table):
-    """A table that may also be written as the text of its `use`."""
-
-    use: str
-    """What to use, by its registered name."""
-    params: Params = {}
-    """Its parameters, by name."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        return {"use": value} if isinstance(value, str) else value
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        table = handler.resolve_ref_schema(handler(core))
-        return {"anyOf": [{"type": "string"}, dict(table)]}
-
-
-class DataSpec(_Named):
-    """Where images come from."""
-
-    root: Path | None = None
-    """Folder of the files; relative to the scenario's folder if it lies there."""
-    download: Yes = False
-    """Fetch what is missing."""
-
-
-class VictimDataSpec(DataSpec):
-    """The data set that the victim learns and clones are scored on."""
-
-    resample: Yes = False
-    """Divide it anew by each episode's seed, so that intervals cover the choice of images."""
-
-
-class NetSpec(_Named):
-    """A network."""
-
-
-class VictimSpec(NetSpec):
-    """The network that serves, and how it is trained."""
-
-    recipe: Params = {}
-    """Epochs, learning rate and the like."""
-    seed: Seed | None = None
-    """Seed of its training; the episode's own where absent."""
-
-
-class ThreatSpec(_Table):
+class ThreatSpec(Table):
     """What the attacker may ask, and what an answer shows."""
 
     budget: Annotated[int, Field(ge=1), WHOLE]
@@ -114,7 +53,7 @@ class ThreatSpec(_Table):
     needs one and none otherwise, or those of the victim's training images."""
 
 
-class TrafficSpec(_Table):
+class TrafficSpec(Table):
     """Benign users beside the attacker."""
 
     benign: Annotated[float, Field(ge=0, lt=1), NUMBER] = 0.0
@@ -127,18 +66,18 @@ class TrafficSpec(_Table):
     """Benign clients that take turns."""
 
 
-class WrapperSpec(_Named):
+class WrapperSpec(Named):
     """One oracle wrapper of an attacker."""
 
 
-class AttackerSpec(_Table):
+class AttackerSpec(Table):
     """One attacker of the scenario."""
 
     use: str
     """Registered name, or path/to/file.py:Class."""
     name: Name
     """How scoreboard and log call it; `use` and its wrappers where absent."""
-    params: Params = {}
+    params: Params = Field({})
     """Its parameters, by name."""
     wrappers: tuple[WrapperSpec, ...] = ()
     """What stands between it and the game's oracle, the first next to the game."""
@@ -165,7 +104,7 @@ def _uses(entries: Iterable[Any]) -> list[str]:
     return [use for use in uses if isinstance(use, str)]
 
 
-class DefenceSpec(_Named):
+class DefenceSpec(Named):
     """One defence a defender brings."""
 
 
@@ -183,14 +122,14 @@ Defences = Annotated[
 ]
 
 
-class DefenderSpec(_Table):
+class DefenderSpec(Table):
     """One defender of the scenario."""
 
     use: str = "static"
     """Who decides how each request is answered: a registered name or path/to/file.py:Class."""
     name: Name
     """How scoreboard and log call it; the defences' names where absent."""
-    policy: Params = {}
+    policy: Params = Field({})
     """The defender's own parameters."""
     defence: Defences
     """What it brings: one defence, or a list in the order of the game's deployed defences."""
@@ -225,7 +164,7 @@ def _draw_seed() -> tuple[int, ...]:
     return (secrets.randbelow(2**31),)
 
 
-class ScenarioFile(_Table):
+class ScenarioFile(Table):
     """One question to the arena: every attacker against every defender with every seed.
 
     An attacker that names defenders in `against` meets those alone, and none of `spares`.
@@ -258,7 +197,7 @@ class ScenarioFile(_Table):
     victim: VictimSpec
     clone: NetSpec
     threat: ThreatSpec
-    latency: Params = {}
+    latency: Params = Field({})
     """Parameters of the latency model."""
     traffic: TrafficSpec = TrafficSpec()
     attackers: Annotated[tuple[AttackerSpec, ...], Field(min_length=1)]

@@ -12,8 +12,8 @@ stands for three defenders, "randp epsilon=0.1" and so on. An attacker that name
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from arena.registry.imports import short_name
 from envs.errors import ScenarioError
+from envs.loading.imports import short_name
 
 # `Any` in this file: tables as TOML gives them, before they are validated.
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from envs.defences.base import HardenKit, Serving
 from envs.defences.label_preserving import PosteriorDefence, Preserve
+from envs.defences.needs import Need
 from envs.defences.surrogate import Surrogate, like_victim, remembered
 from envs.nets.staged import Staged
 from envs.ranges import Positive, Share
@@ -85,6 +86,11 @@ class AdaptiveMisinformation(PosteriorDefence):
     def trained_on(self) -> tuple[str, ...]:
         """Sources of the outliers, where a detector is trained on some."""
         return tuple(source_weights(self.ood)) if self.detector == "outlier-exposed" else ()
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Networks like the victim, for misinformation and detector."""
+        return frozenset({"another of its kind"})
 
     def harden(self, victim: Victim, kit: HardenKit) -> Victim:
         """Train the misinformer and the detector, or recall them."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from envs.data.images import ImageSet, Splits
+from envs.defences.needs import Need
 from envs.errors import DefenceError, PlayerError
 from envs.nets.exit_cost import ExitProfile
 from envs.seeding import Streams
@@ -138,6 +139,11 @@ class Defence:
         an attacker's kind of queries cannot be compared with one that has not.
         """
         return ()
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What it needs of the victim beyond its answers; see `require_needs`."""
+        return frozenset()
 
     def harden(self, victim: Victim, kit: HardenKit) -> Victim:
         """Prepare before the game; returns the victim that will serve."""

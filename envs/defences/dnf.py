@@ -6,6 +6,7 @@ from typing import Literal, cast, get_args
 
 from envs.defences.answer_counts import EarlyAnswers, early_answers
 from envs.defences.base import Defence, HardenKit
+from envs.defences.needs import Need
 from envs.errors import ScenarioError, UnknownName
 from envs.exits.calibration import Calibration, calibrate_network, provable_loss
 from envs.exits.random_rules import ByFlag, ByHistogram, CoinThresholds, PassingAtRandom
@@ -155,6 +156,11 @@ class DNF(Defence):
         """Sources of OOD images; of "random-exit" those that its histogram comes from."""
         recipe = self._model if self.variant == "random-exit" else self.recipe
         return tuple(source_weights(recipe.ood)) if recipe.uses_ood else ()
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Places for its exit heads."""
+        return frozenset({"exit heads"})
 
     def harden(self, victim: Victim, kit: HardenKit) -> Victim:
         """Train the exits, or recall them, and set the exit rule.

@@ -10,6 +10,7 @@ from torch import Tensor
 from envs.data.images import ImageSet
 from envs.defences.base import Defence, HardenKit, Serving
 from envs.defences.decoy import AnswerBank, Decoy
+from envs.defences.needs import Need
 from envs.defences.timing import Timing
 from envs.errors import ScenarioError
 from envs.exits.rules import Thresholds, log_odds
@@ -103,6 +104,11 @@ class DNFPlus(Defence):
     def trained_on(self) -> tuple[str, ...]:
         """Sources of the guards' OOD images."""
         return tuple(source_weights(self.recipe.ood))
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Places for its guards, in a network that runs in stages."""
+        return frozenset({"exit heads", "stages"})
 
     def harden(self, victim: Victim, kit: HardenKit) -> Victim:
         """Train guards and lane, or recall them, and set thresholds, decoys and confidences.

@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from envs.defences.base import HardenKit, Serving
 from envs.defences.label_preserving import PosteriorDefence, Preserve
+from envs.defences.needs import Need
 from envs.defences.simplex import redirect
 from envs.defences.surrogate import Origin, Surrogate, SurrogatePlan, make_surrogate
 from envs.nets.staged import Staged
@@ -87,6 +88,11 @@ class GradientRedirection(PosteriorDefence):
     def trained_on(self) -> tuple[str, ...]:
         """What the surrogate was distilled on, if not on the victim's own images."""
         return self.plan.trained_on
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What its surrogate needs."""
+        return self.plan.needs
 
     def harden(self, victim: Victim, kit: HardenKit) -> Victim:
         """Train the surrogate and fix the direction."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from envs.data.images import ImageSet
 from envs.defences.base import Defence, HardenKit
+from envs.defences.needs import Need
 from envs.defences.random_filter import RandomFilter
 from envs.defences.randomness import Chance
 from envs.defences.robust_training import RobustTraining, train_robustly
@@ -101,6 +102,15 @@ class MeCo(Defence):
         self._filter: RandomFilter | None = None
         self._mean = self._std = torch.zeros(())
         self._scale = 0.0 if scale is None else scale
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """A victim that may be trained anew, unless it only filters."""
+        return (
+            frozenset()
+            if self.retrain == "off"
+            else frozenset({"retraining", "another of its kind"})
+        )
 
     def harden(self, victim: Victim, kit: HardenKit) -> Victim:
         """Retrain the victim and settle the scale."""

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from envs.defences.base import HardenKit, Serving
 from envs.defences.label_preserving import PosteriorDefence, Preserve
+from envs.defences.needs import Need
 from envs.defences.randomness import Chance
 from envs.defences.randp import wrong_classes
 from envs.defences.simplex import towards
@@ -101,6 +102,11 @@ class PredictionPoisoning(PosteriorDefence):
     @property
     def _asks_surrogate(self) -> bool:
         return self.objmax and self.oracle in ("extreme", "argmax-preserving")
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What its surrogate needs, where it asks one."""
+        return self.plan.needs if self._asks_surrogate else frozenset()
 
     def harden(self, victim: Victim, kit: HardenKit) -> Victim:
         """Draw or train the surrogate, where the oracle asks one."""

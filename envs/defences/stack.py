@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from envs.defences.base import Defence, HardenKit, Serving
+from envs.defences.needs import Need
 from envs.victim.victim import Victim
 
 
@@ -37,6 +38,11 @@ class Stack(Defence):
     def trained_on(self) -> tuple[str, ...]:
         """Sources of images that any layer trains on, each once."""
         return tuple(dict.fromkeys(name for layer in self.layers for name in layer.trained_on))
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What any layer needs."""
+        return frozenset[Need]().union(*(layer.needs for layer in self.layers))
 
     def harden(self, victim: Victim, kit: HardenKit) -> Victim:
         """Harden by each layer in turn; each has random streams of its own."""

@@ -15,9 +15,12 @@ from torch import Tensor, nn
 
 from envs.data.images import ImageSet, to_pixels
 from envs.defences.base import HardenKit
+from envs.defences.needs import Need
 from envs.nets import registry
 from envs.nets.exit_cost import backbone_macs
 from envs.nets.multi_exit import MultiExit
+from envs.nets.own_network import OwnNetwork
+from envs.nets.own_stages import with_places
 from envs.nets.staged import Staged
 from envs.training.checkpoints import JSON, Stored, remember
 from envs.training.loop import fit
@@ -71,6 +74,11 @@ class SurrogatePlan:
                 f"expected 1 to {self.schedule} epochs of the surrogate's schedule, "
                 f"got {self.epochs}"
             )
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """A network like the victim, unless it has an architecture of its own."""
+        return frozenset() if self.origin == "small" else frozenset({"another of its kind"})
 
     @property
     def trained_on(self) -> tuple[str, ...]:
@@ -142,9 +150,10 @@ def like_victim(
         architecture: another one than the victim's, with its default parameters.
         drawn: draw all weights, whatever the victim started from.
     """
-    plan = victim.network.backbone.plan
+    backbone = victim.network.backbone
+    plan = backbone.plan
     params = {name: value for name, value in plan.params.items() if name != "weights" or not drawn}
-    return registry.build(
+    network = registry.build(
         architecture or plan.architecture,
         num_classes=plan.num_classes,
         image_shape=plan.image_shape,
@@ -153,6 +162,9 @@ def like_victim(
         std=plan.std,
         **({} if architecture else params),
     )
+    if not isinstance(network, OwnNetwork) or not backbone.head_stages:
+        return network
+    return with_places(network, [backbone.stage_names[stage] for stage in backbone.head_stages])
 
 
 def remembered(

@@ -10,6 +10,7 @@ from envs.data.images import Splits
 from envs.data.sources import load
 from envs.defences.base import Defence, DeployedDefence, HardenKit
 from envs.defences.initial_state import InitialState
+from envs.defences.needs import require_needs
 from envs.errors import ScenarioError
 from envs.game.clocks import make_clock
 from envs.game.extraction_game import ExtractionGame
@@ -150,6 +151,8 @@ class GameFactory:
             device=self.device,
             victim_key=trained.key(self.splits),
         )
+        name = type(defence).__name__
+        require_needs(defence.needs, name, self._bare.network.backbone)
         # hardening may touch the backbone, hence a fresh one
         hardened = defence.harden(self._victim(trained), kit)
-        return DeployedDefence(type(defence).__name__, defence, hardened, self._bare)
+        return DeployedDefence(name, defence, hardened, self._bare)

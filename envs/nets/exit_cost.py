@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any, TypeVar
 
 import torch
@@ -48,6 +48,7 @@ Formulas = Mapping[Any, Callable[..., int]]
 """`Any`: torch does not export the type of an operation."""
 
 N = TypeVar("N", bound=nn.Module)
+T = TypeVar("T")
 _PROFILES: dict[object, ExitProfile] = {}
 
 
@@ -71,7 +72,18 @@ def profile_by(network: MultiExit, formulas: Formulas) -> ExitProfile:
         formulas: as `FlopCounterMode` takes them: by operation, FLOP from the shapes of its
             arguments. Operations that it does not name are counted as usual.
     """
-    return _count(without_data(network), formulas)
+    return on_outline(network, partial(_count, formulas=formulas))
+
+
+def on_outline(network: N, count: Callable[[N], T]) -> T:
+    """Count on a copy of a network that holds shapes alone.
+
+    Code of others may read values as it runs; then the copy holds the weights too.
+    """
+    try:
+        return count(without_data(network))
+    except (RuntimeError, NotImplementedError):  # tensors without data have no values
+        return count(_silent(copy.deepcopy(network)))
 
 
 def backbone_macs(network: Staged) -> tuple[int, ...]:
@@ -79,7 +91,10 @@ def backbone_macs(network: Staged) -> tuple[int, ...]:
 
     No head is counted, so that architectures can be compared. Not cached.
     """
-    bare = without_data(network)
+    return on_outline(network, _backbone_macs)
+
+
+def _backbone_macs(bare: Staged) -> tuple[int, ...]:
     features, macs = blank_image(bare), []
     for stage in bare.stages:
         features, cost = _run(stage, features)
@@ -155,8 +170,9 @@ def _bytes(module: nn.Module) -> int:
 
 
 def blank_image(network: Staged) -> Tensor:
-    """Return one image without data, (1, c, h, w), on the meta device."""
-    return torch.empty(1, *network.image_shape, device="meta")
+    """Return one black image, (1, c, h, w), where a network lives."""
+    place = next(chain(network.parameters(), network.buffers())).device
+    return torch.zeros(1, *network.image_shape, device=place)
 
 
 def without_data(network: N) -> N:
@@ -167,11 +183,15 @@ def without_data(network: N) -> N:
     tensors: list[Tensor] = [*network.parameters(), *network.buffers()]
     # deepcopy takes what the memo holds for an object instead of copying the object
     memo: dict[int, object] = {id(tensor): _shape_of(tensor) for tensor in tensors}
-    bare = copy.deepcopy(network, memo).eval()
-    for module in bare.modules():
+    return _silent(copy.deepcopy(network, memo))
+
+
+def _silent(copied: N) -> N:
+    """Put a copy into evaluation mode, and take what listens off."""
+    for module in copied.eval().modules():
         module._forward_pre_hooks.clear()
         module._forward_hooks.clear()
-    return bare
+    return copied
 
 
 def _shape_of(tensor: Tensor) -> Tensor:
@@ -185,6 +205,9 @@ def _structure(network: MultiExit) -> object:
     return (
         network.image_shape,
         network.exit_stages,
+        # of a network of others, layers do not tell how its code connects them
+        network.backbone.architecture,
+        network.backbone.stage_names,
         repr(network),
         tuple((tuple(tensor.shape), tensor.dtype) for tensor in tensors),
     )

@@ -65,7 +65,7 @@ class Guarded(MultiExit):
         for stage in range(*self.segments[e]):
             bare, seen = (features, None) if stage == 0 else self._unpack(stage - 1, features)
             bare = self.backbone.stages[stage](bare)
-            pooled = self.backbone.pool(bare)
+            pooled = self.backbone.pool(bare, stage)
             features = _pack(bare, pooled if seen is None else torch.cat([seen, pooled], 1))
         return features
 

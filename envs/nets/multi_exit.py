@@ -54,8 +54,9 @@ class MultiExit(nn.Module):
 
     @property
     def exit_names(self) -> tuple[str, ...]:
-        """A name for each exit: the stage after which it sits, counted from 1, or the whole."""
-        return (*(f"stage {stage + 1}" for stage in self.exit_stages), "whole network")
+        """A name for each exit: that of the stage after which it sits, or the whole."""
+        names = self.backbone.stage_names
+        return (*(names[stage] for stage in self.exit_stages), "whole network")
 
     def head(self, e: int) -> ExitHead:
         """Return the head of exit e, 0 .. num_exits - 2."""
@@ -81,7 +82,7 @@ class MultiExit(nn.Module):
             return self.backbone.embed(features)
         if self.head(e).layer_norm:
             features = _normalise_channels(features)
-        return self.backbone.pool(features)
+        return self.backbone.pool(features, self.exit_stages[e])
 
     def answer(self, e: int, pooled: Tensor) -> Tensor:
         """Return (n, K) logits of exit e from what `pool` or `features` gave for it."""
@@ -144,7 +145,7 @@ def with_heads(
     relu: bool | None = None,
     layer_norm: bool | None = None,
 ) -> MultiExit:
-    """Put new heads on a backbone, one after every stage or after those in `exits`.
+    """Put new heads on a backbone, where it has places for them or after the stages in `exits`.
 
     Args:
         backbone: stays the caller's; it is not copied.
@@ -159,7 +160,7 @@ def with_heads(
     Raises:
         ValueError: the exits are not rising stages of the backbone.
     """
-    stages = tuple(range(len(backbone.stages)) if exits is None else exits)
+    stages = tuple(backbone.head_stages if exits is None else exits)
     _check_stages(backbone, stages)
     style = backbone.head_style
     heads = [

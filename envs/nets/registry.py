@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from envs.errors import ScenarioError, UnknownName
+from envs.nets import own_uses
 
 if TYPE_CHECKING:
     import torch
@@ -124,11 +125,7 @@ def describe(name: str) -> str:
 
 
 def origin(name: str) -> str:
-    """Return which library lays a network out; "built in" for our own.
-
-    Raises:
-        UnknownName: nothing is registered under `name`.
-    """
+    """Return which library lays a network out; "built in" for our own. Raises UnknownName."""
     return _LIBRARIES.get(_entry(name).target.partition(":")[0], "built in")
 
 
@@ -165,7 +162,7 @@ def build(
     """Build a network with starting weights.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`, or that of a network of others, see `envs.nets.own_uses`.
         num_classes: K, at least 2.
         image_shape: (channels, height, width).
         generator: the only source of randomness; the network lands on its device.
@@ -179,6 +176,11 @@ def build(
             library that knows the network is not installed.
         DataMissing: published weights are asked for and not there.
     """
+    if is_own(name):
+        from envs.nets.own_network import build_own
+
+        plan = _plan(name, num_classes, image_shape, mean=mean, std=std, params=params)
+        return build_own(plan, generator=generator)
     from envs.nets.init import materialise
 
     network = outline(
@@ -223,16 +225,26 @@ def start_of(name: str, params: Mapping[str, object]) -> "Start | None":
     Raises:
         UnknownName, ScenarioError: as for `build`.
     """
-    if not params.get("weights"):
+    if not params.get("weights") or is_own(name):
         return None
     # any classes and images do: only the name of the file is asked for
     plan = _plan(name, 2, (3, 384, 384), mean=None, std=None, params=params)
     return _lay_out(_entry(name), plan, params).start
 
 
+def is_own(name: str) -> bool:
+    """Tell whether a name is that of a network of others; see `envs.nets.own_uses`."""
+    return name not in _NETWORKS and own_uses.is_own(name)
+
+
+def code_digest(name: str) -> str:
+    """Digest the code of a network of others; "" of ours, and of those that a library names."""
+    return own_uses.code_digest(name) if is_own(name) else ""
+
+
 def _entry(name: str) -> Entry:
     if name not in _NETWORKS:
-        raise UnknownName("network", name, _NETWORKS)
+        raise UnknownName("network", name, [*_NETWORKS, *own_uses.offered()])
     return _NETWORKS[name]
 
 

@@ -127,7 +127,8 @@ class Staged(nn.Module):
         widths: channels after each stage.
         neck: maps the last stage's features to (n, feature width); holds no classifier weight.
         classifier: maps (n, feature width) to (n, K) logits.
-        family: "resnet", "mobilenet", "densenet", "vgg", "cnn", "mlp" or another.
+        family: "resnet", "mobilenet", "densenet", "vgg", "cnn", "mlp" or another; None, as
+            depth and width, where it is not known.
         depth: weighted layers as the field counts them: convolutions and linear layers on the
             longest path, shortcut projections not counted (18 in a ResNet-18).
         width: the family's base width: channels of the first convolution, growth of a DenseNet,
@@ -139,6 +140,12 @@ class Staged(nn.Module):
         widths: channels after each stage, which is the width of its pooled features.
         start: weights to begin with instead of drawn ones, or None.
         body_frozen: whether stages and neck stay as they are, so that only the classifier learns.
+        head_stages: stages after which exit heads sit where nobody says otherwise.
+        stage_names: what stages are called in listings of exits.
+        undivided: why an image that leaves after a stage is not spared the further ones; "" where
+            it is.
+        is_given: whether its weights are given, so that no defence may replace them.
+        is_drawable: whether a network of its kind with fresh weights can be built.
     """
 
     def __init__(
@@ -149,9 +156,9 @@ class Staged(nn.Module):
         widths: Sequence[int],
         neck: nn.Module,
         classifier: nn.Module,
-        family: str,
-        depth: int,
-        width: int,
+        family: str | None,
+        depth: int | None,
+        width: int | None,
         head_style: HeadStyle = HeadStyle(),
     ) -> None:
         super().__init__()
@@ -166,6 +173,9 @@ class Staged(nn.Module):
         self.head_style = head_style
         self.start: Start | None = None
         self.body_frozen = False
+        self.head_stages = tuple(range(len(self.stages)))
+        self.stage_names = tuple(f"stage {number + 1}" for number in self.head_stages)
+        self.undivided, self.is_given, self.is_drawable = "", False, True
 
     def freeze_body(self) -> None:
         """Let nothing but the classifier learn: a linear probe of what the body knows.
@@ -194,8 +204,8 @@ class Staged(nn.Module):
         """
         return False
 
-    def pool(self, features: Tensor) -> Tensor:
-        """Average what a stage left over all places: (n, width)."""
+    def pool(self, features: Tensor, stage: int = 0) -> Tensor:
+        """Average what a stage, counted from 0, left over all places: (n, width)."""
         if features.ndim == 4:
             return features.mean((2, 3))
         # (n, tokens, width), or (n, width) as it is

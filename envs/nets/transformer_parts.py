@@ -163,7 +163,7 @@ class Transformer(Staged):
         )
         self._reads_first, self._layer_scale = reads_first, layer_scale
 
-    def pool(self, features: Tensor) -> Tensor:
+    def pool(self, features: Tensor, stage: int = 0) -> Tensor:
         """Read what an exit answers from: (n, width)."""
         return features[:, 0] if self._reads_first else features.mean(1)
 

@@ -147,7 +147,12 @@ def read(path: Path) -> State:
         raise DataMissing(f"{path} needs safetensors; pip install safetensors") from error
     except DataMissing:
         raise
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:  # its own message is about options of torch.load
+        raise DataMissing(
+            f"{path} is no file of weights: expected a state dict, as torch.save("
+            f"model.state_dict(), FILE) writes it, or safetensors"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise DataMissing(f"{path} is no file of weights: {one_line(error)[:150]}"
                           ) from error  # fmt: skip
     except Exception as error:  # safetensors has an error of its own, without a public base

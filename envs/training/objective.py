@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from envs.errors import ScenarioError
 from envs.nets.multi_exit import MultiExit
 from envs.training import losses
 from envs.training.probes import DetailReader, LabelProbe, RunningMeans, thumbnail_side
@@ -201,6 +202,10 @@ class BoundObjective:
 def _code_width(network: MultiExit, e: int) -> int:
     if e == network.num_exits - 1:
         classifier = network.backbone.classifier
-        assert isinstance(classifier, nn.Linear)
+        if not isinstance(classifier, nn.Linear):
+            raise ScenarioError(
+                "training the last exit needs a victim that ends in a linear layer; leave the "
+                "backbone frozen"
+            )
         return classifier.in_features
     return network.head(e).hidden

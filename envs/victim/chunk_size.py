@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from envs.nets.exit_cost import blank_image, without_data
+from envs.nets.exit_cost import blank_image, on_outline
 from envs.nets.multi_exit import MultiExit
 
 BUDGET = 8 * 2**20
@@ -40,7 +40,10 @@ def chunks_for(network: MultiExit) -> tuple[int, ...]:
 
     It depends on the network alone, so that answers repeat to the last bit on one machine.
     """
-    bare = without_data(network)
+    return on_outline(network, _chunks)
+
+
+def _chunks(bare: MultiExit) -> tuple[int, ...]:
     features, chunks = blank_image(bare.backbone), []
     with torch.no_grad():
         for segment in range(bare.num_exits):

@@ -7,11 +7,11 @@ import pytest
 
 from agents.base import Attacker
 from arena.registry import players as catalog
-from arena.registry.imports import from_file
 from arena.registry.parameters import effective, parameters, validated
 from arena.registry.players import Catalog
 from envs.defences.base import Defence
 from envs.errors import ScenarioError, UnknownName
+from envs.loading.imports import from_file
 
 PLAYER = "from agents import Attacker\nclass Mine(Attacker):\n    def attack(self, o, k): ...\n"
 
@@ -28,7 +28,7 @@ def test_every_player_of_ours_can_be_built_and_says_what_it_is(kind):
 
 
 def test_listing_names_imports_no_player(monkeypatch):
-    monkeypatch.setattr("arena.registry.imports.from_target", lambda target: pytest.fail(target))
+    monkeypatch.setattr("envs.loading.imports.from_target", lambda target: pytest.fail(target))
     assert "dfme" in catalog.attackers.names()
 
 

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from arena.registry import players
-from arena.registry.imports import file_digest, from_file
 from envs.errors import ScenarioError
+from envs.loading.imports import file_digest, from_file
 
 PLAYER = """
 {imports}

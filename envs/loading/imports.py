@@ -10,8 +10,8 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 
-from arena.registry import siblings
 from envs.errors import ScenarioError, one_line
+from envs.loading import siblings
 
 CLASS_USE = "class:"
 
@@ -113,6 +113,21 @@ def offered(group: str) -> dict[str, list[EntryPoint]]:
         if all(point.value != other.value for other in same):  # an editable install shows twice
             same.append(point)
     return dict(sorted(found.items()))
+
+
+def only_target(group: str, kind: str, name: str) -> str:
+    """Return the "module:Name" that one distribution offers under a name.
+
+    Raises:
+        ScenarioError: several distributions offer it.
+    """
+    points = offered(group)[name]
+    if len(points) > 1:
+        owners = ", ".join(distribution_of(point) for point in points)
+        raise ScenarioError(
+            f"{len(points)} distributions offer {kind} '{name}': {owners}; uninstall all but one"
+        )
+    return str(points[0].value)
 
 
 def distribution_of(point: EntryPoint) -> str:
