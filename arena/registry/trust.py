@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from arena.registry.classes import is_given
-from arena.registry.imports import class_place, is_class_use, is_file_use, split_file_use
 from envs.errors import ScenarioError
+from envs.loading.imports import class_place, is_class_use, is_file_use, split_file_use
 
 
 def require_trust(settings: object) -> None:
