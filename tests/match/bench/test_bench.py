@@ -147,6 +147,7 @@ def test_one_benchmark_that_fails_loses_nothing(monkeypatch):
     assert "| x | 1 s | at least 2 | no |" in page
 
 
+@pytest.mark.slow
 def test_the_package_measures_where_there_is_no_checkout(tmp_path):
     # a copy of the packages alone, as an installation has them
     for name in ("arena", "agents", "envs", "scenarios"):

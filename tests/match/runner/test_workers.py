@@ -76,6 +76,7 @@ def deadly(tmp_path, scenario):
     return make
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing_and_its_episode_is_resumed(
     tmp_path, deadly, watcher, always
 ):

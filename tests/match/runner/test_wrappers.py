@@ -49,8 +49,8 @@ def played(tmp_path):
     ("name", "params"),
     [
         ("averaging", AVERAGING["params"]),
-        ("recovery", {"pairs": 100, "repeats": 2}),
-        ("inversion", {"labelled": 40}),
+        pytest.param("recovery", {"pairs": 100, "repeats": 2}, marks=pytest.mark.slow),
+        pytest.param("inversion", {"labelled": 40}, marks=pytest.mark.slow),
     ],
 )
 def test_dfme_behind_a_wrapper_is_the_attacker_of_the_wrappers_name(played, name, params):

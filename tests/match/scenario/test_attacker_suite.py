@@ -19,8 +19,24 @@ ELSEWHERE = {"noise", "random-generator", "dfme"}
 OURS_ALONE = {"noise"}
 
 
+# fewer epochs of the same steps
+LIGHT = {
+    "dfms-hl": {
+        "gan_epochs": 1, "clone_epochs": 1, "diversity_epochs": 1, "averages": (0.0, 0.9)
+    },
+    "knockoff": {"epochs": 1},
+    "late-knockoff": {"epochs": 2},
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", [n for n in catalog.attackers.builtin if n not in ELSEWHERE])
 def test_an_attacker_conforms(name):
+    assert_conforms(partial(catalog.attackers.find(name), **LIGHT.get(name, {})))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LIGHT)
+def test_an_attacker_conforms_as_it_is_published(name):
     assert_conforms(catalog.attackers.find(name))
 
 

@@ -317,7 +317,7 @@ def test_the_control_trains_no_generator_and_costs_clone_steps_alone(fake_oracle
     assert all(torch.equal(a, b) for a, b in zip(weights[0], weights[-1], strict=True))
 
 
-@pytest.mark.parametrize("labels", ["soft", "hard"])
+@pytest.mark.parametrize("labels", ["soft", pytest.param("hard", marks=pytest.mark.slow)])
 def test_the_control_plays_with_soft_and_hard_labels(game, kit, agrees, labels):
     match, oracle = game(8_000, labels)
     attacker = RandomGenerator(batch=32)

@@ -73,6 +73,7 @@ def test_any_budget_is_played_to_its_end(fake_oracle, kit, budget):
     assert oracle.remaining == 0
 
 
+@pytest.mark.slow
 def test_soft_and_hard_answers_give_one_clone_and_so_does_noise_that_keeps_the_top(
     fake_oracle, kit
 ):

@@ -65,6 +65,7 @@ def test_exits_and_thresholds_are_stolen_by_the_clock(timed, kit):
     assert isinstance(attacker.clone, Gated)
 
 
+@pytest.mark.slow
 def test_the_gates_learn_who_leaves_where(timed, kit):
     attacker = StrategyThief(batch=50, look=1_000)
     attacker.attack(timed(12_000), kit(clone="conv-small"))

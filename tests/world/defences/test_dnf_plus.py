@@ -64,7 +64,7 @@ def _harden(backbone, **params):
 
 @pytest.fixture(scope="module")
 def hardened(backbone):
-    return _harden(backbone)
+    return _harden(backbone, steps=300)
 
 
 def _answer(hardened, images, *, latency="none", strength=1.0, seed=0):

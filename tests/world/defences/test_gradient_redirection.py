@@ -130,7 +130,14 @@ def test_it_costs_two_forward_passes_along_ones_and_three_otherwise(digits_world
         assert defence.overhead_macs / victim.profile.macs[-1] == pytest.approx(passes, abs=0.1)
 
 
-@pytest.mark.parametrize(("data", "share"), [("generator", 0.9), ("smooth", 0.7), (OWN_DATA, 0.5)])
+@pytest.mark.parametrize(
+    ("data", "share"),
+    [
+        ("generator", 0.9),
+        pytest.param("smooth", 0.7, marks=pytest.mark.slow),
+        pytest.param(OWN_DATA, 0.5, marks=pytest.mark.slow),
+    ],
+)
 def test_a_trained_surrogate_learned_from_the_victim(digits_world, data, share):
     """It agrees with the victim on what it was trained on, which fresh weights do not."""
     victim, kit = digits_world.victim(), digits_world.kit()

@@ -43,7 +43,9 @@ def steered(network, image, answer, along):
     )
 
 
-@pytest.mark.parametrize("direction", ["ones", "random", "parameters"])
+@pytest.mark.parametrize(
+    "direction", ["ones", pytest.param("random", marks=pytest.mark.slow), "parameters"]
+)
 def test_grad_steers_whoever_trains_on_its_answers_along_its_direction(digits_world, direction):
     defence, victim = hardened(
         digits_world, GradientRedirection(surrogate="untrained", epsilon=0.5, direction=direction)

@@ -132,9 +132,9 @@ def _own(model, side, classes):
 @pytest.mark.parametrize(
     ("name", "model", "side"),
     [
-        ("swin-tiny", "swin_tiny_patch4_window7_224", 64),
+        pytest.param("swin-tiny", "swin_tiny_patch4_window7_224", 64, marks=SLOW),
         ("deit-tiny", "deit_tiny_patch16_224", 32),
-        ("cait-xxs24", "cait_xxs24_224", 32),
+        pytest.param("cait-xxs24", "cait_xxs24_224", 32, marks=SLOW),
     ],
 )
 def test_a_network_with_the_weights_of_a_file_answers_as_the_librarys_own(
