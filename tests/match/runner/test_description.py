@@ -101,7 +101,7 @@ def made_by_a_function():
     Own(1, 1), Own, made_by_a_function(), lambda: None, print, io.StringIO, torch.load,
     Own(1, 1).forward,
     pytest.fail, (one for one in "a"), torch.utils.data.TensorDataset(torch.rand(1)),
-], ids=repr)  # fmt: skip
+], ids=lambda thing: getattr(thing, "__qualname__", type(thing).__name__))  # fmt: skip
 def test_what_is_not_of_a_listed_package_is_not_described(thing):
     with pytest.raises(NotPlainError):
         describe({"held": [thing]}, {})
