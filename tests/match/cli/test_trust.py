@@ -8,10 +8,10 @@ from typer.testing import CliRunner
 import arena
 from agents.attackers.noise import Noise
 from arena.cli.app import app
-from arena.registry import siblings
 from arena.registry.trust import require_trust
 from arena.scenario import Scenario
 from envs.errors import ScenarioError
+from envs.loading import siblings
 
 OWN = """
 from agents.attackers.noise import Noise
