@@ -9,20 +9,26 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 from arena.analysis.differences import DEFAULT_MEASURES, Contrast, contrasts_of
 from arena.analysis.image_sampling import images_by_data
 from arena.analysis.metrics import MEASURES
 from arena.analysis.paired_tests import holm
+from arena.analysis.sides import (
+    SIDES,
+    By,
+    Settings,
+    differences,
+    is_named,
+    name_of,
+    parted,
+    require_setting,
+    titles_of,
+    who_meets,
+)
 from arena.log.rows import EpisodeRow
-from arena.scenario.settings import flat, settings_of
 from envs.errors import ArenaError, ScenarioError, UnknownName
-
-By = Literal["attacker", "defender", "scenario", "run"]
-SIDES: tuple[By, ...] = get_args(By)
-
-Settings = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,12 @@ class Pairing:
     left_out: tuple[str, ...]
 
     @property
+    def sides(self) -> str:
+        """Say what is taken from what."""
+        prefix = "" if self.by in SIDES else f"{self.by}: "
+        return f"{prefix}{self.first} minus {self.second}"
+
+    @property
     def tests(self) -> int:
         """How many p values there are."""
         return sum(len(meeting.contrasts) for meeting in self.meetings)
@@ -98,9 +110,10 @@ def pair(
 
     Args:
         episodes: with their plans; only successful plays count, of each seed the newest.
-        first: name of an attacker, a defender or a scenario, or the id of a run.
+        first: name of an attacker, a defender or a scenario, the id of a run, or the value of the
+            setting that is compared.
         second: another one.
-        by: which of these they are; found out if absent.
+        by: which of these they are; found out if absent, unless it is a setting.
         measures: out of `arena.analysis.metrics.MEASURES`.
         half_width: how well each difference should be known, in the measure's unit; one point, or
             a twentieth of the first side's mean where the measure is no share.
@@ -117,11 +130,13 @@ def pair(
         raise ScenarioError(f"expected two different names to compare, got '{first}' twice")
     rows = [row for row in episodes if row.status == "success" and row.kind == "play"]
     by = by or _kind_of(rows, first, second)
+    if by not in SIDES:
+        require_setting(rows, by)
     sides = [_side(rows, name, by=by) for name in (first, second)]
     meetings, left_out, images = [], [], images_by_data(rows)
-    for key in dict.fromkeys([*sides[0], *sides[1]]):
+    titles = titles_of(dict.fromkeys([*sides[0], *sides[1]]), by)
+    for key, title in titles.items():
         one, other = sides[0].get(key), sides[1].get(key)
-        title = _title(key, by)
         if one is None or other is None:
             having = first if other is None else second
             left_out.append(f"{title}: only {having} was played with these settings")
@@ -138,7 +153,7 @@ def pair(
                 half_width=half_width,
                 images=images,
             )
-            differing = () if by in ("attacker", "defender") else differences(one.own, other.own)
+            differing = differences(one.own, other.own) if by in ("scenario", "run") else ()
             meetings.append(Meeting(title, differing, contrasts))
     if not meetings:
         raise ArenaError(_why_not(sides, first, second, by=by))
@@ -160,40 +175,21 @@ def _adjusted(meetings: Sequence[Meeting]) -> tuple[Meeting, ...]:
     )
 
 
-def differences(one: Settings, other: Settings) -> tuple[str, ...]:
-    """List the settings in which two plans differ, as "path: first | second"."""
-    ours, theirs = flat(one), flat(other)
-    return tuple(
-        f"{path}: {ours.get(path, 'absent')} | {theirs.get(path, 'absent')}"
-        for path in sorted(ours.keys() | theirs.keys())
-        if ours.get(path, "absent") != theirs.get(path, "absent")
-    )
-
-
-def _name(row: EpisodeRow, by: By) -> str:
-    names = {"attacker": row.attacker, "defender": row.defender, "scenario": row.scenario_name}
-    return names[by] if by != "run" else row.run_id
-
-
-def _is(row: EpisodeRow, name: str, by: By) -> bool:
-    return _name(row, by).startswith(name.lower()) if by == "run" else _name(row, by) == name
-
-
 def _kind_of(rows: Sequence[EpisodeRow], first: str, second: str) -> By:
     """Find out of what kind both names are."""
     kinds: list[By] = [
         by
         for by in SIDES
-        if all(any(_is(row, name, by) for row in rows) for name in (first, second))
+        if all(any(is_named(row, name, by) for row in rows) for name in (first, second))
     ]
     if len(kinds) > 1:
         raise ScenarioError(f"'{first}' and '{second}' are names of {' and of '.join(kinds)}s; "
                             f"say which with --by")  # fmt: skip
     if kinds:
         return kinds[0]
-    known = {_name(row, by) for row in rows for by in SIDES}
+    known = {name_of(row, by) for row in rows for by in SIDES}
     for name in (first, second):
-        if not any(_is(row, name, by) for row in rows for by in SIDES):
+        if not any(is_named(row, name, by) for row in rows for by in SIDES):
             raise UnknownName("successful play by or of anything", name, known)
     raise ScenarioError(f"'{first}' and '{second}' are not of one kind; expected two attackers, "
                         f"two defenders, two scenarios or two runs")  # fmt: skip
@@ -207,12 +203,12 @@ def _side(rows: Iterable[EpisodeRow], name: str, *, by: By) -> dict[str, _Plays]
         ScenarioError: the name was played with several settings of its own.
     """
     rows = list(rows)
-    mine = sorted((row for row in rows if _is(row, name, by)), key=lambda row: row.started)
+    mine = sorted((row for row in rows if is_named(row, name, by)), key=lambda row: row.started)
     if not mine:
-        raise UnknownName(f"{by} with a successful play", name, {_name(row, by) for row in rows})
+        raise UnknownName(f"{by} with a successful play", name, {name_of(row, by) for row in rows})
     groups: dict[str, dict[str, _Plays]] = defaultdict(dict)
     for row in mine:
-        key, own = _parted(row, by)
+        key, own = parted(row, by)
         text = json.dumps(own, sort_keys=True, default=str)
         groups[key].setdefault(text, _Plays(own, {})).by_seed[row.seed] = row
     side = {}
@@ -221,47 +217,19 @@ def _side(rows: Iterable[EpisodeRow], name: str, *, by: By) -> dict[str, _Plays]
         if len(played) > 1:
             found = "; ".join(differences(played[0].own, played[1].own)[:3])
             raise ScenarioError(f"'{name}' was played with several settings of its own ({found}); "
-                                f"narrow the episodes down, by --scenario or --run")  # fmt: skip
+                                f"narrow the episodes down, by --where, --scenario or "
+                                f"--run")  # fmt: skip
         side[key] = played[0]
     return side
-
-
-def _parted(row: EpisodeRow, by: By) -> tuple[str, Settings]:
-    """Part the settings of an episode into what it must share and what is the compared one's."""
-    plan = settings_of(row.plan, measuring=False)
-    players: dict[str, Settings] = {
-        "attacker": {"name": row.attacker, "params": row.attacker_params},
-        "defender": {"name": row.defender, "params": row.defender_params},
-    }
-    world = {"victim_net": row.victim, "clone_net": row.clone, "data_name": row.data}
-    if by in players:
-        own: Settings = {"player": players.pop(by), "plan": plan.pop(by, None)}
-        shared: Settings = {**players, "world": world, "budget": row.budget, "plan": plan}
-    elif by == "run":
-        own, shared = {}, {**players, "world": world, "budget": row.budget, "plan": plan}
-    else:
-        own = {**world, "budget": row.budget, **players, "plan": plan}
-        # a scenario is another question; who meets whom, on which data, has to be the same
-        names = {side: {"name": player["name"]} for side, player in players.items()}
-        shared = {**names, "data": row.data}
-    return json.dumps(shared, sort_keys=True, default=str), own
-
-
-def _title(key: str, by: By) -> str:
-    shared = json.loads(key)
-    if by == "attacker":
-        return f"against {shared['defender']['name']}"
-    if by == "defender":
-        return f"under {shared['attacker']['name']}"
-    return f"{shared['attacker']['name']} against {shared['defender']['name']}"
 
 
 def _why_not(sides: Sequence[Mapping[str, _Plays]], first: str, second: str, *, by: By) -> str:
     """Say what stands between two sides that share no episode: seeds, or the nearest settings."""
     for key in sides[0].keys() & sides[1].keys():
         one, other = (_seeds(side[key].by_seed) for side in sides)
+        where = who_meets(json.loads(key), by)
         return (
-            f"{first} and {second} share no seed {_title(key, by)}: {one} and {other}; "
+            f"{first} and {second} share no seed {where}: {one} and {other}; "
             f"play both on the same with --seeds"
         )
     gaps = [differences(json.loads(a), json.loads(b)) for a in sides[0] for b in sides[1]]

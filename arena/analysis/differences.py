@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from arena.analysis.games import Game
 from arena.analysis.intervals import Interval, bootstrap_interval, mean_interval, seeds_needed
 from arena.analysis.metrics import MEASURES
 from arena.analysis.scoreboard import Comparison, ScoreRow, compare, row_of
@@ -90,7 +91,7 @@ def contrasts_of(
     Returns:
         one for each measure, its p values not yet adjusted for their number.
     """
-    rows = [row_of(("", "", ""), "", side, images=images) for side in (first, second)]
+    rows = [row_of((Game("", ""), "", ""), side, images=images) for side in (first, second)]
     found = []
     for name in measures:
         paired = compare(rows[0], rows[1], name)

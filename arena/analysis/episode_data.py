@@ -1,10 +1,12 @@
 """Everything the log holds about some episodes, read once, for figures and reports."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from arena.analysis.frames import chosen
+from arena.analysis.games import Game, games_of
 from arena.analysis.scoreboard import ScoreRow, scoreboard
 from arena.log.rows import (
     CheckpointRow,
@@ -48,22 +50,20 @@ class EpisodeData:
     asked: Mapping[str, Sequence[Asked]]
     runs: tuple[RunRow, ...]
 
-    def scenarios(self) -> dict[str, "EpisodeData"]:
-        """Take it apart by scenario, in the order of the episodes."""
-        names = dict.fromkeys(episode.scenario_name for episode in self.episodes)
-        return {name: self._only(name) for name in names}
+    def games(self) -> dict[str, "EpisodeData"]:
+        """Take it apart by game, named for people, in the order of the episodes."""
+        by_game: dict[Game, list[EpisodeRow]] = defaultdict(list)
+        found = games_of(self.episodes)
+        for row in self.episodes:
+            by_game[found[row.id].game].append(row)
+        return {game.title: self._only(game, rows) for game, rows in by_game.items()}
 
-    def _only(self, scenario: str) -> "EpisodeData":
-        episodes = tuple(row for row in self.episodes if row.scenario_name == scenario)
+    def _only(self, game: Game, episodes: Sequence[EpisodeRow]) -> "EpisodeData":
         wanted = {row.run_id for row in episodes}
-        return EpisodeData(
-            episodes=episodes,
-            board=tuple(row for row in self.board if row.scenario == scenario),
-            checkpoints=self.checkpoints,
-            exits=self.exits,
-            inferences=self.inferences,
-            events=self.events,
-            asked=self.asked,
+        return replace(
+            self,
+            episodes=tuple(episodes),
+            board=tuple(row for row in self.board if row.game == game),
             runs=tuple(run for run in self.runs if run.id in wanted),
         )
 

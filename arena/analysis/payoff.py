@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from arena.analysis.equilibrium import Equilibrium, Floats, exploitability, solve, value_interval
+from arena.analysis.games import Game
 from arena.analysis.image_sampling import Scored, sampling_variance
 from arena.analysis.intervals import Interval, mean_interval
 from arena.analysis.scoreboard import ScoreRow
@@ -40,6 +41,7 @@ class PayoffMatrix:
         seeds: those on which all of them met.
         values: (seeds, attackers, defenders).
         variances: (attackers, defenders), what the test images add to the variance of each mean.
+        bounds: what no payoff can leave.
     """
 
     attackers: tuple[str, ...]
@@ -47,6 +49,7 @@ class PayoffMatrix:
     seeds: tuple[int, ...]
     values: Floats
     variances: Floats
+    bounds: tuple[float, float]
 
     @property
     def means(self) -> Floats:
@@ -56,7 +59,7 @@ class PayoffMatrix:
     def cell(self, attacker: int, defender: int) -> Interval:
         """Give the mean of one meeting with its t interval."""
         found = mean_interval(self.values[:, attacker, defender].tolist())
-        return found.widened(float(self.variances[attacker, defender]))
+        return found.widened(float(self.variances[attacker, defender])).within(*self.bounds)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,23 +79,42 @@ class Solution:
     exploitability: Floats
 
 
+def payoff_games(
+    board: Sequence[ScoreRow], prices: Prices
+) -> tuple[dict[Game, PayoffMatrix], tuple[str, ...]]:
+    """Put each game of a scoreboard into a matrix: its settings are no player's choice.
+
+    Returns:
+        the matrices, and a line for each game that has none.
+
+    Raises:
+        ArenaError: no game has one; says why, as `payoff_matrix`.
+    """
+    games = dict.fromkeys(row.game for row in board)
+    matrices, left_out, last = {}, [], ArenaError("no successful play to make a game of")
+    for game in games:
+        try:
+            matrices[game] = payoff_matrix([row for row in board if row.game == game], prices)
+        except ArenaError as fault:
+            left_out.append(f"{game.title}: {fault}")
+            last = fault
+    if not matrices:
+        raise last if len(games) < 2 else ArenaError("; ".join(left_out))
+    return matrices, tuple(left_out)
+
+
 def payoff_matrix(rows: Sequence[ScoreRow], prices: Prices) -> PayoffMatrix:
-    """Put the rows of one scoreboard into a matrix.
+    """Put the rows of one game into a matrix.
 
     Args:
-        rows: of one scenario.
+        rows: of one game.
         prices: what else the defender pays for.
 
     Raises:
-        ArenaError: rows of several scenarios, a meeting that was not played, no common seed, or a
-            measure that was not taken.
+        ArenaError: a meeting that was not played, no common seed, or a measure that was not taken.
     """
-    scenarios = sorted({row.scenario for row in rows})
-    if len(scenarios) != 1:
-        raise ArenaError(f"expected meetings of one scenario, got {len(scenarios)} "
-                         f"({', '.join(scenarios) or 'none'}); choose with --scenario")  # fmt: skip
-    measured = {(row.attacker, row.versus): _by_seed(row, prices) for row in rows}
-    attackers = tuple(dict.fromkeys(row.attacker for row in rows))
+    measured = {(row.attack, row.versus): _by_seed(row, prices) for row in rows}
+    attackers = tuple(dict.fromkeys(row.attack for row in rows))
     defenders = tuple(dict.fromkeys(row.versus for row in rows))
     missing = [f"{a} against {d}" for a in attackers for d in defenders
                if not measured.get((a, d))]  # fmt: skip
@@ -105,10 +127,15 @@ def payoff_matrix(rows: Sequence[ScoreRow], prices: Prices) -> PayoffMatrix:
     if not seeds:
         raise ArenaError("the meetings share no seed; play all of them on the same seeds")
     values = [[[measured[a, d][seed] for d in defenders] for a in attackers] for seed in seeds]
-    by_names = {(row.attacker, row.versus): row.scored_on(seeds) for row in rows}
+    by_names = {(row.attack, row.versus): row.scored_on(seeds) for row in rows}
     variances = [[_variance(by_names[a, d], prices) for d in defenders] for a in attackers]
     return PayoffMatrix(
-        attackers, defenders, seeds, np.array(values, dtype=np.float64), np.array(variances)
+        attackers,
+        defenders,
+        seeds,
+        np.array(values, dtype=np.float64),
+        np.array(variances),
+        bounds=(-prices.utility, math.inf if prices.compute else 1 + prices.utility),
     )
 
 

@@ -1,10 +1,9 @@
 """Puts episodes into rows of attacker against defender, with intervals over their seeds.
 
-A row holds successful plays of one scenario whose settings differ in the seed alone; a seed that
+A row holds successful plays of one game whose settings differ in the seed alone; a seed that
 was played twice counts once, with its newest play.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from arena.analysis.games import Game, Parts, games_of, told_apart
 from arena.analysis.image_sampling import (
     Scored,
     data_of,
@@ -31,7 +31,6 @@ from arena.analysis.paired_tests import (
     paired_t_p,
 )
 from arena.log.rows import EpisodeRow
-from arena.scenario.settings import flat, settings_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +38,21 @@ class ScoreRow:
     """One attacker against one defender, over the seeds they met on.
 
     Attributes:
-        scenario, attacker, defender: who met where.
-        variant: the settings that tell this row from others of the same names; "" if none does.
+        game: the scenario, and the settings that tell it from others of the scenario.
+        attacker, defender: who met.
+        attacker_variant, defender_variant: the parameters that tell the player from others of the
+            same name; "" if there are none.
         episodes: the newest successful play of each seed, by seed.
         scores: mean and interval of each measure, by its name; absent where never measured. That
             of an accuracy holds the sampling of the test images.
         images: test images behind the accuracies; None if unknown.
     """
 
-    scenario: str
+    game: Game
     attacker: str
     defender: str
-    variant: str
+    attacker_variant: str
+    defender_variant: str
     episodes: Mapping[int, EpisodeRow]
     scores: Mapping[str, Interval] = field(default_factory=dict)
     images: int | None = None
@@ -68,12 +70,22 @@ class ScoreRow:
     @property
     def title(self) -> str:
         """Attacker, defender and what tells them apart, in one line."""
-        return f"{self.attacker} / {self.versus}"
+        return f"{self.attack} / {self.versus}"
+
+    @property
+    def scenario(self) -> str:
+        """Name of the scenario."""
+        return self.game.scenario
+
+    @property
+    def attack(self) -> str:
+        """The attacker, with the parameters that tell it from others of its name."""
+        return self.attacker + (f" ({self.attacker_variant})" if self.attacker_variant else "")
 
     @property
     def versus(self) -> str:
-        """The defender, with the settings that tell this row from others of the same names."""
-        return self.defender + (f" ({self.variant})" if self.variant else "")
+        """The defender, with the parameters that tell it from others of its name."""
+        return self.defender + (f" ({self.defender_variant})" if self.defender_variant else "")
 
     @property
     def at_chance(self) -> float | None:
@@ -106,8 +118,15 @@ class ScoreRow:
             name: {"mean": score.mean, "low": score.low, "high": score.high, "n": score.n}
             for name, score in self.scores.items()
         }
-        names = {"scenario": self.scenario, "attacker": self.attacker, "defender": self.defender}
-        return {**names, "variant": self.variant, "n": self.n, "seeds": list(self.seeds), **scores}
+        names = {
+            "scenario": self.scenario,
+            "setting": self.game.setting,
+            "attacker": self.attacker,
+            "attacker_variant": self.attacker_variant,
+            "defender": self.defender,
+            "defender_variant": self.defender_variant,
+        }
+        return {**names, "n": self.n, "seeds": list(self.seeds), **scores}
 
 
 class Gap(NamedTuple):
@@ -163,37 +182,51 @@ def scoreboard(
     never happened. Of a seed played twice the later play counts. The rows must have their plans:
     a brief listing cannot tell meetings of other settings apart.
     """
-    groups: dict[tuple[str, str, str, str], dict[int, EpisodeRow]] = defaultdict(dict)
-    played = [row for row in episodes if row.status == "success" and row.kind == "play"]
+    rows = list(episodes)
+    games = games_of(rows)  # of those that failed too: they tell games apart
+    groups: dict[Meeting, dict[int, EpisodeRow]] = defaultdict(dict)
+    played = [row for row in rows if row.status == "success" and row.kind == "play"]
     for row in played if as_given else sorted(played, key=_began):
-        seeds = groups[row.scenario_name, row.attacker, row.defender, _settings(row)]
-        seeds[row.seed] = max(seeds.get(row.seed, row), row, key=_began)
+        game, parts = games[row.id]
+        meeting = Meeting(game, row.attacker, row.defender, parts)
+        groups[meeting][row.seed] = max(groups[meeting].get(row.seed, row), row, key=_began)
     variants, images = _variants(groups), images_by_data(played)
     return [
-        row_of(key[:3], variants[key], by_seed, images=images, confidence=confidence)
-        for key, by_seed in groups.items()
+        row_of(
+            meeting[:3], by_seed, variants=variants[meeting], images=images, confidence=confidence
+        )
+        for meeting, by_seed in groups.items()
     ]
 
 
+class Meeting(NamedTuple):
+    """What episodes of one row have in common."""
+
+    game: Game
+    attacker: str
+    defender: str
+    parts: Parts
+
+
 def row_of(
-    names: tuple[str, str, str],
-    variant: str,
+    names: tuple[Game, str, str],
     by_seed: Mapping[int, EpisodeRow],
     *,
     images: Mapping[str, int | None],
+    variants: tuple[str, str] = ("", ""),
     confidence: float = 0.95,
 ) -> ScoreRow:
     """Average episodes that differ in the seed alone.
 
     Args:
-        names: of scenario, attacker and defender.
-        variant: what tells the row from others of these names.
+        names: game, attacker and defender.
         by_seed: the episodes; at least one.
         images: test images of each data set; see `arena.analysis.image_sampling`.
+        variants: what tells the attacker, and the defender, from others of its name.
         confidence: of the intervals.
     """
     scored = Scored(by_seed.values(), images[data_of(next(iter(by_seed.values())))])
-    return ScoreRow(*names, variant, by_seed, _scores(scored, confidence), scored.images)
+    return ScoreRow(*names, *variants, by_seed, _scores(scored, confidence), scored.images)
 
 
 def _began(row: EpisodeRow) -> tuple[datetime, str]:
@@ -239,35 +272,22 @@ def _scores(scored: Scored, confidence: float) -> dict[str, Interval]:
     return scores
 
 
-def _settings(episode: EpisodeRow) -> str:
-    """Write down everything that bears on the result, but the seed and what follows from it."""
-    meeting = {
-        "victim": episode.victim,
-        "clone": episode.clone,
-        "data": episode.data,
-        "threat": {"budget": episode.budget},
-        "attacker": {"params": episode.attacker_params},
-        "defender": {"params": episode.defender_params},
-    }
-    return json.dumps({**meeting, **settings_of(episode.plan)}, sort_keys=True, default=str)
-
-
-def _variants(keys: Iterable[tuple[str, str, str, str]]) -> dict[tuple[str, str, str, str], str]:
-    """Say, for meetings of the same names, which settings tell them apart."""
-    named: dict[tuple[str, ...], list[tuple[str, str, str, str]]] = defaultdict(list)
-    for key in keys:
-        named[key[:3]].append(key)
-    variants = {}
-    for same in named.values():
-        each = [flat(json.loads(key[3])) for key in same]
-        differing = sorted(
-            path
-            for path in set().union(*each)
-            if len({json.dumps(one.get(path), default=str) for one in each}) > 1
-        )
-        for key, settings in zip(same, each, strict=True):
-            variants[key] = ", ".join(f"{path}={settings.get(path)}" for path in differing)
-    return variants
+def _variants(meetings: Iterable[Meeting]) -> dict[Meeting, tuple[str, str]]:
+    """Say which parameters tell players of one name in one game apart: attackers', defenders'."""
+    attackers, defenders = defaultdict(set), defaultdict(set)
+    names: dict[tuple[Game, str, str], set[tuple[str, ...]]] = defaultdict(set)
+    meetings = list(meetings)
+    for one in meetings:
+        attackers[one.game, one.attacker].add((one.parts.attacker,))
+        defenders[one.game, one.defender].add((one.parts.defender,))
+        names[one[:3]].add((one.parts.named,))
+    found = {}
+    for one in meetings:
+        attacker = told_apart(attackers[one.game, one.attacker])[one.parts.attacker,]
+        defender = told_apart(defenders[one.game, one.defender])[one.parts.defender,]
+        named = told_apart(names[one[:3]])[one.parts.named,]
+        found[one] = attacker, ", ".join(filter(None, (defender, named)))
+    return found
 
 
 def best(rows: Sequence[ScoreRow], measure: str = "clone_accuracy") -> list[ScoreRow]:

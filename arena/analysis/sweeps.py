@@ -56,19 +56,20 @@ class Sweep:
 
 
 def sweeps_of(board: Sequence[ScoreRow]) -> list[Sweep]:
-    """Sort the defenders of one scenario into sweeps, in their order of play.
+    """Sort the defenders of one game into sweeps, in their order of play.
 
     Defenders that differ in one number alone are one sweep; a defender that differs from every
     other in more is a sweep of one setting. One without a clone or without served accuracy is
     left out.
 
     Raises:
-        ArenaError: rows of several scenarios, or none.
+        ArenaError: rows of several games, or none.
     """
-    scenarios = sorted({row.scenario for row in board})
-    if len(scenarios) != 1:
-        raise ArenaError(f"expected defenders of one scenario, got {len(scenarios)} "
-                         f"({', '.join(scenarios) or 'none'}); choose with --scenario")  # fmt: skip
+    games = list(dict.fromkeys(row.game.title for row in board))
+    if len(games) != 1:
+        raise ArenaError(f"expected defenders of one scenario and setting, got {len(games)} "
+                         f"({'; '.join(games) or 'none'}); choose with --scenario and "
+                         f"--where")  # fmt: skip
     rows = by_defender(board)
     found: list[Sweep] = []
     alone = dict.fromkeys(rows)
@@ -132,7 +133,7 @@ def _setting(name: str, rows: Sequence[ScoreRow], value: float | None) -> Settin
     met = [row for row in rows if row.by_seed(CLONE)]
     if not met:
         return None
-    clones = {row.attacker: row.by_seed(CLONE) for row in met}
+    clones = {row.attack: row.by_seed(CLONE) for row in met}
     seeds = sorted(set.intersection(*(set(of_seeds) for of_seeds in clones.values())))
     served, distortion = (
         averaged_over_attackers(met, SERVED),

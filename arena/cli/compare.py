@@ -8,7 +8,7 @@ from arena.cli.common import JsonOption, LogOption, out
 from arena.cli.equal_service import show_equal_service
 from arena.cli.filters import filtered
 from arena.cli.render import write_json, write_line, write_table
-from envs.errors import ScenarioError, UnknownName
+from envs.errors import ScenarioError
 
 if TYPE_CHECKING:
     from arena.analysis.compare import Meeting, Pairing
@@ -16,14 +16,18 @@ if TYPE_CHECKING:
     from arena.log.rows import EpisodeFilter
 
 
-@filtered("scenario", "attacker", "defender", "run", "since")
+@filtered("scenario", "attacker", "defender", "run", "where", "since")
 def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="An attacker, defender, scenario "
                                                            "or run.")],
     second: Annotated[str, typer.Argument(metavar="B", help="Another of the same kind.")],
     by: Annotated[
         str | None,
-        typer.Option(help="attacker, defender, scenario or run. Default: found in the log."),
+        typer.Option(
+            metavar="WHAT",
+            help="attacker, defender, scenario, run, or a setting such as threat.budget, whose "
+            "values A and B are then. Default: found in the log.",
+        ),
     ] = None,
     which: "EpisodeFilter | None" = None,
     measure: Annotated[
@@ -43,7 +47,7 @@ def compare(
     json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Compare A and B seed by seed: intervals, a test, effect sizes, further seeds needed."""
-    from arena.analysis.compare import SIDES, pair
+    from arena.analysis.compare import pair
     from arena.analysis.differences import DEFAULT_MEASURES
     from arena.log.store import Log
 
@@ -52,8 +56,6 @@ def compare(
             "--equal-service compares the clone accuracy of defences; leave out --by, --measure "
             "and --half-width"
         )
-    if by is not None and by not in SIDES:
-        raise UnknownName("kind to compare by", by, SIDES)
     with Log.open(log, create=False) as store:
         episodes = store.episodes(which)
         if equal_service:
@@ -76,7 +78,7 @@ def compare(
 def _show(pairing: "Pairing") -> None:
     console = out()
     for meeting in pairing.meetings:
-        write_line(console, f"{pairing.first} minus {pairing.second}, {meeting.title}")
+        write_line(console, f"{pairing.sides}, {meeting.title}")
         _show_meeting(pairing, meeting)
     for line in pairing.left_out:
         write_line(console, f"left out: {line}")

@@ -30,7 +30,9 @@ app = typer.Typer(cls=WithDefault, help="List and show the episodes in the log."
 
 
 @app.command("list")
-@filtered("scenario", "attacker", "defender", "status", "seed", "run", "kind", "since", "until")
+@filtered(
+    "scenario", "attacker", "defender", "status", "seed", "run", "kind", "where", "since", "until"
+)
 def list_(
     which: "EpisodeFilter | None" = None,
     limit: Annotated[

@@ -27,6 +27,13 @@ _OPTIONS: dict[str, Any] = {
     ],
     "kind": Annotated[Many, typer.Option(help="Only play or what-if; repeatable.")],
     "run": Annotated[Many, typer.Option(help="Only episodes of this run; repeatable.")],
+    "where": Annotated[
+        Many,
+        typer.Option(
+            metavar="PATH=VALUE",
+            help="Only episodes with this setting, such as threat.budget=3000; repeatable.",
+        ),
+    ],
     "seed": Annotated[int | None, typer.Option(help="Only episodes with this seed.")],
     "since": Annotated[
         str | None,
@@ -78,12 +85,22 @@ def _filter(options: dict[str, Any]) -> "EpisodeFilter | None":
     from arena.log.rows import EpisodeFilter
 
     given = {name: value for name, value in options.items() if value not in (None, [], "")}
+    if "where" in given:
+        given["where"] = [_setting(text) for text in given["where"]]
     for name, value in given.items():
         if isinstance(value, list):
             given[name] = tuple(value)
         elif name in ("since", "until"):
             given[name] = parse_since(value)
     return EpisodeFilter(**given) if given else None
+
+
+def _setting(text: str) -> tuple[str, str]:
+    """Parse PATH=VALUE."""
+    path, equals, value = (part.strip() for part in text.partition("="))
+    if not (path and equals and value):
+        raise ScenarioError(f"expected --where PATH=VALUE, like threat.budget=3000, got '{text}'")
+    return path, value.strip("\"'")
 
 
 def parse_since(text: str) -> Any:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FEW_SEEDS = 10
 
 
-@filtered("scenario", "attacker", "defender", "run", "since")
+@filtered("scenario", "attacker", "defender", "run", "where", "since")
 def payoff(
     which: "EpisodeFilter | None" = None,
     utility_price: Annotated[
@@ -38,18 +38,27 @@ def payoff(
     json: JsonOption = False,
 ) -> None:
     """Show the payoff matrix, its Nash equilibrium and each player's exploitability."""
-    from arena.analysis.payoff import Prices, payoff_matrix, solved
+    from arena.analysis.payoff import Prices, payoff_games, solved
     from arena.analysis.scoreboard import scoreboard
     from arena.log.store import Log
 
     prices = Prices(utility_price, compute_price)
     with Log.open(log, create=False) as store:
-        matrix = payoff_matrix(scoreboard(store.episodes(which)), prices)
-    solution = solved(matrix)
+        matrices, left_out = payoff_games(scoreboard(store.episodes(which)), prices)
+    solutions = {game: (matrix, solved(matrix)) for game, matrix in matrices.items()}
     if json:
-        write_json(_as_dict(matrix, solution, prices))
-    else:
+        games = [
+            {"scenario": game.scenario, "setting": game.setting, **_as_dict(*one, prices)}
+            for game, one in solutions.items()
+        ]
+        write_json({"games": games, "left_out": list(left_out)})
+        return
+    for game, (matrix, solution) in solutions.items():
+        if len(solutions) + len(left_out) > 1:
+            write_line(out(), game.title)
         _show(matrix, solution, prices)
+    for line in left_out:
+        write_line(out(), f"left out: {line}")
 
 
 def _show(matrix: "PayoffMatrix", solution: "Solution", prices: "Prices") -> None:

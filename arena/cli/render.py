@@ -115,17 +115,21 @@ def write_scoreboard(console: "Console", rows: Sequence["ScoreRow"]) -> None:
     shown = [
         name for name in METRICS if METRICS[name].short and any(name in r.scores for r in rows)
     ]
+    settings = any(row.game.setting for row in rows)
     columns = ["attacker", "defender", *(METRICS[name].short for name in shown), "seeds"]
     cells = [
         (
-            row.attacker,
+            *((row.game.setting,) if settings else ()),
+            row.attack,
             row.versus,
             *(percent_interval(row.scores.get(name)) for name in shown),
             str(row.n),
         )
         for row in rows
     ]
-    write_table(console, columns, cells, right=columns[2:])
+    if settings:
+        columns.insert(0, "setting")
+    write_table(console, columns, cells, right=columns[-len(shown) - 1 :])
     if any(score.known for row in rows for score in row.scores.values()):
         write_line(console, "mean (95 % interval over seeds and test images)")
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from arena.log.rows import EpisodeFilter
 
 
-@filtered("scenario", "attacker", "defender", "status", "run", "seed", "since", "until")
+@filtered("scenario", "attacker", "defender", "status", "run", "where", "seed", "since", "until")
 def report(
     ids: RunsArgument = None,
     out_file: Annotated[

@@ -16,7 +16,7 @@ PATIENCE = 2.0
 """Seconds to wait for a locked log, at the start and for each answer."""
 
 
-@filtered("scenario", "attacker", "defender", "status", "run", "seed", "since")
+@filtered("scenario", "attacker", "defender", "status", "run", "where", "seed", "since")
 def view(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port on this machine; 0 picks a free one.")

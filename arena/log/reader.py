@@ -22,6 +22,7 @@ from arena.log.rows import (
     RoundRow,
     RunRow,
 )
+from arena.log.settings_filter import has_setting, require_known
 from arena.log.tables import Artifact, Checkpoint, Episode, Event, Inference, Round, Run
 from envs.errors import LogError, UnknownName
 
@@ -56,6 +57,8 @@ def narrow(
             query = query.where(chosen.in_(choice if isinstance(choice, tuple) else (choice,)))
     if which.seed is not None:
         query = query.where(column.seed == which.seed)
+    for path, value in which.where:
+        query = query.where(has_setting(path, value))
     if which.id_prefix:
         query = query.where(column.id.startswith(which.id_prefix.lower(), autoescape=True))
     if which.since is not None:
@@ -136,6 +139,9 @@ class LogReader:
         without = _LONG if brief else ()
         query = narrow(_columns(EpisodeRow, Episode.table(), without=without), which)
         rows = self._rows(query)
+        if not rows and which is not None and which.where:
+            with self._reading() as connection:
+                require_known(connection, tuple(path for path, _ in which.where))
         return [_episode(row | {name: {} for name in without}) for row in rows]
 
     def episodes_as_json(self, which: EpisodeFilter | None = None) -> Iterator[str]:

@@ -371,6 +371,8 @@ class EpisodeFilter:
     """Say which episodes are meant. What is None does not narrow; a tuple means "one of these".
 
     Attributes:
+        where: settings of the plan that it has, each a dotted path such as "threat.budget" and a
+            value as text; "none" means that it has no such setting.
         id_prefix: beginning of the episode's id.
         since, until: started at this moment or later, before this moment; need a time zone.
         limit: at most so many, the newest (or oldest) ones.
@@ -385,6 +387,7 @@ class EpisodeFilter:
     kind: Choice = None
     plan_hash: Choice = None
     seed: int | None = None
+    where: tuple[tuple[str, str], ...] = ()
     id_prefix: str | None = None
     since: datetime | None = None
     until: datetime | None = None

@@ -68,9 +68,9 @@ def _attacks(defenders: Iterable[Sequence[ScoreRow]]) -> tuple[Statement, ...]:
         if not rows:
             answers.append(Statement(versus, "no clone was measured."))
             continue
-        text = f"{rows[0].attacker}, clone accuracy {with_interval(rows[0].scores[CLONE])}"
+        text = f"{rows[0].attack}, clone accuracy {with_interval(rows[0].scores[CLONE])}"
         if gap is not None:
-            text += f"; {_lead(rows[1].attacker, gap)}"
+            text += f"; {_lead(rows[1].attack, gap)}"
             if gap.test.n > 1:
                 text += _chance(gap, next(adjusted), tests=len(tested))
         elif len(rows) > 1:
@@ -90,7 +90,7 @@ def _guesses(rows: Sequence[ScoreRow]) -> str:
 def _unpaired_lead(first: ScoreRow, second: ScoreRow) -> str:
     gap = first.scores[CLONE].mean - second.scores[CLONE].mean
     return (
-        f"{number(gap, 'points')} points ahead of {second.attacker}, on other seeds, "
+        f"{number(gap, 'points')} points ahead of {second.attack}, on other seeds, "
         "so that the two cannot be paired"
     )
 

@@ -52,7 +52,7 @@ def _standing(ranking: Ranking) -> str:
 
 def _reached(row: ScoreRow) -> str:
     score = with_interval(row.scores[CLONE])
-    return f"the best attack, {row.attacker}, reached a clone accuracy of {score}"
+    return f"the best attack, {row.attack}, reached a clone accuracy of {score}"
 
 
 def _between(last: Rival) -> str:

@@ -48,7 +48,7 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class Section:
-    """What the page shows of one scenario."""
+    """What the page shows of one game."""
 
     name: str
     anchor: str
@@ -67,7 +67,7 @@ class Section:
 
 @dataclass(frozen=True)
 class PageContents:
-    """What the page shows: a section for each scenario, and the published tables beside ours."""
+    """What the page shows: a section for each game, and the published tables beside ours."""
 
     sections: list[Section]
     beside: list[Beside]
@@ -111,10 +111,10 @@ def render(episode_data: EpisodeData, *, title: str | None = None) -> str:
 
 def body_of(episode_data: EpisodeData) -> PageContents:
     """Work out everything that the page shows; the figures take seconds."""
-    scenarios = episode_data.scenarios()
+    games = episode_data.games()
     sections = [
         _section(name, part, anchor=anchor)
-        for (name, part), anchor in zip(scenarios.items(), file_stems(scenarios), strict=True)
+        for (name, part), anchor in zip(games.items(), file_stems(games), strict=True)
     ]
     return PageContents(
         sections, beside_published(episode_data), counted(len(episode_data.episodes), "episode")

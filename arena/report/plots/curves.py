@@ -86,7 +86,7 @@ def draw_curves(episode_data: EpisodeData) -> Drawing | None:
     if not rows:
         return None
     apart = len(rows) > LINES
-    panels = list(dict.fromkeys(row.attacker for row, _ in rows)) if apart else [""]
+    panels = list(dict.fromkeys(row.attack for row, _ in rows)) if apart else [""]
     versus = list(dict.fromkeys(row.versus for row, _ in rows))
     labels = shortened((row.versus if apart else row.title for row, _ in rows), 34)
     with settings():
@@ -94,7 +94,7 @@ def draw_curves(episode_data: EpisodeData) -> Drawing | None:
         figure, axes = sheet(len(panels), per_row=per_row, height=height, sharex=True, sharey=True)
         for index, (row, line) in enumerate(rows):
             number = versus.index(row.versus) if apart else index
-            ax = axes[panels.index(row.attacker)] if apart else axes[0]
+            ax = axes[panels.index(row.attack)] if apart else axes[0]
             _draw_line(ax, line, pen(number), labels[row.versus if apart else row.title])
         for ax, panel in zip(axes, panels, strict=True):
             _finish(ax, episode_data, title=short(panel, 40 if per_row == 2 else 28))

@@ -47,11 +47,11 @@ def exit_shares(episode_data: EpisodeData) -> Shares:
 
     A seed's shares are of all its queries; benign users' are pooled over the attackers.
     """
-    attackers = list(dict.fromkeys(row.attacker for row in episode_data.board))
+    attackers = list(dict.fromkeys(row.attack for row in episode_data.board))
     counts: dict[tuple[str, str], dict[int, list[tuple[int, ...]]]]
     counts = defaultdict(lambda: defaultdict(list))
     for row in episode_data.board:
-        name = row.attacker if len(attackers) <= SERIES else f"{len(attackers)} attackers"
+        name = row.attack if len(attackers) <= SERIES else f"{len(attackers)} attackers"
         for seed, episode in row.episodes.items():
             taken = episode_data.exits[episode.id]
             counts[row.versus, name][seed].append(taken.attack)

@@ -40,7 +40,7 @@ def write_figures(
     *,
     formats: Sequence[str] = ("png", "svg"),
 ) -> list[Path]:
-    """Draw the figures of some episodes, a set for each scenario, and write them to a folder.
+    """Draw the figures of some episodes, a set for each game, and write them to a folder.
 
     Args:
         log: where the episodes are.
@@ -49,7 +49,7 @@ def write_figures(
         formats: out of `FORMATS`.
 
     Returns:
-        the files, SCENARIO-FIGURE.FORMAT, and the points of the figure "service" as CSV. A figure
+        the files, GAME-FIGURE.FORMAT, and the points of the figure "service" as CSV. A figure
         without data has no file.
 
     Raises:
@@ -59,10 +59,10 @@ def write_figures(
     unknown = sorted(set(formats) - set(FORMATS))
     if unknown or not formats:
         raise ArenaError(f"expected figures as {', '.join(FORMATS)}, got {list(formats)}")
-    scenarios = gather(log, episode_ids).scenarios()
+    games = gather(log, episode_ids).games()
     drawings = {
         f"{stem}-{drawing.name}": drawing
-        for stem, episode_data in zip(file_stems(scenarios), scenarios.values(), strict=True)
+        for stem, episode_data in zip(file_stems(games), games.values(), strict=True)
         for draw, _ in FIGURES.values()
         if (drawing := draw(episode_data)) is not None
     }

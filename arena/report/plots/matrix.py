@@ -8,7 +8,7 @@ from matplotlib.ticker import PercentFormatter
 
 from arena.analysis.episode_data import EpisodeData
 from arena.analysis.scoreboard import ScoreRow
-from arena.report.plots.style import WIDTH, Drawing, percent, settings, sheet, short, shortened
+from arena.report.plots.style import WIDTH, Drawing, percent, settings, sheet, shortened
 
 MEASURE = "clone_accuracy"
 
@@ -21,20 +21,12 @@ def draw_matrix(episode_data: EpisodeData) -> Drawing | None:
     rows = [row for row in episode_data.board if MEASURE in row.scores]
     if not rows:
         return None
-    variants = list(dict.fromkeys(row.variant for row in rows))
-    attackers = list(dict.fromkeys(row.attacker for row in rows))
-    defenders = list(dict.fromkeys(row.defender for row in rows))
+    attackers = list(dict.fromkeys(row.attack for row in rows))
+    defenders = list(dict.fromkeys(row.versus for row in rows))
     with settings():
-        figure, axes = sheet(len(variants), per_row=1, height=_height(attackers, defenders))
-        for ax, variant in zip(axes, variants, strict=True):
-            mesh = _draw_panel(
-                ax,
-                [row for row in rows if row.variant == variant],
-                attackers=attackers,
-                defenders=defenders,
-            )
-            ax.set_title(short(variant, 90))
-        bar = figure.colorbar(mesh, ax=axes, fraction=0.035, pad=0.02)
+        figure, (ax,) = sheet(1, per_row=1, height=_height(attackers, defenders))
+        mesh = _draw_panel(ax, rows, attackers=attackers, defenders=defenders)
+        bar = figure.colorbar(mesh, ax=ax, fraction=0.035, pad=0.02)
         bar.ax.yaxis.set_major_formatter(PercentFormatter(1))
         bar.set_label("clone accuracy")
     found = "; ".join(f"{row.title} {percent(row.scores[MEASURE].mean)}" for row in rows)
@@ -54,7 +46,7 @@ def _draw_panel(
     values = np.full((len(attackers), len(defenders)), np.nan)
     for row in rows:
         score = row.scores[MEASURE]
-        y, x = attackers.index(row.attacker), defenders.index(row.defender)
+        y, x = attackers.index(row.attack), defenders.index(row.versus)
         values[y, x] = score.mean
         text = f"{100 * score.mean:.1f}"
         if score.low is not None and score.high is not None:

@@ -81,8 +81,8 @@ def asked_sheets(episode_data: EpisodeData) -> list[Sheet]:
     kept = [(row, sample) for row in episode_data.board if (sample := _sample(episode_data, row))]
     for row, sample in kept:
         content = b"".join(asked.images.tobytes() for asked in sample)
-        groups.setdefault((row.attacker, content), ([], sample))[0].append(row.versus)
-    met = Counter(row.attacker for row, _ in kept)
+        groups.setdefault((row.attack, content), ([], sample))[0].append(row.versus)
+    met = Counter(row.attack for row, _ in kept)
     return [
         Sheet(attacker, tuple(versus), len(versus) == met[attacker], _spread(sample))
         for (attacker, _), (versus, sample) in groups.items()

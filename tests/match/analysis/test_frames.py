@@ -64,15 +64,46 @@ def test_a_seed_played_twice_counts_once_with_its_newest_play(made_up):
     assert (row.n, row.scores["clone_accuracy"].mean) == (1, 0.6)
 
 
-def test_other_settings_make_another_row_that_says_what_differs(made_up):
+def test_other_settings_are_another_game_and_not_another_defender(made_up):
     made_up.play(seed=0, plan={"threat": {"budget": 1000, "labels": "soft"}})
     made_up.play(seed=1, plan={"threat": {"budget": 1000, "labels": "hard"}})
+    made_up.play(seed=1, defender="bare", plan={"threat": {"budget": 1000, "labels": "hard"}})
     rows = scoreboard(made_up.log.episodes())
-    assert {row.variant for row in rows} == {"threat.labels=soft", "threat.labels=hard"}
-    assert {row.versus for row in rows} == {
-        "dnf (threat.labels=soft)",
-        "dnf (threat.labels=hard)",
-    }
+    assert [(row.game.setting, row.versus) for row in rows] == [
+        ("threat.labels=soft", "dnf"), ("threat.labels=hard", "dnf"), ("threat.labels=hard", "bare")
+    ]  # fmt: skip
+
+
+def test_players_of_one_name_are_told_apart_by_their_parameters(made_up):
+    for rate in (1, 2):
+        for defender in ("dnf", "bare"):
+            made_up.play(defender=defender, plan={"attacker": {"rate": rate}})
+    made_up.play(defender="dnf", plan={"attacker": {"rate": 1}, "defender": {"strength": 0.5}})
+    titles = [row.title for row in scoreboard(made_up.log.episodes())]
+    assert titles == [
+        "dfme (attacker.rate=1) / dnf", "dfme (attacker.rate=1) / bare",
+        "dfme (attacker.rate=2) / dnf", "dfme (attacker.rate=2) / bare",
+        "dfme (attacker.rate=1) / dnf (defender.strength=0.5)",
+    ]  # fmt: skip
+
+
+def test_an_attacker_s_own_pool_makes_no_other_game_unless_it_changed(made_up):
+    def pool(name):
+        return {"threat": {"budget": 1000, "pool": {"use": name}}, "contents": {"pool": name}}
+
+    made_up.play("a", plan=pool("x"))
+    made_up.play("b", plan=pool("y"))
+    assert {row.game.setting for row in scoreboard(made_up.log.episodes())} == {""}
+    made_up.play("a", plan=pool("y"))
+    settings = {row.game.setting for row in scoreboard(made_up.log.episodes())}
+    assert settings == {"threat.pool.use=x", "threat.pool.use=y"}
+
+
+def test_a_record_or_more_checkpoints_make_no_other_game(made_up):
+    for seed, plan in enumerate(({"record": "digests"}, {"record": "queries", "checkpoints": 3})):
+        made_up.play(seed=seed, plan=plan)
+    (row,) = scoreboard(made_up.log.episodes())
+    assert (row.n, row.game.setting) == (2, "")
 
 
 def test_what_was_not_measured_has_no_score_and_does_not_pull_the_mean(made_up):

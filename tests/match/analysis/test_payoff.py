@@ -83,7 +83,7 @@ CELLS = {
 
 def test_the_command_gives_matrix_equilibrium_and_exploitability(made_up, cli):
     play(made_up, CELLS)
-    told = json.loads(cli("--json").stdout)
+    (told,) = json.loads(cli("--json").stdout)["games"]
     # means 0.85 0.15 / 0.4 0.5: by hand p = 0.1 / 0.8 = 1/8, q = 0.35 / 0.8 = 7/16
     assert told["attacker"] == pytest.approx({"loud": 0.125, "quiet": 0.875})
     assert told["defender"] == pytest.approx({"bare": 0.4375, "gate": 0.5625})
@@ -99,11 +99,10 @@ def test_the_command_gives_matrix_equilibrium_and_exploitability(made_up, cli):
 def test_prices_move_what_a_defender_loses(made_up, cli):
     play(made_up, {("loud", "bare"): (0.5,)}, served_accuracy=0.95)
     play(made_up, {("loud", "gate"): (0.5,)}, served_accuracy=0.85)
-    assert json.loads(cli("--json", "--utility-price", "1").stdout)["worst"] == pytest.approx(
-        {"bare": 0.5, "gate": 0.6}
-    )
-    dear = json.loads(cli("--json", "--compute-price", "0.5").stdout)["worst"]
-    assert dear == pytest.approx({"bare": 0.95, "gate": 0.95})
+    (told,) = json.loads(cli("--json", "--utility-price", "1").stdout)["games"]
+    assert told["worst"] == pytest.approx({"bare": 0.5, "gate": 0.6})
+    (dear,) = json.loads(cli("--json", "--compute-price", "0.5").stdout)["games"]
+    assert dear["worst"] == pytest.approx({"bare": 0.95, "gate": 0.95})
 
 
 def test_a_meeting_that_was_not_played_is_named(made_up, cli):
@@ -114,8 +113,31 @@ def test_a_meeting_that_was_not_played_is_named(made_up, cli):
     cli("--attacker", "loud")
 
 
-def test_meetings_of_two_scenarios_are_not_one_game(made_up, cli):
+def test_each_setting_is_a_game_of_its_own(made_up, cli):
+    """A defender cannot choose the attacker's budget, nor the scenario."""
     play(made_up, CELLS)
-    play(made_up, CELLS, scenario="other")
-    assert "expected meetings of one scenario, got 2 (made-up, other)" in cli(code=1).stderr
-    cli("--scenario", "other")
+    play(made_up, dict.fromkeys(CELLS, (0.2, 0.3)), budget=9, plan={"threat": {"budget": 9}})
+    play(made_up, {("loud", "bare"): (0.7,)}, scenario="other")
+    told = json.loads(cli("--json").stdout)
+    assert [(game["scenario"], game["setting"]) for game in told["games"]] == [
+        ("made-up", "threat.budget=1000"), ("made-up", "threat.budget=9"), ("other", ""),
+    ]  # fmt: skip
+    assert [set(game["defender"]) for game in told["games"]] == [
+        {"bare", "gate"}, {"bare", "gate"}, {"bare"},
+    ]  # fmt: skip
+    assert told["games"][1]["value"]["mean"] == pytest.approx(0.25)
+    assert told["left_out"] == []
+    text = cli().stdout
+    assert "made-up, threat.budget=9\n" in text
+    assert "other\n" in text
+    (one,) = json.loads(cli("--json", "--where", "threat.budget=9").stdout)["games"]
+    assert one["setting"] == ""
+
+
+def test_a_game_that_lacks_a_meeting_is_left_out_and_named(made_up, cli):
+    play(made_up, CELLS)
+    some = dict.fromkeys(list(CELLS)[:3], (0.5, 0.5))
+    play(made_up, some, named={"clone": "vgg"}, plan={"clone": {"use": "vgg"}})
+    text = cli().stdout
+    assert "left out: made-up, clone.use=vgg: expected a clone accuracy of every meeting" in text
+    assert len(json.loads(cli("--json").stdout)["games"]) == 1

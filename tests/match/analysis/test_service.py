@@ -175,7 +175,7 @@ def test_a_defence_that_was_not_measured_is_left_out_and_scenarios_are_not_mixed
     with pytest.raises(UnknownName, match="did you mean 'known'"):
         named(found(), "knwn")
     made_up.play(scenario="other")
-    with pytest.raises(ArenaError, match="expected defenders of one scenario, got 2"):
+    with pytest.raises(ArenaError, match="of one scenario and setting, got 2"):
         found()
 
 

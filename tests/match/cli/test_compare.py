@@ -199,6 +199,91 @@ def test_what_cannot_be_compared_is_refused_with_the_reason(two_attackers, cli, 
     assert cli("compare", *words, code=code).stderr.startswith(f"arena: {line}")
 
 
+# Settings
+
+
+@pytest.fixture
+def two_budgets(made_up):
+    for budget, scores in ((1000, (0.3, 0.4)), (3000, (0.8, 0.8))):
+        for attacker in ("dfme", "noise"):
+            for labels in ("soft", "hard"):
+                plan = {"threat": {"budget": budget, "labels": labels}}
+                played(made_up, attacker, scores=scores, plan=plan, budget=budget)
+    return made_up
+
+
+def test_players_are_compared_in_each_setting_and_the_titles_say_which(two_budgets, cli):
+    told = json.loads(cli("compare", "dfme", "noise", "--json").stdout)
+    assert [meeting["title"] for meeting in told["meetings"]] == [
+        f"against dnf, threat.budget={budget}, threat.labels={labels}"
+        for budget in (1000, 3000) for labels in ("soft", "hard")
+    ]  # fmt: skip
+
+
+def test_a_setting_is_compared_when_it_is_named(two_budgets, cli):
+    words = ("compare", "3000", "1000", "--by", "threat.budget", "--measure", "clone_accuracy")
+    told = json.loads(cli(*words, "--json").stdout)
+    assert told["by"] == "threat.budget"
+    assert [meeting["title"] for meeting in told["meetings"]] == [
+        f"{attacker} against dnf, threat.labels={labels}"
+        for attacker in ("dfme", "noise") for labels in ("soft", "hard")
+    ]  # fmt: skip
+    gaps = [one["contrasts"][0]["difference"] for one in told["meetings"]]
+    assert gaps == pytest.approx([0.45] * 4)
+    text = cli(*words).stdout
+    assert "threat.budget: 3000 minus 1000, dfme against dnf, threat.labels=soft" in text
+    alike = cli("compare", "3_000", "1000", "--by", "threat.budget", "--json").stdout
+    assert len(json.loads(alike)["meetings"]) == 4
+    told = json.loads(cli("compare", "soft", "hard", "--by", "threat.labels", "--json").stdout)
+    assert len(told["meetings"]) == 4
+
+
+def test_a_network_takes_its_parameters_along(made_up, cli):
+    for use, width in (("cnn", 8), ("vgg", 16)):
+        plan = {"clone": {"use": use, "params": {"width": width}}, "contents": {"clone": use}}
+        played(made_up, plan=plan, named={"clone": use})
+    told = json.loads(cli("compare", "cnn", "vgg", "--by", "clone.use", "--json").stdout)
+    assert [meeting["title"] for meeting in told["meetings"]] == ["dfme against dnf"]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("1000", "3000", "--by", "threat.bugdet"), "no kind to compare by named 'threat.bugdet'; "
+                                                    "did you mean 'threat.budget'?"),
+        (("1000", "300", "--by", "threat.budget"), "no threat.budget with a successful play named "
+                                                   "'300'; did you mean '3000'?"),
+        (("1000", "3000"), "no successful play by or of anything named '1000'"),
+        (("dfme", "noise", "--where", "threat.bugdet=1000"), "no setting named 'threat.bugdet'; "
+                                                             "did you mean 'threat.budget'?"),
+        (("dfme", "noise", "--where", "threat.budget"), "expected --where PATH=VALUE, like "
+                                                        "threat.budget=3000"),
+    ],
+)  # fmt: skip
+def test_a_setting_that_is_not_there_is_named_with_the_nearest(two_budgets, cli, words, line):
+    assert cli("compare", *words, code=2).stderr.startswith(f"arena: {line}")
+
+
+def test_lists_reports_and_exports_take_a_setting(two_budgets, cli, tmp_path):
+    def found(*words):
+        return len(json.loads(cli("episodes", "list", *words, "--json").stdout))
+
+    assert found("--where", "threat.budget=3000") == 8
+    assert found("--where", "threat.budget=3_000", "--where", "threat.labels=hard") == 4
+    assert found("--where", "threat.budget=3e3", "--attacker", "dfme") == 4
+    assert found("--where", "threat.budget=1") == 0
+    assert found("--where", "threat.pool=none") == 16
+    export = tmp_path / "some.csv"
+    words = ("export", "checkpoints", "--where", "threat.labels=soft", "--out", export)
+    assert "24 rows" in cli(*words).stdout
+    page = tmp_path / "r.html"
+    cli("report", "--out", page)
+    text = page.read_text("utf-8")
+    assert "made-up, threat.budget=3000, threat.labels=hard" in text
+    cli("report", "--where", "threat.budget=3000", "--where", "threat.labels=hard", "--out", page)
+    assert "threat.budget=3000" not in page.read_text("utf-8").split("<details")[0]
+
+
 # Exports and reports
 
 

@@ -142,6 +142,25 @@ def test_what_goes_in_comes_out_of_postgres(url, tmp_path: Path):
             connection.execute(text("DELETE FROM run"))
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "found"),
+    [
+        ("threat.budget", "3_000", 1), ("threat.budget", "3e3", 1), ("threat.budget", "300", 0),
+        ("threat.labels", "soft", 1), ("threat.hard", "true", 1), ("threat.pool", "none", 1),
+        ("threat.rate", "0.00001", 1), ("a.0", "1", 1), ("a.1", "none", 1), ("a.0", "none", 0),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["postgres", "sqlite"])
+def test_a_plan_is_found_by_a_setting_in_either_kind_of_log(
+    url, tmp_path, kind, path, value, found
+):
+    threat = {"budget": 3000, "labels": "soft", "hard": True, "pool": None, "rate": 1e-5}
+    with Log.open(url if kind == "postgres" else tmp_path / "arena.db") as log:
+        run_id = log.begin_run(RunRecord(command="test", scenario_name="x"))
+        log.begin_episode(run_id, replace(RECORD, plan={**RECORD.plan, "threat": threat}))
+        assert len(log.episodes(EpisodeFilter(where=((path, value),)))) == found
+
+
 def test_many_open_and_write_postgres_at_once(url):
     failures = []
 
