@@ -1,7 +1,6 @@
 """The Python interface: play a scenario in this process, or read a log, from a notebook."""
 
 import logging
-import operator
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -12,16 +11,11 @@ from typing import TYPE_CHECKING, Any, Self
 from arena.analysis import frames
 from arena.log.rows import EpisodeFilter, EpisodeRow
 from arena.log.store import Log
-from arena.registry import players
-from arena.registry.classes import is_importable
 from arena.runner.match import play
 from arena.runner.progress import Watcher
 from arena.runner.saves.schedule import SECONDS, Saving
 from arena.scenario import Scenario
-from arena.scenario.overrides import apply_values
-from arena.scenario.reading import build, find, read, told_of
-from envs.errors import ScenarioError
-from envs.loading.imports import is_class_use
+from arena.scenario.given import Player, scenario_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,9 +24,6 @@ if TYPE_CHECKING:
     from arena.replay.verify import Verification
 
 # `Any` in this file: tables and frames, which carry no types.
-
-Player = str | type | Mapping[str, Any]
-"""A name, a class, or a table as a scenario file writes it, classes allowed inside."""
 
 _log = logging.getLogger("arena")
 
@@ -82,7 +73,7 @@ def run(
         ArenaError: data are missing, or the log cannot be written.
         KeyboardInterrupt: the user broke off; what was measured is in the log.
     """
-    playable = _scenario(
+    playable = scenario_of(
         scenario, attackers, defenders, seeds, overrides or {}, apart=str(workers) != "1"
     )
     with Log.open(log) as store:
@@ -242,124 +233,3 @@ class _Reporter(Watcher):
         for event in self._store.events(episode_id):
             if event.kind == "not-saved":
                 _log.warning("%s: %s", title, event.message)
-
-
-def _scenario(
-    given: str | Path | Scenario,
-    attackers: Player | Sequence[Player] | None,
-    defenders: Player | Sequence[Player] | None,
-    seeds: int | Iterable[int] | None,
-    overrides: Mapping[str, Any],
-    *,
-    apart: bool,
-) -> Scenario:
-    """Build the scenario to play, and check every name in it."""
-    if isinstance(given, Scenario):
-        where, path = given.name, given.path
-        raw = given.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-        raw["seeds"] = list(given.seeds)
-    else:
-        where, path = str(given), find(given)
-        raw = read(path)
-    tables = _Tables(raw, apart=apart)
-    if attackers is not None:
-        raw["attackers"] = [tables.attacker(one) for one in _several(attackers)]
-    if defenders is not None:
-        raw["defenders"] = [tables.defender(one) for one in _several(defenders)]
-    faults = apply_values(raw, {key: tables.plain(value) for key, value in (overrides).items()})
-    if seeds is not None:
-        raw["seeds"] = [
-            operator.index(seed) for seed in (seeds if isinstance(seeds, Iterable) else [seeds])
-        ]
-    scenario = build(raw, where, path=path, faults=faults)
-    try:
-        scenario.check()
-    except ScenarioError as error:
-        raise ScenarioError(told_of(where, str(error).splitlines())) from error
-    return scenario
-
-
-def _several(given: Player | Sequence[Player]) -> Sequence[Player]:
-    return [given] if isinstance(given, str | type | Mapping) else given
-
-
-class _Tables:
-    """Turns players into tables as a scenario file has them.
-
-    Args:
-        raw: the scenario, whose own players are found by name.
-        apart: whether other processes have to import classes.
-    """
-
-    def __init__(self, raw: Mapping[str, Any], *, apart: bool) -> None:
-        self._raw, self._apart = raw, apart
-
-    def attacker(self, one: Player) -> Any:
-        """Return the table of an attacker."""
-        if isinstance(one, str):
-            return self._own("attackers", one) or {"use": one}
-        if isinstance(one, type):
-            return {"use": self.plain(one), "name": one.__name__}
-        return self.plain(one)
-
-    def defender(self, one: Player) -> Any:
-        """Return the table of a defender; a defence stands for a defender that brings it."""
-        if isinstance(one, str):
-            key = "use" if one in players.defenders.names() else "defence"
-            return self._own("defenders", one) or {key: one}
-        if isinstance(one, type):
-            key = "use" if _kind(one) is players.defenders else "defence"
-            return {key: self.plain(one), "name": one.__name__}
-        return self.plain(one)
-
-    def _own(self, kind: str, name: str) -> Any:
-        tables = [one for one in self._raw.get(kind, ()) if isinstance(one, Mapping)]
-        return next((one for one in tables if _label(kind, one) == name), None)
-
-    def plain(self, value: Any) -> Any:
-        """Return a value as TOML would give it; a class becomes what names it."""
-        if isinstance(value, type):
-            return self._use_of(value)
-        if isinstance(value, Mapping):
-            return {key: self.plain(item) for key, item in value.items()}
-        if isinstance(value, list | tuple | range):
-            return [self.plain(item) for item in value]
-        return str(value) if isinstance(value, Path) else value
-
-    def _use_of(self, player: type) -> str:
-        use, reason = _kind(player).use_of(player)
-        if self._apart and is_class_use(use) and not is_importable(player):
-            raise ScenarioError(
-                f"workers cannot import {player.__qualname__} of {player.__module__}; "
-                f"play with workers=1, or name it by its file"
-            )
-        if reason:
-            _log.warning("%s is played each time, because %s", player.__qualname__, reason)
-        return use
-
-
-def _label(kind: str, table: Mapping[str, Any]) -> object:
-    """Return the name of a table of players, as the scenario would."""
-    from arena.scenario.schema import AttackerSpec, DefenderSpec
-
-    model = AttackerSpec if kind == "attackers" else DefenderSpec
-    try:
-        # a sweep is written out later; its name is the one that the table has
-        return model.model_validate({key: table[key] for key in table if key != "sweep"}).name
-    except ValueError:  # told with the rest of the scenario
-        return None
-
-
-def _kind(player: type) -> players.Catalog:
-    """Find which kind of player a class is.
-
-    Raises:
-        ScenarioError: none.
-    """
-    for catalog in (players.attackers, players.defenders, players.defences):
-        if issubclass(player, catalog.base_class):
-            return catalog
-    raise ScenarioError(
-        f"{player.__qualname__}: expected a subclass of agents.Attacker, agents.Defender or "
-        f"envs.defences.base.Defence"
-    )

@@ -6,7 +6,8 @@ They are the metrics that `OutcomeRow` declares, and a few that are computed fro
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from arena.log.rows import METRICS, EpisodeRow, Metric, Unit
+from arena.log.metric import Metric, Unit
+from arena.log.rows import METRICS, EpisodeRow
 
 Read = Callable[[EpisodeRow], float | None]
 

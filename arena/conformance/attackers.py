@@ -40,7 +40,7 @@ def check_attacker(
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        return [Claim("requires", False, f"cannot be seated: {one_line(error)}")]
+        return [Claim("requires", False, f"cannot be set up: {one_line(error)}")]
     world = TinyWorld(image_shape, num_classes, device=torch.device("cpu"))
     main, again = (play(make, world, Terms(BUDGET)) for _ in range(2))
     other = play(make, world, Terms(BUDGET, seed=1))
@@ -128,7 +128,7 @@ def _check_labels(make: Callable[[], Attacker], world: TinyWorld) -> tuple[Claim
     try:
         granted(attacker, labels="hard", latency_visible=True, pool=True)
     except PlayerError:
-        return Claim("labels", True, "asks for soft labels and is not seated without"), []
+        return Claim("labels", True, "asks for soft labels and is not played without"), []
     record = play(make, world, Terms(BUDGET, labels="hard"))
     faults = [*_endings([record]), *_clone_faults(record, world)]
     return claim("labels", faults, "plays with soft and with hard labels"), [record]

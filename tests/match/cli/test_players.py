@@ -183,7 +183,7 @@ class Misspelt(Defence):
     ("player", "name", "told"),
     [
         ("Exits", "ends", "budget 600, soft labels: SystemExit: 0"),
-        ("Unmade", "requires", "cannot be seated: SystemExit: 0"),
+        ("Unmade", "requires", "cannot be set up: SystemExit: 0"),
         ("Fitted", "clone", "budget 600, soft labels: expected a torch module as clone, got dict"),
         ("Kinky", "plays", "ZeroDivisionError: division by zero"),
         ("Bare", "hardens", "expected harden to return a Victim, got NoneType"),

@@ -172,7 +172,7 @@ def test_an_attacker_that_needs_soft_labels_and_does_not_say_so_is_found():
 
     Undeclared.requires = frozenset({"soft-labels"})
     findings = check_attacker(Undeclared)
-    assert "is not seated without" in detail(findings, "labels")
+    assert "is not played without" in detail(findings, "labels")
     assert "labels" not in broken(findings)
 
 
