@@ -80,7 +80,7 @@ def _devices() -> Iterator[Fact]:
 
 def _folders() -> Iterator[Fact]:
     try:
-        from envs.data.sources import data_root
+        from envs.data.places import data_root
         from envs.training.checkpoints import cache_root
     except Exception as error:
         yield Fact("folders", f"cannot be found: {error}", fine=False)

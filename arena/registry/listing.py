@@ -43,15 +43,14 @@ def _networks() -> list[Entry]:
         for name in registry.names()
     ]
     others = [name for name in own_uses.offered() if registry.is_own(name)]
-    return ours + [_installed_network(name) for name in others]
+    return ours + [_installed(own_uses.GROUP, "network", name) for name in others]
 
 
-def _installed_network(name: str) -> Entry:
-    from envs.nets import own_uses
-
-    (origin, *_) = map(imports.distribution_of, imports.offered(own_uses.GROUP)[name])
+def _installed(group: str, kind: str, name: str) -> Entry:
+    """Describe what an installed distribution offers; a fault of its import is told there."""
+    (origin, *_) = map(imports.distribution_of, imports.offered(group)[name])
     try:
-        found = imports.from_target(imports.only_target(own_uses.GROUP, "network", name))
+        found = imports.from_target(imports.only_target(group, kind, name))
     except ScenarioError as error:
         return Entry(name, "", origin, fault=str(error))
     takes = tuple(parameters(found)) if callable(found) else ()
@@ -59,14 +58,14 @@ def _installed_network(name: str) -> Entry:
 
 
 def _data() -> list[Entry]:
-    from envs.data import sources
+    from envs.data import own, sources
 
     entries = []
     for name in sources.names():
         info = sources.describe(name)
         options = info.options if info.playable else info.pool_options
         entries.append(Entry(name, info.summary, _whence(info), _parameters(options)))
-    return entries
+    return entries + [_installed(own.GROUP, "data set", name) for name in own.offered()]
 
 
 def _whence(info: "SourceInfo") -> str:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from arena.isolation.describing import Grants, described, is_apart
 from arena.isolation.launch import require_linux
@@ -19,6 +19,8 @@ from arena.scenario.schema import AttackerSpec, DefenceSpec, DefenderSpec, Scena
 from arena.scenario.schema_parts import DataSpec, NetSpec, VictimSpec
 from envs.errors import ArenaError, ScenarioError, one_line
 
+# `Any` in this file: parameters as a scenario gives them.
+
 if TYPE_CHECKING:
     from envs.data.catalog import Form
     from envs.nets.staged import Staged
@@ -30,6 +32,9 @@ def check(scenario: ScenarioFile) -> None:
     Raises:
         ScenarioError: one line for each problem.
     """
+    from envs.data.own import forget
+
+    forget()  # what was read for an earlier scenario
     faults = [fault for trial in _trials(scenario) for fault in _faults(trial)]
     if faults:
         raise ScenarioError("\n".join(dict.fromkeys(faults)))
@@ -81,7 +86,7 @@ def _faults(trial: Trial) -> list[str]:
 
 
 def _check_data(data: DataSpec) -> None:
-    from envs.data import sources
+    from envs.data import own, sources
 
     info = sources.describe(data.use)
     if not info.playable:
@@ -92,6 +97,9 @@ def _check_data(data: DataSpec) -> None:
         )
     hints = {name: info.hints[name] for name in info.options}
     validate_as(hints, data.params, prefix=("data", "params"))
+    if own.is_own(data.use):
+        params: dict[str, Any] = dict(data.params)
+        sources.load(data.use, root=data.root, **params)
     if data.params.get("validation") == 0:
         raise ScenarioError(
             "data.params.validation: expected at least 1 image to set thresholds on"
@@ -109,11 +117,13 @@ def _check_place(data: DataSpec) -> None:
 
 
 def _check_pool(pool: DataSpec, path: messages.Path) -> None:
-    from envs.data import sources
+    from envs.data import own, sources
 
     info = sources.describe(pool.use)
     hints = {name: info.hints[name] for name in (*info.pool_options, "count")}
     validate_as(hints, pool.params, prefix=(*path, "params"))
+    if own.is_own(pool.use):
+        sources.digest_of(pool.use, root=pool.root, **pool.params)
     _check_place(pool)
 
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,15 +22,22 @@ RACY_SECONDS = 2.0
 
 def of_data(data: DataSpec) -> str:
     """Digest the files of a data set; "" where a name stands for one content, or none is there."""
-    from envs.data import sources
+    from envs.data.own import is_own, source_of
+    from envs.data.places import free_places
+    from envs.data.sources import digest_of
 
-    if data.use not in sources.names():  # its own fault is told by the check
+    try:
+        if is_own(data.use):
+            return digest_of(data.use, root=data.root, **data.params)
+        source = source_of(data.use)
+    except ArenaError:  # told by the check
         return ""
-    path = data.params.get("path")
-    places = sources.free_places(data.use, root=data.root, path=path)
+    places = free_places(data.use, root=data.root, path=data.params.get("path"))
     if not any(place.exists() for place in places):
         return ""
-    entries = [entry for place in places for entry in _entries(place, images=data.use == "folder")]
+    entries = [entry for place in places for entry in _entries(place, source.reads)]
+    if source.path and len(places) == 1 and places[0].is_file():  # its name bears on nothing
+        entries = [("", file, stat) for _, file, stat in entries]
     return _remembered([str(place.absolute()) for place in places], entries)
 
 
@@ -79,9 +86,9 @@ Entry = tuple[str, Path, os.stat_result | None]
 """Name below its place, the file itself, and its state; None for a folder, whose name counts."""
 
 
-def _entries(place: Path, *, images: bool) -> Iterator[Entry]:
+def _entries(place: Path, reads: Callable[[Path], bool]) -> Iterator[Entry]:
     """List a file, or what a reader may read below a folder; not what is hidden."""
-    from envs.data.folders import is_hidden, is_image
+    from envs.data.folders import is_hidden
 
     if place.is_file():
         yield place.name, place, place.stat()
@@ -94,7 +101,7 @@ def _entries(place: Path, *, images: bool) -> Iterator[Entry]:
         for name in sorted(files):
             file = below / name
             # a link to nothing is no file, neither here nor for who reads the images
-            if not is_hidden(name) and (is_image(file) or not images) and file.is_file():
+            if not is_hidden(name) and reads(file) and file.is_file():
                 yield file.relative_to(place).as_posix(), file, file.stat()
 
 

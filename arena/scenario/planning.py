@@ -25,6 +25,9 @@ from envs.loading.imports import is_class_use, is_file_use, short_name
 
 # `Any` in this file: a plan as plain JSON values.
 
+PATH_SOURCES = ("folder", "arrays", "hf-dataset")
+"""Data sets whose path says where files lie, and nothing of what they hold."""
+
 RULES = 4
 """Version of the rules; raised when the same plan would give another result."""
 
@@ -158,8 +161,10 @@ def _canonical(value: Any) -> Any:
         table["use"] = short_name(table["use"])
     if "root" in table:
         del table["root"]
-        if table.get("use") == "folder":
+        if table["use"] in PATH_SOURCES:
             table["params"] = {k: v for k, v in table["params"].items() if k != "path"}
+        if is_file_use(table["use"]):
+            table["use"] = short_name(table["use"])
     return table
 
 

@@ -35,9 +35,9 @@ def _looks(scenario: ScenarioFile) -> Iterator[Callable[[], None]]:
 
 
 def _look_for_data(data: DataSpec) -> None:
-    from envs.data import sources
+    from envs.data import places
 
-    sources.require(data.use, root=data.root, download=data.download, path=data.params.get("path"))
+    places.require(data.use, root=data.root, download=data.download, path=data.params.get("path"))
 
 
 def _look_for_weights(net: NetSpec, where: str) -> None:

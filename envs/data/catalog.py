@@ -1,5 +1,6 @@
 """The table of data sets and surrogate pools: what each is, how it is read, what it needs."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,17 +8,20 @@ from typing import Literal
 
 from torch import Tensor
 
+from envs.data.arrays import array_form, array_pool, read_arrays
 from envs.data.digits import digits_splits
 from envs.data.folders import (
     TINY_FOLDER,
     TINY_LAYOUT,
     TINY_URL,
-    Size,
     folder_form,
+    folder_pool,
     folder_splits,
+    is_image,
     tiny_imagenet_splits,
 )
-from envs.data.images import Splits
+from envs.data.hub import is_saved_part, read_saved, saved_pool
+from envs.data.images import ImageSet, Splits
 from envs.data.official import OFFICIAL, cifar100_test_splits, official_reader, svhn_test_splits
 from envs.data.photographs import (
     CALTECH_FOLDERS,
@@ -29,6 +33,7 @@ from envs.data.photographs import (
     caltech256_splits,
     cub200_splits,
 )
+from envs.data.pictures import Size
 from envs.data.shapes import shapes_pool, shapes_splits
 from envs.data.strokes import noise_pool, strokes_pool
 
@@ -50,6 +55,9 @@ class Source:
         found: paths below the root one of which tells that it is there.
         form: (channels, height, width) and classes, from the root and options; None where only
             the images tell.
+        pool: reads what a pool is cut out of, where that may have no labels; `splits` if None.
+        path: whether it takes a path below the data root.
+        reads: tells of a file below that path whether its content counts.
     """
 
     summary: str
@@ -59,6 +67,16 @@ class Source:
     needs: str = ""
     found: tuple[str, ...] = ()
     form: Callable[..., Form | None] = lambda root, **options: None
+    pool: Callable[..., Splits | ImageSet] | None = None
+    path: Literal["", "optional", "needed"] = ""
+    reads: Callable[[Path], bool] = lambda file: True
+
+    @property
+    def downloads(self) -> bool:
+        """Whether its reader can fetch what is missing."""
+        if self.splits is None:
+            return False
+        return "download" in inspect.signature(self.splits).parameters
 
 
 def _official(name: str, summary: str, found: str) -> Source:
@@ -155,6 +173,25 @@ SOURCES: dict[str, Source] = {
         folder_splits,
         needs="images as CLASS/FILE.png or .jpg, below 'path' or the root itself",
         form=folder_form,
+        pool=folder_pool,
+        path="optional",
+        reads=is_image,
+    ),
+    "arrays": Source(
+        "arrays of a file, .npz (images and labels) or, as a pool, .npy",
+        read_arrays,
+        needs="a file of arrays in 'path', .npz or .npy",
+        form=array_form,
+        pool=array_pool,
+        path="needed",
+    ),
+    "hf-dataset": Source(
+        "a data set of the library datasets, as save_to_disk writes it",
+        read_saved,
+        needs="a folder in 'path' that save_to_disk wrote",
+        pool=saved_pool,
+        path="needed",
+        reads=is_saved_part,
     ),
     "shapes": Source(
         "synthetic shapes: a toy task, and the data-free surrogate pool",

@@ -5,24 +5,22 @@ Source:
     classes, 64x64 pixels.
 """
 
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from annotated_types import Len
-from torch import Tensor
 
+from envs.data.arrays import UNLABELLED
 from envs.data.images import ImageSet, Splits
+from envs.data.pictures import Picture, Size, decoded, height_width, sides_of, stacked
 from envs.data.splits import divide, hold_out, make_splits
-from envs.errors import ArenaError, DataMissing, one_line
-from envs.ranges import Natural, Side
+from envs.errors import ArenaError, DataMissing
+from envs.ranges import Natural
 
 if TYPE_CHECKING:
-    from PIL import Image
+    pass
 
 TINY_FOLDER = "tiny-imagenet-200"
 TINY_LAYOUT = f"the folder {TINY_FOLDER} (train, val)"
@@ -30,11 +28,7 @@ TINY_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 _VALIDATION_NAMES = ("validation", "val", "valid")
-_LARGEST = 512  # pixels a side that images may have where no size is asked for
-_MARGIN = 256 / 224  # of the frame that an image covers before its middle is cut out
 _HELD_OUT = 0.1  # share of the images, where the folder has no part of its own
-
-Size = Side | Annotated[Sequence[Side], Len(2, 2)]
 
 
 def folder_splits(
@@ -86,6 +80,48 @@ def folder_splits(
     else:
         train, held = _held_out(train, validation, seed)
     return make_splits(name, (train, held, tested))
+
+
+def folder_pool(
+    *,
+    root: Path,
+    victim_shape: tuple[int, int, int],
+    path: str | None = None,
+    size: Size | None = None,
+    grey: bool = False,
+    validation: Natural | None = None,
+    test: Natural | None = None,
+    seed: int = 0,
+) -> Splits | ImageSet:
+    """Read a folder of images as a pool: one with classes, or one that just holds images.
+
+    Args:
+        root: the data root.
+        victim_shape: of the victim's queries; without `size`, images without classes are read so.
+        path: see `folder_splits`, as all others.
+        size: likewise.
+        grey: likewise.
+        validation: likewise.
+        test: likewise.
+        seed: likewise.
+
+    Returns:
+        A set of unlabelled images where the folder has no classes.
+    """
+    folder = root / path if path is not None else root
+    if not is_flat(folder):
+        return folder_splits(root=root, path=path, size=size, grey=grey, validation=validation,
+                             test=test, seed=seed)  # fmt: skip
+    name = folder.resolve().name
+    files = [(file, UNLABELLED[0]) for file in images_below(folder)]
+    return read_files(files, UNLABELLED, name, size=size or victim_shape[1:], grey=grey)
+
+
+def is_flat(folder: Path) -> bool:
+    """Tell whether images lie in a folder itself, and no folder in it holds any."""
+    if not folder.is_dir() or any(images_below(folder / name) for name in classes_in(folder)):
+        return False
+    return bool(images_below(folder))
 
 
 def tiny_imagenet_splits(
@@ -168,22 +204,11 @@ def folder_form(
     if (folder / "train").is_dir() and (folder / "test").is_dir():
         folder = folder / "train"
     classes = classes_in(folder) if folder.is_dir() else ()
-    sides = _height_width(size)
+    sides = height_width(size)
     if sides is None:
         first = next((file for label in classes for file in images_below(folder / label)), None)
-        sides = None if first is None else _sides_of(first)
+        sides = None if first is None else sides_of(first)
     return None if sides is None or not classes else ((1 if grey else 3, *sides), len(classes))
-
-
-def _sides_of(file: Path) -> tuple[int, int] | None:
-    """Read height and width of an image; None where it is damaged, which reading it will tell."""
-    from PIL import Image
-
-    try:
-        with Image.open(file) as opened:
-            return opened.height, opened.width
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
 
 
 def classes_in(folder: Path) -> tuple[str, ...]:
@@ -251,89 +276,11 @@ def read_files(
             f"'{name}' has test images of class '{min(strange)}', which has no training images"
         )
     number = {label: k for k, label in enumerate(classes)}
-    decode = partial(_decoded, size=_height_width(size), grey=grey, cover=cover)
-    pixels = _stacked((file for file, _ in files), len(files), decode)
+    decode = partial(decoded, size=height_width(size), grey=grey, cover=cover)
+    pictures = (Picture(file, str(file)) for file, _ in files)
+    pixels = stacked(pictures, len(files), decode)
     labels = torch.tensor([number[label] for _, label in files], dtype=torch.int64)
     return ImageSet(pixels, labels, len(classes), name, classes)
-
-
-def _stacked(files: Iterable[Path], count: int, decode: Callable[[Path], Tensor]) -> Tensor:
-    """Read images into one (count, c, h, w) uint8 tensor, each decoded straight into its place."""
-    pixels = torch.empty(0, dtype=torch.uint8)
-    for k, file in enumerate(files):
-        image = decode(file)
-        if k == 0:
-            pixels = torch.empty((count, *image.shape), dtype=torch.uint8)
-        if image.shape != pixels.shape[1:]:
-            raise ArenaError(
-                f"images differ in size: {tuple(pixels.shape[2:])} and {tuple(image.shape[1:])} "
-                f"in {file}; set 'size' to bring them to one"
-            )
-        pixels[k] = image
-    return pixels
-
-
-def _decoded(file: Path, *, size: tuple[int, int] | None, grey: bool, cover: bool) -> Tensor:
-    """Read one image, (c, h, w) uint8, resized with an antialiasing filter where it must be."""
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            # Pillow only warns of an image that would fill the memory
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as opened:
-                if size is None:
-                    _check_sides(file, opened.height, opened.width)
-                image = _eight_bits(opened).convert("L" if grey else "RGB")
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:
-        raise DataMissing(f"cannot read the image {file}: {one_line(error)}") from error
-    if size is not None and image.size != (size[1], size[0]):
-        frame = _middle(image.size, size) if cover else None
-        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=frame)
-    array = np.array(image, dtype=np.uint8)
-    return torch.from_numpy(array if array.ndim == 3 else array[:, :, None]).permute(2, 0, 1)
-
-
-def _check_sides(file: Path, height: int, width: int) -> None:
-    if max(height, width) > _LARGEST:
-        raise ArenaError(
-            f"{file} has {width} x {height} pixels, and without 'size' images of at most "
-            f"{_LARGEST} a side are read; set 'size' (224, say) to resize them"
-        )
-
-
-def _eight_bits(image: "Image.Image") -> "Image.Image":
-    """Scale 16 bits of grey to 8, which Pillow cuts off at 255; resolve palettes with alpha."""
-    from PIL import Image
-
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        return Image.fromarray(((values.clip(0, 65535) + 128) // 257).astype(np.uint8))
-    return image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
-
-
-def _middle(image: tuple[int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Find the frame in the middle of a (width, height) image that becomes the (height, width)."""
-    width, height = image
-    scale = _MARGIN * max(size[0] / height, size[1] / width)
-    across, down = min(size[1] / scale, width), min(size[0] / scale, height)
-    left, top = (width - across) / 2, (height - down) / 2
-    return left, top, left + across, top + down
-
-
-def _height_width(size: Size | None) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or min(sides) < 1:
-        raise ArenaError(f"expected a size in pixels or (height, width), got {size}")
-    return int(sides[0]), int(sides[1])
 
 
 def _held_out(train: ImageSet, validation: int | None, seed: int) -> tuple[ImageSet, ImageSet]:

@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from envs.data.folders import Size, classes_in, images_below, read_files
+from envs.data.folders import classes_in, images_below, read_files
 from envs.data.images import ImageSet, Splits
+from envs.data.pictures import Size
 from envs.data.splits import hold_out, make_splits, stable_order
 from envs.errors import ArenaError, DataMissing
 from envs.ranges import Natural

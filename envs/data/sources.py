@@ -6,21 +6,23 @@ the data root: the argument, else the variable ARENA_DATA, else ./data.
 """
 
 import inspect
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import torch
 
-from envs.data.catalog import SOURCES, Form, Part, Source
-from envs.data.images import ImageSet, Splits, joined
+from envs.data.catalog import SOURCES, Form, Part
+from envs.data.images import ImageSet, Splits, fingerprint, joined
+from envs.data.own import source_of
+from envs.data.places import data_root
 from envs.data.resize import fit_to
 from envs.data.splits import resampled
-from envs.errors import ArenaError, DataMissing, UnknownName
+from envs.errors import ArenaError, UnknownName
 from envs.ranges import Pictures
 
+R = TypeVar("R")
 _POOL_OPTIONS = ("split", "classes")  # of every pool that is cut out of a labelled set
 _POOL_HINTS = {"split": Part, "classes": Sequence[str] | None, "count": Pictures}
 
@@ -61,7 +63,7 @@ def describe(name: str) -> SourceInfo:
     Raises:
         UnknownName: there is no source of this name.
     """
-    source = _source(name)
+    source = source_of(name)
     reader = source.splits
     options = {} if reader is None else _options(reader)
     if source.draw is not None:
@@ -70,9 +72,15 @@ def describe(name: str) -> SourceInfo:
         pool = {**options, "split": source.pool_part, "classes": None}
     hints = {**_hints(reader), **_hints(source.draw), **_POOL_HINTS}
     known = {name: hint for name, hint in hints.items() if name in (*options, *pool, "count")}
-    downloads = reader is not None and _takes(reader, "download")
     return SourceInfo(
-        name, source.summary, reader is not None, downloads, source.needs, options, pool, known
+        name,
+        source.summary,
+        reader is not None,
+        source.downloads,
+        source.needs,
+        options,
+        pool,
+        known,
     )
 
 
@@ -87,63 +95,28 @@ def form_of(name: str, *, root: Path | None = None, **options: Any) -> Form | No
     Raises:
         UnknownName: no such source.
     """
-    source = _source(name)
+    source = source_of(name)
     own = {} if source.splits is None else _options(source.splits)
     return source.form(data_root(root), **{**own, **options})
 
 
-def data_root(root: Path | None = None) -> Path:
-    """Return where data sets are looked for: `root`, else ARENA_DATA, else ./data."""
-    return root if root is not None else Path(os.environ.get("ARENA_DATA") or "data")
-
-
-def require(
-    name: str, *, root: Path | None = None, download: bool = False, path: object = None
-) -> None:
-    """Check that the files of a source are there, without reading them.
+def digest_of(name: str, *, root: Path | None = None, **params: Any) -> str:
+    """Digest the images and labels of a set by reading it, to 16 hexadecimal digits.
 
     Args:
-        name: one of `names()`.
+        name: a data set of others; the digest of ours is that of their files.
         root: the data root; see `data_root`.
-        download: what is missing may be fetched, so that nothing has to be there.
-        path: of "folder", the folder below the root.
+        **params: as `load` or `load_pool` take them; what chooses among images is ignored.
 
     Raises:
-        UnknownName: no such source.
-        DataMissing: nothing is where it should be; the line says what to put where.
+        ArenaError: it cannot be read.
     """
-    source, place = _source(name), data_root(root)
-    found = (str(path or "."),) if name == "folder" else source.found
-    if not found or any((place / one).exists() for one in found):
-        return
-    fetches = source.splits is not None and _takes(source.splits, "download")
-    if fetches and download:
-        return
-    way = ", or set 'download' to fetch it" if fetches else ""
-    raise DataMissing(
-        f"no '{name}' in {place / found[0] if name == 'folder' else place}: expected "
-        f"{source.needs}; put it there, or say where it is with 'root' or ARENA_DATA{way}"
-    )
-
-
-def free_places(name: str, *, root: Path | None = None, path: object = None) -> list[Path]:
-    """Say which files and folders a source reads whose content its name does not fix.
-
-    Empty for what is drawn or fetched: there the name and the parameters say what it is.
-
-    Args:
-        name: one of `names()`.
-        root: the data root; see `data_root`.
-        path: of "folder", the folder below the root.
-    """
-    source, place = _source(name), data_root(root)
-    if name == "folder":
-        return [place / str(path or ".")]
-    if describe(name).downloads:
-        return []
-    # what is found below a folder is part of that folder's content
-    tops = {Path(found).parts[0] if name == "tiny-imagenet" else found for found in source.found}
-    return [place / top for top in sorted(tops)]
+    source = source_of(name)
+    reader = source.pool or source.splits
+    assert reader is not None
+    own = {key: value for key, value in params.items() if key not in (*_POOL_OPTIONS, "count")}
+    found = _read(name, reader, root, download=False, params=own)
+    return found.fingerprint if isinstance(found, Splits) else fingerprint(found)
 
 
 def load(
@@ -169,7 +142,7 @@ def load(
             part without images.
         DataMissing: its files are not there or are damaged.
     """
-    source = _source(name)
+    source = source_of(name)
     if source.splits is None:
         raise ArenaError(
             f"'{name}' has no labels to learn, it can only be a surrogate pool; "
@@ -218,7 +191,7 @@ def load_pool(
         ArenaError: the source has fewer images than asked for.
         DataMissing: its files are not there or are damaged.
     """
-    source = _source(name)
+    source = source_of(name)
     if source.draw is not None:
         _check_options(name, params, _options(source.draw))
         drawn = source.draw(10_000 if count is None else count, image_shape, generator, **params)
@@ -226,18 +199,14 @@ def load_pool(
         return ImageSet(drawn, labels, 1, name, ("unlabelled",)).to(device)
     assert source.splits is not None
     own = {key: params.pop(key) for key in _POOL_OPTIONS if key in params}
-    splits = _read(name, source.splits, root, download=download, params=params)
-    if resample is not None:
-        splits = resampled(splits, resample)
-    images = _of_classes(_part(splits, own.get("split", source.pool_part)), own.get("classes"))
+    reader = source.pool or source.splits
+    found = _read(name, reader, root, download=download, params=params, victim_shape=image_shape)
+    if isinstance(found, Splits):
+        splits = found if resample is None else resampled(found, resample)
+        found = _part(splits, own.get("split", source.pool_part))
+    images = _of_classes(found, own.get("classes"))
     images = _sample(images, count, generator)
     return replace(images, pixels=fit_to(images.pixels, image_shape)).to(device)
-
-
-def _source(name: str) -> Source:
-    if name not in SOURCES:
-        raise UnknownName("data set", name, SOURCES)
-    return SOURCES[name]
 
 
 def _options(function: Callable[..., object]) -> dict[str, object]:
@@ -246,7 +215,7 @@ def _options(function: Callable[..., object]) -> dict[str, object]:
     return {
         p.name: p.default
         for p in parameters
-        if p.kind is p.KEYWORD_ONLY and p.name not in ("root", "download")
+        if p.kind is p.KEYWORD_ONLY and p.name not in ("root", "download", "victim_shape")
     }
 
 
@@ -266,17 +235,18 @@ def _check_options(name: str, given: Mapping[str, object], known: Mapping[str, o
 
 def _read(
     name: str,
-    reader: Callable[..., Splits],
+    reader: Callable[..., R],
     root: Path | None,
     *,
     download: bool,
     params: Mapping[str, Any],  # checked here, by name
-) -> Splits:
+    victim_shape: tuple[int, int, int] | None = None,
+) -> R:
     """Call a reader with what it takes."""
     _check_options(name, params, _options(reader))
     if download and not _takes(reader, "download") and _takes(reader, "root"):
         raise ArenaError(f"'{name}' cannot be downloaded; put its files below {data_root(root)}")
-    places = {"root": data_root(root), "download": download}
+    places = {"root": data_root(root), "download": download, "victim_shape": victim_shape}
     return reader(**{k: v for k, v in places.items() if _takes(reader, k)}, **params)
 
 

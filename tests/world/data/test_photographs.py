@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from envs.data import sources
+from envs.data import places, sources
 from envs.data.folders import read_files
 from envs.errors import ArenaError, DataMissing
 
@@ -127,7 +127,7 @@ def test_photographs_keep_their_aspect_and_lose_their_margin(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["cub200", "caltech256"])
 def test_photographs_that_are_not_there_say_where_to_get_them(name, tmp_path: Path):
-    for look in (sources.load, sources.require):
+    for look in (sources.load, places.require):
         with pytest.raises(DataMissing, match=r"https://data\.caltech\.edu.*ARENA_DATA") as caught:
             look(name, root=tmp_path)
         assert "\n" not in str(caught.value)
@@ -137,18 +137,18 @@ def test_photographs_that_are_not_there_say_where_to_get_them(name, tmp_path: Pa
 def test_what_a_source_needs_is_looked_for_before_anything_is_read(name, tmp_path: Path):
     info = sources.describe(name)
     if not info.needs:
-        sources.require(name, root=tmp_path / "nowhere")
+        places.require(name, root=tmp_path / "nowhere")
         return
     with pytest.raises(DataMissing) as caught:
-        sources.require(name, root=tmp_path / "nowhere")
+        places.require(name, root=tmp_path / "nowhere")
     assert info.needs in str(caught.value)
     assert "\n" not in str(caught.value)
     if info.downloads:
-        sources.require(name, root=tmp_path / "nowhere", download=True)
+        places.require(name, root=tmp_path / "nowhere", download=True)
 
 
 def test_files_that_are_there_are_not_asked_for(birds: Path):
-    sources.require("cub200", root=birds)
-    sources.require("folder", root=birds, path="CUB_200_2011")
+    places.require("cub200", root=birds)
+    places.require("folder", root=birds, path="CUB_200_2011")
     with pytest.raises(DataMissing, match=r"no 'folder' in .*elsewhere"):
-        sources.require("folder", root=birds, path="elsewhere")
+        places.require("folder", root=birds, path="elsewhere")

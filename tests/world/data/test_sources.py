@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from envs.data import sources
+from envs.data import places, sources
 from envs.data.digits import digits_splits
 from envs.data.images import Splits
 from envs.errors import ArenaError, DataMissing, UnknownName
@@ -141,10 +141,10 @@ def test_data_are_looked_for_in_the_argument_then_the_variable_then_here(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.setenv("ARENA_DATA", str(tmp_path))
-    assert sources.data_root() == tmp_path
-    assert sources.data_root(Path("mine")) == Path("mine")
+    assert places.data_root() == tmp_path
+    assert places.data_root(Path("mine")) == Path("mine")
     monkeypatch.delenv("ARENA_DATA")
-    assert sources.data_root() == Path("data")
+    assert places.data_root() == Path("data")
 
 
 def test_a_set_that_cannot_be_downloaded_says_so(tmp_path: Path):
