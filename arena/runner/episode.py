@@ -6,8 +6,7 @@ from typing import IO, Any, NamedTuple
 
 from agents.base import Attacker, Kit, granted
 from arena.evaluation.architecture import score_inferences
-from arena.evaluation.distortion import ServedSample
-from arena.evaluation.referee import CloneScore, Referee
+from arena.evaluation.referee import CloneScore
 from arena.isolation.attacker import IsolatedAttacker
 from arena.log.player_values import checked_numbers
 from arena.log.rows import OutcomeRow
@@ -16,21 +15,20 @@ from arena.log.writer import EpisodeWriter
 from arena.recording.tape import Tape
 from arena.registry import players as catalog
 from arena.runner.events import EpisodeEvents, Fault
+from arena.runner.game_setup import GameSetup
 from arena.runner.outcome import outcome_of
 from arena.runner.recorder import Recorder
-from arena.runner.saves.changes import ChangedAttributes
 from arena.runner.saves.schedule import Saver, Saving
 from arena.runner.saves.snapshots import read, snapshot
 from arena.runner.saves.store import SaveStore
-from arena.runner.setup import DefenderSetup, Setup
+from arena.runner.setup import Setup
 from arena.runner.stopping import STOP
 from arena.runner.time_limit import TimeLimit, TimeUp
 from arena.scenario import EpisodePlan
 from arena.scenario.planning import requirements
 from arena.system.process_state import ProcessState
 from envs.errors import BudgetExhausted, PlayerError, SaveError, one_line
-from envs.game.extraction_game import ExtractionGame, GameOracle
-from envs.seeding import Streams
+from envs.game.extraction_game import GameOracle
 
 
 class StandIn(NamedTuple):
@@ -80,7 +78,8 @@ class Episode:
     ) -> None:
         self._plan, self._setup, self._stand_in = plan, setup, stand_in
         self._before = ProcessState.capture()
-        self._set_up(plan, setup)
+        self._parts = GameSetup(plan, setup)
+        self._game = self._parts.game
         self.unlucky = False
         self._saves = saves
         self._saved: dict[str, Any] | None = None  # Any: what `_state` returned
@@ -89,40 +88,6 @@ class Episode:
         self._events: EpisodeEvents | None = None
         self._recorder: Recorder | None = None
         self._saver: Saver | None = None
-
-    def _set_up(self, plan: EpisodePlan, setup: Setup) -> None:
-        """Prepare everything but the attacker."""
-        self._streams = Streams(plan.seed)
-        self._defender_setup: DefenderSetup = setup.set_up_defender(plan)
-        self._defender_setup.defender.load_carried_state(plan.carried_state)
-        self._drifts = [
-            ChangedAttributes(deployed_defence.defence)
-            for deployed_defence in self._defender_setup.deployed_defences
-        ]
-        splits = setup.splits(plan)
-        self._referee = Referee(splits.checkpoint, splits.test, self._defender_setup.reference)
-        self._service = self._referee.service(
-            self._defender_setup.deployed_defences,
-            self._defender_setup.defender,
-            budget=plan.threat.budget,
-            streams=self._streams,
-            labels=plan.threat.labels,
-            clients=plan.traffic.clients if plan.traffic.benign else 0,
-        )
-        self._served = ServedSample(
-            self._defender_setup.reference.posteriors,
-            plan.threat.budget,
-            benign=plan.traffic.benign,
-            ood_share=plan.traffic.ood_share,
-        )
-        self._game = ExtractionGame(
-            setup.threat(plan),
-            self._defender_setup.deployed_defences,
-            self._defender_setup.defender,
-            clock=setup.clock(plan, self._streams),
-            streams=self._streams,
-            traffic=setup.traffic(plan, self._streams),
-        )
 
     @property
     def seconds(self) -> float:
@@ -145,17 +110,12 @@ class Episode:
         try:
             if not pickled:  # the classes of a plug-in may have been loaded anew
                 _expect_same_class(self._attacker, state["attacker"])
-                _expect_same_class(self._defender_setup.defender, state["defender"])
+                _expect_same_class(self._parts.defender, state["defender"])
             self._attacker = state["attacker"]
             self._kit.generator.set_state(state["generator"])
             self._clones.set_state(state["clones"])
             self._kit.shared_findings.update(state["shared_findings"])
-            self._defender_setup = self._defender_setup._replace(defender=state["defender"])
-            for drift, values in zip(self._drifts, state["defences"], strict=True):
-                drift.put_back(values)
-            self._game.restore(state["game"], state["defender"])
-            self._served.restore(state["served"])
-            self._service.restore(state["service"], state["defender"])
+            self._parts.restore(state)
             tape.restore(state["tape"])
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as fault:
             raise SaveError(one_line(fault)) from fault
@@ -176,23 +136,23 @@ class Episode:
             self._set_up_attacker(tape)
         attacker = self._attacker
         assert attacker is not None
-        self._writer = writer
+        parts, self._writer = self._parts, writer
         self._events = EpisodeEvents(writer, self._game, self._before)
         writer.set_up(
             num_classes=self._game.threat.num_classes,
-            exit_names=[one.victim.exit_names for one in self._defender_setup.deployed_defences],
+            exit_names=[one.victim.exit_names for one in parts.defender_setup.deployed_defences],
             **self._knowledge,
         )
         self._recorder = recorder = Recorder(
             self._game,
             attacker,
-            self._referee,
+            parts.referee,
             writer,
             checkpoints=self._plan.checkpoints,
             title=self._plan.title,
             watcher=self._setup.watcher,
             tape=tape,
-            measured=self._served.read,
+            measured=parts.served.read,
         )
         limit = self._plan.time_limit
         if limit is not None:
@@ -200,7 +160,7 @@ class Episode:
         apart = isinstance(attacker, IsolatedAttacker)
         self._time = TimeLimit(limit, lambda: self._game.busy, once=apart)
         # the recorder comes late: its checkpoints read what the others hold of the same round
-        self._game.add_observers(self._served, self._service, tape, recorder, self._time)
+        self._game.add_observers(parts.served, parts.service, tape, recorder, self._time)
         if self._saved is not None:
             recorder.restore(self._saved["recorder"])
         self._saver = self._make_saver(writer, tape)
@@ -225,7 +185,7 @@ class Episode:
             self._attacker = self._admitted()
         requires = requirements(self._plan) if self._attacker is None else self._attacker.requires
         named, normalisation = self._setup.normalisation(self._plan, requires, pool)
-        new_clone, self._clones = self._setup.clones(self._plan, self._streams, normalisation)
+        new_clone, self._clones = self._setup.clones(self._plan, self._parts.streams, normalisation)
         if apart:
             self._attacker = IsolatedAttacker(
                 self._setup.contestant(self._plan, self._clones, normalisation, self._note_gap)
@@ -236,7 +196,7 @@ class Episode:
         }
         self._kit = Kit(
             device=self._setup.device,
-            generator=self._streams.torch("attacker", self._setup.device),
+            generator=self._parts.streams.torch("attacker", self._setup.device),
             new_clone=new_clone,
             surrogate_pool=pool,
             on_report=self._report,
@@ -310,10 +270,7 @@ class Episode:
             "on_note": kit.on_note,
             "on_safe_point": kit.on_safe_point,
             "pool": kit.surrogate_pool,
-            "reference": self._defender_setup.reference,
-        } | {
-            f"victim{n}": deployed_defence.victim
-            for n, deployed_defence in enumerate(self._defender_setup.deployed_defences)
+            **self._parts.live,
         }
 
     def _make_saver(self, writer: EpisodeWriter, tape: Tape) -> Saver | None:
@@ -348,11 +305,7 @@ class Episode:
             "generator": self._kit.generator.get_state(),
             "clones": self._clones.get_state(),
             "shared_findings": self._kit.shared_findings,
-            "defender": self._defender_setup.defender,
-            "defences": [drift.changed() for drift in self._drifts],
-            "game": self._game.state(),
-            "served": self._served.state(),
-            "service": self._service.state(),
+            **self._parts.state(),
             "tape": tape.state(),
             "recorder": self._recorder.state(),
         }
@@ -368,7 +321,7 @@ class Episode:
 
         An episode is a success only if no step failed, and an error by the first that did.
         """
-        events = self._events
+        events, parts = self._events, self._parts
         assert events is not None
         score: CloneScore | None = None
         outcome = OutcomeRow(queries_used=self._game.used)
@@ -380,19 +333,19 @@ class Episode:
         def measure() -> None:
             nonlocal outcome
             tally = recorder.close()
-            accuracy, service = self._referee.victim_accuracy, self._service.read()
-            outcome = outcome_of(self._defender_setup, accuracy, score, service, tally)
+            accuracy, service = parts.referee.victim_accuracy, parts.service.read()
+            outcome = outcome_of(parts.defender_setup, accuracy, score, service, tally)
 
         def write_inferences() -> None:
             score_inferences(
                 attacker.inferred,
-                self._defender_setup.deployed_defences,
+                parts.defender_setup.deployed_defences,
                 writer,
                 answers=self._game.tally().attack.exits[0],
             )
 
         def write_defender() -> None:
-            events.write_defender(self._defender_setup.defender)
+            events.write_defender(parts.defender)
 
         found = [
             fault,
