@@ -12,6 +12,7 @@ from arena.log.rows import (
     CheckpointRow,
     EpisodeRow,
     EventRow,
+    Exits,
     InferenceRow,
     RoundRow,
     RunRow,
@@ -23,10 +24,10 @@ from envs.errors import printable
 
 
 class ExitCounts(NamedTuple):
-    """Images answered at each exit over an episode, the first exit first; empty if unknown."""
+    """Images answered over an episode, by deployed defence and exit; empty if unknown."""
 
-    attack: tuple[int, ...]
-    benign: tuple[int, ...]
+    attack: Exits
+    benign: Exits
 
 
 @dataclass(frozen=True)
@@ -101,3 +102,21 @@ def exit_counts(rounds: Iterable[RoundRow]) -> ExitCounts:
         added_exits(*(bucket.attack_exits for bucket in buckets)),
         added_exits(*(bucket.benign_exits for bucket in buckets)),
     )
+
+
+def defence_names(episode: EpisodeRow, count: int) -> list[str]:
+    """Name the deployed defences of an episode for people, each name once.
+
+    Args:
+        episode: its plan says what they are.
+        count: how many there are.
+    """
+    defender = episode.plan.get("defender")
+    brought = defender.get("defence", ()) if isinstance(defender, Mapping) else ()
+    uses = [str(one.get("use", "")) for one in brought if isinstance(one, Mapping)]
+    if len(uses) != count:
+        return [f"defence {number + 1}" for number in range(count)]
+    return [
+        name if uses.count(name) == 1 else f"{name} {number + 1}"
+        for number, name in enumerate(uses)
+    ]

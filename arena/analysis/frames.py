@@ -102,21 +102,22 @@ def events(log: Log, which: EpisodeFilter | None = None) -> "pd.DataFrame":
 
 
 def exits(log: Log, which: EpisodeFilter | None = None) -> "pd.DataFrame":
-    """Give one row for each bucket, kind of traffic and exit.
+    """Give one row for each bucket, kind of traffic, deployed defence and exit.
 
     Returns:
-        columns of every frame, then `bucket queries_used traffic exit answered`; `traffic` is
-        "attack" or "benign", `exit` counts from 0.
+        columns of every frame, then `bucket queries_used traffic defence exit answered`; `traffic`
+        is "attack" or "benign", `defence` and `exit` count from 0.
     """
     pandas = _pandas()
     columns = ["episode_id", *WHOSE, "bucket", "queries_used"]
     rows = [
-        [*(getattr(bucket, name) for name in columns), traffic, exit_index, answered]
+        [*(getattr(bucket, name) for name in columns), traffic, defence, exit_index, answered]
         for bucket in rounds(log, which).itertuples()
         for traffic in ("attack", "benign")
-        for exit_index, answered in enumerate(getattr(bucket, f"{traffic}_exits") or ())
+        for defence, counts in enumerate(getattr(bucket, f"{traffic}_exits") or ())
+        for exit_index, answered in enumerate(counts)
     ]
-    return pandas.DataFrame(rows, columns=[*columns, "traffic", "exit", "answered"])
+    return pandas.DataFrame(rows, columns=[*columns, "traffic", "defence", "exit", "answered"])
 
 
 def _joined(

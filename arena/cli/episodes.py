@@ -77,7 +77,7 @@ def show(
     console = out()
     _show_outcome(console, row)
     _show_curve(console, store.where, details["checkpoints"])
-    _show_exits(console, details["rounds"])
+    _show_exits(console, row, details["rounds"])
     _show_inferences(console, details["inferences"])
     for event in details["events"]:
         write_line(console, f"{event.time:%H:%M:%S} {event.kind}: {event.message}")
@@ -145,31 +145,24 @@ def _show_curve(console: "Console", where: str, points: Sequence["CheckpointRow"
     write_table(console, columns, rows, right=columns)
 
 
-def _show_exits(console: "Console", rounds: Sequence["RoundRow"]) -> None:
-    """Write the share of answers of each exit over the whole episode."""
-    sides = {
-        "attack": [bucket.attack_exits for bucket in rounds],
-        "benign": [bucket.benign_exits for bucket in rounds],
-    }
-    totals = {
-        name: [sum(column) for column in zip(*filled, strict=True)]
-        for name, histograms in sides.items()
-        if (filled := _same_length(histograms))
-    }
-    totals = {name: total for name, total in totals.items() if sum(total)}
-    if not totals:
-        return
-    count = max(len(total) for total in totals.values())
-    columns = ("exit %", *(str(number + 1) for number in range(count)))
+def _show_exits(console: "Console", row: "EpisodeRow", rounds: Sequence["RoundRow"]) -> None:
+    """Write the share of answers of each exit over the whole episode, for each defence."""
+    from arena.analysis.episode_data import defence_names, exit_counts
+
+    counts = exit_counts(rounds)
+    names = defence_names(row, len(counts.attack))
     rows = [
-        (name, *(percent(part / sum(total)) for part in total)) for name, total in totals.items()
+        (f"{side}, {name}" if len(names) > 1 else side, *(percent(part / total) for part in taken))
+        for side, by_defence in counts._asdict().items()
+        if (total := sum(map(sum, by_defence)))
+        for name, taken in zip(names, by_defence, strict=True)
     ]
-    write_table(console, columns, rows, right=columns[1:])
-
-
-def _same_length(histograms: Sequence[Sequence[int]]) -> list[list[int]]:
-    longest = max((len(histogram) for histogram in histograms), default=0)
-    return [[*one, *([0] * (longest - len(one)))] for one in histograms] if longest else []
+    if not rows:
+        return
+    width = max(map(len, rows))
+    columns = ("exit %", *map(str, range(1, width)))
+    padded = [(*cells, *([""] * (width - len(cells)))) for cells in rows]
+    write_table(console, columns, padded, right=columns[1:])
 
 
 def _show_inferences(console: "Console", inferences: Sequence["InferenceRow"]) -> None:

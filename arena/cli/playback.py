@@ -8,7 +8,7 @@ from arena.cli.common import out
 from arena.cli.keyboard import Keys, keyboard
 from arena.cli.render import write_line, write_table
 from arena.cli.thumbnails import drawn, latest
-from arena.log.rows import added_exits
+from arena.log.rows import Exits, added_exits
 from arena.replay.timeline import TimelineStep, exits_text
 from arena.report.formatting import count_text, duration_text, percent
 
@@ -164,15 +164,19 @@ def _curve(scores: Sequence[float | None]) -> str:
     return "".join(" " if s is None else _BLOCKS[round(s * 8)] for s in shown).ljust(_WIDTH)
 
 
-def _exit_lines(name: str, now: Sequence[int], total: Sequence[int]) -> list[str]:
+def _exit_lines(name: str, now: Exits, total: Exits) -> list[str]:
     """Draw a bar for each exit over the whole episode, and its share in the last step."""
-    answered, lately = sum(total), sum(now)
+    answered, lately = sum(map(sum, total)), sum(map(sum, now))
     if not answered:
         return []
-    recent = [*now, *([0] * (len(total) - len(now)))]
+    recent = added_exits(now, tuple((0,) * len(row) for row in total))
+    places = [(defence, exit) for defence, row in enumerate(total) for exit in range(len(row))]
+    several = len(total) > 1
     return [
-        f"{name if exit == 0 else '':<6}  {_bar(count / answered)} exit {exit + 1}: "
-        f"{percent(count / answered)} %, now "
-        f"{percent(recent[exit] / lately if lately else None)} %"
-        for exit, count in enumerate(total)
+        f"{name if place == places[0] else '':<6}  {_bar(total[defence][exit] / answered)} "
+        f"{f'defence {defence + 1}, ' if several else ''}exit {exit + 1}: "
+        f"{percent(total[defence][exit] / answered)} %, now "
+        f"{percent(recent[defence][exit] / lately if lately else None)} %"
+        for place in places
+        for defence, exit in [place]
     ]

@@ -113,9 +113,13 @@ def _accounts(row: EpisodeRow, rounds: Sequence[RoundRow], log: LogReader) -> It
             yield Problem("fault", "accounts", f"episode {row.id}: bucket {bucket.bucket} does "
                           f"not follow on the one before it")  # fmt: skip
             return
-        if sum(bucket.attack_exits) != bucket.attack_answered:
-            yield Problem("fault", "accounts", f"episode {row.id}: the exits of bucket "
-                          f"{bucket.bucket} are not those of its answers")  # fmt: skip
+        for exits, answered in (
+            (bucket.attack_exits, bucket.attack_answered),
+            (bucket.benign_exits, bucket.benign_answered),
+        ):
+            if exits is not None and sum(map(sum, exits)) != answered:
+                yield Problem("fault", "accounts", f"episode {row.id}: the exits of bucket "
+                              f"{bucket.bucket} are not those of its answers")  # fmt: skip
         next_round += bucket.rounds
     points = [point.queries_used for point in log.checkpoints(row.id)]
     if points != sorted(points):

@@ -34,7 +34,7 @@ from arena.log.tables import (
     Checkpoint,
     Episode,
     Event,
-    Histogram,
+    Histograms,
     Inference,
     Round,
     UtcDateTime,
@@ -202,8 +202,8 @@ def _arrow_type(column: Column[Any], pa: Any) -> Any:
     kind = column.type
     if isinstance(kind, UtcDateTime):
         return pa.timestamp("us", tz="UTC")
-    if isinstance(kind, Histogram):
-        return pa.list_(pa.int64())
+    if isinstance(kind, Histograms):
+        return pa.list_(pa.list_(pa.int64()))
     if isinstance(kind, Integer | BigInteger):
         return pa.int64()
     if isinstance(kind, Double):

@@ -5,7 +5,7 @@ Nothing here knows a database or a tensor. A new metric of an episode is one mor
 `OutcomeRow`, and a migration that adds its column; everything else follows from the field.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import zip_longest
@@ -18,6 +18,9 @@ Status = Literal["started", "success", "cancelled", "error"]
 Kind = Literal["play", "what-if"]
 
 JsonMap = Mapping[str, object]
+
+Exits = tuple[tuple[int, ...], ...]
+"""Images per exit, of each deployed defence in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,8 +228,9 @@ class RoundRow:
         attack_answered: images answered to the attacker.
         benign_answered: images answered to benign users.
         queries_used: the ledger after its last round (cumulative).
-        attack_exits: attacker's images per exit.
-        benign_exits: benign images per exit.
+        attack_exits: attacker's images per exit, of each deployed defence; None where an older
+            log summed them.
+        benign_exits: benign images likewise.
         attack_macs: compute spent on the attacker, in MACs.
         benign_macs: compute spent on benign users, in MACs.
         attack_seconds: sum of latencies towards the attacker.
@@ -243,8 +247,8 @@ class RoundRow:
     attack_answered: int
     benign_answered: int
     queries_used: int
-    attack_exits: tuple[int, ...] = ()
-    benign_exits: tuple[int, ...] = ()
+    attack_exits: Exits | None = ()
+    benign_exits: Exits | None = ()
     attack_macs: int = 0
     benign_macs: int = 0
     attack_seconds: float | None = None
@@ -357,6 +361,7 @@ class EpisodeFilter:
     newest_first: bool = True
 
 
-def added_exits(*counts: Sequence[int] | None) -> tuple[int, ...]:
-    """Add histograms of exits; one that is shorter answered nothing at the last exits."""
-    return tuple(map(sum, zip_longest(*(one or () for one in counts), fillvalue=0)))
+def added_exits(*counts: Exits | None) -> Exits:
+    """Add images per exit, defence by defence; a shorter list has none at the last exits."""
+    by_defence = zip_longest(*(one or () for one in counts), fillvalue=())
+    return tuple(tuple(map(sum, zip_longest(*rows, fillvalue=0))) for rows in by_defence)

@@ -53,19 +53,21 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-class Histogram(TypeDecorator[tuple[int, ...]]):
-    """Keep counts per exit as a JSON list; they come back as the tuple they were."""
+class Histograms(TypeDecorator[tuple[tuple[int, ...], ...]]):
+    """Keep counts per exit, for each defence, as JSON lists; they come back as tuples."""
 
     impl = JSON(none_as_null=True)
     cache_ok = True
 
     def process_result_value(
-        self, value: list[int] | None, dialect: Dialect
-    ) -> tuple[int, ...] | None:
-        """Give a tuple. Raises TypeError for what are no counts."""
-        if value is not None and not set(map(type, value)) <= {int}:
-            raise TypeError(f"expected counts, got {value!r}")
-        return None if value is None else tuple(value)
+        self, value: list[list[int]] | None, dialect: Dialect
+    ) -> tuple[tuple[int, ...], ...] | None:
+        """Give tuples. Raises TypeError for what are no lists of counts."""
+        if value is None:
+            return None
+        if not all(type(counts) is list and set(map(type, counts)) <= {int} for counts in value):
+            raise TypeError(f"expected lists of counts, got {value!r}")
+        return tuple(map(tuple, value))
 
 
 class Names(TypeDecorator[tuple[tuple[str, ...], ...]]):
@@ -99,7 +101,7 @@ OptionalCount = Annotated[int | None, mapped_column(BigInteger)]
 OptionalJson = Annotated[object | None, mapped_column(JSON(none_as_null=True))]
 Time = Annotated[datetime, mapped_column(UtcDateTime)]
 OptionalTime = Annotated[datetime | None, mapped_column(UtcDateTime)]
-Exits = Annotated[tuple[int, ...] | None, mapped_column(Histogram)]
+Exits = Annotated[tuple[tuple[int, ...], ...] | None, mapped_column(Histograms)]
 ExitNames = Annotated[tuple[tuple[str, ...], ...] | None, mapped_column(Names)]
 # Measurements may be missing, and SQLite stores NaN as NULL.
 Measure = Annotated[float | None, mapped_column(Double)]

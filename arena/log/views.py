@@ -46,18 +46,19 @@ SELECT
 FROM checkpoint JOIN episode ON episode.id = checkpoint.episode_id
 """
 
-# Exits in long form: one row for each bucket, kind of traffic and exit; the first exit is 0.
+# Exits in long form: one row for each bucket, kind of traffic, deployed defence and exit; the first
+# defence and the first exit are 0.
 _EXITS = """
 SELECT
     episode.id AS episode_id, episode.scenario_name, episode.attacker, episode.defender,
     episode.seed, round.bucket, round.queries_used, 'attack' AS traffic,
-    {number} AS exit, {count} AS answered
+    {defence} AS defence, {number} AS exit, {count} AS answered
 FROM round JOIN episode ON episode.id = round.episode_id, {attack}
 UNION ALL
 SELECT
     episode.id, episode.scenario_name, episode.attacker, episode.defender,
     episode.seed, round.bucket, round.queries_used, 'benign',
-    {number}, {count}
+    {defence}, {number}, {count}
 FROM round JOIN episode ON episode.id = round.episode_id, {benign}
 """
 
@@ -69,16 +70,20 @@ _DIALECTS = {
         "settings": "json_remove(plan, '$.seed', '$.after', '$.carried_state')",
         "number": "each.key",
         "count": "each.value",
-        "attack": "json_each(round.attack_exits) AS each",
-        "benign": "json_each(round.benign_exits) AS each",
+        "defence": "deployed.key",
+        "attack": "json_each(round.attack_exits) AS deployed, json_each(deployed.value) AS each",
+        "benign": "json_each(round.benign_exits) AS deployed, json_each(deployed.value) AS each",
     },
     "postgresql": {
         "settings": "CAST(CAST(plan AS jsonb) - 'seed' - 'after' - 'carried_state' AS text)",
         "number": "each.place - 1",
         "count": "CAST(each.counted AS bigint)",
-        "attack": "json_array_elements_text(round.attack_exits) "
+        "defence": "deployed.place - 1",
+        "attack": "json_array_elements(round.attack_exits) "
+        "WITH ORDINALITY AS deployed(exits, place), json_array_elements_text(deployed.exits) "
         "WITH ORDINALITY AS each(counted, place)",
-        "benign": "json_array_elements_text(round.benign_exits) "
+        "benign": "json_array_elements(round.benign_exits) "
+        "WITH ORDINALITY AS deployed(exits, place), json_array_elements_text(deployed.exits) "
         "WITH ORDINALITY AS each(counted, place)",
     },
 }

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from arena.log.reader import LogReader
-from arena.log.rows import CheckpointRow, EpisodeRow, EventRow, RoundRow
+from arena.log.rows import CheckpointRow, EpisodeRow, EventRow, Exits, RoundRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class TimelineStep:
         seconds: since the episode began, interpolated between checkpoints.
         clone_accuracy: last measured until then, in [0, 1]; None before the first measurement.
         measured: whether it was measured just now.
-        attack_exits, benign_exits: images by exit, in this bucket alone.
+        attack_exits, benign_exits: images by deployed defence and exit, in this bucket alone.
         benign_correct, benign_answered: benign images answered rightly and answered, in it.
         events: what happened in it.
     """
@@ -26,8 +26,8 @@ class TimelineStep:
     seconds: float
     clone_accuracy: float | None
     measured: bool
-    attack_exits: tuple[int, ...]
-    benign_exits: tuple[int, ...]
+    attack_exits: Exits
+    benign_exits: Exits
     benign_correct: int
     benign_answered: int
     events: tuple[EventRow, ...]
@@ -92,7 +92,14 @@ def _seconds(used: int, points: Sequence[CheckpointRow]) -> float:
     return earlier
 
 
-def exits_text(counts: Sequence[int]) -> str:
-    """Write shares by exit in whole percent: "62/28/10"; "-" where nothing was answered."""
-    total = sum(counts)
-    return "/".join(f"{100 * count / total:.0f}" for count in counts) if total else "-"
+def exits_text(counts: Exits) -> str:
+    """Write shares by exit in whole percent: "62/28/10"; "-" where nothing was answered.
+
+    Those of several deployed defences stand side by side: "62/28/10 | -".
+    """
+    total = sum(map(sum, counts))
+    return " | ".join(_shares(row, total) for row in counts) if total else "-"
+
+
+def _shares(row: Sequence[int], total: int) -> str:
+    return "/".join(f"{100 * count / total:.0f}" for count in row) if any(row) else "-"

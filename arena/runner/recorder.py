@@ -9,7 +9,7 @@ from torch import nn
 
 from arena.evaluation.referee import CloneScore, Referee
 from arena.isolation.attacker import ChildError
-from arena.log.rows import CheckpointRow, RoundRow, added_exits
+from arena.log.rows import CheckpointRow, Exits, RoundRow, added_exits
 from arena.recording.tape import Tape
 from arena.runner.countermeasures import CountermeasureCounts
 from arena.runner.progress import Progress, Watcher
@@ -251,6 +251,7 @@ def _bucket_row(
     )
 
 
-def _exits_between(before: SideTally, after: SideTally) -> tuple[int, ...]:
-    """Count answers by exit between two readings, summed over the defender's defences."""
-    return added_exits(*after.exits, [-count for count in added_exits(*before.exits)])
+def _exits_between(before: SideTally, after: SideTally) -> Exits:
+    """Count answers by defence and exit between two readings."""
+    taken = tuple(tuple(-count for count in row) for row in before.exits)
+    return added_exits(after.exits, taken)

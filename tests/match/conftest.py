@@ -42,6 +42,16 @@ OUTCOME = {
 }
 
 
+def _half(counts):
+    """Halve the images of each exit; of one defence, or of several."""
+    rows = counts if isinstance(counts[0], tuple) else (counts,)
+    return tuple(tuple(count // 2 for count in row) for row in rows)
+
+
+def _total(counts):
+    return sum(map(sum, counts)) if isinstance(counts[0], tuple) else sum(counts)
+
+
 def asking(images):
     """Make a round in which an attacker asked images, without its answer."""
     request = AnsweredRequest(images, 0, Countermeasure(), torch.empty(0), torch.empty(0))
@@ -133,11 +143,11 @@ class MadeUp:
                         bucket=bucket,
                         first_round=bucket,
                         rounds=1,
-                        attack_answered=sum(attack) // 2,
-                        benign_answered=sum(benign) // 2,
+                        attack_answered=_total(attack) // 2,
+                        benign_answered=_total(benign) // 2,
                         queries_used=500 * (bucket + 1),
-                        attack_exits=tuple(count // 2 for count in attack),
-                        benign_exits=tuple(count // 2 for count in benign),
+                        attack_exits=_half(attack),
+                        benign_exits=_half(benign),
                     )
                 )
         for inference in inferences:

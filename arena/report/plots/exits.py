@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from arena.analysis.episode_data import EpisodeData
+from arena.analysis.episode_data import EpisodeData, defence_names
 from arena.analysis.intervals import Interval, mean_interval
+from arena.log.rows import Exits, added_exits
 from arena.report.plots.style import (
     COLOURS,
     HATCHES,
@@ -31,7 +32,7 @@ SERIES = 4
 BENIGN = "benign users"
 
 Shares = dict[str, dict[str, list[Interval]]]
-"""By defender and by who asked: the share of each exit."""
+"""By defender (and defence, where it deploys several) and by who asked: the share of each exit."""
 
 
 class BarStyle(NamedTuple):
@@ -45,37 +46,42 @@ class BarStyle(NamedTuple):
 def exit_shares(episode_data: EpisodeData) -> Shares:
     """Average over seeds which share of each kind of traffic left at which exit.
 
-    A seed's shares are of all its queries; benign users' are pooled over the attackers.
+    A seed's shares are of all its queries, whichever defence answered; benign users' are pooled
+    over the attackers.
     """
     attackers = list(dict.fromkeys(row.attack for row in episode_data.board))
-    counts: dict[tuple[str, str], dict[int, list[tuple[int, ...]]]]
+    counts: dict[tuple[str, str], dict[int, list[Exits]]]
     counts = defaultdict(lambda: defaultdict(list))
+    names: dict[str, list[str]] = {}
     for row in episode_data.board:
         name = row.attack if len(attackers) <= SERIES else f"{len(attackers)} attackers"
         for seed, episode in row.episodes.items():
             taken = episode_data.exits[episode.id]
+            names[row.versus] = defence_names(episode, len(taken.attack))
             counts[row.versus, name][seed].append(taken.attack)
             counts[row.versus, BENIGN][seed].append(taken.benign)
     shares: Shares = defaultdict(dict)
     for (defender, who), seeds in counts.items():
         found = _shares_of_seeds(list(seeds.values()))
-        if found:
-            shares[defender][who] = found
+        for defence, scores in zip(names[defender], found, strict=False):
+            panel = f"{defender}: {defence}" if len(names[defender]) > 1 else defender
+            shares[panel][who] = scores
     return dict(shares)
 
 
-def _shares_of_seeds(seeds: Sequence[Sequence[tuple[int, ...]]]) -> list[Interval]:
-    """Turn counts (seed, episode, exit) into an interval for each exit."""
-    width = max((len(row) for rows in seeds for row in rows), default=0)
-    table = np.zeros((len(seeds), width))
-    for index, rows in enumerate(seeds):
-        for row in rows:
-            table[index, : len(row)] += row
-    table = table[table.sum(axis=1) > 0]
-    if not len(table):
+def _shares_of_seeds(seeds: Sequence[Sequence[Exits]]) -> list[list[Interval]]:
+    """Turn counts (seed, episode, defence, exit) into an interval for each defence and exit."""
+    summed = [added_exits(*episodes) for episodes in seeds]
+    summed = [counts for counts in summed if sum(map(sum, counts))]
+    if not summed:
         return []
-    table /= table.sum(axis=1, keepdims=True)
-    return [mean_interval(column.tolist()).within(0, 1) for column in table.T]
+    widths = [len(row) for row in added_exits(*summed)]
+    tables = [np.zeros((len(summed), width)) for width in widths]
+    for index, counts in enumerate(summed):
+        total = sum(map(sum, counts))
+        for table, row in zip(tables, counts, strict=False):
+            table[index, : len(row)] = np.array(row) / total
+    return [[mean_interval(column.tolist()).within(0, 1) for column in table.T] for table in tables]
 
 
 def draw_exits(episode_data: EpisodeData) -> Drawing | None:
@@ -110,7 +116,8 @@ def draw_exits(episode_data: EpisodeData) -> Drawing | None:
         "exits",
         "Where queries left the network",
         "Share of queries answered at each exit, averaged over seeds; whiskers are 95% intervals "
-        "where there are several seeds. The last exit is the whole network.",
+        "where there are several seeds. The last exit is the whole network. A defender that "
+        "deploys several defences has a panel for each; shares are of all its queries.",
         f"Histograms over exits. Share that left at the first exit: {first}.",
         figure,
     )

@@ -20,7 +20,7 @@ DAMAGE = {
     ("episode", "error"): (b"\xff",),
     ("run", "created"): ("0", "soon"),
     ("run", "versions"): ("{'torch': 1}",),
-    ("round", "attack_exits"): ("[1, 2", "7", '["a"]', "[1.5]"),
+    ("round", "attack_exits"): ("[[1, 2", "7", '[["a"]]', "[[1.5]]", "[1, 2]"),
     ("round", "attack_answered"): (b"12",),
     ("round", "countermeasure"): ("[]",),
     ("checkpoint", "metrics"): ("nan", "{]", "3"),

@@ -60,7 +60,7 @@ def log(tmp_path_factory):
                     attack_answered=4,
                     benign_answered=0,
                     queries_used=4,
-                    attack_exits=(3, 1),
+                    attack_exits=((3, 1),),
                 )
             )
             writer.inference(InferenceRow(attribute="family", inferred="vgg", correct=True))
@@ -101,7 +101,7 @@ def test_parquet_keeps_the_types(log: Log, tmp_path: Path):
     assert {row["attacker"] for row in rows} == {"dfme"}
     assert json.loads(rows[0]["metrics"]) == {"loss": 0.25}
     export(log, "rounds", "parquet", path)
-    assert read("parquet", path)[0]["attack_exits"] == [3, 1]
+    assert read("parquet", path)[0]["attack_exits"] == [[3, 1]]
     export(log, "episodes", "parquet", path)
     row = read("parquet", path)[2]
     assert (row["seed"], row["clone_accuracy"], row["full_macs"]) == (2, 0.5, 10**15)

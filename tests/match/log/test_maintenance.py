@@ -83,7 +83,8 @@ def test_a_sound_log_has_no_findings(made_up, cli):
     ("statement", "what", "line"),
     [
         ("UPDATE round SET first_round = 7 WHERE bucket = 1", "accounts", "bucket 1 does not"),
-        ("UPDATE round SET attack_exits = '[1]' WHERE bucket = 1", "accounts", "exits of bucket 1"),
+        ("UPDATE round SET attack_exits = '[[1]]' WHERE bucket = 1", "accounts", "exits of bucket"),
+        ("UPDATE round SET benign_exits = '[[1]]' WHERE bucket = 1", "accounts", "exits of bucket"),
         ("DELETE FROM round WHERE bucket = 0", "accounts", "bucket 1 does not follow"),
         ("UPDATE checkpoint SET queries_used = 1 WHERE \"index\" = 2", "accounts", "back in"),
         ("UPDATE episode SET answer_digest = 'x'", "accounts", "its outcome is not what"),
@@ -309,7 +310,7 @@ def test_every_table_column_and_view_is_in_the_handbook(made_up):
 
 def test_the_handbook_s_queries_run(made_up):
     full(made_up)
-    statements = re.findall(r"```sql\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
+    statements = re.findall(r"```sql(?:ite)?\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
     assert len(statements) >= 3
     for statement in statements:
         query(made_up.log, statement)

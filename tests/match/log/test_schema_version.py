@@ -1,7 +1,9 @@
 """Claims about opening: what becomes a log, what is refused, and migrations match the models."""
 
+import json
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,8 +154,8 @@ MIGRATION = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "v0002"
-down_revision = "v0001"
+revision = "v0003"
+down_revision = "v0002"
 
 
 def upgrade():
@@ -175,15 +177,15 @@ def next_version(path: Path, tmp_path: Path, monkeypatch):
         log.begin_episode(run, RECORD).finish("success", OutcomeRow(clone_accuracy=0.5))
     scripts = tmp_path / "migrations"
     shutil.copytree(Path(schema_version.__file__).parent / "migrations", scripts)
-    (scripts / "versions" / "v0002_made_up.py").write_text(MIGRATION)
+    (scripts / "versions" / "v0003_made_up.py").write_text(MIGRATION)
     monkeypatch.setattr(schema_version, "MIGRATIONS", str(scripts))
-    monkeypatch.setattr(schema_version, "HEAD", "v0002")
+    monkeypatch.setattr(schema_version, "HEAD", "v0003")
     return path
 
 
 def test_an_older_log_is_migrated_when_it_is_opened_and_keeps_its_rows_and_views(next_version):
     with Log.open(next_version) as log, log.engine.connect() as connection:
-        assert schema_version.version(connection) == "v0002"
+        assert schema_version.version(connection) == "v0003"
         assert "joules" in [column["name"] for column in inspect(connection).get_columns("episode")]
         assert set(inspect(connection).get_view_names()) == set(VIEWS)
         board = connection.exec_driver_sql("SELECT attacker, clone_accuracy FROM scoreboard")
@@ -192,16 +194,47 @@ def test_an_older_log_is_migrated_when_it_is_opened_and_keeps_its_rows_and_views
 
 
 def test_an_older_log_is_not_migrated_when_it_is_opened_read_only(next_version):
-    with pytest.raises(LogError, match="old log schema v0001; open it once for writing"):
+    with pytest.raises(LogError, match="old log schema v0002; open it once for writing"):
         Log.open(next_version, read_only=True)
 
 
 def test_the_command_says_what_it_migrated_and_a_second_time_nothing(next_version):
     words = ["log", "migrate", "--log", str(next_version)]
     told = CliRunner().invoke(app, words).stdout
-    assert told == f"{next_version}: from schema v0001 to v0002\n"
+    assert told == f"{next_version}: from schema v0002 to v0003\n"
     told = CliRunner().invoke(app, words).stdout
-    assert told == f"{next_version} has schema v0002 already\n"
+    assert told == f"{next_version} has schema v0003 already\n"
+
+
+def test_exits_of_the_first_layout_are_given_to_the_defence_that_answered(path: Path):
+    """Two defences: benign users got the first alone, the attacker the second, then both."""
+    with Log.open(path) as log:
+        run = log.begin_run(RUN)
+        ids = {
+            names: log.begin_episode(run, replace(RECORD, plan_hash=names)).id
+            for names in ('[["a", "b"]]', '[["a"], ["a", "b"]]')
+        }
+    second = [{"defence": 1}, {"defence": 1}]
+    mixed = [{"defence": 0}, {"defence": 1}]
+    with sqlite3.connect(path) as raw:
+        for names, id in ids.items():
+            raw.execute("UPDATE episode SET exit_names = ? WHERE id = ?", (names, id))
+            for bucket, attack in enumerate((second, mixed)):
+                said = json.dumps({"attack": attack, "benign": [{"defence": 0}]})
+                raw.execute(
+                    "INSERT INTO round (episode_id, bucket, first_round, rounds, attack_answered, "
+                    "benign_answered, queries_used, attack_exits, benign_exits, attack_macs, "
+                    "benign_macs, benign_correct, countermeasure) "
+                    "VALUES (?, ?, 0, 1, 5, 4, 5, '[3, 2]', '[4]', 0, 0, 0, ?)",
+                    (id, bucket, said),
+                )
+        raw.execute("UPDATE log_version SET version_num = 'v0001'")
+    raw.close()
+    with Log.open(path) as log:
+        one, several = ([(bucket.attack_exits, bucket.benign_exits) for bucket in log.rounds(id)]
+                        for id in ids.values())  # fmt: skip
+    assert one == [(((3, 2),), ((4,),))] * 2
+    assert several == [(((), (3, 2)), ((4,),)), (None, ((4,),))]
 
 
 @pytest.mark.parametrize("read_only", [False, True])

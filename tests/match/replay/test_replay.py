@@ -191,7 +191,7 @@ def test_a_timeline_holds_what_the_log_does_in_the_order_of_the_budget(made_up):
     first, last = timeline_steps(made_up.log, made_up.log.episode(id))
     assert (first.used, last.used, last.budget) == (500, 1000, 1000)
     assert (first.clone_accuracy, last.clone_accuracy) == (0.25, 0.5)
-    assert (first.attack_exits, first.benign_exits) == ((300, 200), (10, 90))
+    assert (first.attack_exits, first.benign_exits) == (((300, 200),), ((10, 90),))
     assert [event.message for event in first.events] == ["early"]
     # half way between the checkpoints at 250 queries (0 s) and 750 (1 s)
     assert first.seconds == pytest.approx(0.5)

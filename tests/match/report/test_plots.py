@@ -92,6 +92,21 @@ def test_benign_users_of_all_attackers_are_one_series(made_up):
     assert shares[BENIGN][0].n == 1  # one seed, however many attackers
 
 
+def test_each_deployed_defence_has_its_own_exits(made_up):
+    """Benign users got the bare victim's only exit, the attacker the fortress's first."""
+    plan = {"defender": {"defence": [{"use": "undefended"}, {"use": "dnf"}]}}
+    made_up.play(defender="detector", exits=(((100,), (900, 0)), ((250,), (0, 0))), plan=plan)
+    shares = exit_shares(episode_data_of(made_up))
+    means = {
+        panel: {who: [score.mean for score in scores] for who, scores in series.items()}
+        for panel, series in shares.items()
+    }
+    assert means == {
+        "detector: undefended": {"dfme": [pytest.approx(0.1)], BENIGN: [1.0]},
+        "detector: dnf": {"dfme": [pytest.approx(0.9), 0.0], BENIGN: [0.0, 0.0]},
+    }
+
+
 def test_a_victim_without_early_exits_has_one_bar_for_the_whole_network(made_up):
     made_up.play(exits=((1000,), (250,)))
     (ax,) = draw_exits(episode_data_of(made_up)).figure.axes
@@ -116,7 +131,8 @@ def test_exit_counts_of_buckets_of_other_lengths_add_up():
             attack_exits=exits,
         )
 
-    assert exit_counts([bucket(0, (1, 2)), bucket(1, (1, 1, 5))]).attack == (2, 3, 5)
+    buckets = [bucket(0, ((1, 2),)), bucket(1, ((1, 1, 5), (4,))), bucket(2, None)]
+    assert exit_counts(buckets).attack == ((2, 3, 5), (4,))
     assert exit_counts([]) == ((), ())
 
 

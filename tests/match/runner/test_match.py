@@ -47,8 +47,8 @@ def test_a_game_is_played_measured_and_written_down(tmp_path, scenario):
     assert checkpoints[-1].queries_used == 1000
     # measured on other images than the final score
     assert abs(checkpoints[-1].clone_accuracy - row.clone_accuracy) < 0.1
-    assert sum(sum(bucket.attack_exits) for bucket in rounds) == 1000
-    assert sum(sum(bucket.benign_exits) for bucket in rounds) == 333
+    assert sum(sum(map(sum, bucket.attack_exits)) for bucket in rounds) == 1000
+    assert sum(sum(map(sum, bucket.benign_exits)) for bucket in rounds) == 333
     assert rounds[-1].queries_used == 1000
     assert rounds[-1].answer_digest == row.answer_digest
 
