@@ -271,9 +271,9 @@ def test_the_first_schema_is_upgraded_on_postgres_and_keeps_its_rows(url):
 
 def test_a_newer_schema_is_refused_on_postgres(url):
     with Log.open(url) as log, log.engine.begin() as connection:
-        connection.execute(text("UPDATE log_version SET version_num = '9041'"))
+        connection.execute(text("UPDATE log_version SET version_num = 'v9041'"))
     told = cli("episodes", "--log", url, code=1)
-    assert "has log schema 9041, newer than this version's" in told.stderr
+    assert "has log schema v9041, newer than this version's" in told.stderr
     assert len(told.stderr.splitlines()) == 1
 
 
