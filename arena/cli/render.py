@@ -112,6 +112,8 @@ def percent_interval(score: "Interval | None") -> str:
 
 def write_scoreboard(console: "Console", rows: Sequence["ScoreRow"]) -> None:
     """Write the scoreboard: a row for each attacker against each defender."""
+    from arena.analysis.metrics import chance_level
+
     shown = [
         name for name in METRICS if METRICS[name].short and any(name in r.scores for r in rows)
     ]
@@ -132,6 +134,10 @@ def write_scoreboard(console: "Console", rows: Sequence["ScoreRow"]) -> None:
     write_table(console, columns, cells, right=columns[-len(shown) - 1 :])
     if any(score.known for row in rows for score in row.scores.values()):
         write_line(console, "mean (95 % interval over seeds and test images)")
+    guesses = {chance_level(next(iter(row.episodes.values()))) for row in rows} - {None}
+    if guesses:
+        told = " or ".join(percent(guess) for guess in sorted(filter(None, guesses)))
+        write_line(console, f"a clone that guesses gets {told} %")
 
 
 def fate(row: "EpisodeRow") -> str:

@@ -124,7 +124,8 @@ class OutcomeRow:
         benign_compute_share: benign_macs_mean / full_macs.
         attack_seconds_mean: mean latency of an attacker's query.
         benign_seconds_mean: mean latency of a benign query.
-        harden_seconds: what hardening the victim took (0 from the cache).
+        harden_seconds: what hardening the victim took; 0 where all that is trained came from the
+            cache.
         query_digest: digest of all queries, for replay.
         answer_digest: digest of all answers, for replay.
     """

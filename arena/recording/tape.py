@@ -17,8 +17,21 @@ from arena.log.rows import ArtifactRow
 from arena.recording.samples import SAMPLE, SHOWN, Asked, write_samples
 from arena.recording.shards import RecordedRound, ShardWriter, refused
 from envs.atomic_file import whole_file
-from envs.errors import LogError
+from envs.errors import LogError, ScenarioError
 from envs.game.rounds import Round
+
+
+def require_place_for_queries(where: str) -> None:
+    """Refuse to record all queries where the log has no folder beside it.
+
+    Raises:
+        ScenarioError: says what to do instead.
+    """
+    if artifacts.folder_of(where) is None:
+        raise ScenarioError(
+            f'record = "queries" keeps files beside the log, and {where} is no file; play into '
+            f"a file (--log FILE), or without (--set record=digests)"
+        )
 
 
 class Tape:

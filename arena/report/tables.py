@@ -184,7 +184,8 @@ def _facts(episode: EpisodeRow) -> list[tuple[str, str]]:
         if value is not None:
             facts.append((measure.label, number(value, measure.unit)))
     if episode.harden_seconds is not None:
-        facts.append(("hardening", number(episode.harden_seconds, "seconds")))
+        seconds = episode.harden_seconds
+        facts.append(("hardening", number(seconds, "seconds") if seconds else "from the cache"))
     facts += [
         ("victim, clone, data", f"{episode.victim}, {episode.clone}, {episode.data}"),
         ("device", episode.device or "unknown"),

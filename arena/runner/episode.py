@@ -345,7 +345,7 @@ class Episode:
             )
 
         def write_defender() -> None:
-            events.write_defender(parts.defender)
+            events.write_defender(parts.defender, recorder.used_at)
 
         found = [
             fault,

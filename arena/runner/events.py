@@ -1,5 +1,6 @@
 """Writes an episode's events: what players say, how their code fails, and how the episode ends."""
 
+import operator
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from arena.log.rows import Ending, OutcomeRow
 from arena.log.writer import EpisodeWriter
 from arena.runner.carry_over import CARRIED_STATE
 from arena.system.process_state import ProcessState
-from envs.errors import LogError, one_line
+from envs.errors import LogError, PlayerError, one_line
 from envs.game.extraction_game import ExtractionGame
 
 UNLUCKY = (LogError, OSError, MemoryError, torch.OutOfMemoryError)
@@ -92,13 +93,32 @@ class EpisodeEvents:
                 changed=list(changed),
             )
 
-    def write_defender(self, defender: Defender) -> None:
-        """Write down what the defender noticed, and what its next episode should know."""
+    def write_defender(self, defender: Defender, used_at: Callable[[int], int]) -> None:
+        """Write down what the defender noticed, and what its next episode should know.
+
+        Args:
+            defender: whose notes.
+            used_at: tells how much of the budget was used after so many answers to everybody.
+        """
         for note in defender.notes():
             data = checked_data(note.data, f"notes() {note.kind!a}")
             if type(client := data.get("client")) is int:
                 data["attacker"] = client == self._game.attacker_client
-            self.say("notes()", note.kind, note.message, data, answered=note.answered)
+            try:
+                answered = operator.index(note.answered)
+            except TypeError as fault:
+                got = type(note.answered).__name__
+                raise PlayerError(
+                    f"notes() {note.kind!a}: expected answered to be a whole number, got {got}"
+                ) from fault
+            self.say(
+                "notes()",
+                note.kind,
+                note.message,
+                data,
+                queries_used=used_at(answered),
+                answered=answered,
+            )
         if carried := checked_data(defender.carried_state(), "carried_state()"):
             self._writer.event(
                 CARRIED_STATE,

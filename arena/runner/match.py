@@ -8,6 +8,7 @@ import torch
 
 from arena.log.rows import EpisodeFilter, EpisodeRow, RunRecord
 from arena.log.store import Log
+from arena.recording.tape import require_place_for_queries
 from arena.runner.carry_over import dependency_levels, with_carried_state
 from arena.runner.progress import Watcher
 from arena.runner.reading import read_images
@@ -104,6 +105,8 @@ def play(
     interrupted = False
     if tasks:
         require_files(scenario)
+        if any(task.plan.record == "queries" for task in tasks):
+            require_place_for_queries(log.where)
         setup = Setup(torch.device("cpu") if options.apart else devices[0], watcher)
         read_images(setup, (task.plan for task in tasks))
         record = run_record(

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -31,7 +32,7 @@ FLUSH_SECONDS = 2.0
 WATCH_SECONDS = 0.2
 """Watchers are told of progress this often."""
 
-_REMEMBERED = ("_last", "_bucket", "_index", "_score", "_reported", "_countermeasures")
+_REMEMBERED = ("_last", "_bucket", "_index", "_score", "_reported", "_countermeasures", "_ends")
 
 
 class Recorder:
@@ -80,6 +81,7 @@ class Recorder:
         self.clone_fault: str | None = None
         self._reported: dict[str, float] = {}
         self._countermeasures = CountermeasureCounts()
+        self._ends = [(0, 0)]  # answers to everybody, and budget used, at the end of each bucket
 
     @property
     def seconds(self) -> float:
@@ -100,6 +102,15 @@ class Recorder:
             setattr(self, name, state[name])
         self._began = time.monotonic() - float(state["seconds"])
         self._next_flush = self.seconds + FLUSH_SECONDS
+
+    def used_at(self, answered: int) -> int:
+        """Tell how much of the budget was used when so many images had been answered to everybody.
+
+        Between the ends of two buckets it lies on a straight line, at most a hundredth of the
+        budget off.
+        """
+        answers, used = zip(*self._ends, strict=True)
+        return round(float(np.interp(answered, answers, used)))
 
     def close(self) -> Tally:
         """Write the last bucket and the last checkpoint; returns the final counters.
@@ -133,6 +144,7 @@ class Recorder:
     def _close_bucket(self) -> Tally:
         tally = self._game.tally()
         if tally.rounds > self._last.rounds:
+            self._ends.append((tally.attack.answered + tally.benign.answered, tally.used))
             self._writer.round(
                 _bucket_row(self._bucket, self._last, tally, self._countermeasures.take())
             )

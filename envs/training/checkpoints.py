@@ -156,14 +156,42 @@ def remember(
         except CacheError as error:
             _tell_once(cache_root(), str(error))
         if found is not None:
+            _count(recalled=1)
             return found, True
         made = make()
+        _count(made=1)
         try:
             store(kind, spec, made)
         except CacheError as error:
             _tell_once(cache_root(), str(error))
     state = {name: tensor.detach().to(device) for name, tensor in made.state.items()}
     return Stored(state, json.loads(json.dumps(made.meta))), False
+
+
+class Uses:
+    """How often an entry was made, and recalled, while `counted_uses` counted."""
+
+    made = recalled = 0
+
+
+_counting: list[Uses] = []
+
+
+@contextmanager
+def counted_uses() -> Iterator[Uses]:
+    """Count what `remember` makes and recalls inside this block."""
+    uses = Uses()
+    _counting.append(uses)
+    try:
+        yield uses
+    finally:
+        _counting.remove(uses)
+
+
+def _count(*, made: int = 0, recalled: int = 0) -> None:
+    for uses in _counting:
+        uses.made += made
+        uses.recalled += recalled
 
 
 def require_writable() -> None:

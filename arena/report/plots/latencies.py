@@ -54,13 +54,15 @@ class Timed(NamedTuple):
         row: who met.
         shown: of the first seed.
         found: exits told apart, seed by seed.
-        existing: exits that there are; None where nobody wrote it down.
+        existing: exits that there are; None where that was not written down.
+        visited: exits that queries left at and a clock can tell apart, over the seeds; likewise.
     """
 
     row: ScoreRow
     shown: LatencyHistogram
     found: tuple[int, ...]
     existing: int | None
+    visited: tuple[int, ...]
 
 
 def timed_meetings(episode_data: EpisodeData) -> list[Timed]:
@@ -73,7 +75,9 @@ def timed_meetings(episode_data: EpisodeData) -> list[Timed]:
         ]
         if clocks:
             found = tuple(len(clock.exits) for clock in clocks)
-            meetings.append(Timed(row, clocks[0], found, _existing(episode_data, ids)))
+            existing = _truths(episode_data, ids, "exits")
+            visited = _truths(episode_data, ids, "exits_visited")
+            meetings.append(Timed(row, clocks[0], found, next(iter(existing), None), visited))
     return meetings
 
 
@@ -95,20 +99,33 @@ def _latency_histogram(episode_data: EpisodeData, id: str) -> LatencyHistogram |
     return clock if len(clock.edges) == len(clock.counts) + 1 and any(clock.counts) else None
 
 
-def _existing(episode_data: EpisodeData, ids: Sequence[str]) -> int | None:
-    truths = [
-        row.truth for id in ids for row in episode_data.inferences[id] if row.attribute == "exits"
-    ]
-    return truths[0] if truths and isinstance(truths[0], int) else None
+def _truths(episode_data: EpisodeData, ids: Sequence[str], attribute: str) -> tuple[int, ...]:
+    """Give the numbers that are the case for an attribute, over the seeds, each once."""
+    truths = {
+        row.truth
+        for id in ids
+        for row in episode_data.inferences[id]
+        if row.attribute == attribute and isinstance(row.truth, int)
+    }
+    return tuple(sorted(truths))
 
 
 def verdict(timed: Timed) -> str:
-    """Say what the probe found, over the seeds, beside what is the case."""
-    counts = sorted(set(timed.found))
+    """Say what the probe found, over the seeds, beside what is the case.
+
+    A probe can only find exits that queries left at: they are named where there are more.
+    """
     seeds = f"{len(timed.found)} seeds" if len(timed.found) > 1 else "1 seed"
-    said = "1 exit" if counts == [1] else f"{' or '.join(map(str, counts))} exits"
     there = "" if timed.existing is None else f"; there {_are(timed.existing)}"
-    return f"probe: {said} ({seeds}){there}"
+    if timed.visited and timed.visited != (timed.existing,):
+        there += f"{';' if not there else ','} left at: {_or(timed.visited)}"
+    return (
+        f"probe: {_or(timed.found)} exit{'' if set(timed.found) == {1} else 's'} ({seeds}){there}"
+    )
+
+
+def _or(counts: Sequence[int]) -> str:
+    return " or ".join(map(str, sorted(set(counts))))
 
 
 def _are(count: int) -> str:
@@ -133,8 +150,8 @@ def draw_latencies(episode_data: EpisodeData) -> Drawing | None:
         "What the clock told",
         "How long answers took, as the timing attacker saw them with jitter averaged out: share of "
         "its images (first seed). Dashed: the exits it told apart. Beneath the names its verdict "
-        "beside the number of exits that there are; exits that take alike, or that no query left "
-        "at, cannot be told apart.",
+        "beside the number of exits that there are, and of those that queries left at and a clock "
+        "can tell apart.",
         "Histograms of latencies. " + " ".join(f"{t.row.title}: {verdict(t)}." for t in meetings),
         figure,
     )

@@ -74,6 +74,8 @@ def test_the_histogram_has_the_shares_and_the_probe_s_exits(made_up):
     (timed,) = timed_meetings(episode_data)
     assert timed.found == (2, 1)
     assert verdict(timed) == "probe: 1 or 2 exits (2 seeds); there are 5"
+    assert verdict(timed._replace(visited=(2,))).endswith("; there are 5, left at: 2")
+    assert verdict(timed._replace(visited=(5,))).endswith("; there are 5")
     (ax,) = draw_latencies(episode_data).figure.axes
     (steps,) = ax.patches
     values = steps.get_data().values
