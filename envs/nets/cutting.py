@@ -12,7 +12,6 @@ from typing import NamedTuple, TypeVar
 
 from torch import Tensor, fx, nn
 from torch.fx.proxy import TraceError
-from torchvision.models.feature_extraction import NodePathTracer
 
 from envs.errors import ScenarioError, one_line
 
@@ -87,6 +86,8 @@ def cut(adapted: nn.Module, names: Sequence[str]) -> Pieces:
 
 
 def _traced(adapted: nn.Module) -> tuple[fx.Graph, Mapping[fx.Node, str]]:
+    from torchvision.models.feature_extraction import NodePathTracer  # it takes seconds to load
+
     tracer = NodePathTracer()
     was_training = adapted.training
     try:

@@ -1,5 +1,7 @@
 """Networks of others: built from files and libraries, cut into stages, given weights."""
 
+import subprocess
+import sys
 import textwrap
 
 import pytest
@@ -187,7 +189,7 @@ def test_nothing_is_fetched():
 
 
 def test_without_timm_one_line_says_how_to_get_it(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "timm", None)
+    monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ScenarioError, match=r"pip install 'fortress-arena\[vision\]'"):
         build("timm:resnet18", shape=(3, 32, 32))
 
@@ -343,3 +345,8 @@ def test_costs_of_two_networks_of_equal_layers_are_told_apart(use):
 
 def seeded():
     return torch.Generator().manual_seed(2)
+
+
+def test_what_only_a_cut_needs_is_not_loaded_before():
+    code = "import sys, envs.training.victims; sys.exit('torchvision' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
