@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from sqlalchemy import Table, select
 
 from arena.analysis.scoreboard import Comparison, ScoreRow, compare, scoreboard
+from arena.log.cells import require_sound
 from arena.log.database_errors import explained
 from arena.log.reader import narrow
 from arena.log.rows import (
@@ -143,6 +144,7 @@ def _joined(
     )
     with explained(log.where), log.engine.connect() as connection:
         rows: Sequence[Any] = connection.execute(query).all()  # Any: columns of seven types
+        require_sound({column.name: column.type for column in query.selected_columns}, rows)
     frame = pandas.DataFrame(rows, columns=["episode_id", *WHOSE, *names])
     return _typed(frame, kind)
 

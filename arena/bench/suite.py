@@ -9,7 +9,16 @@ from datetime import UTC, datetime
 
 import torch
 
-from arena.bench import defence_cost, engines, log_speed, overhead, packing, serving, startup
+from arena.bench import (
+    defence_cost,
+    engines,
+    isolation,
+    log_speed,
+    overhead,
+    packing,
+    serving,
+    startup,
+)
 from arena.bench.timing import Clock, Line
 from arena.bench.timing import clock as reading
 from arena.system.provenance import git_state, versions
@@ -22,6 +31,7 @@ FULL: Mapping[str, Measure] = {
     "packing": packing.measure,
     "overhead": overhead.measure,
     "attacks": engines.measure,
+    "isolation": isolation.measure,
     "log": log_speed.measure,
     "start-up": startup.measure,
     "defences": defence_cost.measure,
@@ -33,6 +43,7 @@ QUICK: Mapping[str, Measure] = {
     "packing": lambda: packing.measure(batches=(4,), rounds=2, width=0.125),
     "overhead": lambda: overhead.measure(rounds=3, calls=20, batch=32, width=0.125),
     "attacks": lambda: engines.measure(rounds=1, batch=8, width=0.0625, budget=64),
+    "isolation": lambda: isolation.measure(rounds=1, iterations=2, batch=8, width=0.0625),
     "log": lambda: log_speed.measure(rounds=4000, episodes=200, repeats=1),
     "start-up": lambda: startup.measure(rounds=2),
     "defences": lambda: defence_cost.measure(small=2, large=0),

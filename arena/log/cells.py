@@ -1,6 +1,7 @@
 """Refuse cells that are none of their column's: SQLite stores whatever it is given."""
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from sqlalchemy import JSON, Boolean, Double, Integer, String
@@ -9,6 +10,9 @@ from sqlalchemy.types import TypeEngine
 MAPS = frozenset({"plan", "attacker_params", "defender_params", "versions", "countermeasure",
                   "metrics", "data", "meta"})  # fmt: skip
 """Columns of JSON objects; `data` of an episode is a name, and no JSON."""
+
+_SHARES = ("_accuracy", "_fidelity", "_agreement", "confidence")
+"""How the names of columns end that hold numbers from 0 to 1."""
 
 _KINDS: tuple[tuple[type[TypeEngine[Any]], frozenset[type]], ...] = (
     (Boolean, frozenset({bool, type(None)})),
@@ -20,20 +24,34 @@ _MAP: frozenset[type] = frozenset({dict, type(None)})
 
 
 def require_sound(columns: Mapping[str, TypeEngine[Any]], rows: Sequence[Sequence[object]]) -> None:
-    """Check the types of all cells, a column at a time.
+    """Check all cells, a column at a time: their types, and that numbers are finite and in range.
 
     Args:
         columns: the types of the columns by name, in the order of the cells.
         rows: what was read.
 
     Raises:
-        TypeError: a cell that its column cannot hold.
+        TypeError, ValueError: a cell that its column cannot hold.
     """
     for (name, kind), cells in zip(columns.items(), zip(*rows, strict=True), strict=False):
         allowed = _allowed(name, kind)
         if allowed and not (found := set(map(type, cells))) <= allowed:
             types = ", ".join(sorted(one.__name__ for one in found - allowed))
             raise TypeError(f"{name}: got {types}")
+        if isinstance(kind, Double):
+            _require_in_range(name, [cell for cell in cells if cell is not None])
+
+
+def meaning(name: str, kind: TypeEngine[Any]) -> str:
+    """Say what a column holds: "integer", "share from 0 to 1"."""
+    return "share from 0 to 1" if name.endswith(_SHARES) else type(kind).__name__.lower()
+
+
+def _require_in_range(name: str, numbers: Sequence[Any]) -> None:
+    if not all(map(isfinite, numbers)):
+        raise ValueError(f"{name}: got infinity or NaN")
+    if name.endswith(_SHARES) and numbers and not 0 <= min(numbers) <= max(numbers) <= 1:
+        raise ValueError(f"{name}: expected 0 to 1")
 
 
 def _allowed(name: str, kind: TypeEngine[Any]) -> frozenset[type]:

@@ -11,7 +11,7 @@ from sqlalchemy import Column, Connection, Dialect, exists, select, type_coerce
 from sqlalchemy.types import NULLTYPE
 
 from arena.log import artifacts
-from arena.log.cells import require_sound
+from arena.log.cells import meaning, require_sound
 from arena.log.database_errors import explained
 from arena.log.pruning import strays
 from arena.log.reader import LogReader
@@ -90,7 +90,7 @@ def _values(connection: Connection) -> Iterator[Problem]:
             damaged = (name for name, value in found if not sound([value]))
             for name in islice(damaged, _SHOWN):
                 yield Problem("fault", "values", f"{table.name} {name}: its {column.name} is no "
-                              f"{type(column.type).__name__.lower()}")  # fmt: skip
+                              f"{meaning(column.name, column.type)}")  # fmt: skip
 
 
 def _are_sound(column: Column[Any], dialect: Dialect, cells: Sequence[object]) -> bool:

@@ -91,7 +91,10 @@ class Tape:
                 "held": rounds}  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:  # Any: as `state` returns it
-        """Go on where another tape of the same episode stood; later shards are removed."""
+        """Go on where another tape of the same episode stood; later shards are removed.
+
+        Called once the episode is this process's own.
+        """
         self._last, self._samples = state["last"], state["samples"]
         if self._writer is None:
             return
@@ -99,7 +102,10 @@ class Tape:
             self._fault = refused(self._folder, OSError(0, "an earlier round could not be written"))
             return
         held = [RecordedRound(*round) for round in state["held"]]
-        self._writer.go_on(int(state["shards"]), held)
+        try:
+            self._writer.go_on(int(state["shards"]), held)
+        except OSError as error:
+            self._fault = refused(self._folder, error)
 
     def finished(self) -> Iterator[ArtifactRow]:
         """Give the rows of the files that are complete, each once."""

@@ -116,7 +116,6 @@ class Episode:
             self._clones.set_state(state["clones"])
             self._kit.shared_findings.update(state["shared_findings"])
             self._parts.restore(state)
-            tape.restore(state["tape"])
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as fault:
             raise SaveError(one_line(fault)) from fault
         self._saved = state
@@ -162,6 +161,8 @@ class Episode:
         # the recorder comes late: its checkpoints read what the others hold of the same round
         self._game.add_observers(parts.served, parts.service, tape, recorder, self._time)
         if self._saved is not None:
+            # only now is the row this process's own, and the files with it
+            tape.restore(self._saved["tape"])
             recorder.restore(self._saved["recorder"])
         self._saver = self._make_saver(writer, tape)
         fault = self._events.fault_of(lambda: self._attack(attacker))

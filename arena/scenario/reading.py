@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ _WEIGHTS = "weights"  # of a network, beside its `use`
 _PLACE = re.compile(r"\(at line (\d+), column (\d+)\)")
 
 
-def shipped() -> dict[str, Path]:
+@cache  # a check of many files looks through the folder once
+def shipped() -> Mapping[str, Path]:
     """Return the scenarios that come with the arena, by name ("quickstart", "attackers/dfme")."""
     return {
         path.relative_to(_SHIPPED).with_suffix("").as_posix(): path

@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -10,20 +11,25 @@ from tempfile import mkdtemp
 
 from typer.testing import CliRunner
 
+import arena
 from arena.cli.app import app
 from arena.log.store import Log
+from arena.report.server import LivePage
+from envs.errors import ArenaError, printable
 from tests.fuzz.mutation import damaged_bytes, strange
 from tests.match.conftest import MadeUp
 
+TABLES = ("episodes", "checkpoints", "rounds", "inferences", "events", "artifacts")
+FRAMES = ("episodes", "checkpoints", "rounds", "inferences", "events", "exits")
 READERS = (
     ["log", "check"],
     ["episodes"],
     ["episodes", "--json"],
     ["episodes", "show", "{id}"],
     ["episodes", "show", "{id}", "--json"],
-    ["export", "episodes"],
-    ["export", "rounds", "--format", "jsonl"],
-    ["export", "events"],
+    *(["export", table] for table in TABLES),
+    *(["export", table, "--format", "jsonl"] for table in TABLES),
+    *(["export", table, "--out", "{folder}/table.parquet"] for table in TABLES),
     ["compare", "dfme", "noise"],
     ["payoff"],
     ["replay", "{id}"],
@@ -56,7 +62,7 @@ def _sound() -> tuple[Path, str]:
 
 
 def log(random: Random, folder: Path) -> str:
-    """Damage a log and let three commands read it."""
+    """Damage a log and let three commands, the frames and the live page read it."""
     sound, name = _sound()
     file = folder / "arena.db"
     shutil.copy(sound, file)
@@ -68,8 +74,9 @@ def log(random: Random, folder: Path) -> str:
     readers = [["log", "check"], *random.sample(READERS[1:], 2)]
     if random.random() < 0.1:
         readers.append(list(random.choice(RARELY)))
-    codes = [_read(words, file, name) for words in readers]
-    return "taken" if not any(codes) else "refused"
+    refused = [_read(words, file, name) != 0 for words in readers]
+    refused += [_frames(file, random.sample(FRAMES, 2)), _live_page(file)]
+    return "refused" if any(refused) else "taken"
 
 
 def _damage(file: Path, random: Random) -> None:
@@ -106,6 +113,43 @@ def _cell(random: Random) -> object:
     return value
 
 
+def _frames(file: Path, tables: list[str]) -> bool:
+    """Read tables as Python does; returns whether they were refused."""
+
+    def read() -> None:
+        with arena.open_log(file) as log:
+            for table in tables:
+                getattr(log, table)()
+
+    return _is_refused(read)
+
+
+def _live_page(file: Path) -> bool:
+    """Ask the live page for what is being played; returns whether it was refused.
+
+    The figures below it are those of a report, which a few cases write.
+    """
+
+    def look() -> None:
+        with Log.open(file, create=False, read_only=True) as log:
+            live = LivePage(log)
+            for found in (live.now(), live.state()):
+                assert printable(found.text) == found.text
+
+    return _is_refused(look)
+
+
+def _is_refused(attempt: Callable[[], None]) -> bool:
+    """Whether an attempt ends in one line of ours."""
+    try:
+        attempt()
+    except ArenaError as error:
+        if "\n" in str(error):
+            raise ValueError("more than one line") from error
+        return True
+    return False
+
+
 def _read(words: list[str], file: Path, name: str) -> int:
     line = [word.format(id=name[:12], folder=file.parent, log=file) for word in words]
     if "--log" not in line:
@@ -118,4 +162,7 @@ def _read(words: list[str], file: Path, name: str) -> int:
     assert result.exit_code in (0, 1, 2), (line, result.exit_code)
     assert "Traceback" not in result.output, (line, result.output)
     assert "--debug" not in result.output, (line, result.output)  # marks what is no ArenaError
+    assert printable(result.output) == result.output, (line, result.output)
+    for page in file.parent.glob("*.html"):
+        assert printable(page.read_text()) == page.read_text()
     return result.exit_code

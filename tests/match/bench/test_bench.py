@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from arena.bench import defence_cost, serving, suite
+from arena.bench import defence_cost, isolation, serving, suite
 from arena.bench.padding import unpadded_shares
 from arena.bench.page import markdown
 from arena.bench.subjects import MIXES, Planned, eight_exits, mix
@@ -246,3 +247,21 @@ def test_the_agenda_names_every_item_of_a_gpu(agenda):
     assert names[0] == "tests"
     assert len([name for name in names if name.startswith("early-exit")]) == 12
     assert {"exit-gaps", "matrix-rate", "dfme", "clone-steps"} <= set(names)
+
+
+def test_an_iteration_lasts_from_one_of_the_generator_s_queries_to_the_next(monkeypatch):
+    moments = iter([1.0, 5.0, 7.0, 10.0])
+    monkeypatch.setattr(isolation, "now", lambda: next(moments))
+    timed = isolation.TimedOracle(types.SimpleNamespace(query=lambda images: None), 4)
+    for size in (4, 2, 2, 4, 2, 4, 4, 2):
+        timed.query(torch.zeros(size, 1))
+    assert timed.iterations() == [2.0, 3.0]  # the first, of 4 seconds, loads and allocates
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="isolated play is for Linux")
+def test_isolated_play_is_measured_against_trusted_play():
+    ratio, start = isolation.measure(rounds=1, iterations=2, batch=4, width=0.0625)
+    assert (ratio.unit, ratio.target, start.unit) == ("x", 1.05, "s")
+    assert ratio.value > 0
+    assert start.value > 0.1

@@ -12,6 +12,7 @@ from arena.log.store import Log
 from arena.report.server import LivePage
 from envs.errors import ArenaError
 
+INFINITE = float("inf")
 DAMAGE = {
     ("episode", "plan"): ("{", '{"a": NaN,', "\x00", b"\xff\xfe", "[1]"),
     ("episode", "exit_names"): ("[", "5", "[1]", "[[1]]"),
@@ -25,9 +26,15 @@ DAMAGE = {
     ("round", "countermeasure"): ("[]",),
     ("checkpoint", "metrics"): ("nan", "{]", "3"),
     ("checkpoint", "queries_used"): (b"\xff\x00", "x"),
-    ("checkpoint", "clone_accuracy"): ("high",),
+    ("checkpoint", "clone_accuracy"): ("high", -0.5, 1e300, INFINITE),
+    ("checkpoint", "wall_seconds"): (INFINITE,),
+    ("episode", "wall_seconds"): (INFINITE, -INFINITE),
+    ("episode", "served_agreement"): (1.5,),
+    ("round", "benign_seconds"): (INFINITE,),
     ("event", "time"): ("now and then",),
 }
+COMMANDS = (["log", "check"], ["episodes"], ["episodes", "--json"], ["export", "rounds"],
+            ["payoff"], ["compare", "dfme", "noise"])  # fmt: skip
 CASES = [(place, value) for place, values in DAMAGE.items() for value in values]
 
 
@@ -44,7 +51,7 @@ def test_a_damaged_value_is_named_and_no_command_dies_of_it(made_up, place, valu
         for part in (LivePage(log).page, LivePage(log).now):
             with suppress(ArenaError, TypeError):  # both are an answer of the server
                 part()
-    for command in (["log", "check"], ["episodes"], ["episodes", "--json"], ["export", "rounds"]):
+    for command in COMMANDS:
         result = CliRunner().invoke(app, [*command, "--log", made_up.log.where])
         assert result.exception is None or isinstance(result.exception, SystemExit)
         assert "--debug" not in result.output

@@ -8,6 +8,8 @@ import contextlib
 import json
 import os
 import random
+import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -16,14 +18,14 @@ import time
 
 import pytest
 
-SEEDS = 12
+SEEDS = 18
 LONG = {
     "name": "killed",
     "record": "queries",
     "seeds": list(range(SEEDS)),
     "checkpoints": 20,
     "victim": {"seed": 0},
-    "threat": {"budget": 100_000},
+    "threat": {"budget": 40_000},
 }
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -32,8 +34,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 class Table:
     """A scenario, a log, and the command line."""
 
-    def __init__(self, scenario, name):
-        self.scenario, self.log = scenario, scenario.with_name(f"{name}.db")
+    def __init__(self, scenario, name, folder=None):
+        self.scenario, self.log = scenario, (folder or scenario.parent) / f"{name}.db"
 
     def start(self, *words):
         command = [sys.executable, "-m", "arena.cli", *map(str, words), "--log", str(self.log)]
@@ -65,16 +67,76 @@ class Table:
         return {row[:2]: row[2:] for row in rows}
 
 
-def kill_at_some_moment(table, chance):
-    """Play, and kill all processes.
+class Disk:
+    """A place for a log that can be made full: a file system in memory, or else a quota.
+
+    Where none can be mounted, a limit on the size of files stands for it, which the kernel holds a
+    process to: writes fail from there on.
+    """
+
+    ROOM = "2g"
+
+    def __init__(self, place, mount):
+        self.place = place
+        words = [mount or "", "-t", "tmpfs", "-o", f"size={self.ROOM}", "tmpfs", str(place)]
+        self.mounted = bool(
+            mount
+            and not os.geteuid()
+            and not subprocess.run(words, capture_output=True, check=False).returncode
+        )
+
+    def fill(self, process):
+        """Let nothing more be written."""
+        if self.mounted:
+            disk = os.statvfs(self.place)
+            used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+            self._resize(f"{used // 1024}k")
+        else:
+            for pid in (process.pid, *children_of(process.pid)):
+                with contextlib.suppress(ProcessLookupError):
+                    resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+
+    def make_room(self):
+        if self.mounted:
+            self._resize(self.ROOM)
+
+    def close(self):
+        if self.mounted:
+            subprocess.run(["umount", str(self.place)], check=True)
+
+    def _resize(self, size):
+        words = ["mount", "-o", f"remount,size={size}", str(self.place)]
+        subprocess.run(words, check=True, capture_output=True)
+
+
+def children_of(pid):
+    """List the processes that a process started, and those that they did."""
+    told = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, check=False
+    )
+    found = [int(word) for word in told.stdout.split()]
+    return [one for child in found for one in (child, *children_of(child))]
+
+
+@pytest.fixture
+def disk(tmp_path, request):
+    place = tmp_path / "disk"
+    place.mkdir()
+    made = Disk(place, shutil.which("mount") if request.param == "mounted" else None)
+    yield made
+    made.close()
+
+
+def end_at_some_moment(table, chance, way, disk):
+    """Play, and end all processes: by SIGKILL, by SIGTERM, or since the disk is full.
 
     Returns:
-        what could be seen in the log right before, and whether there was something to kill.
+        what could be seen in the log right before, and whether there was something to end.
     """
-    process = table.run("--workers", str(chance.choice((1, 1, 2))))
+    process = table.run("--workers", str(chance.choice((1, 1, 2))), "--save-every", "0.5")
     try:
         before = table.flushed()
-        if chance.random() < 0.25:  # while it starts
+        if way == "kill" and chance.random() < 0.25:  # while it starts
             time.sleep(chance.uniform(0, 4))
         else:
             while process.poll() is None and len(table.flushed()) == len(before):
@@ -82,10 +144,19 @@ def kill_at_some_moment(table, chance):
             time.sleep(chance.uniform(0, 1.5))
         seen = table.flushed()
         alive = process.poll() is None
+        if way == "term":
+            os.killpg(process.pid, signal.SIGTERM)
+        elif way == "full":
+            disk.fill(process)
+        if way != "kill":
+            _, errors = process.communicate(timeout=120)
+            assert process.returncode == {"term": 143, "full": 1}[way] or not alive, errors
+            assert "Traceback" not in errors
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+        disk.make_room()
     return seen, alive
 
 
@@ -101,27 +172,41 @@ def outcomes(table):
                    row["served_accuracy"]) for row in rows)  # fmt: skip
 
 
-def test_twenty_random_kills_lose_nothing_that_was_flushed_and_the_next_run_completes(tiny_file):
-    table, chance = Table(tiny_file(**LONG), "killed"), random.Random(7)
-    flushed_at_kill = 0
-    for _ in range(20):
-        seen, alive = kill_at_some_moment(table, chance)
-        assert alive, "the set was complete before the last kill; it needs more seeds"
+FEW = ("kill", "kill", "term", "term", "full", "full")
+MANY = ("kill",) * 20 + ("term",) * 5 + ("full",) * 5
+
+
+@pytest.mark.parametrize(
+    ("ways", "seeds", "disk"),
+    [(FEW, 6, "mounted"), (FEW, 6, "quota"), (MANY, SEEDS, "mounted")],
+    ids=["six", "six with a quota", "thirty"],
+    indirect=["disk"],
+)
+def test_random_ends_lose_nothing_that_was_flushed_and_the_next_run_completes(
+    tiny_file, disk, ways, seeds
+):
+    chance = random.Random(7)
+    scenario = tiny_file(**LONG | {"seeds": list(range(seeds))})
+    table = Table(scenario, "killed", disk.place)
+    flushed_at_end = 0
+    for way in chance.sample(ways, len(ways)):
+        seen, alive = end_at_some_moment(table, chance, way, disk)
+        assert alive, "the set was complete before the last one; it needs more seeds"
         after = table.flushed()
         assert {key: after.get(key) for key in seen} == seen
-        flushed_at_kill += bool(seen)
+        flushed_at_end += bool(seen)
         if table.log.exists() and after:
             assert sound(table)
-    assert flushed_at_kill >= 10
+    assert flushed_at_end >= len(ways) // 2
     told = json.loads(table.call("run", table.scenario, "--quiet", "--no-figure", "--json"))
-    (scenario,) = told["scenarios"]
-    assert [row["status"] for row in scenario["episodes"]] == ["success"] * SEEDS
+    (found,) = told["scenarios"]
+    assert [row["status"] for row in found["episodes"]] == ["success"] * seeds
     assert sound(table)
-    # and what came of it is what comes without a kill
-    whole = Table(tiny_file(**LONG), "whole")
+    # and what came of it is what comes without
+    whole = Table(scenario, "whole", disk.place)
     whole.call("run", whole.scenario, "--quiet", "--no-figure")
     assert outcomes(table) == outcomes(whole)
-    assert len(outcomes(whole)) == SEEDS
+    assert len(outcomes(whole)) == seeds
 
 
 def test_an_interrupt_ends_in_one_line_keeps_what_was_measured_and_the_next_run_completes(
