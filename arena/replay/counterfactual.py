@@ -107,7 +107,10 @@ def answer_with(
     spec = _defender_spec(scenario, defender, trust_plugins=trust_plugins)
     # another defender, without carried state
     changes = {"after": "", "carried_state": {}, "record": "digests"}
-    plan = logged_plan(origin).model_copy(update={"defender": defender_plan(spec), **changes})
+    logged = logged_plan(origin)
+    if not trust_plugins:  # its attacker is not there
+        require_trust(logged.model_dump(mode="json", exclude={"attacker", "defender"}))
+    plan = logged.model_copy(update={"defender": defender_plan(spec), **changes})
     require_tape(log, origin.id)
     deck = TapeDeck(rounds_on_tape(log, origin.id))
     place, watcher = pick_device(device), watcher or Watcher()

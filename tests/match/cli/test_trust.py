@@ -128,3 +128,20 @@ def test_what_this_process_was_given_and_what_is_registered_needs_no_trust(tmp_p
     with arena.open_log(log) as opened:
         (id,) = opened.episodes().episode_id
         assert opened.replay(id, verify=True).same
+
+
+def test_data_and_networks_of_a_file_need_it_as_players_do(cli, tiny_file, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import torch\n\n\ndef images(count=300):\n"
+        "    return torch.rand(count, 1, 8, 8), torch.arange(count) % 3\n"
+    )
+    path = tiny_file(data=f"{tmp_path}/mine.py:images", record="queries")
+    told = cli("scenarios", "check", path, code=2)
+    assert f"this imports {tmp_path}/mine.py, {HINT}" in told.stderr
+    assert cli.imported == []
+    cli("run", path, "--quiet", "--no-figure", "--device", "cpu")
+    (row,) = json.loads(cli("episodes", "--json").stdout)
+    for words in (["--verify"], ["--against", "randp"]):
+        assert HINT in cli("replay", row["id"], *words, "--quiet", code=2).stderr
+        assert cli.imported == []
+        cli("replay", row["id"], *words, "--quiet", "--trust-plugins")
