@@ -28,10 +28,12 @@ def require_trust(settings: object) -> None:
 
 
 def _is_foreign(text: str) -> bool:
-    return is_file_use(text) or (is_class_use(text) and not is_given(text))
+    return is_file_use(text) or text.endswith(".pt2") or (is_class_use(text) and not is_given(text))
 
 
 def _place(use: str) -> str:
+    if use.endswith(".pt2"):  # reading an exported program looks names up and evaluates texts
+        return use
     return str(split_file_use(use)[0]) if is_file_use(use) else f"module {class_place(use)[0]}"
 
 

@@ -18,6 +18,7 @@ from arena.scenario.pools import INSIST, part_of_victims_data
 from arena.scenario.schema import AttackerSpec, DefenceSpec, DefenderSpec, ScenarioFile
 from arena.scenario.schema_parts import DataSpec, NetSpec, VictimSpec
 from envs.errors import ArenaError, ScenarioError, one_line
+from envs.loading.imports import is_model_file
 
 # `Any` in this file: parameters as a scenario gives them.
 
@@ -153,6 +154,8 @@ def _check_net(net: NetSpec, where: str, form: "Callable[[], Form | None]") -> N
     """Check a network's parameters, and whether it fits the images of the data."""
     from envs.nets import registry
 
+    if where == "clone" and is_model_file(net.use):
+        raise ScenarioError(f"'{net.use}' cannot learn; expected a network by its code or name")
     is_own = registry.is_own(net.use)
     if is_own:
         registry.code_digest(net.use)  # tells of code that cannot be imported

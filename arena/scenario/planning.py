@@ -21,7 +21,7 @@ from arena.scenario.schema_parts import (
     VictimSpec,
 )
 from arena.scenario.settings import HOW_PLAYED
-from envs.loading.imports import is_class_use, is_file_use, short_name
+from envs.loading.imports import is_class_use, is_file_use, is_model_file, short_name
 
 # `Any` in this file: a plan as plain JSON values.
 
@@ -141,6 +141,8 @@ class EpisodePlan(_Part):
             network.pop("weights", None)
             if is_file_use(network["use"]):
                 network["use"] = short_name(network["use"])
+            elif is_model_file(network["use"]):
+                network["use"] = "file"
         for name in ("carried_state", *HOW_PLAYED):
             plan.pop(name, None)
         for optional in ("after", "contents"):

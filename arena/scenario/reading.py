@@ -12,7 +12,7 @@ from arena.scenario.overrides import apply_overrides
 from arena.scenario.scenario import Scenario
 from arena.system.shadowing import ROOT
 from envs.errors import ScenarioError, UnknownName, one_line
-from envs.loading.imports import is_file_use, split_file_use
+from envs.loading.imports import is_file_use, is_model_file, split_file_use
 
 # `Any` in this file: tables as TOML gives them, before they are validated.
 
@@ -183,7 +183,7 @@ def _anchored(key: str, text: str, folder: Path) -> str:
             file, name = split_file_use(text)
             here = folder / file
             return f"{here.resolve()}:{name}" if here.is_file() else text
-        if key == _WEIGHTS:
+        if key == _WEIGHTS or (key == "use" and is_model_file(text)):
             here = folder / Path(text).expanduser()
             return str(here.resolve()) if here.is_file() else text
         if key == "root":

@@ -21,6 +21,11 @@ def is_file_use(use: str) -> bool:
     return ".py:" in use
 
 
+def is_model_file(use: str) -> bool:
+    """Tell whether a `use` is the path of a network that was written with its weights."""
+    return use.endswith((".pt2", ".onnx"))
+
+
 def split_file_use(use: str) -> tuple[Path, str]:
     """Split path/to/file.py:Class into the file and the class."""
     file, _, name = use.rpartition(":")

@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from envs.errors import DataMissing
+from envs.errors import DataMissing, ScenarioError
+from envs.loading.imports import is_model_file
 from envs.nets.own_network import OwnNetwork
 from envs.nets.own_uses import short_name
 from envs.nets.staged import Staged
@@ -38,6 +39,8 @@ def take_weights(network: Staged, path: Path) -> None:
     """
     require_weights(path, "weights")
     name = short_name(network.plan.architecture)
+    if is_model_file(network.plan.architecture):
+        raise ScenarioError(f"weights: '{name}' holds its own; leave 'weights' out")
     if isinstance(network, OwnNetwork):
         _fill(network.adapted.body, path, name)
         network.try_out()

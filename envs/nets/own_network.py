@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from envs.errors import ScenarioError, one_line
+from envs.loading.imports import is_model_file
 from envs.nets import own_uses
 from envs.nets.staged import Plan, Staged
 
@@ -126,7 +127,10 @@ def build_own(plan: Plan, *, generator: torch.Generator) -> OwnNetwork:
         )
     short = own_uses.short_name(use)
     name = f"{short}-{digest[:8]}" if digest else short
-    return OwnNetwork(plan, body, name=name).to(generator.device)
+    written = is_model_file(use)
+    network = OwnNetwork(plan, body, name=name, is_drawable=not written)
+    network.is_given = written
+    return network.to(generator.device)
 
 
 def noise(network: Staged) -> Tensor:

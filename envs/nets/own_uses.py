@@ -1,14 +1,16 @@
 """Networks of others by name: from a file, an installed distribution, timm or torchvision.
 
 What a `use` may be: `path/to/net.py:Name`, the name of an entry point of the group
-`arena.networks`, `timm:NAME` or `torchvision:NAME`. Each gives a class of `torch.nn.Module` or a
-function that returns one. It is called with the parameters that a scenario gives, and with
-`num_classes` and `image_shape` where it takes them.
+`arena.networks`, `timm:NAME` or `torchvision:NAME`. Each of these gives a class of
+`torch.nn.Module` or a function that returns one. It is called with the parameters that a scenario
+gives, and with `num_classes` and `image_shape` where it takes them. Or the path of a network that
+was written with its weights: `model.pt2` (torch.export) or `model.onnx`.
 """
 
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envs.errors import ScenarioError, UnknownName, one_line
@@ -28,7 +30,8 @@ _LIBRARIES = tuple(_FETCHES)
 
 def is_own(use: str) -> bool:
     """Tell whether a `use` names a network of others; it need not exist."""
-    return imports.is_file_use(use) or _library_of(use) != "" or use in imports.offered(GROUP)
+    is_path = imports.is_file_use(use) or imports.is_model_file(use)
+    return is_path or _library_of(use) != "" or use in imports.offered(GROUP)
 
 
 def offered() -> list[str]:
@@ -37,12 +40,14 @@ def offered() -> list[str]:
 
 
 def short_name(use: str) -> str:
-    """Name a network for people: the class or function of a file, else the `use` itself."""
+    """Name a network for people: the class or function of a file, a file, else the `use` itself."""
+    if imports.is_model_file(use):
+        return Path(use).name
     return imports.short_name(use)
 
 
 def code_digest(use: str) -> str:
-    """Digest the source of a network of others; "" where a library's name stands for it.
+    """Digest the file or source of a network of others; "" where a library's name stands for it.
 
     Raises:
         ScenarioError: its file or its distribution cannot be imported.
@@ -50,6 +55,10 @@ def code_digest(use: str) -> str:
     if imports.is_file_use(use):
         imports.from_file(use)  # tells of a file that is not there
         return imports.file_digest(use)
+    if imports.is_model_file(use):
+        from envs.nets.weights import file_digest
+
+        return file_digest(_model_file(use))
     if _library_of(use):
         return ""
     target = imports.only_target(GROUP, "network", use)
@@ -78,6 +87,8 @@ def make(
     """
     import torch.nn
 
+    if imports.is_model_file(use):
+        return _written(_model_file(use), num_classes, image_shape, params)
     builder = _builder(use, num_classes, image_shape, params)
     try:
         made: object = builder()
@@ -91,6 +102,30 @@ def make(
             f"{type(made).__name__}"
         )
     return made
+
+
+def _model_file(use: str) -> Path:
+    path = Path(use).expanduser()
+    if not path.is_file():
+        raise ScenarioError(f"{use}: no such file; it is looked for beside the scenario, then in "
+                            f"{Path.cwd()}")  # fmt: skip
+    return path
+
+
+def _written(
+    path: Path,
+    num_classes: int,
+    image_shape: tuple[int, int, int],
+    params: Mapping[str, object],
+) -> "nn.Module":
+    from envs.nets.exported import ExportedNetwork
+    from envs.nets.onnx_network import OnnxNetwork
+
+    if params:
+        raise ScenarioError(f"{path.name}: a file takes no parameters, got {', '.join(params)}")
+    if path.suffix == ".onnx":
+        return OnnxNetwork(path, image_shape=image_shape, num_classes=num_classes)
+    return ExportedNetwork(path)
 
 
 def _library_of(use: str) -> str:

@@ -8,6 +8,7 @@ import torch
 
 from envs.data.images import Normalisation, Splits
 from envs.errors import ScenarioError
+from envs.loading.imports import is_model_file
 from envs.nets import registry
 from envs.nets.given_weights import take_weights
 from envs.nets.own_network import OwnNetwork
@@ -75,6 +76,8 @@ class VictimTraining:
             key["exits"] = self.exits
         if self.weights is not None:
             return key | {"weights": file_digest(self.weights)}
+        if is_model_file(self.network):
+            return key
         return key | {"recipe": asdict(self.recipe), "seed": self.seed}
 
 
@@ -113,11 +116,11 @@ def train_victim(
         generator=streams.torch("weights"),
         **spec.params,
     ).to(device)
-    if spec.weights is None:
-        _train(network, splits, spec, device=device, report=report)
-    else:
+    if spec.weights is not None:
         take_weights(network, spec.weights)
         network.is_given = True
+    elif not network.is_given:
+        _train(network, splits, spec, device=device, report=report)
     return with_exits(network.eval(), spec.exits)
 
 
@@ -133,6 +136,11 @@ def with_exits(network: Staged, exits: Sequence[str]) -> Staged:
         raise ScenarioError(
             f"exits: '{network.architecture}' has places of its own, one after each stage; leave "
             f"'exits' out, and choose among them with the defence's parameter 'exits'"
+        )
+    if is_model_file(network.plan.architecture):
+        raise ScenarioError(
+            f"exits: '{network.architecture}' has no layers by name; give the network's code and "
+            f"weights instead"
         )
     return with_places(network, exits).eval()
 
@@ -166,7 +174,8 @@ def remarks(network: Staged, splits: Splits) -> list[str]:
 def _normalisation(splits: Splits, spec: VictimTraining) -> Normalisation:
     if spec.normalise is not None:
         return spec.normalise
-    return ((0.0,), (1.0,)) if spec.weights is not None else (splits.mean, splits.std)
+    is_given = spec.weights is not None or is_model_file(spec.network)
+    return ((0.0,), (1.0,)) if is_given else (splits.mean, splits.std)
 
 
 def _train(

@@ -4,6 +4,7 @@ This object stays on the simulator's side of the table; players meet an oracle.
 """
 
 from functools import partial
+from itertools import chain
 from typing import Literal, NamedTuple
 
 import torch
@@ -100,7 +101,7 @@ class Victim:
     @property
     def device(self) -> torch.device:
         """Where the network lives and images are expected."""
-        return next(self.network.parameters()).device
+        return next(chain(self.network.parameters(), self.network.buffers())).device
 
     @property
     def profile(self) -> ExitProfile:

@@ -2,13 +2,17 @@
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from arena.cli.app import app
 from arena.log.store import Log
 from arena.runner.match import play
 from arena.runner.setup import Setup
 from arena.scenario import load
 from envs.data.sources import load as load_data
+from envs.errors import ScenarioError
 from envs.nets import registry
+from envs.nets.given_weights import take_weights
 from envs.training.loop import fit
 from envs.training.recipes import recipe_for
 
@@ -142,6 +146,7 @@ def test_a_clone_of_others_starts_from_its_weights(victim, trained, played):
     assert row.clone_normalisation == "given"
 
 
+@pytest.mark.slow
 def test_an_isolated_clone_of_others_plays_the_same_game(victim, played):
     clone = {key: victim[key] for key in ("use", "weights", "normalise")}
     rows = [
@@ -163,3 +168,77 @@ def test_setup_keeps_victims_of_one_cache_apart_by_code(trained, tmp_path, tiny_
     keys = [setup.victim_spec(plan).key(setup.splits(plan)) for plan in plans]
     assert keys[0]["network"] == keys[1]["network"] == "Mine"
     assert keys[0] != keys[1]
+
+
+@pytest.fixture
+def program(trained):
+    """The trained network as an exported program, which normalises images itself."""
+
+    class Whole(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = registry.build(
+                f"{trained / 'net.py'}:Mine",
+                num_classes=10,
+                image_shape=(1, 8, 8),
+                generator=torch.Generator().manual_seed(0),
+            )
+            take_weights(self.network, trained / "w.pt")
+
+        def forward(self, images):
+            return self.network((images - 0.5) / 0.5)
+
+    sizes = ({0: torch.export.Dim("n", min=1)},)
+    exported = torch.export.export(Whole().eval(), (torch.zeros(4, 1, 8, 8),), dynamic_shapes=sizes)
+    torch.export.save(exported, trained / "a.pt2")
+    return trained / "a.pt2"
+
+
+def test_an_exported_program_is_served_as_it_is(program, played, monkeypatch):
+    monkeypatch.setattr("envs.training.victims.fit", lambda *a, **k: pytest.fail("was trained"))
+    defenders = [{"defence": "undefended"}, {"defence": "randp"}]
+    rows = played(victim={"use": str(program), "recipe": {}}, defenders=defenders)
+    assert [row.status for row in rows] == ["success"] * 2, rows[-1].error
+    assert min(row.victim_accuracy for row in rows) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"defenders": [{"defence": "dnf"}]}, "'dnf' needs places for exit heads"),
+        ({"defenders": [{"defence": "meco"}]}, "'meco' needs to .*"),
+        ({"defenders": [{"defence": "grad"}]}, "'grad' needs to build a network of the victim's"),
+        ({"victim": {"exits": ["a"]}}, "exits: .* has no layers by name"),
+        ({"victim": {"weights": "w.pt"}}, "weights: 'a.pt2' holds its own"),
+        ({"victim": {"params": {"a": 1}}}, "a file takes no parameters"),
+        ({"clone": {"use": "PROGRAM"}}, "clone: .* cannot learn"),
+    ],
+)
+def test_what_a_program_is_not_for_is_told_before_any_game(program, tiny_file, changes, said):
+    if "clone" in changes:
+        changes = {"clone": {"use": str(program)}}
+    victim = {"use": str(program), "recipe": {}, **changes.get("victim", {})}
+    if "weights" in victim:
+        victim["weights"] = str(program.parent / "w.pt")
+    with pytest.raises(ScenarioError, match=said) as told:
+        load(str(tiny_file(**{**changes, "victim": victim}))).check()
+    assert "\n" not in str(told.value)
+
+
+def test_where_a_program_lies_does_not_count_and_what_it_holds_does(program, tiny_file, tmp_path):
+    def identity(path):
+        return load(str(tiny_file(victim={"use": str(path), "recipe": {}}))).plans()[0].hash
+
+    other = tmp_path / "other.pt2"
+    other.write_bytes(program.read_bytes())
+    assert identity(other) == identity(program)
+    other.write_bytes(program.read_bytes() + b" ")
+    assert identity(other) != identity(program)
+
+
+def test_reading_a_program_of_a_stranger_is_asked_for(program, tiny_file):
+    path = str(tiny_file(victim={"use": str(program), "recipe": {}}))
+    told = CliRunner().invoke(app, ["scenarios", "check", path])
+    assert told.exit_code == 2
+    assert "a.pt2, and an import runs" in told.output
+    assert CliRunner().invoke(app, ["scenarios", "check", path, "--trust-plugins"]).exit_code == 0
