@@ -208,7 +208,8 @@ def test_frames_of_an_empty_log_have_their_columns_and_types(made_up):
     assert len(frame) == 0
     assert frame.clone_accuracy.dtype == "float64"
     assert analysis.checkpoints(made_up.log).clone_accuracy.dtype == "float64"
-    assert list(analysis.exits(made_up.log).columns[-3:]) == ["traffic", "exit", "answered"]
+    last = ["traffic", "defence", "exit", "answered"]
+    assert list(analysis.exits(made_up.log).columns[-4:]) == last
 
 
 def test_what_was_not_measured_is_missing_in_a_frame_and_not_zero(made_up):
