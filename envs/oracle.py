@@ -10,8 +10,8 @@ from envs.types import Response, ThreatModel
 class Oracle(Protocol):
     """A black-box API that answers images under a query budget.
 
-    One query is one image. It is charged inside the oracle, repeats and probes included. A call
-    is all or nothing: a refused call costs nothing and changes nothing.
+    One query is one image. The game charges it (`envs.game.extraction_game`), repeats and probes
+    included. A call is all or nothing: a refused call costs nothing and changes nothing.
     """
 
     @property

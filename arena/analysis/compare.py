@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from arena.analysis.differences import DEFAULT_MEASURES, Contrast, contrasts_of
+from arena.analysis.contrasts import DEFAULT_MEASURES, Contrast, contrasts_of
 from arena.analysis.image_sampling import images_by_data
 from arena.analysis.metrics import MEASURES
 from arena.analysis.paired_tests import holm

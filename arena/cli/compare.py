@@ -12,7 +12,7 @@ from envs.errors import ScenarioError
 
 if TYPE_CHECKING:
     from arena.analysis.compare import Meeting, Pairing
-    from arena.analysis.differences import Contrast
+    from arena.analysis.contrasts import Contrast
     from arena.log.rows import EpisodeFilter
 
 
@@ -48,7 +48,7 @@ def compare(
 ) -> None:  # fmt: skip
     """Compare A and B seed by seed: intervals, a test, effect sizes, further seeds needed."""
     from arena.analysis.compare import pair
-    from arena.analysis.differences import DEFAULT_MEASURES
+    from arena.analysis.contrasts import DEFAULT_MEASURES
     from arena.log.store import Log
 
     if equal_service and (by or measure or half_width):

@@ -7,7 +7,7 @@ from arena.cli.common import out
 from arena.cli.render import write_json, write_line, write_table
 
 if TYPE_CHECKING:
-    from arena.analysis.service import Level
+    from arena.analysis.equal_service import Level
     from arena.log.rows import EpisodeRow
 
 
@@ -15,8 +15,8 @@ def show_equal_service(
     episodes: "Sequence[EpisodeRow]", first: str, second: str, *, json: bool
 ) -> None:
     """Compare two defences, each named by what its settings' names have in common."""
+    from arena.analysis.equal_service import at_equal_service
     from arena.analysis.scoreboard import scoreboard
-    from arena.analysis.service import at_equal_service
     from arena.analysis.sweeps import named, sweeps_of
 
     sweeps = sweeps_of(scoreboard(episodes))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from arena.evaluation.service import ServiceMeasurement
+from arena.evaluation.benign_service import ServiceMeasurement
 from envs.data.images import ImageSet
 from envs.defences.base import DeployedDefence
 from envs.game.rounds import DefenderProtocol

@@ -20,7 +20,7 @@ from arena.registry import players as catalog
 from arena.system.shadowing import ROOT
 from envs.errors import ScenarioError
 from envs.loading import imports, siblings
-from envs.nets import own_uses, registry
+from envs.nets import registry, user_networks
 
 if TYPE_CHECKING:  # it loads torch, which reading a scenario does not
     from arena.isolation.channel import Channel
@@ -193,7 +193,7 @@ def _module_of(use: str) -> str:
         target = imports.class_place(use)[0]
     else:
         players = [one for one in (catalog.attackers, catalog.wrappers) if use not in one.builtin]
-        groups = [one.group for one in players] + [own_uses.GROUP] * registry.is_own(use)
+        groups = [one.group for one in players] + [user_networks.GROUP] * registry.is_own(use)
         points = [point for group in groups for point in imports.offered(group).get(use, [])]
         target = points[0].value if points else ""
     name = target.partition(":")[0].partition(".")[0]

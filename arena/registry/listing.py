@@ -31,7 +31,7 @@ def inventory(kind: Kind) -> list[Entry]:
 
 
 def _networks() -> list[Entry]:
-    from envs.nets import own_uses, registry
+    from envs.nets import registry, user_networks
 
     ours = [
         Entry(
@@ -42,8 +42,8 @@ def _networks() -> list[Entry]:
         )
         for name in registry.names()
     ]
-    others = [name for name in own_uses.offered() if registry.is_own(name)]
-    return ours + [_installed(own_uses.GROUP, "network", name) for name in others]
+    others = [name for name in user_networks.offered() if registry.is_own(name)]
+    return ours + [_installed(user_networks.GROUP, "network", name) for name in others]
 
 
 def _installed(group: str, kind: str, name: str) -> Entry:

@@ -10,8 +10,8 @@ from arena.log.rows import EpisodeFilter, EpisodeRow, RunRecord
 from arena.log.store import Log
 from arena.recording.tape import require_place_for_queries
 from arena.runner.carry_over import dependency_levels, with_carried_state
+from arena.runner.image_preload import read_images
 from arena.runner.progress import Watcher
-from arena.runner.reading import read_images
 from arena.runner.resume import episode_record, play_one
 from arena.runner.run_record import run_record
 from arena.runner.saves.attempts import previous_attempt

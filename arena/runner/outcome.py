@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from arena.evaluation.benign_service import ServiceScore
 from arena.evaluation.referee import CloneScore
-from arena.evaluation.service import ServiceScore
 from arena.log.rows import OutcomeRow
 from arena.runner.setup import DefenderSetup
 from envs.game.counters import Tally

@@ -17,10 +17,10 @@ from envs.data.images import ImageSet, to_pixels
 from envs.defences.base import HardenKit
 from envs.defences.needs import Need
 from envs.nets import registry
+from envs.nets.adapter_stages import with_places
 from envs.nets.exit_cost import backbone_macs
 from envs.nets.multi_exit import MultiExit
-from envs.nets.own_network import OwnNetwork
-from envs.nets.own_stages import with_places
+from envs.nets.network_adapter import OwnNetwork
 from envs.nets.staged import Staged
 from envs.training.checkpoints import JSON, Stored, remember
 from envs.training.loop import fit

@@ -7,9 +7,9 @@ from torch import nn
 
 from envs.errors import DataMissing, ScenarioError
 from envs.loading.imports import is_model_file
-from envs.nets.own_network import OwnNetwork
-from envs.nets.own_uses import short_name
+from envs.nets.network_adapter import OwnNetwork
 from envs.nets.staged import Staged
+from envs.nets.user_networks import short_name
 from envs.nets.weights import State, read
 
 _COUNTER = "num_batches_tracked"  # of batch normalisation; read by nothing, and often left out

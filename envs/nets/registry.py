@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from envs.errors import ScenarioError, UnknownName
-from envs.nets import own_uses
+from envs.nets import user_networks
 
 if TYPE_CHECKING:
     import torch
@@ -162,7 +162,7 @@ def build(
     """Build a network with starting weights.
 
     Args:
-        name: one of `names()`, or that of a network of others, see `envs.nets.own_uses`.
+        name: one of `names()`, or that of a network of others, see `envs.nets.user_networks`.
         num_classes: K, at least 2.
         image_shape: (channels, height, width).
         generator: the only source of randomness; the network lands on its device.
@@ -177,7 +177,7 @@ def build(
         DataMissing: published weights are asked for and not there.
     """
     if is_own(name):
-        from envs.nets.own_network import build_own
+        from envs.nets.network_adapter import build_own
 
         plan = _plan(name, num_classes, image_shape, mean=mean, std=std, params=params)
         return build_own(plan, generator=generator)
@@ -233,18 +233,18 @@ def start_of(name: str, params: Mapping[str, object]) -> "Start | None":
 
 
 def is_own(name: str) -> bool:
-    """Tell whether a name is that of a network of others; see `envs.nets.own_uses`."""
-    return name not in _NETWORKS and own_uses.is_own(name)
+    """Tell whether a name is that of a network of others; see `envs.nets.user_networks`."""
+    return name not in _NETWORKS and user_networks.is_own(name)
 
 
 def code_digest(name: str) -> str:
     """Digest the code of a network of others; "" of ours, and of those that a library names."""
-    return own_uses.code_digest(name) if is_own(name) else ""
+    return user_networks.code_digest(name) if is_own(name) else ""
 
 
 def _entry(name: str) -> Entry:
     if name not in _NETWORKS:
-        raise UnknownName("network", name, [*_NETWORKS, *own_uses.offered()])
+        raise UnknownName("network", name, [*_NETWORKS, *user_networks.offered()])
     return _NETWORKS[name]
 
 

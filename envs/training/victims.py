@@ -10,11 +10,11 @@ from envs.data.images import Normalisation, Splits
 from envs.errors import ScenarioError
 from envs.loading.imports import is_model_file
 from envs.nets import registry
+from envs.nets.adapter_stages import with_places
 from envs.nets.given_weights import take_weights
-from envs.nets.own_network import OwnNetwork
-from envs.nets.own_stages import with_places
-from envs.nets.own_uses import short_name
+from envs.nets.network_adapter import OwnNetwork
 from envs.nets.staged import Staged
+from envs.nets.user_networks import short_name
 from envs.nets.weights import file_digest
 from envs.seeding import Streams
 from envs.training.checkpoints import JSON, Stored, remember

@@ -1,8 +1,8 @@
 """Writes the state of an episode into a file and reads it back.
 
-The state of built-in players is written as tensors and plain JSON (`description`), and no code is
+The state of built-in players is written as tensors and plain JSON (`plain_state`), and no code is
 read from such a file. Where a plug-in plays, whose classes are known to itself alone, it is a
-pickle (`pickling`), which is read only where this user wrote it.
+pickle (`plugin_pickles`), which is read only where this user wrote it.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,8 +10,8 @@ from typing import IO, Any, NamedTuple
 
 import torch
 
-from arena.runner.saves import pickling
-from arena.runner.saves.description import describe, restore
+from arena.runner.saves import plugin_pickles
+from arena.runner.saves.plain_state import describe, restore
 from envs.errors import SaveError, one_line
 
 # `Any` in this file: whatever a player holds.
@@ -42,7 +42,7 @@ def snapshot(state: object, live: Mapping[str, object]) -> Snapshot:
     try:
         text, tensors = describe(state, live)
     except Exception:  # a plug-in's own code raises what it likes
-        return Snapshot(True, _careful(lambda file: pickling.write(state, file, live)))
+        return Snapshot(True, _careful(lambda file: plugin_pickles.write(state, file, live)))
     content = {"description": text, "tensors": tensors}
     return Snapshot(False, _careful(lambda file: torch.save(content, file)))
 
@@ -60,7 +60,7 @@ def read(file: IO[bytes], live: Mapping[str, object], *, pickled: bool) -> Any:
     """
     try:
         if pickled:
-            return pickling.read(file, live)
+            return plugin_pickles.read(file, live)
         content = torch.load(file, weights_only=True)
         return restore(content["description"], content["tensors"], live)
     except SaveError:

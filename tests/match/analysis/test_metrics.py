@@ -22,7 +22,7 @@ sys.modules["arena.log.rows"] = module
 exec(source.replace(place, f"    clone_recall: float | None = {field}\\n{place}"), module.__dict__)
 
 from arena.analysis import frames
-from arena.analysis.differences import DEFAULT_MEASURES
+from arena.analysis.contrasts import DEFAULT_MEASURES
 from arena.analysis.scoreboard import scoreboard
 from arena.cli.render import write_scoreboard
 from arena.log import reopening, views

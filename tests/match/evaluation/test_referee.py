@@ -121,7 +121,7 @@ def test_the_defender_decides_also_of_what_the_referee_asks(referee):
 @pytest.fixture
 def by_pairs(monkeypatch):
     """Let a request of the referee's hold two images."""
-    monkeypatch.setattr("arena.evaluation.service._REQUEST", 2)
+    monkeypatch.setattr("arena.evaluation.benign_service._REQUEST", 2)
 
 
 def test_the_service_is_measured_along_the_whole_episode(referee, by_pairs):

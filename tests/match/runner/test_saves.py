@@ -15,7 +15,7 @@ from arena.log.rows import EpisodeFilter
 from arena.log.store import Log
 from arena.runner import run_record
 from arena.runner.match import play
-from arena.runner.saves import pickling
+from arena.runner.saves import plugin_pickles
 from arena.runner.saves.changes import ChangedAttributes
 from arena.runner.saves.snapshots import Snapshot, snapshot
 from arena.runner.saves.store import SaveStore
@@ -156,7 +156,9 @@ def test_a_plug_in_s_save_that_this_user_did_not_seal_is_not_opened(
     assert store.find(row.id).pickled
     cache = Path(os.environ["ARENA_CACHE"])
     kept = (cache / "saves.key").read_bytes()
-    monkeypatch.setattr(pickling, "read", lambda file, live: pytest.fail("a stranger's code ran"))
+    monkeypatch.setattr(
+        plugin_pickles, "read", lambda file, live: pytest.fail("a stranger's code ran")
+    )
     try:
         FORGED[forgery](store, store.folder / f"{row.id}.json", cache)
         (again,) = play(of_a_plug_in, log=log, saving=always, watcher=watcher).episodes

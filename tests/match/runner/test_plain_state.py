@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from agents.learning.clone import CloneTrainer, l1_on_logits
-from arena.runner.saves.description import NotPlainError, describe, restore
+from arena.runner.saves.plain_state import NotPlainError, describe, restore
 from arena.runner.saves.snapshots import read, snapshot
 from envs.errors import SaveError
 from envs.nets import registry

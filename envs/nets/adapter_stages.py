@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from envs.errors import ScenarioError
 from envs.nets.cutting import NotCuttableError, cut, read_layers, require_layers
-from envs.nets.own_network import AsLogits, OwnNetwork, noise, run
+from envs.nets.network_adapter import AsLogits, OwnNetwork, noise, run
 from envs.nets.staged import Staged
 
 _AGREEMENT = 1e-4

@@ -12,10 +12,10 @@ from torch import nn
 from envs.errors import ArenaError, DataMissing, ScenarioError, UnknownName
 from envs.exits.rules import Thresholds
 from envs.nets import registry
+from envs.nets.adapter_stages import with_places
 from envs.nets.exit_cost import backbone_macs, profile
 from envs.nets.given_weights import take_weights
 from envs.nets.multi_exit import MultiExit, with_heads
-from envs.nets.own_stages import with_places
 from envs.victim.execution import run_compacted, run_masked
 
 CODE = """

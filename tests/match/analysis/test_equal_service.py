@@ -7,8 +7,8 @@ import math
 import pytest
 from typer.testing import CliRunner
 
+from arena.analysis.equal_service import at_equal_service, read_at
 from arena.analysis.scoreboard import scoreboard
-from arena.analysis.service import at_equal_service, read_at
 from arena.analysis.sweeps import named, sweeps_of
 from arena.cli.app import app
 from envs.errors import ArenaError, UnknownName

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from envs.errors import ScenarioError, one_line
 from envs.loading.imports import is_model_file
-from envs.nets import own_uses
+from envs.nets import user_networks
 from envs.nets.staged import Plan, Staged
 
 _PROBES = 2  # images that a network is tried out with; one alone would hide a fixed batch
@@ -110,7 +110,7 @@ def build_own(plan: Plan, *, generator: torch.Generator) -> OwnNetwork:
     """Build a network of others with the starting weights that its own code draws.
 
     Args:
-        plan: names it, see `envs.nets.own_uses`, and its parameters.
+        plan: names it, see `envs.nets.user_networks`, and its parameters.
         generator: gives the seed that torch's global generator has meanwhile; the network lands on
             its device.
 
@@ -120,12 +120,12 @@ def build_own(plan: Plan, *, generator: torch.Generator) -> OwnNetwork:
     use = plan.architecture
     drawn = torch.randint(2**63 - 1, (), generator=generator, device=generator.device)
     with torch.random.fork_rng(devices=[]):
-        digest = own_uses.code_digest(use)  # before the seed: an import may draw, and only once
+        digest = user_networks.code_digest(use)  # before the seed: an import may draw once
         torch.manual_seed(int(drawn))
-        body = own_uses.make(
+        body = user_networks.make(
             use, num_classes=plan.num_classes, image_shape=plan.image_shape, params=plan.params
         )
-    short = own_uses.short_name(use)
+    short = user_networks.short_name(use)
     name = f"{short}-{digest[:8]}" if digest else short
     written = is_model_file(use)
     network = OwnNetwork(plan, body, name=name, is_drawable=not written)
