@@ -1,11 +1,13 @@
 """What a process of its own costs an attacker: DFME's loop isolated, to the same loop trusted.
 
 Both loops ask the same oracle in this process. An iteration lasts from one of the generator's
-queries to the next; the first of a loop, which also loads and allocates, is left out.
+queries to the next; the first of a loop, which also loads and allocates, is left out. Times are of
+the wall clock, because the time of another process on its processor is told only at its end.
 """
 
 from collections.abc import Callable
 from functools import partial
+from time import perf_counter
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ from agents.attackers.dfme import DFME
 from agents.base import Attacker, Kit
 from arena.bench.overhead import new_oracle
 from arena.bench.subjects import CLASSES, SHAPE, generator, plain
-from arena.bench.timing import Line, now, ratios, spread
+from arena.bench.timing import Line, ratios, spread
 from arena.isolation.attacker import Contestant, IsolatedAttacker
 from arena.isolation.job import Network, Player
 from arena.isolation.launch import require_linux
@@ -37,7 +39,7 @@ class TimedOracle:
         size: of the requests that are noted.
 
     Attributes:
-        moments: when they came, in seconds of the clock in use.
+        moments: when they came, in seconds of the wall clock.
     """
 
     def __init__(self, oracle: Oracle, size: int) -> None:
@@ -57,7 +59,7 @@ class TimedOracle:
     def query(self, images: Tensor) -> Response:
         """Ask for answers."""
         if len(images) == self._size:
-            self.moments.append(now())
+            self.moments.append(perf_counter())
         return self._oracle.query(images)
 
     def iterations(self) -> list[float]:
@@ -67,7 +69,7 @@ class TimedOracle:
 
 
 def measure(
-    *, rounds: int = 3, iterations: int = 4, batch: int = 256, width: float = 0.25
+    *, rounds: int = 3, iterations: int = 2, batch: int = 256, width: float = 0.25
 ) -> list[Line]:
     """Measure iterations and the start of the process.
 
@@ -111,10 +113,10 @@ def _loop(
     )
     with new_oracle(victim, (iterations + 2) * cost) as oracle:
         timed = TimedOracle(oracle, 2 * batch)
-        began = now()
+        began = perf_counter()
         if isinstance(attacker, IsolatedAttacker):
             attacker.start(timed, kit)
-        start = now() - began
+        start = perf_counter() - began
         try:
             attacker.attack(timed, kit)
         finally:
