@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,13 +21,23 @@ app = typer.Typer(help="Check, merge, prune and migrate a log.", no_args_is_help
 
 
 @app.command()
-def check(log: LogOption = None, json: JsonOption = False) -> None:
+def check(
+    sealed: Annotated[
+        Path | None,
+        typer.Option("--seal", metavar="FILE", help="Compare with what 'arena log seal' wrote."),
+    ] = None,
+    log: LogOption = None,
+    json: JsonOption = False,
+) -> None:
     """Check a log and its files without changing them; exit code 1 if something is wrong."""
     from arena.log.checking import check as examine
+    from arena.log.sealing import broken_seals
     from arena.log.store import Log
 
     with Log.open(log, read_only=True) as store:
         findings = examine(store)
+        if sealed is not None:
+            findings += broken_seals(store, sealed)
         count = len(store.episodes(brief=True))
     faults = [finding for finding in findings if finding.kind == "fault"]
     if json:
@@ -39,6 +50,22 @@ def check(log: LogOption = None, json: JsonOption = False) -> None:
         write_line(console, f"{store.where}: {verdict}, {counted(count, 'episode')}")
     if faults:
         raise typer.Exit(FAILED)
+
+
+@app.command()
+def seal(
+    out_file: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="File to write.")
+    ] = Path("seal.txt"),
+    log: LogOption = None,
+) -> None:
+    """Write the digest of each ended episode to a file, for a paper's appendix."""
+    from arena.log.sealing import seal as write
+    from arena.log.store import Log
+
+    with Log.open(log, read_only=True) as store:
+        count = write(store, out_file)
+    write_line(out(), f"{out_file}: {counted(count, 'episode')}")
 
 
 @app.command()

@@ -117,8 +117,11 @@ def _tell(verdict: "Verification") -> None:
     )
     if verdict.tape_fault:
         write_line(console, f"the tape cannot be compared: {verdict.tape_fault}")
+    for line in verdict.changed:
+        write_line(console, f"the log was changed: {line}")
     if not verdict.differences:
-        write_line(console, f"the same: {compared}")
+        played = "the replay is the same as the log says" if verdict.changed else "the same"
+        write_line(console, f"{played}: {compared}")
     else:
         write_line(console, f"differs first in {verdict.differences[0]}")
         for difference in verdict.differences[1:SHOWN]:

@@ -1,9 +1,10 @@
 """Checks a log: the database itself, its references, its accounts and its files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from math import isclose
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,10 +13,11 @@ from sqlalchemy.types import NULLTYPE
 
 from arena.log import artifacts
 from arena.log.cells import meaning, require_sound
+from arena.log.content import content_digest, same_content
 from arena.log.database_errors import explained
 from arena.log.pruning import strays
 from arena.log.reader import LogReader
-from arena.log.rows import ArtifactRow, EpisodeRow, RoundRow
+from arena.log.rows import ArtifactRow, EpisodeRow, JsonMap, RoundRow
 from arena.log.tables import CHILDREN, Episode, Run
 
 _SHOWN = 20
@@ -48,9 +50,17 @@ def check(log: LogReader) -> list[Problem]:
         damaged = list(_values(connection))
     if damaged:  # what holds them cannot be read, so that nothing is to be added up
         return findings + damaged
-    for row in log.episodes(brief=True):
+    for row in log.episodes():
         findings += _accounts(row, log.rounds(row.id), log)
-    return findings + list(_files(log))
+        findings += _identity(row)
+    return [*findings, *_contents(log), *_files(log)]
+
+
+def changes(log: LogReader, id: str) -> list[str]:
+    """Say what shows that the rows of an episode were changed after its end, a line for each."""
+    row = log.episode(id)
+    faults = [*_accounts(row, log.rounds(row.id), log), *_identity(row), *_contents(log, row.id)]
+    return [fault.message for fault in faults if fault.kind == "fault"]
 
 
 def _sound(connection: Connection) -> Iterator[Problem]:
@@ -129,8 +139,82 @@ def _accounts(row: EpisodeRow, rounds: Sequence[RoundRow], log: LogReader) -> It
     if rounds and (row.queries_used, row.answer_digest) != (asked, rounds[-1].answer_digest):
         yield Problem("fault", "accounts", f"episode {row.id}: its outcome is not what its rounds "
                       f"add up to")  # fmt: skip
+    for name in _costs(row, rounds):
+        yield Problem("fault", "accounts", f"episode {row.id}: its {name} is not what its rounds "
+                      f"and its other columns give")  # fmt: skip
     if row.finished is None:
         yield Problem("fault", "accounts", f"episode {row.id}: a success without an end")
+
+
+def _costs(row: EpisodeRow, rounds: Sequence[RoundRow]) -> Iterator[str]:
+    """Name the columns of an outcome that do not follow from the rounds and from each other."""
+    for side in ("attack", "benign"):
+        answered, mean, share = (
+            getattr(row, f"{side}_{name}") for name in ("answered", "macs_mean", "compute_share")
+        )
+        counted = sum(getattr(one, f"{side}_answered") for one in rounds)
+        if rounds and answered is not None and answered != counted:
+            yield f"{side}_answered"
+        # each bucket is rounded to whole MACs
+        spent = sum(getattr(one, f"{side}_macs") for one in rounds)
+        if rounds and mean is not None and abs(mean * (answered or 0) - spent) > len(rounds) + 1:
+            yield f"{side}_macs_mean"
+        if None not in (mean, share, row.full_macs) and not isclose(share * row.full_macs, mean):
+            yield f"{side}_compute_share"
+
+
+def _identity(row: EpisodeRow) -> Iterator[Problem]:
+    """Hold the columns that say what was played against the plan, as far as it says that."""
+    told = {
+        "scenario_name": row.plan.get("scenario"),
+        "seed": row.plan.get("seed"),
+        "attacker": _at(row.plan, "attacker", "name"),
+        "attacker_params": _at(row.plan, "attacker", "params"),
+        "defender": _at(row.plan, "defender", "name"),
+        "defender_params": row.plan.get("defender"),
+        "victim": _at(row.plan, "victim", "use"),
+        "clone": _at(row.plan, "clone", "use"),
+        "data": _at(row.plan, "data", "use"),
+        "budget": _at(row.plan, "threat", "budget"),
+    }
+    for name, planned in told.items():
+        if name == "scenario_name" and row.kind != "play":
+            continue
+        if planned not in (None, "") and getattr(row, name) != planned:
+            yield Problem("fault", "identity", f"episode {row.id}: its {name} is "
+                          f"{_shown(getattr(row, name))}, and {_shown(planned)} in its "
+                          f"plan")  # fmt: skip
+
+
+def _at(plan: JsonMap, table: str, key: str) -> object:
+    found = plan.get(table)
+    return found.get(key) if isinstance(found, Mapping) else None
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def _contents(log: LogReader, only: str | None = None) -> Iterator[Problem]:
+    """Hold the rows of each episode, or of one, against the digest written at its end."""
+    column, missing = Episode.table().c, 0
+    with explained(log.where), log.engine.connect() as connection:
+        query = select(column.id, column.content_digest).where(column.finished.is_not(None))
+        if only is not None:
+            query = query.where(column.id == only)
+        for id, kept in connection.execute(query.order_by(column.started, column.id)).all():
+            if kept is None:
+                missing += 1
+            elif not same_content(
+                kept, str(content_digest(connection, id)),
+                files=artifacts.folder_of(log.where) is not None,
+            ):  # fmt: skip
+                yield Problem("fault", "contents", f"episode {id}: a row of it was changed, added "
+                              f"or removed after its end")  # fmt: skip
+    if missing:
+        yield Problem("note", "contents", f"{missing} ended episodes have no digest of their rows: "
+                      f"they are from before log schema v0003")  # fmt: skip
 
 
 def _files(log: LogReader) -> Iterator[Problem]:

@@ -1,6 +1,7 @@
 """Copies whole episodes from one log into another, with their rows, events and files."""
 
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from arena.log import artifacts
+from arena.log.content import content_digest, same_content
 from arena.log.database_errors import explained
 from arena.log.engine import transaction
 from arena.log.reader import LogReader
@@ -38,11 +40,13 @@ def merge(log: Log, other: LogReader) -> Merged:
     one that is still being played stays out.
 
     Raises:
-        LogError: either log cannot be read or written; a file of the other's is missing, has a path
-            that leads elsewhere, or would take the place of another file.
+        LogError: either log cannot be read or written; they say different things of one episode;
+            a file of the other's is missing, has a path that leads elsewhere, or would take the
+            place of another file.
     """
     mine = {row.id for row in log.episodes(brief=True)}
     theirs = other.episodes(brief=True)
+    _require_same(log, other, sorted(mine & {row.id for row in theirs}))
     new = [row for row in theirs if row.id not in mine and row.status != "started"]
     wanted = sorted({row.run_id for row in new} - {run.id for run in log.runs()})
     if odd := [row.id for row in new if not artifacts.is_plain(row.id)]:
@@ -72,6 +76,23 @@ def merge(log: Log, other: LogReader) -> Merged:
         files=len(copied),
         left_out=tuple(row.id for row in theirs if row.id not in mine and row.status == "started"),
     )
+
+
+def _require_same(log: Log, other: LogReader, ids: Sequence[str]) -> None:
+    """Refuse to pass over an episode of which the two logs have other rows.
+
+    Raises:
+        LogError: names the first.
+    """
+    with log.engine.connect() as ours, other.engine.connect() as theirs:
+        for id in ids:
+            digests = [content_digest(each, id) for each in (ours, theirs)]
+            if not same_content(str(digests[0]), str(digests[1]), files=False):
+                raise LogError(
+                    f"episode {id} is in {log.where} and in {other.where} with different rows, so "
+                    f"that nothing was merged; 'arena log check' tells which of the two was "
+                    f"changed, and 'arena log prune {id}' removes it"
+                )
 
 
 def _copy_episode(source: Connection, target: Connection, id: str) -> None:
@@ -115,6 +136,7 @@ def _copy_files(
         mine = (table.c.episode_id == id) & (table.c.path == artifact.path)
         if ours is None:
             target.execute(delete(table).where(mine))
+            _without_files(target, id)
             continue
         origin = artifacts.locate(other.where, id, artifact.path)
         # below the episode's folder in both logs; links on the way are followed by `locate` alone
@@ -124,6 +146,15 @@ def _copy_files(
         target.execute(
             update(table).where(mine).values(path=artifacts.stored_path(log.where, goal))
         )
+
+
+def _without_files(target: Connection, id: str) -> None:
+    """Say in the digest of an episode that no file is kept."""
+    column = Episode.table().c
+    kept = target.execute(select(column.content_digest).where(column.id == id)).scalar()
+    if kept is not None:
+        digest = f"{kept.partition('-')[0]}-"
+        target.execute(update(Episode.table()).where(column.id == id).values(content_digest=digest))
 
 
 def _copy_file(

@@ -134,10 +134,12 @@ class LogReader:
 
         Args:
             which: the filter.
-            brief: leave plan, parameters and versions empty; a long list comes twice as fast.
+            brief: leave plan, parameters, versions and digest empty; a long list comes twice as
+                fast.
         """
         without = _LONG if brief else ()
-        query = narrow(_columns(EpisodeRow, Episode.table(), without=without), which)
+        behind = (*without, "content_digest") if brief else ()
+        query = narrow(_columns(EpisodeRow, Episode.table(), without=behind), which)
         rows = self._rows(query)
         if not rows and which is not None and which.where:
             with self._reading() as connection:

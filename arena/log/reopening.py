@@ -90,6 +90,7 @@ def reopen(
             **blank,
             status="started",
             error=None,
+            content_digest=None,
             finished=None,
             wall_seconds=None,
             pid=process.pid,

@@ -199,6 +199,7 @@ class EpisodeRow(EpisodeRecord, OutcomeRow):
         host: machine it runs on.
         process_started: which process of that number it is; see `arena.log.processes.Process`.
         heartbeat: UTC, the latest sign of life while it is played.
+        content_digest: of all its rows, written at its end; see `arena.log.content`.
     """
 
     id: str
@@ -216,6 +217,7 @@ class EpisodeRow(EpisodeRecord, OutcomeRow):
     host: str
     process_started: str
     heartbeat: datetime
+    content_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

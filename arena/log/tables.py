@@ -166,8 +166,9 @@ class Episode(Base):
     __tablename__ = "episode"
     __table_args__ = (
         *_outcome_columns(),
-        # Last, because it is long: SQLite reads a row only as far as the columns asked for.
+        # Late, because it is long: SQLite reads a row only as far as the columns asked for.
         Column("plan", JSON(none_as_null=True)),
+        Column("content_digest", String(255)),
         Index("ix_episode_plan_hash_status", "plan_hash", "status"),
         Index("ix_episode_status_host", "status", "host"),
         Index("ix_episode_attacker_defender", "attacker", "defender"),

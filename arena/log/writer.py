@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, update
 
+from arena.log.content import content_digest
 from arena.log.heartbeat import Heartbeat
 from arena.log.processes import Process
 from arena.log.rows import (
@@ -229,6 +230,9 @@ class EpisodeWriter:
             for kind, rows in self._buffer.items():
                 if rows:
                     _insert(connection, kind, rows=rows, id=self.id)
+            if closing:  # last: it is of everything
+                digest = content_digest(connection, self.id)
+                self._update(connection, {"content_digest": digest})
         self.drop_buffered()
 
     def _update(self, connection: Connection, values: Mapping[str, object]) -> None:

@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 from pydantic import ValidationError
 
+from arena.log.checking import changes
 from arena.log.rows import METRICS, CheckpointRow, EpisodeRow, InferenceRow, RoundRow
 from arena.log.store import Log
 from arena.registry.trust import require_trust
@@ -73,6 +74,7 @@ class Verification:
         causes: what may be behind them, the likeliest first; empty where there are none.
         notes: what to know about the comparison.
         tape_fault: what is wrong with a tape whose files are all there; "" for nothing.
+        changed: what shows that the log was changed after the episode's end.
     """
 
     episode: str
@@ -85,11 +87,12 @@ class Verification:
     causes: tuple[str, ...]
     notes: tuple[str, ...]
     tape_fault: str = ""
+    changed: tuple[str, ...] = ()
 
     @property
     def same(self) -> bool:
-        """Whether everything that was compared is the same, and the tape as it was written."""
-        return not self.differences and not self.tape_fault
+        """Whether all that was compared is the same, and the log and the tape as written."""
+        return not self.differences and not self.tape_fault and not self.changed
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,7 @@ def verify(
         causes=tuple(_causes(log, logged, replayed, plan=plan, tapes=tapes)) if differences else (),
         notes=tuple(notes),
         tape_fault=tapes.fault if tapes is not None else "",
+        changed=tuple(_changed(log, row, plan)),
     )
 
 
@@ -182,6 +186,12 @@ def logged_plan(row: EpisodeRow) -> EpisodePlan:
             f"episode {row.id} cannot be played by this version: {place}: {fault['msg']}; "
             f"use the version that played it ({row.versions.get('fortress-arena', 'unknown')})"
         ) from error
+
+
+def _changed(log: Log, row: EpisodeRow, plan: EpisodePlan) -> Iterator[str]:
+    yield from changes(log, row.id)
+    if plan.hash != row.plan_hash:
+        yield f"episode {row.id}: its plan_hash is not that of its plan"
 
 
 def _place(row: EpisodeRow, device: str | None) -> tuple[torch.device, list[str]]:

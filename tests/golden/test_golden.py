@@ -40,7 +40,7 @@ EPISODES = {
     },
 }
 LEFT_OUT = re.compile(
-    r"id|run_id|plan|plan_hash|versions|git_commit|device|host|pid|process_started|heartbeat"
+    r"id|run_id|plan|plan_hash|versions|git_commit|device|host|pid|process_started|heartbeat|content_digest"
     r"|started|finished|time|data|path|sha256|bytes|meta|\w*seconds\w*"
 )
 HERE_ONLY = ("answer_digest", "benign_correct")

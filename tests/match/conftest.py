@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from sqlalchemy import update
 
+from arena.log.content import content_digest
 from arena.log.rows import (
     CheckpointRow,
     EpisodeRecord,
@@ -17,6 +19,7 @@ from arena.log.rows import (
     RunRecord,
 )
 from arena.log.store import Log
+from arena.log.tables import Episode
 from arena.recording.tape import Tape
 from envs.game.rounds import AnsweredRequest, Countermeasure, Round
 
@@ -40,6 +43,13 @@ OUTCOME = {
     "benign_seconds_mean": 0.002,
     "harden_seconds": 12.5,
 }
+
+
+def reseal(connection, id):
+    """Digest an episode anew, as if all of it had been there at its end."""
+    episode = Episode.table()
+    digest = content_digest(connection, id)
+    connection.execute(update(episode).where(episode.c.id == id).values(content_digest=digest))
 
 
 def _half(counts):
@@ -146,6 +156,8 @@ class MadeUp:
                         attack_answered=_total(attack) // 2,
                         benign_answered=_total(benign) // 2,
                         queries_used=500 * (bucket + 1),
+                        attack_macs=_total(attack) // 2 * 400,
+                        benign_macs=_total(benign) // 2 * 900,
                         attack_exits=_half(attack),
                         benign_exits=_half(benign),
                     )

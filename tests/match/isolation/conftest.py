@@ -13,7 +13,7 @@ from arena.scenario import load
 HIDDEN = {
     "id", "run_id", "pid", "host", "process_started", "started", "finished", "time", "wall_seconds",
     "harden_seconds", "attack_seconds", "benign_seconds", "attack_seconds_mean",
-    "benign_seconds_mean", "path", "plan", "episode_id", "heartbeat",
+    "benign_seconds_mean", "path", "plan", "episode_id", "heartbeat", "content_digest",
 }  # fmt: skip
 """What two plays of one plan may differ in: times, names, and the way it was played."""
 

@@ -18,6 +18,7 @@ from arena.log.pruning import prune, strays, superseded
 from arena.log.store import Log
 from arena.log.tables import Artifact
 from envs.errors import LogError
+from tests.match.conftest import reseal
 
 DOCS = Path(__file__).parents[3] / "docs" / "log.md"
 VIEWS = ("newest", "scoreboard", "curve", "exits")
@@ -55,6 +56,7 @@ def add_file(log, id, name="a.bin", content=b"tape"):
     row = artifacts.describe(log.where, folder / name, "tape", meta={"n": 1})
     with log.engine.begin() as connection:
         connection.execute(insert(Artifact.table()).values(episode_id=id, **asdict(row)))
+        reseal(connection, id)
     return folder / name
 
 

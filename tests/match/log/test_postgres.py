@@ -132,7 +132,7 @@ def test_what_goes_in_comes_out_of_postgres(url, tmp_path: Path):
         assert log.inferences(id)[0].inferred == [3]
         assert log.events(id)[0].data == {"n": 1}
         assert log.finished("one") == row
-        brief = replace(row, plan={})
+        brief = replace(row, plan={}, content_digest=None)
         assert log.episodes(EpisodeFilter(status="success"), brief=True) == [brief]
         for format in FORMATS:
             assert export(log, "rounds", format, tmp_path / format) == 1

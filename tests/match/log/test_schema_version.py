@@ -154,8 +154,8 @@ MIGRATION = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "v0003"
-down_revision = "v0002"
+revision = "v0004"
+down_revision = "v0003"
 
 
 def upgrade():
@@ -177,15 +177,15 @@ def next_version(path: Path, tmp_path: Path, monkeypatch):
         log.begin_episode(run, RECORD).finish("success", OutcomeRow(clone_accuracy=0.5))
     scripts = tmp_path / "migrations"
     shutil.copytree(Path(schema_version.__file__).parent / "migrations", scripts)
-    (scripts / "versions" / "v0003_made_up.py").write_text(MIGRATION)
+    (scripts / "versions" / "v0004_made_up.py").write_text(MIGRATION)
     monkeypatch.setattr(schema_version, "MIGRATIONS", str(scripts))
-    monkeypatch.setattr(schema_version, "HEAD", "v0003")
+    monkeypatch.setattr(schema_version, "HEAD", "v0004")
     return path
 
 
 def test_an_older_log_is_migrated_when_it_is_opened_and_keeps_its_rows_and_views(next_version):
     with Log.open(next_version) as log, log.engine.connect() as connection:
-        assert schema_version.version(connection) == "v0003"
+        assert schema_version.version(connection) == "v0004"
         assert "joules" in [column["name"] for column in inspect(connection).get_columns("episode")]
         assert set(inspect(connection).get_view_names()) == set(VIEWS)
         board = connection.exec_driver_sql("SELECT attacker, clone_accuracy FROM scoreboard")
@@ -194,16 +194,16 @@ def test_an_older_log_is_migrated_when_it_is_opened_and_keeps_its_rows_and_views
 
 
 def test_an_older_log_is_not_migrated_when_it_is_opened_read_only(next_version):
-    with pytest.raises(LogError, match="old log schema v0002; open it once for writing"):
+    with pytest.raises(LogError, match="old log schema v0003; open it once for writing"):
         Log.open(next_version, read_only=True)
 
 
 def test_the_command_says_what_it_migrated_and_a_second_time_nothing(next_version):
     words = ["log", "migrate", "--log", str(next_version)]
     told = CliRunner().invoke(app, words).stdout
-    assert told == f"{next_version}: from schema v0002 to v0003\n"
+    assert told == f"{next_version}: from schema v0003 to v0004\n"
     told = CliRunner().invoke(app, words).stdout
-    assert told == f"{next_version} has schema v0003 already\n"
+    assert told == f"{next_version} has schema v0004 already\n"
 
 
 def test_exits_of_the_first_layout_are_given_to_the_defence_that_answered(path: Path):
@@ -228,6 +228,9 @@ def test_exits_of_the_first_layout_are_given_to_the_defence_that_answered(path: 
                     "VALUES (?, ?, 0, 1, 5, 4, 5, '[3, 2]', '[4]', 0, 0, 0, ?)",
                     (id, bucket, said),
                 )
+        for view in reversed(VIEWS):
+            raw.execute(f"DROP VIEW {view}")
+        raw.execute("ALTER TABLE episode DROP COLUMN content_digest")
         raw.execute("UPDATE log_version SET version_num = 'v0001'")
     raw.close()
     with Log.open(path) as log:

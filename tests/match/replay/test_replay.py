@@ -19,6 +19,7 @@ from arena.replay.verify import verify
 from arena.runner.match import play
 from arena.scenario import Scenario
 from envs.errors import ArenaError
+from tests.match.conftest import reseal
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +34,17 @@ def original(tmp_path_factory, tiny):
 
 @pytest.fixture
 def altered(original, tmp_path):
-    """Give a copy of that log in which a statement was run."""
+    """Give a copy of that log in which a statement was run, and the episode's digest follows."""
 
-    def alter(*statements, **values):
+    def alter(*statements, digested=True, **values):
         path = tmp_path / "altered.db"
         shutil.copy(original[0], path)
         engine = create_engine(f"sqlite:///{path}")
         with engine.begin() as connection:
             for statement in statements:
                 assert connection.execute(text(statement), values).rowcount > 0
+            if digested:
+                reseal(connection, original[1])
         engine.dispose()
         with Log.open(path) as log:
             return verify(log, original[1])
@@ -110,6 +113,31 @@ def test_other_versions_and_another_commit_are_named_as_causes(altered):
 
 def test_other_versions_alone_are_no_difference(altered):
     assert altered("UPDATE episode SET git_commit = 'abc'").same
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE episode SET git_commit = 'abc'",
+        "UPDATE episode SET harden_seconds = 1",
+        "UPDATE event SET message = 'x'",
+    ],
+)
+def test_a_log_that_was_changed_is_not_the_same_though_the_replay_is(altered, statement):
+    add = (
+        "INSERT INTO event (episode_id, time, kind, message) "
+        "SELECT id, started, 'n', 'm' FROM episode"
+    )
+    verdict = altered(add, statement, digested=False)
+    assert verdict.differences == ()
+    assert not verdict.same
+    assert "was changed, added or removed after its end" in verdict.changed[-1]
+
+
+def test_a_changed_plan_hash_is_found_even_with_a_new_digest(altered):
+    verdict = altered("UPDATE episode SET plan_hash = 'x'")
+    assert not verdict.same
+    assert verdict.changed[-1].endswith("its plan_hash is not that of its plan")
 
 
 def test_where_nothing_is_known_to_differ_the_verdict_says_so(altered, monkeypatch):

@@ -16,7 +16,7 @@ from arena.log.store import Log
 from arena.runner.match import play, prepare
 
 TIMES = {"wall_seconds", "started", "finished", "attack_seconds_mean", "benign_seconds_mean"}
-OWN = {"id", "run_id", "pid", "process_started", "heartbeat", "harden_seconds"}
+OWN = {"id", "run_id", "pid", "process_started", "heartbeat", "harden_seconds", "content_digest"}
 
 
 def play_in(log_path, scenario, **options):

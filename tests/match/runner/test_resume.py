@@ -23,7 +23,7 @@ from envs.game.digests import fold
 
 TIMES = {
     "id", "run_id", "pid", "host", "process_started", "heartbeat", "started", "finished",
-    "time", "wall_seconds", "harden_seconds", "attack_seconds", "benign_seconds",
+    "content_digest", "time", "wall_seconds", "harden_seconds", "attack_seconds", "benign_seconds",
     "attack_seconds_mean", "benign_seconds_mean", "path",
 }  # fmt: skip
 

@@ -1,0 +1,69 @@
+"""Digests what an episode's rows say, so that a later change of any of them is found.
+
+The rows of an episode form a chain: each link is the SHA-256 of the link before it and of one row
+in canonical JSON. The chain begins with the episode's run and its own row and goes on with its
+rounds, checkpoints, inferences and events. The rows about its files have a chain of their own,
+because a log that is no file keeps no files. Both ends lie in `episode.content_digest`.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import PurePath
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from arena.log.jsontext import to_json
+from arena.log.tables import Artifact, Base, Checkpoint, Episode, Event, Inference, Round, Run
+
+# `Any` in this file: rows as the database gives them, each column with its own type.
+
+_CHANGING = frozenset({"content_digest", "heartbeat", "pid", "process_started"})
+"""Columns of an episode's row that are written after its end, or only while it is played."""
+
+_NUMBER = "id"
+"""Rows are numbered anew in another log; their order stays."""
+
+
+def content_digest(connection: Connection, id: str) -> str | None:
+    """Digest an episode as it lies in the log: 64 hexadecimal digits, a dash, and 64 of its files.
+
+    None where there is no such episode.
+    """
+    episode, run = Episode.table(), Run.table()
+    row = connection.execute(select(episode).where(episode.c.id == id)).mappings().first()
+    if row is None:
+        return None
+    runs = connection.execute(select(run).where(run.c.id == row["run_id"])).mappings()
+    own = {name: value for name, value in row.items() if name not in _CHANGING}
+    link = _chained("", [*(("run", dict(one)) for one in runs), ("episode", own)])
+    for kind in (Round, Checkpoint, Inference, Event):
+        link = _chained(link, ((kind.__tablename__, one) for one in _rows(connection, kind, id)))
+    return f"{link}-{_chained('', map(_file, _rows(connection, Artifact, id)))}"
+
+
+def same_content(kept: str, found: str, *, files: bool) -> bool:
+    """Tell whether two digests are of the same rows, and of the same files where they count."""
+    return kept == found if files else kept.partition("-")[0] == found.partition("-")[0]
+
+
+def _rows(connection: Connection, kind: type[Base], id: str) -> Iterable[dict[str, Any]]:
+    table = kind.table()
+    query = select(table).where(table.c.episode_id == id).order_by(*table.primary_key)
+    for row in connection.execute(query).mappings():
+        yield {name: value for name, value in row.items() if name != _NUMBER}
+
+
+def _file(row: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Leave out the folder of a file: it has the name of the log, which may change."""
+    return "artifact", {**row, "path": PurePath(row["path"]).name}
+
+
+def _chained(link: str, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
+    for name, row in rows:
+        # read back, so that a tuple is the list that the database has, and sorted
+        values = json.loads(to_json({**row, "": name}))
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+        link = hashlib.sha256(f"{link}\n{text}".encode()).hexdigest()
+    return link
