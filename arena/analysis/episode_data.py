@@ -96,12 +96,13 @@ def gather(log: Log, ids: Iterable[str]) -> EpisodeData:
 
 
 def exit_counts(rounds: Iterable[RoundRow]) -> ExitCounts:
-    """Sum the exit histograms of an episode's buckets."""
+    """Sum the exit histograms of an episode's buckets, of as many defences on both sides."""
     buckets = list(rounds)
-    return ExitCounts(
-        added_exits(*(bucket.attack_exits for bucket in buckets)),
-        added_exits(*(bucket.benign_exits for bucket in buckets)),
-    )
+    attack = added_exits(*(bucket.attack_exits for bucket in buckets))
+    benign = added_exits(*(bucket.benign_exits for bucket in buckets))
+    most = max(len(attack), len(benign))  # a damaged log may hold fewer on one side
+    padding: Exits = ((),) * most
+    return ExitCounts(attack + padding[len(attack) :], benign + padding[len(benign) :])
 
 
 def defence_names(episode: EpisodeRow, count: int) -> list[str]:

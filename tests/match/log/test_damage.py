@@ -60,3 +60,14 @@ def test_a_damaged_value_is_named_and_no_command_dies_of_it(made_up, place, valu
 def test_a_sound_log_has_none(made_up):
     made_up.play(events=[("found", "something", {})])
     assert check(made_up.log) == []
+
+
+@pytest.mark.parametrize("exits", ["[]", "[[1, 2, 3]]", "[[1], [2], [3]]"])
+def test_sides_with_exits_of_different_defences_are_shown(made_up, exits):
+    id = made_up.play()
+    with sqlite3.connect(made_up.log.where) as connection:
+        connection.execute("UPDATE round SET benign_exits = ?", (exits,))
+    connection.close()
+    result = CliRunner().invoke(app, ["episodes", "show", id, "--log", made_up.log.where])
+    assert result.exit_code == 0, result.output
+    assert "exit %" in result.output
