@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from arena.analysis.episode_data import gather
-from arena.log.rows import EpisodeFilter
 from arena.report import html as page
 from arena.report.findings import findings
 from arena.report.headline import headline
@@ -174,39 +173,6 @@ def test_the_headline_names_the_best_attack_on_the_strongest_and_weakest_defence
     # a hundred images: 1.96 * sqrt(0.003241) = 0.1116
     assert "50.0 points more (95% interval 38.8 to 61.2, alike on 2 seeds). " in text
     assert text.endswith("The undefended victim gets 95.0%.")
-
-
-@pytest.mark.parametrize(
-    ("scores", "begins", "said"),
-    [
-        ((0.50, 0.70, 0.30), "Which defender held out best cannot be told: strong and weak cannot "
-         "be told apart. Lowest came out strong", "3 seeds); they cannot be told apart."),
-        ((0.60, 0.61, 0.62), "strong held out best, by a paired t test: ", "3 seeds). The"),
-        ((0.50, 0.50, 0.50), "Which defender held out best cannot be told: ",
-         "alike on 3 seeds); they cannot"),
-        ((0.60,), "Which defender held out best cannot be told on one seed: ", "may be chance"),
-    ],
-)  # fmt: skip
-def test_the_headline_is_no_surer_than_its_seeds(made_up, scores, begins, said):
-    for seed, clone in enumerate(scores):
-        made_up.play("dfme", "weak", seed, clone=clone)
-        made_up.play("dfme", "strong", seed, clone=0.45)
-    text = headline(episode_data_of(made_up))
-    assert text.startswith(begins)
-    assert said in text
-
-
-def test_the_headline_corrects_for_the_number_of_rivals(made_up):
-    """b alone would be told from a (p = 0.036), not as one of three (0.036 * 3)."""
-    for seed in range(2):
-        made_up.play("dfme", "a", seed, clone=0.30)
-        for name in "bcd":
-            made_up.play("dfme", name, seed, clone=0.44)
-    text = headline(episode_data_of(made_up))
-    assert "a, b, c and d cannot be told apart" in text
-    single = EpisodeFilter(defender=("a", "b"))
-    ids = [row.id for row in made_up.log.episodes(single)]
-    assert headline(gather(made_up.log, ids)).startswith("a held out best, by a paired t test")
 
 
 def test_defenders_at_chance_are_said_to_be_there(made_up):
