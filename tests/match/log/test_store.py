@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -76,11 +77,8 @@ def log(tmp_path: Path, empty: Path):
 
 
 def stored(path: Path, query: str):
-    connection = sqlite3.connect(path)
-    try:
+    with closing(sqlite3.connect(path)) as connection:
         return connection.execute(query).fetchall()
-    finally:
-        connection.close()
 
 
 def test_what_goes_in_comes_out(log: Log):
