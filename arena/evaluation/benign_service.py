@@ -10,6 +10,7 @@ from torch import Tensor
 
 from envs.data.images import ImageSet
 from envs.defences.base import DeployedDefence
+from envs.defences.initial_state import copied
 from envs.game.clients import ClientNumbers
 from envs.game.clocks import Untimed
 from envs.game.rounds import DefenderProtocol, Round
@@ -152,9 +153,8 @@ class ServiceMeasurement:
 
 
 def _copied(deployed: DeployedDefence) -> DeployedDefence:
-    """Copy what a defence keeps while it serves; the victims, which serving leaves alone, stay."""
-    shared = {id(victim): victim for victim in (deployed.victim, deployed.bare) if victim}
-    return deployed._replace(defence=copy.deepcopy(deployed.defence, shared))
+    victims = [victim for victim in (deployed.victim, deployed.bare) if victim]
+    return deployed._replace(defence=copied(deployed.defence, victims))
 
 
 def _share(hits: Tensor) -> float:

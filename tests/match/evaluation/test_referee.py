@@ -1,5 +1,6 @@
 """The referee measures the service that defences give, on three classes worked out by hand."""
 
+import threading
 from dataclasses import replace
 
 import pytest
@@ -25,7 +26,7 @@ NAMES = ("a", "b", "c")
 class Brightest:
     """A victim of two exits."""
 
-    num_exits, num_classes, device = 2, 3, torch.device("cpu")
+    num_exits, num_classes, device, network = 2, 3, torch.device("cpu"), nn.Identity()
 
     def posteriors(self, images):
         return 0.15 + 0.55 * nn.functional.one_hot(images.flatten(1).argmax(1), 3).float()
@@ -174,6 +175,23 @@ def test_the_referee_asks_as_the_benign_users_do_and_leaves_no_trace(referee, by
     assert [view.round for _, view in VIEWS] == [1, 2, 2, 3]
     assert [seen for seen, _ in VIEWS] == [0, 1, 0, 1]  # each look copies it anew
     assert (defender.seen, defence.served, found.agreement) == (0, 0, 1.0)
+
+
+class Locked(Counts):
+    """Holds what has no copy."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def perturb_posteriors(self, posteriors, serving):
+        with self.lock:
+            return super().perturb_posteriors(posteriors, serving)
+
+
+def test_a_defence_that_holds_a_lock_is_asked_like_any_other(referee, by_pairs):
+    locked, counts = Locked(), Counts()
+    assert served(referee, locked, rounds=[50, 50]) == served(referee, counts, rounds=[50, 50])
+    assert locked.served == 0
 
 
 def test_where_nobody_else_asks_the_referee_is_one_more_client(referee):
