@@ -86,6 +86,9 @@ def _show(pairing: "Pairing") -> None:
         write_line(console, line)
 
 
+_OPTIONAL = ("Cliff", "dz", "95 % bootstrap", "p", "more", "seeds")
+
+
 def _show_meeting(pairing: "Pairing", meeting: "Meeting") -> None:
     if meeting.settings:
         hidden = len(meeting.settings) - 6
@@ -95,7 +98,8 @@ def _show_meeting(pairing: "Pairing", meeting: "Meeting") -> None:
         console = out()
     columns = ("measure", pairing.first, pairing.second, "difference", "95 % bootstrap", "95 % t",
                "p", "p Holm", "dz", "Cliff", "seeds", "more")  # fmt: skip
-    write_table(console, columns, [_line(c) for c in meeting.contrasts], right=columns[1:])
+    lines = [_line(contrast) for contrast in meeting.contrasts]
+    write_table(console, columns, lines, right=columns[1:], optional=_OPTIONAL)
     for contrast in meeting.contrasts:
         if contrast.at_chance is not None:
             write_line(console, f"  both at chance: a guess gets {100 * contrast.at_chance:.1f} %")
@@ -152,8 +156,9 @@ def _remarks(pairing: "Pairing") -> list[str]:
         lines.append("both intervals of an accuracy hold the sampling of seeds and of test "
                      "images; p is about seeds on these very images")  # fmt: skip
     if pairs < NEEDS_PAIRS:
-        lines.append(f"{pairs} pairs cannot give a p below {2 / 2**pairs:.3g}, however large the "
-                     f"difference; play at least {NEEDS_PAIRS} seeds")  # fmt: skip
+        lines.append(f"{pairs} {'pair' if pairs == 1 else 'pairs'} cannot give a p below "
+                     f"{2 / 2**pairs:.3g}, however large the difference; "
+                     f"play at least {NEEDS_PAIRS} seeds")  # fmt: skip
     if pairs < 10:
         lines.append("with fewer than ten pairs the bootstrap interval is too narrow; "
                      "read the t interval")  # fmt: skip

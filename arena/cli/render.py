@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from arena.log.rows import METRICS
 from arena.report.formatting import ABSENT, count_text, duration_text, percent
@@ -30,14 +30,26 @@ LONG = 500
 
 
 def write_table(
-    console: "Console", columns: Sequence[str], rows: Sequence[Row], *, right: Sequence[str] = ()
+    console: "Console",
+    columns: Sequence[str],
+    rows: Sequence[Row],
+    *,
+    right: Sequence[str] = (),
+    optional: Sequence[str] = (),
 ) -> None:
-    """Write a table; the columns named in `right` are aligned to the right.
+    """Write a table.
 
     One that is longer than `LONG` is written plainly to a terminal too: drawing it takes seconds.
+
+    Args:
+        console: where to.
+        columns: their headings.
+        rows: a cell for each column.
+        right: columns that are aligned to the right.
+        optional: columns that a terminal too narrow for all leaves out, the first ones first.
     """
     if console.is_terminal and len(rows) <= LONG:
-        _write_rich(console, columns, rows, right=right)
+        _write_rich(console, columns, rows, right=right, optional=optional)
         return
     lines = [tuple(map(_plain, row)) for row in (columns, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -47,18 +59,57 @@ def write_table(
 
 
 def _write_rich(
-    console: "Console", columns: Sequence[str], rows: Sequence[Row], *, right: Sequence[str]
+    console: "Console",
+    columns: Sequence[str],
+    rows: Sequence[Row],
+    *,
+    right: Sequence[str],
+    optional: Sequence[str],
 ) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    cells = [tuple(map(printable, row)) for row in (columns, *rows)]
+    by_column = list(zip(*cells, strict=True))
+    kept = list(range(len(columns)))
+    least = [
+        _least_width(column, whole=name in right)
+        for name, column in zip(columns, by_column, strict=True)
+    ]
+    left_out: list[str] = []
+
+    def spare() -> int:
+        """Count the characters that are left: three lie between columns, one at each side."""
+        return console.width + 1 - sum(least[place] + 3 for place in kept)
+
+    for name in optional:
+        if spare() >= 0:
+            break
+        kept.remove(max(place for place in kept if columns[place] == name))
+        left_out.append(name)
+    left = spare()
+    fits = left >= 0
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
-        table.add_column(Text(printable(name)), justify="right" if name in right else "left")
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+    for place in kept:
+        more = max(0, min(max(map(len, by_column[place])) - least[place], left))
+        left -= more
+        side: Literal["left", "right"] = "right" if columns[place] in right else "left"
+        table.add_column(
+            Text(cells[0][place]), justify=side, width=least[place] + more if fits else None
+        )
+    for row in cells[1:]:
+        table.add_row(*(Text(row[place]) for place in kept))
     console.print(table)
+    if left_out:
+        write_line(console, f"too narrow for: {', '.join(left_out)} (--json has all)")
+
+
+def _least_width(column: Sequence[str], *, whole: bool) -> int:
+    """Measure what a column needs so that no word of it is cut, and no number is broken."""
+    heading, *cells = column
+    words = [word for text in (heading, *(() if whole else cells)) for word in text.split()]
+    return max(map(len, [*words, *(cells if whole else ())]), default=0)
 
 
 def write_line(console: "Console", text: str = "") -> None:
@@ -131,7 +182,8 @@ def write_scoreboard(console: "Console", rows: Sequence["ScoreRow"]) -> None:
     ]
     if settings:
         columns.insert(0, "setting")
-    write_table(console, columns, cells, right=columns[-len(shown) - 1 :])
+    numbers = columns[-len(shown) - 1 :]
+    write_table(console, columns, cells, right=numbers, optional=numbers[:0:-1])
     if any(score.known for row in rows for score in row.scores.values()):
         write_line(console, "mean (95 % interval over seeds and test images)")
     guesses = {chance_level(next(iter(row.episodes.values()))) for row in rows} - {None}
@@ -159,6 +211,7 @@ EPISODE_COLUMNS = (
     "time",
     "started",
 )
+_OPTIONAL = ("started", "time", "attack MACs %", "served %", "scenario", "queries", "status")
 _RIGHT = ("seed", "queries", "clone %", "served %", "attack MACs %", "time")
 
 
@@ -181,4 +234,4 @@ def write_episodes(console: "Console", episodes: Sequence["EpisodeRow"]) -> None
         )
         for row in episodes
     ]
-    write_table(console, EPISODE_COLUMNS, rows, right=_RIGHT)
+    write_table(console, EPISODE_COLUMNS, rows, right=_RIGHT, optional=_OPTIONAL)

@@ -38,7 +38,8 @@ def list_(json: JsonOption = False) -> None:
         )
         return
     rows = [(name, str(one.size), one.data.use, one.description) for name, _, one in found]
-    write_table(out(), ("name", "episodes", "data", "question"), rows, right=("episodes",))
+    columns = ("name", "episodes", "data", "question")
+    write_table(out(), columns, rows, right=columns[1:2], optional=columns[2:0:-1])
 
 
 @app.command()
