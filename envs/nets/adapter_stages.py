@@ -95,9 +95,11 @@ class Undivided(Staged):
     """
 
     def __init__(self, whole: OwnNetwork, names: Sequence[str], reason: str) -> None:
-        everything = _AllAtOnce(whole.adapted, names)
-        with torch.no_grad():
+        was_training = whole.training
+        everything = _AllAtOnce(whole.adapted.eval(), names)
+        with torch.no_grad():  # and in evaluation mode, where statistics stay as they are
             widths, _ = read_layers(everything.body.body, names, noise(whole), _width)
+        whole.train(was_training)
         super().__init__(
             whole.plan,
             [everything, *(nn.Identity() for _ in names[1:])],

@@ -243,6 +243,15 @@ def test_a_network_that_cannot_be_cut_runs_as_a_whole_and_saves_nothing(use, nam
     torch.testing.assert_close(answer.logits, network.forward_all(images())[0])
 
 
+@pytest.mark.parametrize("name", ["Mine", "Branches"])
+def test_giving_places_leaves_running_statistics_and_mode_as_they_are(use, name):
+    network = build(use(name))
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    with_places(network, ["stem", "body"])
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    assert all(module.training for module in network.modules())
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [
