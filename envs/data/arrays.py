@@ -6,9 +6,10 @@ Images are (n, h, w), (n, h, w, c) or (n, c, h, w): bytes, whole numbers of 0 to
 
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from envs.data.splits import divide, hold_out, make_splits
 from envs.errors import ArenaError, DataMissing, one_line
 from envs.ranges import Natural
 
+P = ParamSpec("P")
 UNLABELLED = ("unlabelled",)
 """Class names of a pool without labels."""
 
@@ -49,8 +51,8 @@ def read_arrays(
     validation: Natural | None = None,
     test: Natural | None = None,
     seed: int = 0,
-) -> Splits:
-    """Read a file of arrays, .npz, as a labelled data set.
+) -> Splits | ImageSet:
+    """Read a file of arrays, .npz or .npy.
 
     Its arrays are named as train_images and train_labels, or x_train and y_train; so for test and,
     if it has it, for validation (val). Without parts: images and labels, or x and y.
@@ -62,28 +64,12 @@ def read_arrays(
         test: images to hold out for testing; a tenth where nothing is given.
         seed: chooses among the divisions.
 
-    Raises:
-        DataMissing: no such file, or not one of arrays.
-        ArenaError: the arrays are no labelled images; the line says what was expected.
-    """
-    found = array_pool(root=root, path=path, validation=validation, test=test, seed=seed)
-    if isinstance(found, ImageSet):
-        raise ArenaError(without_labels(path))
-    return found
-
-
-def array_pool(
-    *,
-    root: Path,
-    path: str = "",
-    validation: Natural | None = None,
-    test: Natural | None = None,
-    seed: int = 0,
-) -> Splits | ImageSet:
-    """Read a file of arrays, .npz or .npy, as a pool; arguments as for `read_arrays`.
-
     Returns:
         A set of unlabelled images where the file has no labels.
+
+    Raises:
+        DataMissing: no such file, or not one of arrays.
+        ArenaError: the arrays are no images; the line says what was expected.
     """
     file = root / path
     if not path or not file.is_file():
@@ -104,10 +90,10 @@ def array_form(
 ) -> tuple[tuple[int, int, int], int] | None:
     """Tell shape and classes of a file of labelled arrays; None of one that cannot be read."""
     try:
-        splits = read_arrays(root=root, path=path)
+        found = read_arrays(root=root, path=path)
     except ArenaError:  # told where it is read
         return None
-    return splits.image_shape, splits.num_classes
+    return None if isinstance(found, ImageSet) else (found.image_shape, found.num_classes)
 
 
 def as_images(found: object, name: str, division: Division) -> Splits | ImageSet:
@@ -126,10 +112,9 @@ def as_images(found: object, name: str, division: Division) -> Splits | ImageSet
     if isinstance(found, Splits):
         return found
     if isinstance(found, ImageSet):
-        unlabelled = found.classes == UNLABELLED
-        return found if unlabelled else _divided(found, name, division)
+        return found if found.classes == UNLABELLED else _divided(found, name, division)
     if isinstance(found, np.ndarray | Tensor):
-        return _unlabelled(found, name)
+        return unlabelled(pixels_of(found, name), name)
     if isinstance(found, tuple | list) and len(found) == 2:
         found = {"images": found[0], "labels": found[1]}
     if not isinstance(found, Mapping):
@@ -140,16 +125,32 @@ def as_images(found: object, name: str, division: Division) -> Splits | ImageSet
     return _of_parts(found, name, division)
 
 
-def without_labels(name: str) -> str:
-    """Say that images without labels are no data set."""
-    return f"'{name}' has images without labels, it can only be a surrogate pool"
+def labelled(read: Callable[P, Splits | ImageSet], name: str | None = None) -> Callable[P, Splits]:
+    """Return a reader that refuses images without labels, which are no data set.
+
+    Args:
+        read: reads a data set or a pool, by keyword.
+        name: what the message calls what it read; its parameter `path` if None.
+    """
+
+    @wraps(read)
+    def reader(*args: P.args, **params: P.kwargs) -> Splits:
+        found = read(*args, **params)
+        if isinstance(found, ImageSet):
+            called = params.get("path") if name is None else name
+            raise ArenaError(
+                f"'{called}' has images without labels, it can only be a surrogate pool"
+            )
+        return found
+
+    return reader
 
 
 def _of_parts(found: Mapping[object, object], name: str, division: Division) -> Splits | ImageSet:
     classes = found.get("classes", found.get("class_names"))
     parts = _parts(found, name)
     if set(parts) == {""} and parts[""][1] is None:
-        return _unlabelled(parts[""][0], name)
+        return unlabelled(pixels_of(parts[""][0], name), name)
     if set(parts) != {""} and not {"train", "test"} <= set(parts):
         raise ArenaError(f"'{name}': expected the parts train and test, got {', '.join(parts)}")
     for part, (_, labels) in parts.items():
@@ -219,9 +220,10 @@ def _parts(found: Mapping[object, object], name: str) -> dict[str, tuple[object,
     return {part: (pair["images"], pair.get("labels")) for part, pair in pairs.items()}
 
 
-def _unlabelled(images: object, name: str) -> ImageSet:
-    pixels = pixels_of(images, name)
-    return ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.int64), 1, name, UNLABELLED)
+def unlabelled(pixels: Tensor, name: str) -> ImageSet:
+    """Return a pool of images without labels, (n, c, h, w) uint8."""
+    labels = torch.zeros(len(pixels), dtype=torch.int64, device=pixels.device)
+    return ImageSet(pixels, labels, 1, name, UNLABELLED)
 
 
 def _labelled(images: object, labels: object, classes: tuple[str, ...], name: str) -> ImageSet:

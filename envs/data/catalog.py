@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from envs.data.arrays import array_form, array_pool, read_arrays
+from envs.data.arrays import array_form, labelled, read_arrays
 from envs.data.digits import digits_splits
 from envs.data.folders import (
     TINY_FOLDER,
@@ -20,7 +20,7 @@ from envs.data.folders import (
     is_image,
     tiny_imagenet_splits,
 )
-from envs.data.hub import is_saved_part, read_saved, saved_pool
+from envs.data.hub import is_saved_part, read_saved
 from envs.data.images import ImageSet, Splits
 from envs.data.official import OFFICIAL, cifar100_test_splits, official_reader, svhn_test_splits
 from envs.data.photographs import (
@@ -179,17 +179,17 @@ SOURCES: dict[str, Source] = {
     ),
     "arrays": Source(
         "arrays of a file, .npz (images and labels) or, as a pool, .npy",
-        read_arrays,
+        labelled(read_arrays),
         needs="a file of arrays in 'path', .npz or .npy",
         form=array_form,
-        pool=array_pool,
+        pool=read_arrays,
         path="needed",
     ),
     "hf-dataset": Source(
         "a data set of the library datasets, as save_to_disk writes it",
-        read_saved,
+        labelled(read_saved),
         needs="a folder in 'path' that save_to_disk wrote",
-        pool=saved_pool,
+        pool=read_saved,
         path="needed",
         reads=is_saved_part,
     ),

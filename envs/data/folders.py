@@ -8,19 +8,17 @@ Source:
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 
-from envs.data.arrays import UNLABELLED
+from envs.data.arrays import UNLABELLED, Division, joined_parts
 from envs.data.images import ImageSet, Splits
 from envs.data.pictures import Picture, Size, decoded, height_width, sides_of, stacked
-from envs.data.splits import divide, hold_out, make_splits
 from envs.errors import ArenaError, DataMissing
 from envs.ranges import Natural
 
-if TYPE_CHECKING:
-    pass
+# `Any` in this file: options that are forwarded.
 
 TINY_FOLDER = "tiny-imagenet-200"
 TINY_LAYOUT = f"the folder {TINY_FOLDER} (train, val)"
@@ -28,7 +26,6 @@ TINY_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 _VALIDATION_NAMES = ("validation", "val", "valid")
-_HELD_OUT = 0.1  # share of the images, where the folder has no part of its own
 
 
 def folder_splits(
@@ -63,23 +60,15 @@ def folder_splits(
     folder = root / path if path is not None else root
     name = folder.resolve().name
     if not ((folder / "train").is_dir() and (folder / "test").is_dir()):
-        images = read_folder(folder, name, size=size, grey=grey)
-        share = round(len(images) * _HELD_OUT)
-        parts = divide(
-            images,
-            validation=share if validation is None else validation,
-            test=share if test is None else test,
-            seed=seed,
-        )
-        return make_splits(name, parts)
-    train = read_folder(folder / "train", name, size=size, grey=grey)
-    tested = read_folder(folder / "test", name, size=size, grey=grey, classes=train.classes)
-    own = [folder / part for part in _VALIDATION_NAMES if (folder / part).is_dir()]
-    if own:
-        held = read_folder(own[0], name, size=size, grey=grey, classes=train.classes)
+        sets = {"": read_folder(folder, name, size=size, grey=grey)}
     else:
-        train, held = _held_out(train, validation, seed)
-    return make_splits(name, (train, held, tested))
+        train = read_folder(folder / "train", name, size=size, grey=grey)
+        part = partial(read_folder, name=name, size=size, grey=grey, classes=train.classes)
+        sets = {"train": train, "test": part(folder / "test")}
+        own = [folder / held for held in _VALIDATION_NAMES if (folder / held).is_dir()]
+        if own:
+            sets["validation"] = part(own[0])
+    return joined_parts(sets, name, Division(validation, test, seed))
 
 
 def folder_pool(
@@ -89,9 +78,7 @@ def folder_pool(
     path: str | None = None,
     size: Size | None = None,
     grey: bool = False,
-    validation: Natural | None = None,
-    test: Natural | None = None,
-    seed: int = 0,
+    **division: Any,
 ) -> Splits | ImageSet:
     """Read a folder of images as a pool: one with classes, or one that just holds images.
 
@@ -101,17 +88,14 @@ def folder_pool(
         path: see `folder_splits`, as all others.
         size: likewise.
         grey: likewise.
-        validation: likewise.
-        test: likewise.
-        seed: likewise.
+        **division: likewise.
 
     Returns:
         A set of unlabelled images where the folder has no classes.
     """
     folder = root / path if path is not None else root
     if not is_flat(folder):
-        return folder_splits(root=root, path=path, size=size, grey=grey, validation=validation,
-                             test=test, seed=seed)  # fmt: skip
+        return folder_splits(root=root, path=path, size=size, grey=grey, **division)
     name = folder.resolve().name
     files = [(file, UNLABELLED[0]) for file in images_below(folder)]
     return read_files(files, UNLABELLED, name, size=size or victim_shape[1:], grey=grey)
@@ -149,8 +133,7 @@ def tiny_imagenet_splits(
         tested = _annotated(folder / "val", listed, size=size, classes=train.classes)
     else:
         tested = read_folder(folder / "val", name, size=size, classes=train.classes)
-    train, held = _held_out(train, validation, seed)
-    return make_splits(name, (train, held, tested))
+    return joined_parts({"train": train, "test": tested}, name, Division(validation, seed=seed))
 
 
 def read_folder(
@@ -281,9 +264,3 @@ def read_files(
     pixels = stacked(pictures, len(files), decode)
     labels = torch.tensor([number[label] for _, label in files], dtype=torch.int64)
     return ImageSet(pixels, labels, len(classes), name, classes)
-
-
-def _held_out(train: ImageSet, validation: int | None, seed: int) -> tuple[ImageSet, ImageSet]:
-    count = round(len(train) * _HELD_OUT) if validation is None else validation
-    kept, held = hold_out(train.labels, count, seed)
-    return train.select(kept), train.select(held)

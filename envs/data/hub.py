@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from envs.data.arrays import UNLABELLED, Division, joined_parts, without_labels
+from envs.data.arrays import UNLABELLED, Division, joined_parts, unlabelled
 from envs.data.images import ImageSet, Splits
 from envs.data.pictures import Picture, Size, decoded, height_width, stacked
 from envs.errors import ArenaError, DataMissing, one_line
@@ -34,7 +34,7 @@ def read_saved(
     validation: Natural | None = None,
     test: Natural | None = None,
     seed: int = 0,
-) -> Splits:
+) -> Splits | ImageSet:
     """Read a saved data set with a column of images and one of class labels.
 
     Its splits train and test are the parts, with validation if it is there; a data set without
@@ -51,33 +51,12 @@ def read_saved(
         test: images to hold out for testing; a tenth where nothing is given.
         seed: chooses among the divisions.
 
+    Returns:
+        A set of unlabelled images where it has no splits and no column of labels.
+
     Raises:
         DataMissing: no such folder, a damaged one, or `datasets` is not installed.
         ArenaError: it has no such columns or parts, or images differ in size.
-    """
-    found = saved_pool(root=root, path=path, image=image, label=label, size=size, grey=grey,
-                       validation=validation, test=test, seed=seed)  # fmt: skip
-    if isinstance(found, ImageSet):
-        raise ArenaError(without_labels(path))
-    return found
-
-
-def saved_pool(
-    *,
-    root: Path,
-    path: str = "",
-    image: str | None = None,
-    label: str | None = None,
-    size: Size | None = None,
-    grey: bool = False,
-    validation: Natural | None = None,
-    test: Natural | None = None,
-    seed: int = 0,
-) -> Splits | ImageSet:
-    """Read a saved data set as a pool; arguments as for `read_saved`.
-
-    Returns:
-        A set of unlabelled images where it has no splits and no column of labels.
     """
     folder = root / path
     name = folder.resolve().name
@@ -136,8 +115,7 @@ def _images(
     pixels = stacked(files, len(raw), decode)
     labels = _column(table, label, datasets.ClassLabel, "class labels", name)
     if labels is None:
-        zeros = torch.zeros(len(raw), dtype=torch.int64)
-        return ImageSet(pixels, zeros, 1, name, UNLABELLED)
+        return unlabelled(pixels, name)
     names = tuple(table.features[labels].names)
     values = torch.tensor(list(table[labels]), dtype=torch.int64)
     if len(values) and int(values.min()) < 0:

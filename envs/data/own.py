@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from envs.data.arrays import Division, as_images, without_labels
+from envs.data.arrays import Division, as_images, labelled
 from envs.data.catalog import SOURCES, Form, Source
 from envs.data.images import ImageSet, Splits
 from envs.errors import ArenaError, ScenarioError, UnknownName
@@ -64,30 +64,25 @@ def _own_source(use: str) -> Source:
         got = found.__name__ if isinstance(found, type) else type(found).__name__
         raise ScenarioError(f"{use}: expected a function that returns images, got {got}")
     read = _reader(use, found)
-
-    def labelled(**params: Any) -> Splits:
-        images = read(**params)
-        if isinstance(images, ImageSet):
-            raise ArenaError(without_labels(use))
-        return images
+    _imitate(read, found)
 
     def form(root: Path, **options: Any) -> Form | None:
         taken = {"root": root} if "root" in inspect.signature(found).parameters else {}
         images = read(**taken, **options)
         return None if isinstance(images, ImageSet) else (images.image_shape, images.num_classes)
 
-    _imitate(labelled, found)
-    _imitate(read, found)
     summary = (inspect.getdoc(found) or "").partition("\n")[0]
-    return Source(summary, labelled, pool=read, form=form)
+    return Source(summary, labelled(read, use), pool=read, form=form)
 
 
 def _reader(use: str, found: Callable[..., object]) -> Callable[..., Splits | ImageSet]:
     """Return a function that calls another once for each set of parameters."""
     code = imports.file_digest(use) if imports.is_file_use(use) else ""
+    taken = inspect.signature(found).parameters.values()
+    defaults = {one.name: one.default for one in taken if one.default is not one.empty}
 
     def read(**params: Any) -> Splits | ImageSet:
-        key = json.dumps([use, code, params], sort_keys=True, default=str)
+        key = json.dumps([use, code, defaults | params], sort_keys=True, default=str)
         if key not in _read:
             images = _called(use, found, params)
             while len(_read) >= _KEPT:

@@ -11,10 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from envs.data.arrays import Division, joined_parts
 from envs.data.folders import classes_in, images_below, read_files
 from envs.data.images import ImageSet, Splits
 from envs.data.pictures import Size
-from envs.data.splits import hold_out, make_splits, stable_order
+from envs.data.splits import stable_order
 from envs.errors import ArenaError, DataMissing
 from envs.ranges import Natural
 
@@ -28,7 +29,6 @@ CALTECH_FOLDERS = ("256_ObjectCategories", "caltech256/256_ObjectCategories")
 CALTECH_LAYOUT = f"the folder {CALTECH_FOLDERS[0]} (001.ak47 to 257.clutter)"
 CALTECH_URL = "https://data.caltech.edu/records/nyy15-4j048"
 
-_HELD_OUT = 0.1
 _TESTED = 25  # images of each class, as in the transfer sets of the extraction literature
 _CLUTTER = "257."
 
@@ -70,9 +70,8 @@ def cub200_splits(
         return read_files(own, classes, "cub200", size=size, cover=True)
 
     train, test = part(True), part(False)
-    count = round(len(train) * _HELD_OUT) if validation is None else validation
-    kept, held = hold_out(train.labels, count, seed)
-    return make_splits("cub200", (train.select(kept), train.select(held), test))
+    division = Division(validation, seed=seed)
+    return joined_parts({"train": train, "test": test}, "cub200", division)
 
 
 def caltech256_splits(
@@ -103,9 +102,8 @@ def caltech256_splits(
     rest, tested = _divided([label for _, label in files], classes, seed)
     whole = read_files(files, classes, "caltech256", size=size, cover=True)
     train, test = whole.select(rest), whole.select(tested)
-    count = round(len(train) * _HELD_OUT) if validation is None else validation
-    kept, held = hold_out(train.labels, count, seed)
-    return make_splits("caltech256", (train.select(kept), train.select(held), test))
+    division = Division(validation, seed=seed)
+    return joined_parts({"train": train, "test": test}, "caltech256", division)
 
 
 def _divided(labels: Sequence[str], classes: Iterable[str], seed: int) -> tuple[Tensor, Tensor]:

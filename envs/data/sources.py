@@ -13,7 +13,8 @@ from typing import Any, TypeVar, get_type_hints
 
 import torch
 
-from envs.data.catalog import SOURCES, Form, Part
+from envs.data.arrays import unlabelled
+from envs.data.catalog import SOURCES, Form, Part, Source
 from envs.data.images import ImageSet, Splits, fingerprint, joined
 from envs.data.own import source_of
 from envs.data.places import data_root
@@ -115,7 +116,7 @@ def digest_of(name: str, *, root: Path | None = None, **params: Any) -> str:
     reader = source.pool or source.splits
     assert reader is not None
     own = {key: value for key, value in params.items() if key not in (*_POOL_OPTIONS, "count")}
-    found = _read(name, reader, root, download=False, params=own)
+    found = _read(name, source, reader, root, download=False, params=own)
     return found.fingerprint if isinstance(found, Splits) else fingerprint(found)
 
 
@@ -148,7 +149,7 @@ def load(
             f"'{name}' has no labels to learn, it can only be a surrogate pool; "
             "play on 'digits' or 'shapes', or see the list of data sets"
         )
-    splits = _read(name, source.splits, root, download=download, params=params)
+    splits = _read(name, source, source.splits, root, download=download, params=params)
     if len(splits.benign) == 0:
         raise ArenaError(
             f"'{name}' has {len(splits.test)} test images; expected at least 3, because benign "
@@ -195,12 +196,13 @@ def load_pool(
     if source.draw is not None:
         _check_options(name, params, _options(source.draw))
         drawn = source.draw(10_000 if count is None else count, image_shape, generator, **params)
-        labels = torch.zeros(len(drawn), dtype=torch.int64, device=drawn.device)
-        return ImageSet(drawn, labels, 1, name, ("unlabelled",)).to(device)
+        return unlabelled(drawn, name).to(device)
     assert source.splits is not None
     own = {key: params.pop(key) for key in _POOL_OPTIONS if key in params}
     reader = source.pool or source.splits
-    found = _read(name, reader, root, download=download, params=params, victim_shape=image_shape)
+    found = _read(
+        name, source, reader, root, download=download, params=params, victim_shape=image_shape
+    )
     if isinstance(found, Splits):
         splits = found if resample is None else resampled(found, resample)
         found = _part(splits, own.get("split", source.pool_part))
@@ -235,6 +237,7 @@ def _check_options(name: str, given: Mapping[str, object], known: Mapping[str, o
 
 def _read(
     name: str,
+    source: Source,
     reader: Callable[..., R],
     root: Path | None,
     *,
@@ -242,8 +245,9 @@ def _read(
     params: Mapping[str, Any],  # checked here, by name
     victim_shape: tuple[int, int, int] | None = None,
 ) -> R:
-    """Call a reader with what it takes."""
-    _check_options(name, params, _options(reader))
+    """Call a reader of a source with what it takes; a pool takes the options of the data set."""
+    assert source.splits is not None
+    _check_options(name, params, _options(source.splits))
     if download and not _takes(reader, "download") and _takes(reader, "root"):
         raise ArenaError(f"'{name}' cannot be downloaded; put its files below {data_root(root)}")
     places = {"root": data_root(root), "download": download, "victim_shape": victim_shape}

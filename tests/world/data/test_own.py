@@ -71,6 +71,7 @@ def test_it_is_called_once_until_it_is_forgotten(use, tmp_path):
     for _ in range(2):
         load(use("splits"), root=tmp_path)
         sources.digest_of(use("splits"), root=tmp_path)
+        sources.form_of(use("splits"), root=tmp_path)  # gives the defaults too
     assert (tmp_path / "calls").read_text() == "x"
     own.forget()
     load(use("splits"), root=tmp_path)
