@@ -1,4 +1,4 @@
-"""Loads players from where they live: our own modules, a file, an installed distribution."""
+"""Loads players, networks and data sets from where they live: modules, files, distributions."""
 
 import hashlib
 import importlib
