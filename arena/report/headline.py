@@ -58,7 +58,8 @@ def _reached(row: ScoreRow) -> str:
 def _between(last: Rival) -> str:
     """Say how far the last defender lies behind the first, and whether that may be chance."""
     row, gap = last.row, last.gap
-    held = f"Against {row.versus}, which held out least, {_reached(row)}"
+    last_is = "held out least" if last.behind else "came out highest"
+    held = f"Against {row.versus}, which {last_is}, {_reached(row)}"
     if gap is None:
         return f"{held}; the two were played on different seeds and cannot be paired."
     points = f"{number(gap.difference.mean, 'points')} points"

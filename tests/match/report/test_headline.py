@@ -30,6 +30,8 @@ def test_the_headline_is_no_surer_than_its_seeds(made_up, scores, begins, said):
     text = headline_of(made_up)
     assert text.startswith(begins)
     assert said in text
+    last = "held out least" if begins.startswith("strong held out best") else "came out highest"
+    assert f"Against weak, which {last}," in text
 
 
 def test_the_headline_corrects_for_the_number_of_rivals(made_up):
