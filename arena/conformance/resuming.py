@@ -9,7 +9,7 @@ from agents.defenders.static import Static
 from arena.conformance.findings import Claim, claim
 from arena.conformance.plays import Play, Terms, count_images, digest_of, game_of, kit_of
 from arena.conformance.tiny_world import TinyWorld
-from arena.runner.saves.snapshots import read, snapshot
+from arena.runner.saves.snapshots import lent, read, snapshot
 from envs.errors import BudgetExhausted, SaveError, one_line
 from envs.game.extraction_game import ExtractionGame, GameOracle
 
@@ -112,15 +112,5 @@ class _SavedGame:
 
     @property
     def _live(self) -> dict[str, object]:
-        kit = self._kit
-        return {
-            "oracle": self._oracle,
-            "kit": kit,
-            "generator": kit.generator,
-            "new_clone": kit.new_clone,
-            "on_report": kit.on_report,
-            "on_note": kit.on_note,
-            "on_safe_point": kit.on_safe_point,
-            "pool": kit.surrogate_pool,
-            "victim": self._game.deployed_defences[0].victim,
-        }
+        victim = self._game.deployed_defences[0].victim
+        return {**lent(self._oracle, self._kit), "victim": victim}

@@ -19,7 +19,7 @@ from arena.runner.game_setup import GameSetup
 from arena.runner.outcome import outcome_of
 from arena.runner.recorder import Recorder
 from arena.runner.saves.schedule import Saver, Saving
-from arena.runner.saves.snapshots import read, snapshot
+from arena.runner.saves.snapshots import lent, read, snapshot
 from arena.runner.saves.store import SaveStore
 from arena.runner.setup import Setup
 from arena.runner.stopping import STOP
@@ -261,18 +261,7 @@ class Episode:
     @property
     def _live(self) -> dict[str, object]:
         """What a save knows by name: it is there again when the save is read."""
-        kit = self._kit
-        return {
-            "oracle": self._oracle,
-            "kit": kit,
-            "generator": kit.generator,
-            "new_clone": kit.new_clone,
-            "on_report": kit.on_report,
-            "on_note": kit.on_note,
-            "on_safe_point": kit.on_safe_point,
-            "pool": kit.surrogate_pool,
-            **self._parts.live,
-        }
+        return {**lent(self._oracle, self._kit), **self._parts.live}
 
     def _make_saver(self, writer: EpisodeWriter, tape: Tape) -> Saver | None:
         saves, attacker = self._saves, self._attacker

@@ -10,9 +10,11 @@ from typing import IO, Any, NamedTuple
 
 import torch
 
+from agents.base import Kit
 from arena.runner.saves import plugin_pickles
 from arena.runner.saves.plain_state import describe, restore
 from envs.errors import SaveError, one_line
+from envs.oracle import Oracle
 
 # `Any` in this file: whatever a player holds.
 
@@ -30,6 +32,20 @@ class Snapshot(NamedTuple):
 
     pickled: bool
     write: Write
+
+
+def lent(oracle: Oracle, kit: Kit) -> dict[str, object]:
+    """Return what an attacker is lent, by the names that a save has for it."""
+    return {
+        "oracle": oracle,
+        "kit": kit,
+        "generator": kit.generator,
+        "new_clone": kit.new_clone,
+        "on_report": kit.on_report,
+        "on_note": kit.on_note,
+        "on_safe_point": kit.on_safe_point,
+        "pool": kit.surrogate_pool,
+    }
 
 
 def snapshot(state: object, live: Mapping[str, object]) -> Snapshot:
