@@ -1,19 +1,13 @@
-"""The referee: measures what the players' work is worth, without changing the episode."""
+"""The referee: scores what attackers hand over, without changing the episode."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from arena.evaluation.benign_service import ServiceMeasurement
 from envs.data.images import ImageSet
-from envs.defences.base import DeployedDefence
-from envs.game.rounds import DefenderProtocol
 from envs.plain_tensors import without_overrides
-from envs.seeding import Streams
 from envs.training.evaluation import clone_labels
-from envs.types import Labels
 from envs.victim.victim import Victim
 
 
@@ -30,22 +24,27 @@ class CloneScore(NamedTuple):
 
 
 class Referee:
-    """Scores clones and service on images that the game shows to no player.
+    """Scores clones on images that the game shows to no player.
 
     Clones see the images they are scored on. Those of the checkpoints are none of the test images,
     so that what a clone keeps during the attack tells nothing about the final score.
 
     Args:
         checkpoint: what clones are measured on along the budget, on the device.
-        test: what the final clone and the service are scored on, on the device.
+        test: what the final clone is scored on, on the device.
         victim: the undefended victim.
+
+    Attributes:
+        test: as given.
+        posteriors: (n, K) float32, the undefended victim's answers to the test images.
+        victim_accuracy: its share of right labels on them.
     """
 
     def __init__(self, checkpoint: ImageSet, test: ImageSet, victim: Victim) -> None:
-        self._checkpoint, self._test = checkpoint, test
+        self._checkpoint, self.test = checkpoint, test
         self._checkpoint_labels = _in_batches(victim.posteriors, checkpoint).argmax(1)
-        self._posteriors = _in_batches(victim.posteriors, test)
-        self._labels = self._posteriors.argmax(1)
+        self.posteriors = _in_batches(victim.posteriors, test)
+        self._labels = self.posteriors.argmax(1)
         self.victim_accuracy = _share(self._labels == test.labels)
 
     def score_checkpoint(self, clone: nn.Module) -> CloneScore:
@@ -58,34 +57,12 @@ class Referee:
         Raises:
             PlayerError: the clone's answers are not (n, classes) finite numbers.
         """
-        return self._scored(clone, self._test, self._labels)
+        return self._scored(clone, self.test, self._labels)
 
     def _scored(self, clone: nn.Module, images: ImageSet, victim_labels: Tensor) -> CloneScore:
-        labels = clone_labels(clone, images.pixels, self._posteriors.shape[1])
+        labels = clone_labels(clone, images.pixels, self.posteriors.shape[1])
         with without_overrides():
             return CloneScore(_share(labels == images.labels), _share(labels == victim_labels))
-
-    def service(
-        self,
-        deployed_defences: Sequence[DeployedDefence],
-        defender: DefenderProtocol,
-        *,
-        budget: int,
-        streams: Streams,
-        labels: Labels,
-        clients: int = 0,
-    ) -> ServiceMeasurement:
-        """Return what measures benign users' service on the test images; see there."""
-        return ServiceMeasurement(
-            self._test,
-            self._posteriors,
-            deployed_defences,
-            defender,
-            budget=budget,
-            streams=streams,
-            labels=labels,
-            clients=clients,
-        )
 
 
 def _share(hits: Tensor) -> float:

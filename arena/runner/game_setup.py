@@ -3,6 +3,7 @@
 from typing import Any
 
 from agents.base import Defender
+from arena.evaluation.benign_service import ServiceMeasurement
 from arena.evaluation.distortion import ServedSample
 from arena.evaluation.referee import Referee
 from arena.runner.saves.changes import ChangedAttributes
@@ -37,7 +38,9 @@ class GameSetup:
         self._drifts = [ChangedAttributes(deployed.defence) for deployed in deployed_defences]
         splits, traffic = setup.splits(plan), plan.traffic
         self.referee = Referee(splits.checkpoint, splits.test, reference)
-        self.service = self.referee.service(
+        self.service = ServiceMeasurement(
+            self.referee.test,
+            self.referee.posteriors,
             deployed_defences,
             self.defender,
             budget=plan.threat.budget,

@@ -9,6 +9,7 @@ from torch import nn
 
 from agents.defenders.schedule import Schedule
 from agents.defenders.static import Static
+from arena.evaluation.benign_service import ServiceMeasurement
 from arena.evaluation.referee import Referee
 from envs.data.images import ImageSet
 from envs.defences.base import Defence, DeployedDefence
@@ -77,16 +78,21 @@ def referee(test_set):
     return Referee(replace(test_set, labels=BRIGHTEST), test_set, Brightest())
 
 
-def served(referee, defence, defender=None, rounds=(), clients=0):
-    """Measure the service in an episode of so many attack images a round, of 100 in all."""
-    measured = referee.service(
+def measurement(referee, defence, defender, **given):
+    return ServiceMeasurement(
+        referee.test,
+        referee.posteriors,
         [DeployedDefence("d", defence, Brightest())],
-        defender or Static(),
-        budget=100,
+        defender,
         streams=Streams(0),
         labels="soft",
-        clients=clients,
+        **given,
     )
+
+
+def served(referee, defence, defender=None, rounds=(), clients=0):
+    """Measure the service in an episode of so many attack images a round, of 100 in all."""
+    measured = measurement(referee, defence, defender or Static(), budget=100, clients=clients)
     for number, count in enumerate(rounds):
         attack = AnsweredRequest(torch.zeros(count, 1, 1, 3), 1, Countermeasure(), None, None)
         measured.on_round(Round(number, attack, (), None))
@@ -201,10 +207,8 @@ def test_where_nobody_else_asks_the_referee_is_one_more_client(referee):
 
 
 def test_a_measurement_that_is_restored_goes_on_where_it_stood(referee, by_pairs):
-    deployed = DeployedDefence("d", Noisy(), Brightest())
-
     def begin():
-        return referee.service([deployed], Static(), budget=4, streams=Streams(0), labels="soft")
+        return measurement(referee, Noisy(), Static(), budget=4)
 
     attack = AnsweredRequest(torch.zeros(2, 1, 1, 3), 1, Countermeasure(), None, None)
     whole, other = begin(), begin()
