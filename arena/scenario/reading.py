@@ -19,7 +19,8 @@ from envs.loading.imports import is_file_use, is_model_file, split_file_use
 # Found by folder rather than by import, because many users have a folder `scenarios` of their own.
 _SHIPPED = ROOT / "scenarios"
 
-_FILES_IN = ("use", "defence")  # keys that may name path/to/file.py:Class
+# keys that may name path/to/file.py:Class, or the file of a network
+_FILES_IN = ("use", "data", "pool", "ood", "victim", "clone", "defence", "wrappers")
 _WEIGHTS = "weights"  # of a network, beside its `use`
 _PLACE = re.compile(r"\(at line (\d+), column (\d+)\)")
 
@@ -160,21 +161,18 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _anchor(value: Any, folder: Path) -> Any:
+def _anchor(value: Any, folder: Path, key: str = "") -> Any:
     """Make the files that a scenario names, where they lie beside it, independent of who reads it.
 
     What is not there is left as it is, to be looked for in the working directory.
     """
     if isinstance(value, list):
-        value[:] = [_anchor(item, folder) for item in value]
+        value[:] = [_anchor(item, folder, key) for item in value]
     elif isinstance(value, dict):
-        for key, item in value.items():
-            if isinstance(item, str):
-                of_network = key != _WEIGHTS or "use" in value
-                value[key] = _anchored(key, item, folder) if of_network else item
-            else:
-                _anchor(item, folder)
-    return value
+        for name, item in value.items():
+            of_network = name != _WEIGHTS or "use" in value
+            value[name] = _anchor(item, folder, name if of_network else "")
+    return _anchored(key, value, folder) if isinstance(value, str) else value
 
 
 def _anchored(key: str, text: str, folder: Path) -> str:
@@ -183,7 +181,7 @@ def _anchored(key: str, text: str, folder: Path) -> str:
             file, name = split_file_use(text)
             here = folder / file
             return f"{here.resolve()}:{name}" if here.is_file() else text
-        if key == _WEIGHTS or (key == "use" and is_model_file(text)):
+        if key == _WEIGHTS or (key in _FILES_IN and is_model_file(text)):
             here = folder / Path(text).expanduser()
             return str(here.resolve()) if here.is_file() else text
         if key == "root":

@@ -109,6 +109,28 @@ def test_files_beside_the_scenario_are_found_from_anywhere(folder, tmp_path, mon
     assert loaded.victim.weights == folder / "w.pt"
 
 
+def test_files_named_by_text_alone_are_found_beside_the_scenario_too(folder, tmp_path, monkeypatch):
+    for name in ("data.py", "stand.py", "model.onnx"):
+        (folder / name).write_text("")
+    (folder / "own.toml").write_text(
+        'version = 1\ndata = "data.py:splits"\nseeds = [0]\nvictim = "model.onnx"\n'
+        'clone = "net.py:Mine"\nthreat = { budget = 10, pool = "data.py:pool" }\n'
+        '[[attackers]]\nuse = "noise"\nwrappers = ["stand.py:Between"]\n'
+        '[[defenders]]\nname = "two"\ndefence = ["stand.py:Near", "stand.py:Far"]\n'
+    )
+    monkeypatch.chdir(tmp_path.parent)
+    found = load(str(folder / "own.toml"))
+    own = folder.resolve()
+    assert (found.data.use, found.threat.pool.use) == (
+        f"{own}/data.py:splits",
+        f"{own}/data.py:pool",
+    )
+    assert (found.victim.use, found.clone.use) == (f"{own}/model.onnx", f"{own}/net.py:Mine")
+    assert found.attackers[0].wrappers[0].use == f"{own}/stand.py:Between"
+    layers = [layer.use for layer in found.defenders[0].defence]
+    assert layers == [f"{own}/stand.py:Near", f"{own}/stand.py:Far"]
+
+
 @pytest.mark.parametrize(
     ("victim", "said"),
     [
