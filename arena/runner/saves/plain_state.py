@@ -26,7 +26,7 @@ from envs.errors import SaveError, one_line
 
 # `Any` in this file: whatever a player holds.
 
-OWN = ("agents", "envs", "arena.evaluation", "arena.runner")
+OWN = ("agents", "envs", "arena.evaluation", "arena.runner.countermeasures")
 """Packages whose objects are described."""
 
 LIBRARIES = ("torch.nn", "torch.optim", "torchvision", "timm")

@@ -117,6 +117,8 @@ NODES = {
     "a class of torch that is no network": ["new", "torch.nn.utils.prune", "BasePruningMethod",
                                             [], None, [], []],
     "a function of ours that plays no part": ["name", "envs.nets.registry", "build"],
+    "a class of the match that writes files": ["new", "arena.runner.saves.store", "SaveStore",
+                                               [], None, [], []],
     "a method of what is no player": ["method", [1], "append"],
     "an unknown kind": ["eval", "1"],
     "a live object that is not lent": ["live", "log"],
