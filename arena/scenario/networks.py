@@ -31,7 +31,7 @@ def built(net: NetSpec, form: "Form") -> "Staged":
     return _built(net.model_dump_json(), type(net), form, of_network(net))
 
 
-@lru_cache(maxsize=8)  # scenarios come in families, and each is checked more than once
+@lru_cache(maxsize=2)  # a victim and a clone, which are checked more than once; they can be large
 def _built(text: str, kind: type[NetSpec], form: "Form", content: str) -> "Staged":
     import torch
 
