@@ -4,6 +4,8 @@ The rows of an episode form a chain: each link is the SHA-256 of the link before
 in canonical JSON. The chain begins with the episode's run and its own row and goes on with its
 rounds, checkpoints, inferences and events. The rows about its files have a chain of their own,
 because a log that is no file keeps no files. Both ends lie in `episode.content_digest`.
+
+Cells that are NULL are left out, so that a column which a later schema adds changes no digest.
 """
 
 import hashlib
@@ -63,7 +65,8 @@ def _file(row: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 def _chained(link: str, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
     for name, row in rows:
         # read back, so that a tuple is the list that the database has, and sorted
-        values = json.loads(to_json({**row, "": name}))
+        cells = {column: value for column, value in row.items() if value is not None}
+        values = json.loads(to_json({**cells, "": name}))
         text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         link = hashlib.sha256(f"{link}\n{text}".encode()).hexdigest()
     return link
