@@ -46,8 +46,9 @@ def merge(log: Log, other: LogReader) -> Merged:
     """
     mine = {row.id for row in log.episodes(brief=True)}
     theirs = other.episodes(brief=True)
-    _require_same(log, other, sorted(mine & {row.id for row in theirs}))
-    new = [row for row in theirs if row.id not in mine and row.status != "started"]
+    ended = [row for row in theirs if row.status != "started"]
+    _require_same(log, other, sorted(mine & {row.id for row in ended}))
+    new = [row for row in ended if row.id not in mine]
     wanted = sorted({row.run_id for row in new} - {run.id for run in log.runs()})
     if odd := [row.id for row in new if not artifacts.is_plain(row.id)]:
         raise LogError(f"log {other.where}: {odd[0]!r} is no id of an episode; do not trust it")

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from arena.cli.app import app
+from arena.log import content
 from arena.log.checking import check
 from arena.log.merging import merge
 from arena.log.sealing import broken_seals, seal
@@ -129,6 +130,27 @@ def test_a_copy_with_another_score_is_not_passed_over_by_a_merge(played, tmp_pat
         with pytest.raises(LogError, match=f"episode {ids[1]} is in .* with different rows"):
             merge(log, copy)
     assert log.episode(ids[1]).clone_accuracy == 0.5
+
+
+def test_an_episode_that_a_copy_has_unfinished_is_passed_over_by_a_merge(played, tmp_path):
+    log, ids = played
+    with Log.open(tmp_path / "copy.db") as copy:
+        merge(copy, log)
+        # taken while it was played
+        falsify(copy, f"UPDATE episode SET status = 'started', finished = NULL "
+                      f"WHERE id = '{ids[0]}'")  # fmt: skip
+        done = merge(log, copy)
+    assert (done.episodes, done.duplicates, done.left_out) == (0, 2, ())
+    assert log.episode(ids[0]).status == "success"
+
+
+def test_a_column_that_is_empty_changes_no_digest(played, monkeypatch):
+    log, ids = played
+    assert log.episode(ids[0]).error is None
+    with log.engine.connect() as connection:
+        with_it = content.content_digest(connection, ids[0])
+        monkeypatch.setattr(content, "_CHANGING", content._CHANGING | {"error"})
+        assert content.content_digest(connection, ids[0]) == with_it
 
 
 def test_a_seal_finds_what_was_changed_with_its_digest_or_removed(played, tmp_path):
