@@ -26,6 +26,7 @@ from arena.log.rows import (
     InferenceRow,
     RoundRow,
 )
+from arena.log.settings_filter import require_known
 from arena.log.store import Log
 from arena.log.tables import Checkpoint, Episode, Event, Inference, Round
 from envs.errors import ArenaError
@@ -144,6 +145,8 @@ def _joined(
     )
     with explained(log.where), log.engine.connect() as connection:
         rows: Sequence[Any] = connection.execute(query).all()  # Any: columns of seven types
+        if not rows:
+            require_known(connection, which)
         require_sound({column.name: column.type for column in query.selected_columns}, rows)
     frame = pandas.DataFrame(rows, columns=["episode_id", *WHOSE, *names])
     return _typed(frame, kind)

@@ -28,6 +28,7 @@ from arena.log.database_errors import explained
 from arena.log.jsontext import to_json
 from arena.log.reader import LogReader, narrow
 from arena.log.rows import EpisodeFilter
+from arena.log.settings_filter import require_known
 from arena.log.tables import (
     Artifact,
     Base,
@@ -80,7 +81,7 @@ def export(
         How many rows were written.
 
     Raises:
-        UnknownName: no such table or format.
+        UnknownName: no such table or format, or no plan has a setting that is filtered by.
         LogError: the log cannot be read or the file cannot be written.
         ArenaError: Parquet without pyarrow, or into a stream.
     """
@@ -90,6 +91,7 @@ def export(
         raise UnknownName("format", format, _WRITERS)
     columns, query = _query(table, which)
     with explained(log.where), log.engine.connect() as connection:
+        require_known(connection, which)
         result = connection.execution_options(yield_per=_BATCH).execute(query)
         return _WRITERS[format](columns, result.partitions(), path)
 

@@ -141,9 +141,9 @@ class LogReader:
         behind = (*without, "content_digest") if brief else ()
         query = narrow(_columns(EpisodeRow, Episode.table(), without=behind), which)
         rows = self._rows(query)
-        if not rows and which is not None and which.where:
+        if not rows:
             with self._reading() as connection:
-                require_known(connection, tuple(path for path, _ in which.where))
+                require_known(connection, which)
         return [_episode(row | {name: {} for name in without}) for row in rows]
 
     def episodes_as_json(self, which: EpisodeFilter | None = None) -> Iterator[str]:
@@ -157,6 +157,8 @@ class LogReader:
         columns = (*(table.c[name] for name in plain), *(cast(table.c[n], Text) for n in _LONG))
         with self._reading() as connection:
             rows = connection.execute(narrow(select(*columns), which)).all()
+            if not rows:
+                require_known(connection, which)
             require_sound({name: table.c[name].type for name in plain}, rows)
         for row in rows:
             told = to_json(dict(zip(plain, row, strict=False)))

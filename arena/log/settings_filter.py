@@ -4,6 +4,7 @@ import json
 
 from sqlalchemy import ColumnElement, Connection, Text, cast, or_, select
 
+from arena.log.rows import EpisodeFilter
 from arena.log.tables import Episode
 from envs.errors import UnknownName
 
@@ -43,14 +44,14 @@ def _forms(value: str) -> set[str]:
     return forms | ({str(int(number))} if number.is_integer() else set())
 
 
-def require_known(connection: Connection, paths: tuple[str, ...]) -> None:
-    """Refuse a path at which no plan has a setting, which would find nothing for ever.
+def require_known(connection: Connection, which: EpisodeFilter | None) -> None:
+    """Refuse a filter by a path at which no plan has a setting: it would find nothing for ever.
 
     Raises:
         UnknownName: names the nearest path.
     """
     column = Episode.table().c
-    for path in paths:
+    for path, _ in () if which is None else which.where:
         some = select(column.id).where(_at(path).is_not(None)).limit(1)
         if connection.execute(some).first() is None:
             newest = select(column.plan).order_by(column.started.desc()).limit(_LOOKED_THROUGH)

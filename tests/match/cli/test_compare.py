@@ -264,6 +264,13 @@ def test_a_setting_that_is_not_there_is_named_with_the_nearest(two_budgets, cli,
     assert cli("compare", *words, code=2).stderr.startswith(f"arena: {line}")
 
 
+@pytest.mark.parametrize("command", ["episodes list", "episodes list --json", "export rounds"])
+def test_no_list_and_no_export_takes_a_setting_that_is_nowhere(two_budgets, cli, command):
+    said = cli(*command.split(), "--where", "threat.bugdet=1000", code=2)
+    assert said.stderr.startswith("arena: no setting named 'threat.bugdet'")
+    assert not said.stdout
+
+
 def test_lists_reports_and_exports_take_a_setting(two_budgets, cli, tmp_path):
     def found(*words):
         return len(json.loads(cli("episodes", "list", *words, "--json").stdout))
