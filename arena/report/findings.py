@@ -84,7 +84,10 @@ def _guesses(rows: Sequence[ScoreRow]) -> str:
     guess = rows[0].at_chance
     if guess is None:
         return ""
-    return f"; {'both at chance' if len(rows) == 2 else 'at chance'} ({number(guess, 'share')})"
+    who = "" if len(rows) == 1 else f"{rows[0].attack} "
+    if len(rows) > 1 and None not in (row.at_chance for row in rows):
+        who = "both "
+    return f"; {who}at chance ({number(guess, 'share')})"
 
 
 def _unpaired_lead(first: ScoreRow, second: ScoreRow) -> str:
