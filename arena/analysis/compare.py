@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from arena.analysis.contrasts import DEFAULT_MEASURES, Contrast, contrasts_of
+from arena.analysis.games import Settings
 from arena.analysis.image_sampling import images_by_data
 from arena.analysis.metrics import MEASURES
 from arena.analysis.paired_tests import holm
 from arena.analysis.sides import (
     SIDES,
     By,
-    Settings,
     differences,
     is_named,
     name_of,

@@ -131,7 +131,7 @@ def _flat(tables: tuple[str, ...]) -> dict[str, object]:
 
 
 def differing_paths(settings: Sequence[Settings]) -> list[str]:
-    """List the paths at which flat settings differ; one that is missing differs from all values."""
+    """List the paths at which flat settings differ; one that is missing counts as none."""
     paths = sorted(set().union(*settings))
     return [path for path in paths if len({_as_json(one.get(path)) for one in settings}) > 1]
 

@@ -8,11 +8,12 @@ and less where the two are known to agree on most images.
 import json
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from fractions import Fraction
 from statistics import fmean
 from typing import NamedTuple
 
+from arena.analysis.intervals import Interval, mean_interval
 from arena.log.rows import EpisodeRow
 
 ACCURACIES = (
@@ -82,6 +83,12 @@ def share_variance(share: float, images: int | None) -> float:
         return 0.0
     settled = (share * images + 2) / (images + 4)
     return settled * (1 - settled) / (images + 4)
+
+
+def accuracy_interval(values: Sequence[float], images: int | None) -> Interval:
+    """Give the mean of an accuracy with its interval over seeds and so many test images."""
+    found = mean_interval(values)
+    return found.widened(share_variance(found.mean, images)).within(0, 1)
 
 
 class Scored(NamedTuple):

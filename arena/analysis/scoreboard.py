@@ -252,7 +252,8 @@ def compare(
     gap = gap_between(first, second, measure)
     if gap is None:
         return None
-    ours, theirs = ([row.by_seed(measure)[seed] for seed in gap.seeds] for row in (first, second))
+    values = (row.by_seed(measure) for row in (first, second))
+    ours, theirs = ([of_seed[seed] for seed in gap.seeds] for of_seed in values)
     # a comparison has to come out alike whenever it is asked for
     generator = np.random.default_rng(0)
     return Comparison(

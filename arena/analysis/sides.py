@@ -1,10 +1,10 @@
 """Parts the settings of episodes into what two sides must share and what is compared."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import cast
 
-from arena.analysis.games import differing_paths, setting_text
+from arena.analysis.games import Settings, differing_paths, setting_text
 from arena.log.rows import EpisodeRow
 from arena.scenario.overrides import parse_value
 from arena.scenario.settings import flat, settings_of
@@ -14,8 +14,6 @@ By = str
 """One of `SIDES`, or the path of a setting such as "threat.budget"."""
 
 SIDES = ("attacker", "defender", "scenario", "run")
-
-Settings = Mapping[str, object]
 
 
 def name_of(row: EpisodeRow, by: By) -> str:

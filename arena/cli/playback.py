@@ -171,12 +171,11 @@ def _exit_lines(name: str, now: Exits, total: Exits) -> list[str]:
         return []
     recent = added_exits(now, tuple((0,) * len(row) for row in total))
     places = [(defence, exit) for defence, row in enumerate(total) for exit in range(len(row))]
-    several = len(total) > 1
+    several, head = len(total) > 1, places[0]
     return [
-        f"{name if place == places[0] else '':<6}  {_bar(total[defence][exit] / answered)} "
+        f"{name if (defence, exit) == head else '':<6}  {_bar(total[defence][exit] / answered)} "
         f"{f'defence {defence + 1}, ' if several else ''}exit {exit + 1}: "
         f"{percent(total[defence][exit] / answered)} %, now "
         f"{percent(recent[defence][exit] / lately if lately else None)} %"
-        for place in places
-        for defence, exit in [place]
+        for defence, exit in places
     ]

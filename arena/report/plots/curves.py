@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from arena.analysis.episode_data import EpisodeData
-from arena.analysis.image_sampling import common_denominator, share_variance
-from arena.analysis.intervals import Interval, mean_interval
+from arena.analysis.image_sampling import accuracy_interval, common_denominator
+from arena.analysis.intervals import Interval
 from arena.analysis.metrics import chance_level
 from arena.analysis.scoreboard import ScoreRow
 from arena.log.rows import CheckpointRow
@@ -60,13 +60,8 @@ def curve(seeds: Sequence[Sequence[CheckpointRow]], images: int | None = None) -
         np.interp(queries, [at for at, _ in track], [score for _, score in track])
         for track in tracks
     ]
-    scores = [_score(values.tolist(), images) for values in np.array(columns).T]
+    scores = [accuracy_interval(values.tolist(), images) for values in np.array(columns).T]
     return Curve([float(point) for point in queries], scores)
-
-
-def _score(values: list[float], images: int | None) -> Interval:
-    found = mean_interval(values)
-    return found.widened(share_variance(found.mean, images)).within(0, 1)
 
 
 def _track(checkpoints: Sequence[CheckpointRow]) -> list[tuple[int, float]]:

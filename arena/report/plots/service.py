@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 
 from arena.analysis.episode_data import EpisodeData
-from arena.analysis.image_sampling import share_variance
+from arena.analysis.image_sampling import accuracy_interval
 from arena.analysis.intervals import Interval, mean_interval
 from arena.analysis.sweeps import BySeed, Setting, Sweep, sweeps_of
 from arena.report.plots.style import (
@@ -117,8 +117,7 @@ def _row(sweep: Sweep, one: Setting) -> Sequence[object]:
 
 
 def _accuracy(values: BySeed, images: int | None) -> Interval:
-    found = mean_interval(list(values.values()))
-    return found.widened(share_variance(found.mean, images)).within(0, 1)
+    return accuracy_interval(list(values.values()), images)
 
 
 def _cells(found: Interval | None) -> list[object]:
