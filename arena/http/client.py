@@ -1,5 +1,6 @@
-"""An oracle whose victim is somewhere else."""
+"""A client of the Open Inference Protocol, and the oracle that asks `arena serve` through it."""
 
+import math
 from types import TracebackType
 from typing import Any, Self
 
@@ -7,12 +8,149 @@ import httpx
 import torch
 from torch import Tensor
 
-from arena.http.protocol import HEADER_LENGTH, MODEL, ProtocolError, decode, encode
+from arena.http.protocol import HEADER_LENGTH, MODEL, Array, ProtocolError, decode, encode
 from envs.errors import ArenaError, BudgetExhausted, QueryError
 from envs.types import Response, ThreatModel, check_images
 
 TIMEOUT = 600.0
 """Seconds to wait for the answer to one batch."""
+
+JSON = dict[str, Any]
+"""`Any` in this file: JSON as it was parsed, and options of httpx."""
+
+
+class RequestFailed(ArenaError):  # noqa: N818 - a state of the connection, which may pass
+    """A request that got no answer.
+
+    Args:
+        line: what happened.
+        status: of the refusal; None where there was no response.
+        is_sent: whether the server may have seen the request.
+        wait: seconds after which the server wants to be asked again; None where it tells none.
+    """
+
+    def __init__(
+        self, line: str, *, status: int | None = None, is_sent: bool = True,
+        wait: float | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(line)
+        self.status, self.is_sent, self.wait = status, is_sent, wait
+
+
+class InferenceClient:
+    """Asks one model of a server.
+
+    Args:
+        url: of the model: "http://HOST:PORT/v2/models/NAME", with "/versions/VERSION" if wanted.
+        key: API key, sent as `Authorization: Bearer KEY`; it appears in no message.
+        timeout: seconds to wait for each step of a request.
+        proxies: whether proxies of the environment are used.
+        transport: another way to reach the server, for tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        timeout: float = TIMEOUT,
+        proxies: bool = True,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._url, self._key = url.rstrip("/"), key
+        headers = {"Accept-Encoding": "identity"}  # answers are short, and packing takes time
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
+        self._client = httpx.Client(
+            headers=headers, timeout=timeout, transport=transport, trust_env=proxies
+        )
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def metadata(self) -> JSON:
+        """Return the model's metadata. Raises RequestFailed."""
+        return self._json(self._send("GET", self._url))
+
+    def extensions(self) -> list[str]:
+        """Return the extensions of the protocol that the server announces. Raises RequestFailed."""
+        server = self._url.partition("/v2/models/")[0]
+        told = self._json(self._send("GET", f"{server}/v2")).get("extensions")
+        return [str(one) for one in told] if isinstance(told, list) else []
+
+    def inference_count(self) -> int | None:
+        """Return how many images the server has counted; None where it does not tell."""
+        told = self._json(self._send("GET", f"{self._url}/stats")).get("model_stats")
+        try:
+            counts = [one["inference_count"] for one in told or ()]
+        except (TypeError, KeyError):
+            return None
+        return sum(counts) if counts and all(type(one) is int for one in counts) else None
+
+    def infer(
+        self, inputs: dict[str, Array], *, outputs: list[str] | None = None, binary: bool = True
+    ) -> dict[str, Array]:
+        """Ask for an answer.
+
+        Args:
+            inputs: arrays by name.
+            outputs: names of those that are wanted; all if absent.
+            binary: whether tensors are sent and wanted as bytes.
+
+        Raises:
+            RequestFailed: refused, or no answer.
+            ArenaError: an answer that cannot be read.
+        """
+        fields: JSON = {"parameters": {"binary_data_output": True}} if binary else {}
+        if outputs is not None:
+            parameters = {"parameters": {"binary_data": True}} if binary else {}
+            fields = {"outputs": [{"name": name, **parameters} for name in outputs]}
+        as_lists = () if binary else tuple(inputs)
+        body, headers = encode(fields, "inputs", inputs, as_lists=as_lists)
+        answer = self._send("POST", f"{self._url}/infer", content=body, headers=headers)
+        try:
+            return decode(answer.content, answer.headers.get(HEADER_LENGTH), "outputs").tensors
+        except ProtocolError as error:
+            raise ArenaError(f"{self._url} sent an answer that cannot be read: {error}") from error
+
+    def _send(self, method: str, address: str, **options: Any) -> httpx.Response:
+        try:
+            answer = self._client.request(method, address, **options)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            is_sent = not isinstance(
+                error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout
+            )
+            raise RequestFailed(
+                f"cannot reach {self._url} ({self._without_key(str(error))})", is_sent=is_sent
+            ) from error
+        if answer.status_code == 200:
+            return answer
+        words = self._json(answer).get("error") or f"status {answer.status_code}"
+        raise RequestFailed(
+            f"{self._url} refuses: {self._without_key(str(words))[:300]}",
+            status=answer.status_code,
+            wait=_seconds(answer.headers.get("Retry-After")),
+        )
+
+    def _without_key(self, text: str) -> str:
+        return text.replace(self._key, "***") if self._key else text
+
+    def _json(self, answer: httpx.Response) -> JSON:
+        try:
+            told = answer.json()
+        except ValueError:
+            return {}
+        return told if isinstance(told, dict) else {}
+
+
+def _seconds(header: str | None) -> float | None:
+    """Read `Retry-After` where it is a number of seconds; a date is passed over."""
+    try:
+        seconds = float(header or "nan")
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 
 class RemoteOracle:
@@ -30,12 +168,10 @@ class RemoteOracle:
     """
 
     def __init__(self, url: str, key: str, *, transport: httpx.BaseTransport | None = None) -> None:
-        self._client = httpx.Client(
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=TIMEOUT,
-            transport=transport,
-        )
         self._url = url.rstrip("/")
+        self._client = InferenceClient(
+            f"{self._url}/v2/models/{MODEL}", key=key, transport=transport
+        )
         try:
             self.threat, self.remaining = self._describe()
         except ArenaError:
@@ -68,22 +204,30 @@ class RemoteOracle:
             ArenaError: the server cannot be reached, or fails.
         """
         images = check_images(images, self.threat.image_shape)
-        body, headers = encode({}, "inputs", {"images": images.cpu().numpy()})
-        answer = self._send("POST", "/infer", content=body, headers=headers)
         try:
-            outputs, _ = decode(answer.content, answer.headers.get(HEADER_LENGTH), "outputs")
+            outputs = self._client.infer({"images": images.cpu().numpy()})
+        except RequestFailed as failed:
+            if failed.status == 403:
+                raise BudgetExhausted(str(failed)) from failed
+            if failed.status == 400:
+                raise QueryError(str(failed)) from failed
+            raise _told(failed) from failed
+        try:
             posteriors = torch.from_numpy(outputs["posteriors"].copy()).to(images.device)
             self.remaining = int(outputs["remaining"][0])
-        except (ProtocolError, KeyError, IndexError) as error:
+        except (KeyError, IndexError) as error:
             raise ArenaError(f"{self._url} sent an answer that cannot be read: {error}") from error
         latency = outputs.get("latency")
-        if latency is not None:
-            latency = torch.from_numpy(latency.copy()).to(images.device)
-        return Response(posteriors, latency)
+        if latency is None:
+            return Response(posteriors)
+        return Response(posteriors, torch.from_numpy(latency.copy()).to(images.device))
 
     def _describe(self) -> tuple[ThreatModel, int]:
         """Ask what may be asked, and how much of the budget is left."""
-        told = self._json(self._send("GET", ""))
+        try:
+            told = self._client.metadata()
+        except RequestFailed as failed:
+            raise _told(failed) from failed
         try:
             return _threat(told), int(told["parameters"]["remaining"])
         except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -91,32 +235,13 @@ class RemoteOracle:
                 f"{self._url} is no server of 'arena serve': it describes no victim"
             ) from error
 
-    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:  # Any: of httpx
-        try:
-            address = f"{self._url}/v2/models/{MODEL}{path}"
-            answer = self._client.request(method, address, **options)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ArenaError(
-                f"cannot reach {self._url} ({error}); is 'arena serve' running there?"
-            ) from error
-        if answer.status_code == 200:
-            return answer
-        words = self._json(answer).get("error") or f"status {answer.status_code}"
-        if answer.status_code == 429:
-            raise BudgetExhausted(str(words))
-        if answer.status_code == 400:
-            raise QueryError(str(words))
-        raise ArenaError(f"{self._url} refuses: {words}")
 
-    def _json(self, answer: httpx.Response) -> dict[str, Any]:  # Any: JSON
-        try:
-            told = answer.json()
-        except ValueError:
-            return {}
-        return told if isinstance(told, dict) else {}
+def _told(failed: RequestFailed) -> ArenaError:
+    hint = "; is 'arena serve' running there?" if failed.status is None else ""
+    return ArenaError(f"{failed}{hint}")
 
 
-def _threat(told: dict[str, Any]) -> ThreatModel:
+def _threat(told: JSON) -> ThreatModel:
     """Read the threat model out of the victim's metadata."""
     channels, height, width = told["inputs"][0]["shape"][1:]
     outputs = {output["name"]: output["shape"] for output in told["outputs"]}

@@ -5,20 +5,22 @@ bytes, little-endian and in the order of the header. `Inference-Header-Content-L
 long the header is. Tensors may also stand in the header, as lists in `data`.
 
 Source:
-    Open Inference Protocol, REST API version 2, with the extension "binary tensor data".
+    Open Inference Protocol, REST API version 2, with the extensions "binary tensor data" and
+    "statistics".
 """
 
 import json
 import math
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Container, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MODEL = "victim"
+VERSION = "1"
 
 LARGEST_JSON = 8 * 2**20
 """Bytes of a JSON header, tensors as lists among them; parsed, they take nine times the memory."""
@@ -26,7 +28,14 @@ LARGEST_JSON = 8 * 2**20
 Array = NDArray[Any]
 """`Any` in this file: an array of one of `DTYPES`, and JSON as it was parsed."""
 
-DTYPES: Mapping[str, str] = {"FP32": "<f4", "FP64": "<f8", "INT64": "<i8"}
+DTYPES: Mapping[str, str] = {
+    "FP16": "<f2",
+    "FP32": "<f4",
+    "FP64": "<f8",
+    "INT32": "<i4",
+    "INT64": "<i8",
+    "UINT8": "|u1",
+}
 """Datatypes of the protocol that are spoken here, as NumPy writes them."""
 
 _NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
@@ -36,58 +45,73 @@ class ProtocolError(ValueError):
     """A message that does not keep to the protocol; its text is for the other side."""
 
 
-def encode(fields: Mapping[str, object], kind: str, tensors: Mapping[str, Array]) -> tuple[
-    bytes, dict[str, str]
-]:  # fmt: skip
-    """Write a message with binary tensors; returns its body and its headers.
+class Message(NamedTuple):
+    """A message as it was read.
+
+    Attributes:
+        tensors: arrays by name.
+        fields: the JSON header, with all else that it says.
+    """
+
+    tensors: dict[str, Array]
+    fields: Mapping[str, Any]
+
+
+class Wanted(NamedTuple):
+    """What a request asks of the answer.
+
+    Attributes:
+        id: text that the answer repeats; None where the request has none.
+        binary: for each output that is asked for, in the order of the answer, whether it comes as
+            bytes.
+    """
+
+    id: str | None
+    binary: Mapping[str, bool]
+
+
+def encode(
+    fields: Mapping[str, object],
+    kind: str,
+    tensors: Mapping[str, Array],
+    *,
+    as_lists: Container[str] = (),
+) -> tuple[bytes, dict[str, str]]:
+    """Write a message; returns its body and its headers.
 
     Args:
         fields: what else the JSON header says.
         kind: "inputs" or "outputs".
-        tensors: float32, float64 or int64 arrays, by name.
+        tensors: arrays of one of `DTYPES`, by name.
+        as_lists: names of those that stand in the JSON header; the others follow as bytes.
     """
     described, parts = [], []
     for name, values in tensors.items():
         datatype = _NAMES[values.dtype.newbyteorder("<")]
-        part = np.ascontiguousarray(values, dtype=DTYPES[datatype]).tobytes()
-        described.append(
-            {
-                "name": name,
-                "datatype": datatype,
-                "shape": list(values.shape),
-                "parameters": {"binary_data_size": len(part)},
-            }
-        )
-        parts.append(part)
+        entry: dict[str, object] = {
+            "name": name, "datatype": datatype, "shape": list(values.shape)
+        }  # fmt: skip
+        if name in as_lists:
+            entry["data"] = values.flatten().tolist()
+        else:
+            part = np.ascontiguousarray(values, dtype=DTYPES[datatype]).tobytes()
+            entry["parameters"] = {"binary_data_size": len(part)}
+            parts.append(part)
+        described.append(entry)
     header = json.dumps({**fields, kind: described}).encode()
+    if not parts:
+        return header, {"Content-Type": "application/json"}
     headers = {HEADER_LENGTH: str(len(header)), "Content-Type": "application/octet-stream"}
     return header + b"".join(parts), headers
 
 
-def as_json(fields: Mapping[str, object], tensors: Mapping[str, Array]) -> dict[str, object]:
-    """Write an answer with its tensors as lists, for those who asked that way."""
-    outputs = [
-        {
-            "name": name,
-            "datatype": _NAMES[values.dtype.newbyteorder("<")],
-            "shape": list(values.shape),
-            "data": values.flatten().tolist(),
-        }
-        for name, values in tensors.items()
-    ]
-    return {**fields, "outputs": outputs}
-
-
-def decode(body: bytes, header_length: str | None, kind: str) -> tuple[dict[str, Any], bool]:
+def decode(body: bytes, header_length: str | None, kind: str) -> Message:
     """Read a message.
 
     Args:
         body: as it came.
         header_length: the value of `Inference-Header-Content-Length`; None where it is absent.
         kind: "inputs" or "outputs".
-
-    Returns:
-        Arrays by name, and whether any came as bytes.
 
     Raises:
         ProtocolError: what was expected, and what came.
@@ -96,16 +120,56 @@ def decode(body: bytes, header_length: str | None, kind: str) -> tuple[dict[str,
     entries = header.get(kind)
     if not isinstance(entries, list) or not entries:
         raise ProtocolError(f"expected a list of '{kind}'")
-    arrays: dict[str, Any] = {}
-    binary = False
+    arrays: dict[str, Array] = {}
     for entry in entries:
         name, values, size = _tensor(entry, rest)
         if name in arrays:
             raise ProtocolError(f"expected each tensor once, got two '{name[:40]}'")
-        arrays[name], rest, binary = values, rest[size:], binary or size > 0
+        arrays[name], rest = values, rest[size:]
     if rest:
         raise ProtocolError(f"expected no bytes behind the tensors, got {len(rest)}")
-    return arrays, binary
+    return Message(arrays, header)
+
+
+def wanted(request: Mapping[str, Any], offered: list[str]) -> Wanted:
+    """Read which outputs a request asks for, and how they come; all of them where it names none.
+
+    Args:
+        request: its JSON header.
+        offered: names of the outputs that there are.
+
+    Raises:
+        ProtocolError: an output that there is not, or a request that cannot be read.
+    """
+    id = request.get("id")
+    if id is not None and (not isinstance(id, str) or len(id) > 1000):
+        raise ProtocolError("expected id as a text of at most 1000 characters")
+    usual = _flag(request, "binary_data_output", False)
+    entries = request.get("outputs")
+    if not entries and (entries is None or entries == []):
+        return Wanted(id, dict.fromkeys(offered, usual))
+    if not isinstance(entries, list) or not all(isinstance(one, Mapping) for one in entries):
+        raise ProtocolError("expected 'outputs' as a list of objects with a name")
+    binary: dict[str, bool] = {}
+    for entry in entries:
+        name = entry.get("name")
+        if name not in offered or name in binary:
+            raise ProtocolError(
+                f"expected each of 'outputs' once and one of {', '.join(offered)}, got "
+                f"{ascii(name)[:40]}"
+            )
+        if isinstance(entry.get("parameters"), Mapping) and "classification" in entry["parameters"]:
+            raise ProtocolError(f"{name}: the extension 'classification' is not offered")
+        binary[name] = _flag(entry, "binary_data", usual)
+    return Wanted(id, binary)
+
+
+def _flag(entry: Mapping[str, Any], name: str, usual: bool) -> bool:
+    parameters = entry.get("parameters", {})
+    value = parameters.get(name, usual) if isinstance(parameters, Mapping) else None
+    if not isinstance(value, bool):
+        raise ProtocolError(f"expected the parameter {name} as true or false")
+    return value
 
 
 def _split(body: bytes, header_length: str | None) -> tuple[Mapping[str, Any], bytes]:
@@ -156,9 +220,14 @@ def _tensor(entry: object, rest: bytes) -> tuple[str, Array, int]:
             )
         return name, np.frombuffer(rest[:due], dtype).reshape(shape), due
     try:
-        values = np.array(entry.get("data"), dtype=dtype).reshape(shape)
+        listed = np.array(entry.get("data"))
+        with np.errstate(invalid="ignore"):  # NaN as a whole number is told below
+            values = listed.astype(dtype).reshape(shape)
+        exact = dtype.kind == "f" or np.array_equal(values, listed.reshape(shape))
     except (ValueError, TypeError, OverflowError) as error:
         raise ProtocolError(f"{name}: expected {count} numbers in 'data'") from error
+    if not exact:
+        raise ProtocolError(f"{name}: expected whole numbers of {datatype} in 'data'")
     return name, values, 0
 
 

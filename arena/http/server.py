@@ -8,26 +8,48 @@ answers: what an in-process attacker does not see goes over no wire either.
 import asyncio
 import hmac
 import threading
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 
-from arena.http.protocol import HEADER_LENGTH, MODEL, Array, ProtocolError, as_json, decode, encode
+from arena.http.protocol import (
+    HEADER_LENGTH,
+    MODEL,
+    VERSION,
+    Array,
+    ProtocolError,
+    decode,
+    encode,
+    wanted,
+)
 from envs.errors import ArenaError, BudgetExhausted, QueryError, printable
 from envs.game.extraction_game import ExtractionGame
 from envs.types import ThreatModel
 
 LARGEST_BODY = 256 * 2**20
-"""Bytes of a request at most."""
-
+"""Bytes of a request at most, as it comes and unpacked."""
 
 PATIENCE = 60
 """Seconds in which a request has to arrive."""
+
+EXTENSIONS = ("binary_tensor_data", "statistics", "clone_scoring")
+"""Of the protocol, as the server's metadata announce them; the last one is ours."""
+
+IMAGE_TYPES = ("FP32", "FP16", "UINT8")
+"""Datatypes that images may come in; bytes stand for 0 to 1 in steps of 1/255."""
+
+_WINDOW = {"gzip": 31, "deflate": 15}  # what zlib calls the two ways to pack a body
+
+Score = Mapping[str, float | None]
 
 
 @dataclass(eq=False)
@@ -37,10 +59,13 @@ class Account:
     Args:
         name: whose it is, for the operator.
         game: with its budget.
+        score: scores the clone whose file is given, which ends the attack. None where clones are
+            not taken.
     """
 
     name: str
     game: ExtractionGame
+    score: Callable[[bytes], Score] | None = None
     turn: threading.Lock = field(default_factory=threading.Lock)
 
     def ask(self, images: torch.Tensor) -> dict[str, Array]:
@@ -53,6 +78,17 @@ class Account:
             answers["latency"] = response.latency.cpu().numpy()
         return answers
 
+    def take_clone(self, file: bytes) -> Score:
+        """Score a clone; afterwards the key gets no more answers.
+
+        Raises:
+            ArenaError: no clone is taken, or the file does not hold one.
+        """
+        with self.turn:
+            if self.score is None:
+                raise QueryError("this server scores no clones; start it with --log")
+            return self.score(file)
+
 
 def create_app(accounts: Mapping[str, Account]) -> FastAPI:
     """Build the web application.
@@ -61,102 +97,197 @@ def create_app(accounts: Mapping[str, Account]) -> FastAPI:
         accounts: by API key, which is sent as `Authorization: Bearer KEY`.
     """
     app = FastAPI(title="Fortress Arena", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(GZipMiddleware, compresslevel=1)
+    app.add_exception_handler(HTTPException, _no_route)
 
     @app.get("/v2/health/live")
     @app.get("/v2/health/ready")
-    @app.get(f"/v2/models/{MODEL}/ready")
     async def ready() -> Response:
         return Response()
 
     @app.get("/v2")
     async def server() -> dict[str, object]:
-        return {"name": "fortress-arena", "version": "2", "extensions": ["binary_tensor_data"]}
+        return {"name": "fortress-arena", "version": "2", "extensions": list(EXTENSIONS)}
 
-    @app.get(f"/v2/models/{MODEL}")
-    async def metadata(request: Request) -> Response:
-        account = _account(request, accounts)
-        return _refused(401) if account is None else JSONResponse(_metadata(account))
+    for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+        _add_model_routes(app, prefix, accounts)
+    return app
 
-    @app.post(f"/v2/models/{MODEL}/infer")
-    async def infer(request: Request) -> Response:
-        account = _account(request, accounts)
-        if account is None:
-            return _refused(401)
-        try:
-            async with asyncio.timeout(PATIENCE):
-                body = await _body(request)
-        except TimeoutError:
-            return _refused(408, f"expected the whole request within {PATIENCE} seconds")
-        if body is None:
-            return _refused(413, f"expected at most {LARGEST_BODY} bytes")
+
+def _add_model_routes(app: FastAPI, prefix: str, accounts: Mapping[str, Account]) -> None:
+    """Add what may be asked of the model, under one of its two addresses."""
+
+    @app.get(f"{prefix}/ready")
+    async def model_ready(model: str, version: str = VERSION) -> Response:
+        _require_model(model, version)
+        return Response()
+
+    @app.get(prefix)
+    async def metadata(request: Request, model: str, version: str = VERSION) -> Response:
+        return JSONResponse(_metadata(_account(request, accounts, model, version)))
+
+    @app.get(f"{prefix}/stats")
+    async def statistics(request: Request, model: str, version: str = VERSION) -> Response:
+        return JSONResponse(_statistics(_account(request, accounts, model, version)))
+
+    @app.post(f"{prefix}/infer")
+    async def infer(request: Request, model: str, version: str = VERSION) -> Response:
+        account = _account(request, accounts, model, version)
+        body = await _body(request)
         return await run_in_threadpool(_infer, account, body, request.headers.get(HEADER_LENGTH))
 
-    return app
+    @app.post(f"{prefix}/clone")
+    async def clone(request: Request, model: str, version: str = VERSION) -> Response:
+        account = _account(request, accounts, model, version)
+        body = await _body(request)
+        return await run_in_threadpool(_score, account, body)
 
 
 def _infer(account: Account, body: bytes, header_length: str | None) -> Response:
     """Answer one request; whatever is refused costs nothing and says why."""
     try:
-        inputs, binary = decode(body, header_length, "inputs")
-        if list(inputs) != ["images"]:
-            raise ProtocolError(f"expected one input, 'images', got {', '.join(inputs)[:100]}")
-        answers = account.ask(torch.from_numpy(inputs["images"].copy()))
+        message = decode(body, header_length, "inputs")
+        asked = wanted(message.fields, _outputs(account.game.threat))
+        answers = account.ask(_images(message.tensors))
     except BudgetExhausted as error:
-        return _refused(429, str(error))
+        return _refused(403, str(error))  # for good: 429 would ask the client to try again
     except (ProtocolError, QueryError) as error:
         return _refused(400, str(error))
     except ArenaError as error:
         return _refused(500, str(error))
-    fields = {"model_name": MODEL, "model_version": "1"}
-    if not binary:
-        return JSONResponse(as_json(fields, answers))
-    content, headers = encode(fields, "outputs", answers)
+    fields = {"model_name": MODEL, "model_version": VERSION}
+    if asked.id is not None:
+        fields["id"] = asked.id
+    content, headers = encode(
+        fields,
+        "outputs",
+        {name: answers[name] for name in asked.binary},
+        as_lists=[name for name, binary in asked.binary.items() if not binary],
+    )
     return Response(content, headers=headers)
 
 
-def _account(request: Request, accounts: Mapping[str, Account]) -> Account | None:
+def _images(tensors: Mapping[str, Array]) -> torch.Tensor:
+    """Return the images of a request; half floats and bytes as float32 in [0, 1]."""
+    if list(tensors) != ["images"]:
+        raise ProtocolError(f"expected one input, 'images', got {', '.join(tensors)[:100]}")
+    images = tensors["images"]
+    if images.dtype == np.uint8:
+        return torch.from_numpy(images.astype(np.float32) / np.float32(255))
+    if images.dtype == np.float16:
+        return torch.from_numpy(images.astype(np.float32))
+    return torch.from_numpy(images.copy())
+
+
+def _score(account: Account, body: bytes) -> Response:
+    try:
+        return JSONResponse(account.take_clone(body))
+    except ArenaError as error:
+        return _refused(400, str(error))
+
+
+def _require_model(model: str, version: str) -> None:
+    if model != MODEL:
+        raise HTTPException(404, f"no model '{model[:40]}'; expected '{MODEL}'")
+    if version != VERSION:
+        raise HTTPException(404, f"no version '{version[:40]}' of '{MODEL}'; expected '{VERSION}'")
+
+
+def _account(
+    request: Request, accounts: Mapping[str, Account], model: str, version: str
+) -> Account:
     """Find who asks; every key is compared in full, so that time tells nothing of it."""
-    given = request.headers.get("Authorization", "").removeprefix("Bearer ").encode()
+    _require_model(model, version)
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    given = key.strip().encode()
     found = None
-    for key, account in accounts.items():
-        if hmac.compare_digest(given, key.encode()):
+    for known, account in accounts.items():
+        if hmac.compare_digest(given, known.encode()):
             found = account
+    if found is None or scheme.lower() != "bearer":
+        raise HTTPException(401, "expected a known API key as 'Authorization: Bearer KEY'")
     return found
 
 
-async def _body(request: Request) -> bytes | None:
-    """Read a body; None where it is too large, which is noticed before it is kept."""
+async def _body(request: Request) -> bytes:
+    """Read a body, and unpack it where it is packed; none is kept that is too large."""
+    packing = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if packing != "identity" and packing not in _WINDOW:
+        raise HTTPException(415, f"expected Content-Encoding gzip or deflate, got {packing[:40]}")
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > LARGEST_BODY:
-            return None
-        parts.append(part)
-    return b"".join(parts)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            async for part in request.stream():
+                size += len(part)
+                if size > LARGEST_BODY:
+                    raise _too_large()
+                parts.append(part)
+    except TimeoutError:
+        raise HTTPException(408, f"expected the whole request within {PATIENCE} s") from None
+    body = b"".join(parts)
+    return body if packing == "identity" else _unpacked(body, _WINDOW[packing])
 
 
-def _refused(status: int, error: str = "expected a known API key as 'Authorization: Bearer KEY'") \
-        -> JSONResponse:  # fmt: skip
+def _unpacked(body: bytes, window: int) -> bytes:
+    reader = zlib.decompressobj(window)
+    try:
+        unpacked = reader.decompress(body, LARGEST_BODY + 1)
+    except zlib.error:
+        raise HTTPException(400, "expected a body packed as Content-Encoding says") from None
+    if len(unpacked) > LARGEST_BODY:
+        raise _too_large()
+    if not reader.eof:
+        raise HTTPException(400, "expected a whole packed body, got a part of one")
+    return unpacked
+
+
+def _too_large() -> HTTPException:
+    return HTTPException(413, f"expected at most {LARGEST_BODY} bytes")
+
+
+async def _no_route(request: Request, error: Exception) -> JSONResponse:
+    """Answer every refusal as the protocol does, those of the framework too."""
+    assert isinstance(error, HTTPException)
+    words = str(error.detail)
+    if error.status_code == 404 and words == "Not Found":
+        words = f"nothing is at {request.url.path[:100]}; the model is at /v2/models/{MODEL}"
+    return _refused(error.status_code, words)
+
+
+def _refused(status: int, error: str) -> JSONResponse:
     return JSONResponse({"error": printable(error)}, status_code=status)
+
+
+def _outputs(threat: ThreatModel) -> list[str]:
+    return ["posteriors", "remaining", *(["latency"] if threat.latency_visible else [])]
 
 
 def _metadata(account: Account) -> dict[str, Any]:  # Any: JSON
     threat: ThreatModel = account.game.threat
-    outputs = [
-        {"name": "posteriors", "datatype": "FP32", "shape": [-1, threat.num_classes]},
-        {"name": "remaining", "datatype": "INT64", "shape": [1]},
-    ]
-    if threat.latency_visible:
-        outputs.append({"name": "latency", "datatype": "FP64", "shape": [-1]})
+    described = {
+        "posteriors": ("FP32", [-1, threat.num_classes]),
+        "remaining": ("INT64", [1]),
+        "latency": ("FP64", [-1]),
+    }
     return {
         "name": MODEL,
-        "versions": ["1"],
+        "versions": [VERSION],
         "platform": "fortress-arena",
         "inputs": [{"name": "images", "datatype": "FP32", "shape": [-1, *threat.image_shape]}],
-        "outputs": outputs,
+        "outputs": [
+            {"name": name, "datatype": described[name][0], "shape": described[name][1]}
+            for name in _outputs(threat)
+        ],
         "parameters": {
             "budget": threat.budget,
             "remaining": account.game.remaining,
             "labels": threat.labels,
+            "image_datatypes": list(IMAGE_TYPES),
         },
     }
+
+
+def _statistics(account: Account) -> dict[str, Any]:  # Any: JSON
+    """Tell what was counted under one key, as the protocol's statistics do."""
+    counted = {"inference_count": account.game.used, "execution_count": account.game.rounds}
+    return {"model_stats": [{"name": MODEL, "version": VERSION, **counted}]}

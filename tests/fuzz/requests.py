@@ -22,7 +22,7 @@ from envs.victim.victim import Victim
 from tests.fuzz.mutation import damage_table, damaged_bytes, damaged_text, strange
 
 SHAPE = (1, 8, 8)
-REFUSALS = (400, 401, 404, 405, 413, 429)
+REFUSALS = (400, 401, 403, 404, 405, 413, 415)
 ADDRESS = f"/v2/models/{MODEL}/infer"
 
 

@@ -3,11 +3,8 @@
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
-import threading
-import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -18,33 +15,18 @@ from hypothesis import strategies as st
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("fastapi")
-uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("uvicorn")
 
 from agents.attackers.noise import Noise  # noqa: E402
 from agents.base import Kit  # noqa: E402
 from arena.http.client import RemoteOracle  # noqa: E402
 from arena.http.protocol import HEADER_LENGTH, ProtocolError, decode, encode  # noqa: E402
-from arena.http.server import Account, create_app  # noqa: E402
-from envs.defences.base import Defence  # noqa: E402
 from envs.errors import ArenaError, BudgetExhausted, QueryError  # noqa: E402
 from envs.game.extraction_game import ExtractionGame, GameOracle  # noqa: E402
-from envs.game.game_factory import GameFactory, GameSpec  # noqa: E402
-from envs.game.rounds import Countermeasure  # noqa: E402
 from envs.nets import registry  # noqa: E402
 from envs.oracle import Oracle  # noqa: E402
 from envs.seeding import Streams  # noqa: E402
-from envs.training.recipes import Recipe  # noqa: E402
-
-
-class Still:
-    """A defender who always does the same."""
-
-    def act(self, view):
-        return Countermeasure()
-
-    def learn(self, served):
-        pass
-
+from tests.match.http.conftest import AlwaysSame  # noqa: E402
 
 # The wire
 
@@ -56,8 +38,8 @@ def test_tensors_come_back_bit_for_bit():
         "remaining": np.array([2**60], dtype=np.int64),
     }
     body, headers = encode({"id": "7"}, "inputs", sent)
-    got, binary = decode(body, headers[HEADER_LENGTH], "inputs")
-    assert binary
+    got, fields = decode(body, headers[HEADER_LENGTH], "inputs")
+    assert fields["id"] == "7"
     assert list(got) == list(sent)
     for name, values in sent.items():
         np.testing.assert_array_equal(got[name], values)
@@ -72,7 +54,7 @@ def test_tensors_come_back_bit_for_bit():
         (b"{}", None, "list of 'inputs'"),
         (b"{}", "9", "from 0 to 2"),
         (b"{}", "-1", "from 0 to 2"),
-        (b'{"inputs": [{"name": "x", "datatype": "FP16", "shape": [1]}]}', None, "datatype FP32"),
+        (b'{"inputs": [{"name": "x", "datatype": "BF16", "shape": [1]}]}', None, "datatype FP16"),
         (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1]}]}', None, "whole numbers"),
         (b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [2], "data": [1]}]}', None,
          "2 numbers"),
@@ -95,32 +77,9 @@ def test_no_bytes_break_the_reader(body, length):
 # The server
 
 
-@pytest.fixture(scope="module")
-def table():
-    recipe = Recipe(epochs=2, batch=64, learning_rate=0.05)
-    return GameFactory(GameSpec(victim="mlp-small", recipe=recipe, budget=100, latency="virtual"),
-                     [Defence()])  # fmt: skip
-
-
-@pytest.fixture
-def serving(table):
-    """A running server with two keys; gives its address and the games by key."""
-    games = {key: table.new_game(Still(), Streams(0)) for key in ("red", "blue")}
-    app = create_app({key: Account(key, game) for key, game in games.items()})
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}", games
-        server.should_exit = True
-        thread.join(timeout=10)
-
-
 def test_a_remote_victim_answers_as_one_in_process(serving, table):
     url, _ = serving
-    here = GameOracle(table.new_game(Still(), Streams(0)))
+    here = GameOracle(table.new_game(AlwaysSame(), Streams(0)))
     images = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with RemoteOracle(url, "red") as there:
         oracle: Oracle = there

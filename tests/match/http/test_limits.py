@@ -36,6 +36,8 @@ BAD = {
     ),
     "brackets": (b"[" * 100_000, None, "expected a JSON header"),
     "a number of 5,000 digits": (b'{"inputs": ' + b"9" * 5000 + b"}", None, "expected a JSON"),
+    "halves where bytes are due": (message(datatype="UINT8"), None, "whole numbers of UINT8"),
+    "a byte of 300": (message(datatype="UINT8", data=[300]), None, "whole numbers of UINT8"),
     "much JSON": (b" " * (LARGEST_JSON + 1), None, "expected a JSON header of at most"),
 }  # fmt: skip
 
@@ -50,6 +52,4 @@ def test_a_message_out_of_bounds_is_refused_in_one_short_line(case):
 
 
 def test_the_image_itself_is_read():
-    arrays, binary = decode(message(), None, "inputs")
-    assert arrays["images"].tolist() == [0.5]
-    assert not binary
+    assert decode(message(), None, "inputs").tensors["images"].tolist() == [0.5]
