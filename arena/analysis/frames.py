@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from sqlalchemy import Table, select
 
+from arena.analysis.learning import LEVELS, learning_of
 from arena.analysis.scoreboard import Comparison, ScoreRow, compare, scoreboard
 from arena.log.cells import require_sound
 from arena.log.database_errors import explained
@@ -45,6 +46,7 @@ __all__ = [
     "events",
     "exits",
     "inferences",
+    "learning",
     "rounds",
     "scoreboard",
 ]
@@ -120,6 +122,33 @@ def exits(log: Log, which: EpisodeFilter | None = None) -> "pd.DataFrame":
         for exit_index, answered in enumerate(counts)
     ]
     return pandas.DataFrame(rows, columns=[*columns, "traffic", "defence", "exit", "answered"])
+
+
+def learning(
+    log: Log, which: EpisodeFilter | None = None, accuracies: Sequence[float] = LEVELS
+) -> "pd.DataFrame":
+    """Give one row for each successful play and accuracy: after how many queries it was reached.
+
+    Returns:
+        columns of every frame, then `budget trained_at_end area above_chance accuracy
+        queries_used`; `above_chance` and `queries_used` are those of the first checkpoint that
+        shows it, and missing where none does: it took more than the budget, if it ever comes.
+        `area` is the mean accuracy over the budget. See `arena.analysis.learning`.
+    """
+    pandas = _pandas()
+    board = scoreboard(log.episodes(which))
+    points = {one.id: log.checkpoints(one.id) for row in board for one in row.episodes.values()}
+    rows = [
+        (*(getattr(one.episode, name) for name in ("id", *WHOSE, "budget")),
+         one.track.at_end, one.area, one.above_chance, accuracy, one.track.reached(accuracy))
+        for meeting in learning_of(board, points, accuracies)
+        for one in meeting.seeds
+        for accuracy in accuracies
+    ]  # fmt: skip
+    columns = ["episode_id", *WHOSE, "budget", "trained_at_end", "area", "above_chance",
+               "accuracy", "queries_used"]  # fmt: skip
+    whole = {"above_chance": "Int64", "queries_used": "Int64", "area": "float64"}
+    return pandas.DataFrame(rows, columns=columns).astype(whole)
 
 
 def _joined(

@@ -122,8 +122,13 @@ class LiveWatcher(Watcher):
 
 def standing(progress: Progress) -> str:
     """Describe the clone's accuracy, the speed and the time left."""
+    clone = (
+        "not yet trained"
+        if progress.clone_accuracy is None
+        else f"{percent(progress.clone_accuracy)} %"
+    )
     return (
-        f"clone {percent(progress.clone_accuracy)} %, "
+        f"clone {clone}, "
         f"{count_text(round(progress.queries_per_second))} queries/s, "
         f"{duration_text(progress.seconds_left)} left"
     )

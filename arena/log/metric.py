@@ -6,6 +6,10 @@ from typing import Any, Literal, NamedTuple
 Unit = Literal["share", "points", "l1", "macs", "seconds", "images", "digest"]
 
 
+UNTRAINED = "clone_untrained"
+"""Among the metrics of a checkpoint: 1 where the clone had its initial weights still."""
+
+
 class Metric(NamedTuple):
     """Declares what a field of `OutcomeRow` measures.
 

@@ -84,17 +84,22 @@ def size_text(size: int) -> str:
 
 def cell(score: "Interval | None", measure: "Measure", *, seeds: int) -> Cell:
     """Write a score for a table row of so many seeds."""
+    return interval_cell(score, measure.unit, seeds=seeds)
+
+
+def interval_cell(score: "Interval | None", unit: str, *, seeds: int) -> Cell:
+    """Write a mean in its unit for a table row of so many seeds."""
     if score is None:
         return Cell("")
     note = "" if score.n == seeds else f"n={score.n}"
-    mean = number(score.mean, measure.unit)
+    mean = number(score.mean, unit)
     if score.low is None or score.high is None:
         return Cell(mean, "", note)
     if score.high - score.low < 1e-12:
         return Cell(mean, "all alike", note)
     if score.alike:
         note = f"{note}, seeds alike".removeprefix(", ")
-    low, high = (number(end, measure.unit).removesuffix("%") for end in (score.low, score.high))
+    low, high = (number(end, unit).removesuffix("%") for end in (score.low, score.high))
     return Cell(mean, f"{low} to {high}", note)
 
 

@@ -1,6 +1,6 @@
 """Puts some episodes of a log into one HTML file that opens anywhere, without a network."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
@@ -11,10 +11,12 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from arena.analysis.episode_data import EpisodeData, gather
+from arena.analysis.learning import Learning, learning_of
 from arena.log.store import Log
 from arena.report.findings import Finding, findings
 from arena.report.formatting import count_text, counted, listed
 from arena.report.headline import headline
+from arena.report.learning import LearningTable, learning_finding, learning_table
 from arena.report.paper import Beside, beside_published
 from arena.report.plots.figures import FIGURES, file_stems
 from arena.report.plots.style import inline_svg
@@ -57,6 +59,7 @@ class Section:
     findings: list[Finding]
     headings: list[tuple[str, str]]
     lines: list[ScoreLine]
+    learning: LearningTable
     pictures: list[Picture]
     inferences: list[InferenceLine]
     episodes: list[EpisodeDetails]
@@ -157,14 +160,16 @@ def environment() -> Environment:
 
 def _section(name: str, episode_data: EpisodeData, *, anchor: str) -> Section:
     detailed = episode_data.episodes[:DETAILED]
+    learning = learning_of(episode_data.board, episode_data.checkpoints)
     return Section(
         name=name,
         anchor=anchor,
         setting=_setting(episode_data),
         headline=headline(episode_data),
-        findings=findings(episode_data) if episode_data.board else [],
+        findings=_findings(episode_data, learning),
         headings=headings(episode_data.board),
         lines=score_lines(episode_data.board),
+        learning=learning_table(learning),
         pictures=_pictures(episode_data, anchor),
         inferences=inference_lines(episode_data),
         episodes=[episode_details(episode_data, episode) for episode in detailed],
@@ -172,6 +177,14 @@ def _section(name: str, episode_data: EpisodeData, *, anchor: str) -> Section:
         origins=origins(episode_data.runs),
         seeds=listed([str(seed) for seed in sorted({row.seed for row in episode_data.episodes})]),
     )
+
+
+def _findings(episode_data: EpisodeData, learning: Sequence[Learning]) -> list[Finding]:
+    """Answer the questions, how sure we are last."""
+    if not episode_data.board:
+        return []
+    *answered, certainty = findings(episode_data)
+    return [*answered, *learning_finding(learning), certainty]
 
 
 def _setting(episode_data: EpisodeData) -> str:

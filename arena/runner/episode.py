@@ -6,6 +6,7 @@ from typing import IO, Any, NamedTuple
 
 from agents.base import Attacker, Kit, granted
 from arena.evaluation.architecture import score_inferences
+from arena.evaluation.initial_weights import InitialWeights
 from arena.evaluation.referee import CloneScore
 from arena.isolation.attacker import IsolatedAttacker
 from arena.log.player_values import checked_numbers
@@ -29,6 +30,7 @@ from arena.scenario.planning import requirements
 from arena.system.process_state import ProcessState
 from envs.errors import BudgetExhausted, PlayerError, SaveError, one_line
 from envs.game.extraction_game import GameOracle
+from envs.seeding import Streams
 
 
 class StandIn(NamedTuple):
@@ -152,6 +154,7 @@ class Episode:
             watcher=self._setup.watcher,
             tape=tape,
             measured=parts.served.read,
+            untrained=self._initial.holds,
         )
         limit = self._plan.time_limit
         if limit is not None:
@@ -187,6 +190,9 @@ class Episode:
         requires = requirements(self._plan) if self._attacker is None else self._attacker.requires
         named, normalisation = self._setup.normalisation(self._plan, requires, pool)
         new_clone, self._clones = self._setup.clones(self._plan, self._parts.streams, normalisation)
+        # of a stream of its own: the attacker's clones are drawn from the other
+        first_clone, _ = self._setup.clones(self._plan, Streams(self._plan.seed), normalisation)
+        self._initial = InitialWeights(first_clone)
         if apart:
             self._attacker = IsolatedAttacker(
                 self._setup.contestant(self._plan, self._clones, normalisation, self._note_gap)

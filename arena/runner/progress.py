@@ -9,7 +9,7 @@ class Progress:
 
     Attributes:
         used, budget: images asked and granted.
-        clone_accuracy: last measured, 0 to 1; None before the first measurement.
+        clone_accuracy: last measured, 0 to 1; None before a trained clone was measured.
         seconds: since the episode began.
         reported: the numbers the attacker last reported.
     """

@@ -10,6 +10,7 @@ from torch import nn
 
 from arena.evaluation.referee import CloneScore, Referee
 from arena.isolation.attacker import ChildError
+from arena.log.metric import UNTRAINED
 from arena.log.rows import CheckpointRow, Exits, RoundRow, added_exits
 from arena.recording.tape import Tape
 from arena.runner.countermeasures import CountermeasureCounts
@@ -50,6 +51,7 @@ class Recorder:
         watcher: is told where the episode stands.
         tape: keeps queries in files; sampled at every checkpoint.
         measured: gives more numbers for a checkpoint, measured by the arena itself.
+        untrained: tells whether a clone has its initial weights still.
 
     Attributes:
         clone_fault: how the clone failed at a checkpoint, in one line.
@@ -67,9 +69,10 @@ class Recorder:
         watcher: Watcher,
         tape: Tape,
         measured: Callable[[], Mapping[str, float]] = dict,
+        untrained: Callable[[nn.Module], bool] = lambda clone: False,
     ) -> None:
         self._game, self._attacker, self._referee = game, attacker, referee
-        self._tape, self._measured = tape, measured
+        self._tape, self._measured, self._untrained = tape, measured, untrained
         self._writer, self._watcher, self._checkpoints = writer, watcher, checkpoints
         self._title = title
         self._began = time.monotonic()
@@ -78,6 +81,7 @@ class Recorder:
         self._next_look = 0.0
         self._next_flush = FLUSH_SECONDS
         self._score: CloneScore | None = None
+        self._scored_untrained = False
         self.clone_fault: str | None = None
         self._reported: dict[str, float] = {}
         self._countermeasures = CountermeasureCounts()
@@ -137,7 +141,7 @@ class Recorder:
             self._watcher.progress(self._title, self._progress())
 
     def _progress(self) -> Progress:
-        accuracy = self._score.accuracy if self._score else None
+        accuracy = self._score.accuracy if self._score and not self._scored_untrained else None
         game = self._game
         return Progress(game.used, game.threat.budget, accuracy, self.seconds, self._reported)
 
@@ -156,6 +160,11 @@ class Recorder:
         return tally
 
     def _checkpoint(self, index: int) -> None:
+        # measured last: what an attacker reports cannot take its place
+        measured = {**self._reported, **self._measured()}
+        measured.pop(UNTRAINED, None)
+        if self._scored_untrained:
+            measured[UNTRAINED] = 1.0
         self._writer.checkpoint(
             CheckpointRow(
                 index=index,
@@ -163,11 +172,7 @@ class Recorder:
                 wall_seconds=self.seconds,
                 clone_accuracy=self._score.accuracy if self._score else None,
                 clone_fidelity=self._score.fidelity if self._score else None,
-                # measured last: what an attacker reports cannot take its place
-                metrics={
-                    name: float(value)
-                    for name, value in {**self._reported, **self._measured()}.items()
-                },
+                metrics={name: float(value) for name, value in measured.items()},
             )
         )
         self._tape.sample(self._game.used)
@@ -226,6 +231,7 @@ class Recorder:
             if not isinstance(clone, nn.Module):
                 raise PlayerError(f"expected a torch module as clone, got {type(clone).__name__}")
             with self._game.suspended():  # a clone that asks meanwhile gets no answer
+                self._scored_untrained = self._untrained(clone)
                 return measure(clone)
         except (PlayerError, KeyboardInterrupt, MemoryError, torch.OutOfMemoryError):
             raise

@@ -10,6 +10,7 @@ from matplotlib.ticker import EngFormatter, PercentFormatter
 from arena.analysis.episode_data import EpisodeData
 from arena.analysis.image_sampling import accuracy_interval, common_denominator
 from arena.analysis.intervals import Interval
+from arena.analysis.learning import track_of
 from arena.analysis.metrics import chance_level
 from arena.analysis.scoreboard import ScoreRow
 from arena.log.rows import CheckpointRow
@@ -46,10 +47,10 @@ def curve(seeds: Sequence[Sequence[CheckpointRow]], images: int | None = None) -
     """Average the clone accuracy of several seeds along the budget.
 
     Seeds are read at every point where one of them was measured, by straight lines between
-    their own measurements, as far as all of them reach. `images` is how many the clones of the
-    checkpoints were measured on.
+    their own measurements, as far as all of them reach; a clone that was trained at the end alone
+    leaves one point. `images` is how many the clones of the checkpoints were measured on.
     """
-    tracks = [track for seed in seeds if (track := _track(seed))]
+    tracks = [points for seed in seeds if (points := track_of(seed).points)]
     if not tracks:
         return Curve([], [])
     first = max(track[0][0] for track in tracks)
@@ -62,16 +63,6 @@ def curve(seeds: Sequence[Sequence[CheckpointRow]], images: int | None = None) -
     ]
     scores = [accuracy_interval(values.tolist(), images) for values in np.array(columns).T]
     return Curve([float(point) for point in queries], scores)
-
-
-def _track(checkpoints: Sequence[CheckpointRow]) -> list[tuple[int, float]]:
-    """Take out the points that were measured, by queries; the last word on a point counts."""
-    found = {
-        row.queries_used: row.clone_accuracy
-        for row in checkpoints
-        if row.clone_accuracy is not None
-    }
-    return sorted(found.items())
 
 
 def draw_curves(episode_data: EpisodeData) -> Drawing | None:

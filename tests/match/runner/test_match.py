@@ -11,9 +11,12 @@ import torch
 from sqlalchemy import create_engine, text
 
 from agents.base import Attacker
+from arena.analysis.learning import track_of
+from arena.log.metric import UNTRAINED
 from arena.log.rows import EpisodeFilter
 from arena.log.store import Log
 from arena.runner.match import play, prepare
+from arena.runner.progress import Watcher
 
 TIMES = {"wall_seconds", "started", "finished", "attack_seconds_mean", "benign_seconds_mean"}
 OWN = {"id", "run_id", "pid", "process_started", "heartbeat", "harden_seconds", "content_digest"}
@@ -221,3 +224,36 @@ def _rounds(path):
 
 def test_victims_are_prepared_once_for_each_defender_and_seed(scenario):
     assert prepare(scenario(seeds="[0, 1]")) == 2
+
+
+class Standings(Watcher):
+    def __init__(self):
+        self.seen = []
+
+    def progress(self, title, progress):
+        self.seen.append(progress)
+
+
+class Waiting(Attacker):
+    """Asks with its first clone as it was built, and changes it in the last quarter."""
+
+    def attack(self, oracle, kit):
+        self.clone = kit.new_clone().to(kit.device)
+        shape = (100, *oracle.threat.image_shape)
+        while oracle.remaining:
+            oracle.query(torch.rand(shape, generator=kit.generator))
+            if oracle.remaining <= 250:
+                with torch.no_grad():
+                    next(self.clone.parameters()).add_(1.0)
+
+
+def test_a_checkpoint_tells_of_an_untrained_clone(tmp_path, with_attacker):
+    watcher = Standings()
+    scenario = with_attacker("Waiting")
+    (row,) = play_in(tmp_path / "a.db", scenario, watcher=watcher).episodes
+    with Log.open(tmp_path / "a.db") as log:
+        points = log.checkpoints(row.id)
+    assert [point.metrics.get(UNTRAINED) for point in points] == [1.0, 1.0, 1.0, None]
+    assert all(point.clone_accuracy is not None for point in points)
+    assert watcher.seen[0].clone_accuracy is None
+    assert track_of(points).at_end

@@ -1,0 +1,92 @@
+"""Tells when attacks began to work: as sentences, and as a table."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from arena.analysis.learning import Delay, Learning
+from arena.analysis.scoreboard import ScoreRow
+from arena.report.findings import Finding, Statement
+from arena.report.formatting import Cell, count_text, counted, interval_cell
+
+
+class LearningLine(NamedTuple):
+    """One row of the table: a meeting, and a cell for each heading."""
+
+    row: ScoreRow
+    cells: list[Cell]
+
+
+class LearningTable(NamedTuple):
+    """When the attacks of a game began to work; without lines where no clone showed anything."""
+
+    headings: list[str]
+    lines: list[LearningLine]
+
+
+def learning_table(found: Sequence[Learning]) -> LearningTable:
+    """Write a line for each meeting; accuracies that no clone reached have no column."""
+    reached = [
+        level
+        for level in (found[0].levels if found else ())
+        if any(one.levels[level].came for one in found)
+    ]
+    if not reached and not any(one.above_chance and one.above_chance.came for one in found):
+        return LearningTable([], [])
+    headings = ["above chance by", *(f"{100 * level:g}% by" for level in reached)]
+    lines = []
+    for one in found:
+        delays = [one.above_chance, *(one.levels[level] for level in reached)]
+        area = interval_cell(one.area, "share", seeds=one.row.n)
+        if one.at_end:
+            area = Cell("trained at the end")
+        lines.append(LearningLine(one.row, [*map(delay_cell, delays), area]))
+    return LearningTable([*headings, "mean accuracy over the budget"], lines)
+
+
+def learning_finding(found: Sequence[Learning]) -> list[Finding]:
+    """Say of each defender which attack was above a guess first; nothing where nobody knows."""
+    by_defender: dict[str, list[Learning]] = {}
+    for one in found:
+        if one.above_chance is not None:
+            by_defender.setdefault(one.row.versus, []).append(one)
+    answers = tuple(Statement(name, _first_of(rows)) for name, rows in by_defender.items())
+    return [Finding("When did the attack begin to work?", answers)] if answers else []
+
+
+def _first_of(rows: Sequence[Learning]) -> str:
+    delays = {one.row.attack: one.above_chance for one in rows}
+    came = {name: delay for name, delay in delays.items() if delay is not None and delay.came}
+    if not came:
+        return "no checkpoint shows a clone that is better than a guess."
+    name, delay = min(came.items(), key=lambda item: (item[1].median or float("inf"), item[0]))
+    who = f"{name} first" if len(delays) > 1 else name
+    return (
+        f"{who}, its clone better than a guess by {_queries(delay.median, delay)} of "
+        f"{count_text(delay.budget)} queries ({_reach(delay)})."
+    )
+
+
+def _reach(delay: Delay) -> str:
+    """Say how far the median may be off, and in how many seeds it came."""
+    n = len(delay.by)
+    seeds = counted(n, "seed") if delay.came == n else f"came in {delay.came} of {n} seeds"
+    if n == 1:
+        return "one seed"
+    low, high = (_queries(end, delay) for end in delay.ends)
+    if delay.is_interval:
+        return f"median, 95% interval {low} to {high}, {seeds}"
+    return f"median; all of them {low} to {high}; {seeds}"
+
+
+def delay_cell(delay: Delay | None) -> Cell:
+    """Write the median, the ends under it, and in how many seeds it came if not in all."""
+    if delay is None:
+        return Cell("")
+    n, (low, high) = len(delay.by), delay.ends
+    note = "" if delay.came == n else f"in {delay.came} of {n} seeds"
+    reach = "" if n == 1 or low == high else f"{_queries(low, delay)} to {_queries(high, delay)}"
+    return Cell(_queries(delay.median, delay), reach, note)
+
+
+def _queries(asked: int | None, delay: Delay) -> str:
+    return f"> {count_text(delay.budget)}" if asked is None else count_text(asked)
