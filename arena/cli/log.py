@@ -91,6 +91,9 @@ def merge(
     copied = f"{counted(merged.episodes, 'episode')} of {counted(merged.runs, 'new run')}"
     write_line(out(), f"{store.where}: copied {copied} and {files}; skipped "
                       f"{merged.duplicates} as duplicates")  # fmt: skip
+    if merged.continued:
+        write_line(out(), f"replaced {counted(merged.continued, 'episode')} that had broken off "
+                          f"here and went on there")  # fmt: skip
     _tell_left_out(merged.left_out, other)
 
 

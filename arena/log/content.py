@@ -39,10 +39,10 @@ def content_digest(connection: Connection, id: str) -> str | None:
         return None
     runs = connection.execute(select(run).where(run.c.id == row["run_id"])).mappings()
     own = {name: value for name, value in row.items() if name not in _CHANGING}
-    link = _chained("", [*(("run", dict(one)) for one in runs), ("episode", own)])
+    link = chained("", [*(("run", dict(one)) for one in runs), ("episode", own)])
     for kind in (Round, Checkpoint, Inference, Event):
-        link = _chained(link, ((kind.__tablename__, one) for one in _rows(connection, kind, id)))
-    return f"{link}-{_chained('', map(_file, _rows(connection, Artifact, id)))}"
+        link = chained(link, ((kind.__tablename__, one) for one in _rows(connection, kind, id)))
+    return f"{link}-{chained('', map(_file, _rows(connection, Artifact, id)))}"
 
 
 def same_content(kept: str, found: str, *, files: bool) -> bool:
@@ -62,7 +62,8 @@ def _file(row: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     return "artifact", {**row, "path": PurePath(row["path"]).name}
 
 
-def _chained(link: str, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
+def chained(link: str, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
+    """Return the end of a chain that goes on from a link through rows, each with its table."""
     for name, row in rows:
         # read back, so that a tuple is the list that the database has, and sorted
         cells = {column: value for column, value in row.items() if value is not None}

@@ -11,8 +11,10 @@ from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from arena.log import artifacts
 from arena.log.content import content_digest, same_content
+from arena.log.continued import continues
 from arena.log.database_errors import explained
 from arena.log.engine import transaction
+from arena.log.pruning import remove_rows
 from arena.log.reader import LogReader
 from arena.log.rows import ArtifactRow
 from arena.log.store import Log
@@ -24,10 +26,14 @@ from envs.errors import LogError
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What a merge did, in counts; `left_out` are the ids of episodes that have not ended."""
+    """What a merge did, in counts; `left_out` are the ids of episodes that have not ended.
+
+    `continued` are those of `episodes` that were here, broken off, and were played on there.
+    """
 
     runs: int
     episodes: int
+    continued: int
     duplicates: int
     files: int
     left_out: tuple[str, ...]
@@ -36,19 +42,21 @@ class Merged:
 def merge(log: Log, other: LogReader) -> Merged:
     """Copy what another log has and this one has not: runs, episodes, their files. Ids are kept.
 
-    Either all of it is in afterwards or nothing. An episode that both have is left as it is here;
-    one that is still being played stays out.
+    Either all of it is in afterwards or nothing. An episode that both have is left as it is here,
+    unless it was broken off here and the other log has what became of it; one that is still being
+    played stays out.
 
     Raises:
         LogError: either log cannot be read or written; they say different things of one episode;
             a file of the other's is missing, has a path that leads elsewhere, or would take the
             place of another file.
     """
-    mine = {row.id for row in log.episodes(brief=True)}
+    mine = {row.id: row.status for row in log.episodes(brief=True)}
     theirs = other.episodes(brief=True)
     ended = [row for row in theirs if row.status != "started"]
-    _require_same(log, other, sorted(mine & {row.id for row in ended}))
-    new = [row for row in ended if row.id not in mine]
+    both = sorted(row.id for row in ended if mine.get(row.id, "started") != "started")
+    continued = _continued(log, other, both)
+    new = [row for row in ended if row.id not in mine or row.id in continued]
     wanted = sorted({row.run_id for row in new} - {run.id for run in log.runs()})
     if odd := [row.id for row in new if not artifacts.is_plain(row.id)]:
         raise LogError(f"log {other.where}: {odd[0]!r} is no id of an episode; do not trust it")
@@ -60,6 +68,8 @@ def merge(log: Log, other: LogReader) -> Merged:
             other.engine.connect() as source,
         ):
             _copy(source, target, Run.table(), Run.table().c.id.in_(wanted))
+            for id in continued:
+                remove_rows(target, id)
             for row in new:
                 _copy_episode(source, target, row.id)
                 _copy_files(other, log, target, id=row.id, copied=copied)
@@ -73,27 +83,34 @@ def merge(log: Log, other: LogReader) -> Merged:
     return Merged(
         runs=len(wanted),
         episodes=len(new),
-        duplicates=sum(row.id in mine for row in theirs),
+        continued=len(continued),
+        duplicates=sum(row.id in mine for row in theirs) - len(continued),
         files=len(copied),
         left_out=tuple(row.id for row in theirs if row.id not in mine and row.status == "started"),
     )
 
 
-def _require_same(log: Log, other: LogReader, ids: Sequence[str]) -> None:
-    """Refuse to pass over an episode of which the two logs have other rows.
+def _continued(log: Log, other: LogReader, ids: Sequence[str]) -> list[str]:
+    """List the ended episodes of both logs that were broken off here and played on there.
 
     Raises:
-        LogError: names the first.
+        LogError: names the first with other rows of which neither goes on with the other.
     """
+    found = []
     with log.engine.connect() as ours, other.engine.connect() as theirs:
         for id in ids:
             digests = [content_digest(each, id) for each in (ours, theirs)]
-            if not same_content(str(digests[0]), str(digests[1]), files=False):
+            if same_content(str(digests[0]), str(digests[1]), files=False):
+                continue
+            if continues(theirs, ours, id):
+                found.append(id)
+            elif not continues(ours, theirs, id):
                 raise LogError(
                     f"episode {id} is in {log.where} and in {other.where} with different rows, so "
                     f"that nothing was merged; 'arena log check' tells which of the two was "
                     f"changed, and 'arena log prune {id}' removes it"
                 )
+    return found
 
 
 def _copy_episode(source: Connection, target: Connection, id: str) -> None:

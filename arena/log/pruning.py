@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import delete, exists
+from sqlalchemy import Connection, delete, exists
 from sqlalchemy.exc import OperationalError
 
 from arena.log import artifacts
@@ -72,10 +72,7 @@ def prune(log: Log, ids: Iterable[str]) -> Pruned:
     episode, run = Episode.table(), Run.table()
     with explained(log.where), transaction(log.engine) as connection:
         for row in rows:
-            for kind in CHILDREN:
-                table = kind.table()
-                connection.execute(delete(table).where(table.c.episode_id == row.id))
-            connection.execute(delete(episode).where(episode.c.id == row.id))
+            remove_rows(connection, row.id)
         for id in dict.fromkeys(row.run_id for row in rows):
             empty = ~exists().where(episode.c.run_id == run.c.id)
             runs += connection.execute(delete(run).where(run.c.id == id, empty)).rowcount
@@ -83,6 +80,14 @@ def prune(log: Log, ids: Iterable[str]) -> Pruned:
     if rows:
         log.event("pruned", f"removed {len(rows)} episodes and {runs} runs")
     return Pruned(len(rows), runs, count, size)
+
+
+def remove_rows(connection: Connection, id: str) -> None:
+    """Remove an episode and all rows that belong to it."""
+    for kind in CHILDREN:
+        table = kind.table()
+        connection.execute(delete(table).where(table.c.episode_id == id))
+    connection.execute(delete(Episode.table()).where(Episode.table().c.id == id))
 
 
 def _files_of(log: LogReader, rows: Iterable[EpisodeRow]) -> list[Path]:

@@ -210,7 +210,9 @@ def played(path, log, *words):
     return json.loads(done.stdout)["scenarios"][0]
 
 
-def test_a_match_in_two_workers_is_played_into_postgres_verified_and_skipped(url, tmp_path):
+def test_a_match_in_two_workers_is_played_into_postgres_verified_and_skipped(
+    url, tmp_path, play_tiny
+):
     played = play_tiny(url, "--workers", "2")["episodes"]
     here = play_tiny(tmp_path / "arena.db")["episodes"]
     facts = ("seed", "status", "answer_digest", "clone_accuracy", "plan_hash")
