@@ -4,11 +4,11 @@ A defender is off the front if another loses no more in all three and less in on
 taken seed by seed; where their intervals leave that open, the defender is undecided.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
-from arena.analysis.image_sampling import Scored, difference_variance
-from arena.analysis.intervals import Interval, mean_interval
+from arena.analysis.intervals import Interval
+from arena.analysis.pooled_gaps import PooledGap, pooled_gap
 from arena.analysis.scoreboard import ScoreRow, averaged_over_attackers, best, by_defender
 
 FrontState = Literal["on", "off", "undecided"]
@@ -78,39 +78,23 @@ def _beats(one: Standing, other: Standing, confidence: float) -> bool | None:
 
 def _clone_gap(one: Standing, other: Standing, confidence: float) -> Interval | None:
     values = [place.worst.by_seed("clone_accuracy") for place in (one, other)]
-    return _gap("clone_accuracy", ((one.worst,), (other.worst,)), values, confidence)
+    gap = pooled_gap("clone_accuracy", ((one.worst,), (other.worst,)), values)
+    return _interval(gap, confidence)
 
 
 def _service_gap(one: Standing, other: Standing, confidence: float) -> Interval | None:
     # other minus one: what is served is wanted, so that less of it is lost
     values = [averaged_over_attackers(place.rows, "served_accuracy") for place in (other, one)]
-    return _gap("served_accuracy", (other.rows, one.rows), values, confidence)
+    return _interval(pooled_gap("served_accuracy", (other.rows, one.rows), values), confidence)
 
 
 def _compute_gap(one: Standing, other: Standing, confidence: float) -> Interval | None:
     values = [averaged_over_attackers(place.rows, "compute_share") for place in (one, other)]
-    return _gap("compute_share", (one.rows, other.rows), values, confidence)
+    return _interval(pooled_gap("compute_share", (one.rows, other.rows), values), confidence)
 
 
 _LOSSES: tuple[Gap, ...] = (_clone_gap, _service_gap, _compute_gap)
 
 
-def _gap(
-    measure: str,
-    sides: tuple[Sequence[ScoreRow], Sequence[ScoreRow]],
-    values: Sequence[Mapping[int, float]],
-    confidence: float,
-) -> Interval | None:
-    """Give the first side's mean minus the second's, over the seeds that both have."""
-    seeds = sorted(set(values[0]) & set(values[1]))
-    if not seeds:
-        return None
-    first, second = (
-        Scored(
-            [row.episodes[seed] for row in rows for seed in seeds if seed in row.episodes],
-            rows[0].images,
-        )
-        for rows in sides
-    )
-    found = mean_interval([values[0][seed] - values[1][seed] for seed in seeds], confidence)
-    return found.widened(difference_variance(measure, first, second))
+def _interval(gap: PooledGap | None, confidence: float) -> Interval | None:
+    return None if gap is None else gap.interval(confidence)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from arena.cli.common import JsonOption, LogOption, out
+from arena.cli.effects import show_effects
 from arena.cli.equal_service import show_equal_service
 from arena.cli.filters import filtered
 from arena.cli.render import write_json, write_line, write_table
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="An attacker, defender, scenario "
                                                            "or run.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another of the same kind.")],
+    second: Annotated[
+        str | None,
+        typer.Argument(metavar="[B]", help="Another of the same kind. Without it every other "
+                                           "defender is held against the defender A."),
+    ] = None,
     by: Annotated[
         str | None,
         typer.Option(
@@ -46,7 +51,10 @@ def compare(
     log: LogOption = None,
     json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Compare A and B seed by seed: intervals, a test, effect sizes, further seeds needed."""
+    """Compare A and B seed by seed: intervals, a test, effect sizes, further seeds needed.
+
+    With one name, such as undefended, tell what every other defender brings and costs beside it.
+    """
     from arena.analysis.compare import pair
     from arena.analysis.contrasts import DEFAULT_MEASURES
     from arena.log.store import Log
@@ -56,8 +64,15 @@ def compare(
             "--equal-service compares the clone accuracy of defences; leave out --by, --measure "
             "and --half-width"
         )
+    if second is None and (by or measure or half_width or equal_service):
+        raise ScenarioError(
+            "expected two names with --by, --measure, --half-width or --equal-service, got one"
+        )
     with Log.open(log, create=False) as store:
         episodes = store.episodes(which)
+        if second is None:
+            show_effects(episodes, first, json=json)
+            return
         if equal_service:
             show_equal_service(episodes, first, second, json=json)
             return

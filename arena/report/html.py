@@ -13,6 +13,7 @@ from markupsafe import Markup
 from arena.analysis.episode_data import EpisodeData, gather
 from arena.analysis.learning import Learning, learning_of
 from arena.log.store import Log
+from arena.report.effects import EffectTable, defence_effects, effect_table
 from arena.report.findings import Finding, findings
 from arena.report.formatting import count_text, counted, listed
 from arena.report.headline import headline
@@ -39,13 +40,12 @@ DETAILED = 200
 
 
 class Picture(NamedTuple):
-    """A figure on the page; `svg` is "" where there is none, and `missing` says why."""
+    """A figure on the page."""
 
     title: str
     caption: str
     alt: str
     svg: Markup
-    missing: str
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,14 @@ class Section:
     anchor: str
     setting: str
     headline: str
+    effects: EffectTable
     findings: list[Finding]
     headings: list[tuple[str, str]]
     lines: list[ScoreLine]
     learning: LearningTable
+    forest: Picture | None
     pictures: list[Picture]
+    missing_pictures: str
     inferences: list[InferenceLine]
     episodes: list[EpisodeDetails]
     hidden_episodes: int
@@ -161,16 +164,22 @@ def environment() -> Environment:
 def _section(name: str, episode_data: EpisodeData, *, anchor: str) -> Section:
     detailed = episode_data.episodes[:DETAILED]
     learning = learning_of(episode_data.board, episode_data.checkpoints)
+    effects = effect_table(defence_effects(episode_data.board))
+    pictures, missing = _pictures(episode_data, anchor)
+    forest = pictures.pop("effects", None)  # it stands at the top
     return Section(
         name=name,
         anchor=anchor,
         setting=_setting(episode_data),
         headline=headline(episode_data),
-        findings=_findings(episode_data, learning),
+        effects=effects,
+        findings=_findings(episode_data, learning, effects),
         headings=headings(episode_data.board),
         lines=score_lines(episode_data.board),
         learning=learning_table(learning),
-        pictures=_pictures(episode_data, anchor),
+        forest=forest,
+        pictures=list(pictures.values()),
+        missing_pictures=missing,
         inferences=inference_lines(episode_data),
         episodes=[episode_details(episode_data, episode) for episode in detailed],
         hidden_episodes=len(episode_data.episodes) - len(detailed),
@@ -179,12 +188,14 @@ def _section(name: str, episode_data: EpisodeData, *, anchor: str) -> Section:
     )
 
 
-def _findings(episode_data: EpisodeData, learning: Sequence[Learning]) -> list[Finding]:
-    """Answer the questions, how sure we are last."""
+def _findings(
+    episode_data: EpisodeData, learning: Sequence[Learning], effects: EffectTable
+) -> list[Finding]:
+    """Answer the questions, how sure we are last; a table of effects answers two of them."""
     if not episode_data.board:
         return []
-    *answered, certainty = findings(episode_data)
-    return [*answered, *learning_finding(learning), certainty]
+    attacks, *costs, certainty = findings(episode_data)
+    return [attacks, *(() if effects.lines else costs), *learning_finding(learning), certainty]
 
 
 def _setting(episode_data: EpisodeData) -> str:
@@ -197,16 +208,17 @@ def _setting(episode_data: EpisodeData) -> str:
     return f"Victim {victims}, clone {clones}, data {data}; {budgets} queries."
 
 
-def _pictures(episode_data: EpisodeData, anchor: str) -> list[Picture]:
-    pictures = []
-    for name, (draw, missing) in FIGURES.items():
+def _pictures(episode_data: EpisodeData, anchor: str) -> tuple[dict[str, Picture], str]:
+    """Draw the figures, by name; also says which there are none of, and why."""
+    pictures, missing = {}, []
+    for name, (draw, why) in FIGURES.items():
         drawing = draw(episode_data)
         if drawing is None:
-            pictures.append(Picture(name.replace("-", " "), "", "", Markup(""), missing))
+            missing.append(f"{name.replace('-', ' ')} ({why})")
         else:
             svg = Markup(inline_svg(drawing, prefix=f"{anchor}-{drawing.name}"))
-            pictures.append(Picture(drawing.title, drawing.caption, drawing.alt, svg, ""))
-    return pictures
+            pictures[name] = Picture(drawing.title, drawing.caption, drawing.alt, svg)
+    return pictures, "; ".join(missing)
 
 
 def packaged(name: str) -> str:

@@ -54,12 +54,18 @@ def learning_finding(found: Sequence[Learning]) -> list[Finding]:
 
 
 def _first_of(rows: Sequence[Learning]) -> str:
-    delays = {one.row.attack: one.above_chance for one in rows}
-    came = {name: delay for name, delay in delays.items() if delay is not None and delay.came}
+    came = [(one, delay) for one in rows if (delay := one.above_chance) is not None and delay.came]
     if not came:
         return "no checkpoint shows a clone that is better than a guess."
-    name, delay = min(came.items(), key=lambda item: (item[1].median or float("inf"), item[0]))
-    who = f"{name} first" if len(delays) > 1 else name
+
+    def when(item: tuple[Learning, Delay]) -> tuple[float, float]:
+        score = item[0].row.scores.get("clone_accuracy")
+        return item[1].median or float("inf"), -score.mean if score else 0.0
+
+    first, delay = min(came, key=when)
+    who = first.row.attack + (" first" if len(rows) > 1 else "")
+    if first.at_end:
+        who += ", which trains at the end"
     return (
         f"{who}, its clone better than a guess by {_queries(delay.median, delay)} of "
         f"{count_text(delay.budget)} queries ({_reach(delay)})."
@@ -73,6 +79,8 @@ def _reach(delay: Delay) -> str:
     if n == 1:
         return "one seed"
     low, high = (_queries(end, delay) for end in delay.ends)
+    if low == high:
+        return f"in each of {seeds}"
     if delay.is_interval:
         return f"median, 95% interval {low} to {high}, {seeds}"
     return f"median; all of them {low} to {high}; {seeds}"

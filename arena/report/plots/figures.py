@@ -9,6 +9,7 @@ from arena.analysis.episode_data import EpisodeData, gather
 from arena.log.store import Log
 from arena.report.plots.curves import draw_curves
 from arena.report.plots.exits import draw_exits
+from arena.report.plots.forest import draw_forest
 from arena.report.plots.latencies import draw_latencies
 from arena.report.plots.matrix import draw_matrix
 from arena.report.plots.query_samples import draw_asked
@@ -20,6 +21,7 @@ from envs.errors import ArenaError
 Draw = Callable[[EpisodeData], Drawing | None]
 
 FIGURES: Mapping[str, tuple[Draw, str]] = {
+    "effects": (draw_forest, "no undefended victim was played beside the defenders"),
     "clone-accuracy": (draw_curves, "no clone was measured along the budget"),
     "tradeoff": (draw_tradeoff, "neither utility nor compute was measured beside a clone"),
     "service": (draw_service, "no defence was played at several settings of its knob"),

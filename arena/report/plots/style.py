@@ -23,6 +23,9 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 HATCHES = ("", "///", "...", "xx", "\\\\\\", "++")
 GREY = "#595959"
 
+FEW_SEEDS = 5
+"""Up to so many seeds each is a dot of its own."""
+
 WIDTH = 7.2
 """Inches of every figure: the text width of a page."""
 
