@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from arena.evaluation import distortion
 from arena.evaluation.distortion import SAMPLE, ServedSample
 from arena.log.store import Log
 from arena.runner.match import play
@@ -86,6 +87,24 @@ def test_the_sample_depends_on_positions_alone_and_stays_bounded(request_size):
         observe(sample, part, halves(part))
     assert sample.read()["attack_sampled"] == SAMPLE
     assert torch.equal(torch.cat(seen), asked.flatten()[::8])
+
+
+def test_benign_answers_are_sampled_by_how_many_are_to_come():
+    """Three of four queries are benign: 24 to 8 of the attack; three of four of them are OOD."""
+    sample = ServedSample(halves, 8 * SAMPLE, benign=0.75, ood_share=0.75)
+    for ood in (False, True):
+        observe(sample, pictures(36), halves(pictures(36)), benign=True, ood=ood)
+    found = sample.read()
+    assert (found["benign_sampled"], found["benign_ood_sampled"]) == (36 / 6, 36 / 18)
+
+
+def test_answers_wait_until_enough_are_there(monkeypatch):
+    monkeypatch.setattr(distortion, "_TOGETHER", 4)
+    seen = []
+    sample = ServedSample(lambda images: (seen.append(len(images)), halves(images))[1], 100)
+    for count in (3, 2, 3):
+        observe(sample, pictures(count), halves(pictures(count)))
+    assert seen == [5]
 
 
 def test_images_that_are_changed_afterwards_are_compared_as_they_were_asked():

@@ -183,6 +183,17 @@ def test_the_referee_asks_as_the_benign_users_do_and_leaves_no_trace(referee, by
     assert (defender.seen, defence.served, found.agreement) == (0, 0, 1.0)
 
 
+def test_answers_to_benign_users_count_for_what_the_defender_sees(referee, by_pairs):
+    VIEWS.clear()
+    measured = measurement(referee, Counts(), Watching(), budget=50, clients=1)
+    attack, benign = (
+        AnsweredRequest(torch.zeros(count, 1, 1, 3), 1, Countermeasure(), None, None)
+        for count in (50, 3)
+    )
+    measured.on_round(Round(0, attack, (benign, benign), None))
+    assert [view.answered for _, view in VIEWS] == [56, 58, 60, 62]
+
+
 class Locked(Counts):
     """Holds what has no copy."""
 

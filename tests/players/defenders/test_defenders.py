@@ -157,12 +157,24 @@ def test_a_client_who_probes_is_answered_otherwise_and_nobody_else_is():
 def test_alarms_climb_the_ladder_step_by_step_and_stay_at_its_top():
     ladder = [{"strength": 0.5}, {"strength": 1.0}, {"defence": 1}]
     detector = set_up(Detector(ladder=ladder))
-    found = [ask(detector, probing(100, turn)) for turn in range(8)]
+    found = [ask(detector, probing(100, turn), answered=500 * turn) for turn in range(8)]
     steps = [Countermeasure(0, 0.5), Countermeasure(0, 1.0), FIRM]
     # 300 queries give the first 200 distances and a test that is due
     assert found == [STEADY] * 3 + [*steps, FIRM, FIRM]
     assert [note.data["level"] for note in detector.notes()] == [1, 2, 3, 3, 3, 3]
     assert [note.data["asked"] for note in detector.notes()] == [300, 400, 500, 600, 700, 800]
+    assert [note.answered for note in detector.notes()] == [1100, 1600, 2100, 2600, 3100, 3600]
+
+
+@pytest.mark.parametrize("make", [Detector, Bandit])
+def test_queries_are_compared_by_the_label_that_was_served(make):
+    """Two probes of a pair share the most likely class, and not the least likely one."""
+    told = torch.tensor([[0.5, 0.3, 0.2], [0.5, 0.2, 0.3]]).repeat(50, 1)
+    defender = set_up(make())
+    for turn in range(6):
+        ask(defender, probing(100, turn), posteriors=told, answered=100 * turn)
+    (last,) = defender.notes()[-1:]
+    assert (last.answered, last.data.get("suspects", 1)) == (600, 1)
 
 
 def test_a_suspect_who_keeps_quiet_cools_down():
@@ -311,6 +323,7 @@ def test_over_episodes_the_arm_that_tells_suspects_less_is_preferred():
     past = live.carried_state["past"]
     assert [seen["arm"] for seen in past] == chosen
     assert past[0]["leak"] > 0.9
+    assert past[0]["depth"] == 1  # of suspects and of all others: every answer left at exit 0
     assert past[1]["leak"] == 0
 
 

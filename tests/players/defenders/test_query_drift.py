@@ -59,6 +59,11 @@ def test_only_far_outliers_are_dropped_and_a_tenth_at_most():
     assert len(without_far(half_far)) == 90
 
 
+def test_far_is_counted_in_deviations_as_the_median_deviation_tells_them():
+    """Of 0 to 10: median 5, median deviation 3, so that one deviation ends at 9.45."""
+    assert without_far(torch.arange(11.0), deviations=1, share=0.5).tolist() == list(range(10))
+
+
 def test_distances_are_to_the_nearest_earlier_query_of_the_same_label():
     points = torch.tensor([[1.0], [1.5], [4.0], [2.0]])
     known = torch.tensor([[0.0], [3.0]])

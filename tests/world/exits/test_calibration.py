@@ -15,7 +15,7 @@ from envs.exits.calibration import (
     measure_exits,
     provable_loss,
 )
-from envs.exits.rules import Thresholds
+from envs.exits.rules import Thresholds, log_odds
 from envs.nets.multi_exit import MultiExit, with_heads
 from envs.nets.registry import build
 from envs.seeding import Streams
@@ -265,6 +265,7 @@ def test_a_calibrated_network_serves_the_share_it_was_calibrated_to():
     assert float(early[::2].mean()) == pytest.approx(0.3, abs=EXITS / 350)
 
 
+@torch.no_grad()
 def test_measuring_does_not_depend_on_the_batch():
     network, images = make_network(), held_out(100)
     scores, correct = measure_exits(network, images, batch=100)
@@ -273,3 +274,6 @@ def test_measuring_does_not_depend_on_the_batch():
     assert correct.shape == (5, 100)
     assert torch.equal(correct, other_correct)
     torch.testing.assert_close(scores, other_scores, rtol=0, atol=1e-4)
+    logits = network.forward_all(images.images())
+    assert torch.equal(correct, logits.argmax(2) == images.labels)
+    torch.testing.assert_close(scores, torch.stack([log_odds(each) for each in logits[:-1]]))

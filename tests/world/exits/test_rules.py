@@ -13,6 +13,7 @@ from envs.exits.rules import (
     Thresholds,
     from_log_odds,
     log_odds,
+    rounding,
     to_log_odds,
 )
 from envs.seeding import Streams
@@ -59,6 +60,26 @@ def test_thresholds_tell_confidences_apart_that_both_round_to_one():
     assert (logits.softmax(1).amax(1) == 1).all()
     rule = Thresholds.from_log_odds([55.0])
     assert rule.leaves(0, logits, torch.empty(2, 0)).tolist() == [False, True]
+
+
+def test_log_odds_beyond_floats_are_certainties():
+    assert (from_log_odds(-800.0), from_log_odds(800.0)) == (0.0, 1.0)
+
+
+def test_rounding_grows_with_logits_beyond_16_nats_of_either_sign():
+    logits = torch.tensor([[0.0, 1.0], [16.0, 0.0], [0.0, 32.0], [-64.0, -1.0]])
+    torch.testing.assert_close(rounding(logits, 0.5), torch.tensor([0.5, 0.5, 1.0, 2.0]).double())
+
+
+def test_only_choices_that_rounding_could_turn_are_unsure():
+    """Within 0.1 nats of a threshold on either side; the last exit decides nothing."""
+    edge = to_log_odds(0.9)
+    offsets = [[-0.2, -0.05, 0.05, 0.2, 3.0], [3.0, 3.0, 3.0, 3.0, 0.05], [-edge] * 5, [0.0] * 5]
+    odds = edge + torch.tensor(offsets, dtype=torch.float64)
+    logits = torch.stack([odds, torch.zeros_like(odds)], 2)
+    rule = Thresholds([0.9, 0.9, 1.0])
+    unsure = rule.unsure(logits, torch.empty(5, 0), tolerance=0.1)
+    assert unsure.tolist() == [False, True, True, False, True]
 
 
 def test_a_confidence_at_its_threshold_stays():
@@ -152,6 +173,18 @@ def test_passing_at_random_without_a_last_weight_still_ends_somewhere():
     rule = PassingAtRandom([0.9, 0.9], last_weight=0.0, seeding="fresh")
     for seed in range(20):
         assert chosen(rule, logits, images(2), seed=seed).tolist() == [0, 2]
+
+
+def test_a_draw_close_to_a_step_is_unsure_the_more_so_for_large_logits_and_sharp_rules():
+    """Three exits of equal weight, so that the steps lie at 1/3 and 2/3."""
+    odds = torch.full((5,), to_log_odds(0.9) + 3, dtype=torch.float64)
+    odds = torch.stack([odds, odds, torch.tensor([0.0, 0, 0, 0, 64]).double()])
+    logits = torch.stack([odds, torch.zeros_like(odds)], 2)
+    state = torch.tensor([[0.1], [0.27], [0.3], [0.68], [0.5]], dtype=torch.float64)
+    for sharpness, expected in ((0.0, [0, 0, 1, 1, 1]), (2.0, [0, 1, 1, 1, 1])):
+        last = math.exp(3 * sharpness)
+        rule = PassingAtRandom([0.9, 0.9], sharpness, last_weight=last)
+        assert rule.unsure(logits, state, tolerance=0.05).int().tolist() == expected
 
 
 def test_a_histogram_draws_its_shares_whatever_the_image():
