@@ -213,9 +213,11 @@ def outline(
 def _lay_out(entry: Entry, plan: "Plan", params: Mapping[str, object]) -> "Staged":
     import torch
 
+    from envs.nets.init import NoInitialValues
+
     _check_params(plan.architecture, entry, params)
     builder = entry.load()
-    with torch.device("meta"):
+    with torch.device("meta"), NoInitialValues():
         return builder(plan, **entry.fixed, **params)
 
 

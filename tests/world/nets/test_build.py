@@ -9,7 +9,7 @@ from torch import nn
 
 from envs.errors import ScenarioError, UnknownName
 from envs.nets import registry
-from envs.nets.init import initialise, materialise
+from envs.nets.init import NoInitialValues, initialise, materialise
 
 SMALL = ("resnet10", "resnet10-half", "mobilenetv2-small", "densenet-small", "conv-small",
          "mlp-small")  # fmt: skip
@@ -109,6 +109,17 @@ def test_every_weight_is_drawn_or_refused():
     with torch.device("meta"):
         norm = nn.LayerNorm(4)
     assert torch.equal(materialise(norm, generator=_seeded()).weight, torch.ones(4))
+
+
+def test_what_would_be_drawn_without_memory_is_left_out_and_nothing_else():
+    with torch.device("meta"), NoInitialValues():
+        weights = torch.empty(3)
+        assert weights.mul_(torch.empty(2)) is weights  # torch refuses two by three
+        with pytest.raises(RuntimeError):
+            weights.sub_(torch.empty(2))
+        assert torch.ones(2, device="cpu").mul_(2).tolist() == [2, 2]
+    with torch.device("meta"), pytest.raises(RuntimeError):
+        weights.mul_(torch.empty(2))
 
 
 def test_images_come_in_unit_range_and_are_standardised_inside_out_of_place():
