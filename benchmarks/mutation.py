@@ -1,11 +1,13 @@
 """Changes operators of the methods, one at a time, and counts the changes that no test notices.
 
-    python -m benchmarks.mutation --sample 200 --seed 0 --jobs 2 -o mutants.jsonl
+    python -m benchmarks.mutation --sample 200 --seed 0 -o mutants.jsonl
 
 Each mutant is one changed operator (+ and -, * and /, < and <=, == and !=, min and max, a dropped
-sign, 0 and 1) in a copy of the tree. The tests that import its module, directly or by the name of
-what they play, run until the first failure. A line of the output is one mutant; run again with
-the same arguments, the command goes on behind the last line. Survivors are printed at the end.
+sign, 0 and 1). The tests that run its line are tried on it until the first failure, the quick ones
+and those named like its file first, up to some CPU seconds. Which tests run which lines is traced
+once, with the library coverage, and kept in a file; test files that changed since are traced anew.
+A line of the output is one mutant; run again with the same arguments, the command goes on behind
+the last line. Survivors are printed at the end.
 """
 
 import argparse
@@ -15,19 +17,33 @@ import os
 import random
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
+from benchmarks.changed_code import change_functions, change_on_import, lies_in_functions
+from benchmarks.traced_tests import (
+    Traced,
+    limit_cpu,
+    load_libraries,
+    run_pytest,
+    start_child,
+    trace,
+    wait,
+)
+
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = (
-    "agents/attackers", "agents/learning", "envs/defences", "envs/training", "envs/exits",
-    "envs/game", "arena/evaluation", "arena/analysis/intervals.py",
+    "agents/attackers", "agents/defenders", "agents/learning", "envs/defences", "envs/training",
+    "envs/exits", "envs/game", "arena/evaluation", "arena/analysis/intervals.py",
     "arena/analysis/paired_tests.py",
+)  # fmt: skip
+TESTS = (
+    "tests/players", "tests/world", "tests/match/evaluation", "tests/match/analysis",
+    "tests/match/conformance", "tests/golden",
 )  # fmt: skip
 
 _BINARY = {ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*"}
@@ -88,69 +104,95 @@ def _between(
         yield Mutant(file, right.lineno, start, start + len(found[0]), found[0], new)
 
 
-def noticing(file: str, sources: dict[str, str], most: int = 8) -> list[str]:
-    """Return the tests that may notice a change: they name the module, or mirror its folder.
-
-    Where there are few, those that name its importers come behind.
-    """
-    chosen = _naming(file, {path: text for path, text in sources.items() if "/test_" in path})
-    folder = f"/{Path(file).parent.name}/test_"
-    chosen += [path for path in sources if folder in path]
-    if len(chosen) < 3:
-        modules = {path: text for path, text in sources.items() if not path.startswith("tests")}
-        chosen += [
-            test for importer in _naming(file, modules) for test in noticing(importer, sources, 2)
-        ]
-    name = Path(file).stem
-    return sorted(dict.fromkeys(chosen), key=lambda path: name not in Path(path).stem)[:most]
+_FAILED = int(pytest.ExitCode.TESTS_FAILED)
 
 
-def _naming(file: str, sources: dict[str, str]) -> list[str]:
-    """Return the files that import a module, or name what it registers, in order."""
-    module = file.removesuffix(".py").replace("/", ".")
-    package, _, name = module.rpartition(".")
-    pattern = re.compile(
-        rf"{re.escape(module)}\b|from {re.escape(package)} import[^\n]*\b{name}\b"
-        rf"|[\"']{name.replace('_', '[-_]')}[\"']"
-    )
-    return sorted(path for path, text in sources.items() if path != file and pattern.search(text))
+class Trial(NamedTuple):
+    """A mutant, the text of its module, and the tests that may notice it."""
+
+    mutant: Mutant
+    text: bytes
+    tests: list[str]
+    seconds: int
+    """Of CPU, after which a loop that no longer ends is noticed too."""
 
 
-def run(mutant: Mutant, tree: Path, tests: list[str], seconds: int) -> str:
-    """Run tests on a tree with one change, which is undone; "killed", "survived" or "untested"."""
-    if not tests:
-        return "untested"
-    path = tree / mutant.file
-    original = path.read_bytes()
-    lines = original.split(b"\n")
+def trial(mutant: Mutant, tree: Path, traced: Traced, budget: float) -> Trial:
+    """Prepare a mutant; without tests where none runs its line."""
+    tests = traced.noticing(mutant.file, mutant.line, budget)
+    lines = (tree / mutant.file).read_bytes().split(b"\n")
     line = lines[mutant.line - 1]
     assert line[mutant.start : mutant.end].decode() == mutant.old, mutant
     lines[mutant.line - 1] = line[: mutant.start] + mutant.new.encode() + line[mutant.end :]
-    path.write_bytes(b"\n".join(lines))
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests],
-            cwd=tree,
-            env={**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            timeout=seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return "killed"  # a loop that no longer ends is noticed
-    finally:
-        path.write_bytes(original)
-    return "survived" if done.returncode == 0 else "killed"
+    limit = int(60 + 3 * sum(traced.seconds[test] for test in tests))
+    return Trial(mutant, b"\n".join(lines), tests, limit)
+
+
+class _Trials:
+    """A plug-in of pytest that tries mutants of one file in forks, once all tests are collected."""
+
+    def __init__(self, trials: list[Trial], tree: Path, tell: Callable[[Mutant, str], None]):
+        self.trials, self.tree, self.tell = trials, tree, tell
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Iterator[None]:
+        items = {item.nodeid: item for item in session.items}
+        for one in self.trials:
+            tests = [items[test] for test in one.tests]
+            child = os.fork()
+            if child == 0:
+                change_functions(self.tree / one.mutant.file, one.text)
+                limit_cpu(one.seconds)
+                session.items[:] = tests
+                try:
+                    yield
+                finally:
+                    os._exit(_FAILED if session.testsfailed else 0)
+            self.tell(one.mutant, _result(child))
+        session.items.clear()
+        return (yield)
+
+
+def run(trials: list[Trial], tree: Path, tell: Callable[[Mutant, str], None]) -> None:
+    """Run the tests of mutants of one file: "killed", "survived", or "untested" without tests."""
+    inside = []
+    for one in trials:
+        path = tree / one.mutant.file
+        if not one.tests:
+            tell(one.mutant, "untested")
+        elif lies_in_functions(path, one.text):
+            inside.append(one)
+        else:
+            child = start_child(lambda one=one, path=path: _run_imported(one, path), tree)
+            tell(one.mutant, _result(child))
+    if inside:
+        tests = sorted({test.partition("::")[0] for one in inside for test in one.tests})
+        plugin = _Trials(inside, tree, tell)
+        child = start_child(lambda: run_pytest(["-x", *tests], [plugin]), tree)
+        assert wait(child) in (0, pytest.ExitCode.NO_TESTS_COLLECTED), "the tests do not collect"
+
+
+def _result(child: int) -> str:
+    status = wait(child)
+    assert status <= pytest.ExitCode.INTERRUPTED, "the change could not be tried"
+    return "survived" if status == 0 else "killed"
+
+
+def _run_imported(one: Trial, path: Path) -> int:
+    limit_cpu(one.seconds)
+    change_on_import(path, one.text)
+    return run_pytest(["-x", *one.tests])
 
 
 def main() -> None:
     """Draw a sample of mutants, run their tests, and print the score."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sample", type=int, default=200, help="mutants to draw")
+    parser.add_argument("--sample", type=int, default=200, help="mutants to draw; 0 takes all")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
-    parser.add_argument("--jobs", type=int, default=2, help="mutants at once")
-    parser.add_argument("--seconds", type=int, default=400, help="for the tests of one mutant")
+    parser.add_argument("--seconds", type=float, default=40, help="of CPU for tests of a mutant")
     parser.add_argument("--only", default="", help="files whose path begins so")
+    parser.add_argument("--trace", type=Path, default=Path("traced_tests.jsonl"),
+                        help="which tests run which lines; made where it is missing")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, default=Path("mutants.jsonl"))
     options = parser.parse_args()
     files = sorted(
@@ -159,38 +201,41 @@ def main() -> None:
         for path in ((ROOT / target).rglob("*.py") if (ROOT / target).is_dir() else [ROOT / target])
     )
     everything = [mutant for file in files for mutant in mutants(file)]
-    drawn = random.Random(options.seed).sample(everything, min(options.sample, len(everything)))
+    size = min(options.sample or len(everything), len(everything))
+    drawn = random.Random(options.seed).sample(everything, size)
     drawn = [mutant for mutant in drawn if mutant.file.startswith(options.only)]
-    sources = {
-        str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-        for folder in ("arena", "agents", "envs", "tests")
-        for path in sorted((ROOT / folder).rglob("*.py"))
-    }
-    known = options.output.read_text().splitlines() if options.output.exists() else []
-    results = {Mutant(*row["mutant"]): row["result"] for row in map(json.loads, known)}
-    waiting = [mutant for mutant in drawn if mutant not in results]
+    results = _read(options.output)
 
-    def work(part: list[Mutant]) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            tree = Path(folder) / "tree"
-            shutil.copytree(
-                ROOT, tree, ignore=shutil.ignore_patterns(".venv", ".git", "__pycache__", ".*cache")
-            )
-            for mutant in part:
-                result = run(mutant, tree, noticing(mutant.file, sources), options.seconds)
-                results[mutant] = result
-                with options.output.open("a") as file:
-                    file.write(json.dumps({"mutant": mutant, "result": result}) + "\n")
-                print(f"{result:9} {mutant.file}:{mutant.line} {mutant.old} -> {mutant.new}")
+    def tell(mutant: Mutant, result: str) -> None:
+        with options.output.open("a") as file:
+            file.write(json.dumps({"mutant": mutant, "result": result}) + "\n")
 
-    with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(work, [waiting[start :: options.jobs] for start in range(options.jobs)]))
+    load_libraries()
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        shutil.copytree(
+            ROOT, tree, ignore=shutil.ignore_patterns(".venv", ".git", "__pycache__", ".*cache")
+        )
+        traced = trace(tree, TESTS, files, options.trace.absolute())
+        for name in files:
+            waiting = [one for one in drawn if one.file == name and one not in results]
+            run([trial(one, tree, traced, options.seconds) for one in waiting], tree, tell)
+    results = _read(options.output)
     survivors = [mutant for mutant in drawn if results[mutant] != "killed"]
     killed = len(drawn) - len(survivors)
     print(f"{killed} of {len(drawn)} killed ({killed / max(1, len(drawn)):.1%}), "
           f"of {len(everything)} mutants in {len(files)} files; seed {options.seed}")  # fmt: skip
     for mutant in survivors:
-        print(f"  {results[mutant]} {mutant.file}:{mutant.line} {mutant.old} -> {mutant.new}")
+        print(f"  {_line(mutant, results[mutant])}")
+
+
+def _read(output: Path) -> dict[Mutant, str]:
+    known = output.read_text().splitlines() if output.exists() else []
+    return {Mutant(*row["mutant"]): row["result"] for row in map(json.loads, known)}
+
+
+def _line(mutant: Mutant, result: str) -> str:
+    return f"{result:9} {mutant.file}:{mutant.line}:{mutant.start} {mutant.old} -> {mutant.new}"
 
 
 if __name__ == "__main__":
