@@ -10,6 +10,7 @@ ArenaError
 ├── UnknownName        a name that nothing is registered under
 ├── DataMissing        a data set that is not where it should be
 ├── CacheError         a cached file that cannot be trusted or written
+├── VictimUnreachable  a victim elsewhere that gives no answer
 ├── SaveError          an episode that cannot be saved, or not be gone on with
 └── LogError           a log that cannot be opened, read or written
 """
@@ -107,6 +108,10 @@ class DataMissing(ArenaError):  # noqa: N818 - a state of the disk
 
 class CacheError(ArenaError):
     """A cached file cannot be trusted, read or written."""
+
+
+class VictimUnreachable(ArenaError):  # noqa: N818 - a state of the connection, which may pass
+    """A victim elsewhere gives no answer, or refuses to."""
 
 
 class SaveError(ArenaError):

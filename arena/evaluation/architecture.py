@@ -10,7 +10,6 @@ from agents.timing_probe.candidates import SAME_COST
 from agents.timing_probe.mixture import LEAST_WEIGHT
 from arena.log.rows import InferenceRow
 from arena.log.writer import EpisodeWriter
-from envs.defences.base import DeployedDefence
 from envs.errors import PlayerError
 from envs.victim.victim import Victim
 
@@ -80,21 +79,14 @@ def _thresholds(victim: Victim, visited: Sequence[Sequence[int]]) -> tuple[float
 
 
 def score_inferences(
-    guess: ArchitectureGuess | None,
-    deployed_defences: Sequence[DeployedDefence],
-    writer: EpisodeWriter,
-    *,
-    answers: Sequence[int],
+    guess: ArchitectureGuess | None, writer: EpisodeWriter, *, truth: Mapping[str, object]
 ) -> None:
     """Write each attribute the attacker spoke of beside the truth; "unknown" is written too.
 
-    A defender with several deployed_defences is judged by its first.
-
     Args:
         guess: what is believed; nothing is written where the attacker infers nothing.
-        deployed_defences: of the defender.
         writer: of the episode.
-        answers: the first deployed_defence's to the attacker, by exit.
+        truth: by attribute, as `truth_of` gives it; what it does not hold is not known.
 
     Raises:
         PlayerError: the guess holds what its attributes cannot be; nothing is written.
@@ -102,7 +94,6 @@ def score_inferences(
     if guess is None:
         return
     check_guess(guess)
-    truth = truth_of(deployed_defences[0].victim, answers)
     for field in fields(guess):
         if field.name == "confidence":
             continue

@@ -16,11 +16,12 @@ class CloneScore(NamedTuple):
 
     Attributes:
         accuracy: share of right labels.
-        fidelity: share of images on which it agrees with the undefended victim.
+        fidelity: share of images on which it agrees with the undefended victim; None where that
+            one was not asked.
     """
 
     accuracy: float
-    fidelity: float
+    fidelity: float | None
 
 
 class Referee:
@@ -32,16 +33,25 @@ class Referee:
     Args:
         checkpoint: what clones are measured on along the budget, on the device.
         test: what the final clone is scored on, on the device.
-        victim: the undefended victim.
+        victim: the undefended victim; one that runs elsewhere is not asked, because every image
+            would be charged.
 
     Attributes:
         test: as given.
-        posteriors: (n, K) float32, the undefended victim's answers to the test images.
-        victim_accuracy: its share of right labels on them.
+        posteriors: (n, K) float32, the undefended victim's answers to the test images; None where
+            it is not asked.
+        victim_accuracy: its share of right labels on them; likewise.
     """
 
     def __init__(self, checkpoint: ImageSet, test: ImageSet, victim: Victim) -> None:
         self._checkpoint, self.test = checkpoint, test
+        self._classes = victim.num_classes
+        self.posteriors: Tensor | None = None
+        self.victim_accuracy: float | None = None
+        self._checkpoint_labels: Tensor | None = None
+        self._labels: Tensor | None = None
+        if victim.is_remote:
+            return
         self._checkpoint_labels = _in_batches(victim.posteriors, checkpoint).argmax(1)
         self.posteriors = _in_batches(victim.posteriors, test)
         self._labels = self.posteriors.argmax(1)
@@ -59,10 +69,13 @@ class Referee:
         """
         return self._scored(clone, self.test, self._labels)
 
-    def _scored(self, clone: nn.Module, images: ImageSet, victim_labels: Tensor) -> CloneScore:
-        labels = clone_labels(clone, images.pixels, self.posteriors.shape[1])
+    def _scored(
+        self, clone: nn.Module, images: ImageSet, victim_labels: Tensor | None
+    ) -> CloneScore:
+        labels = clone_labels(clone, images.pixels, self._classes)
         with without_overrides():
-            return CloneScore(_share(labels == images.labels), _share(labels == victim_labels))
+            agrees = None if victim_labels is None else _share(labels == victim_labels)
+            return CloneScore(_share(labels == images.labels), agrees)
 
 
 def _share(hits: Tensor) -> float:

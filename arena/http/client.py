@@ -1,6 +1,5 @@
 """A client of the Open Inference Protocol, and the oracle that asks `arena serve` through it."""
 
-import math
 from types import TracebackType
 from typing import Any, Self
 
@@ -8,6 +7,7 @@ import httpx
 import torch
 from torch import Tensor
 
+from arena.http.channels import Form, RequestFailed, seconds_of, without_secret
 from arena.http.protocol import HEADER_LENGTH, MODEL, Array, ProtocolError, decode, encode
 from envs.errors import ArenaError, BudgetExhausted, QueryError
 from envs.types import Response, ThreatModel, check_images
@@ -17,24 +17,6 @@ TIMEOUT = 600.0
 
 JSON = dict[str, Any]
 """`Any` in this file: JSON as it was parsed, and options of httpx."""
-
-
-class RequestFailed(ArenaError):  # noqa: N818 - a state of the connection, which may pass
-    """A request that got no answer.
-
-    Args:
-        line: what happened.
-        status: of the refusal; None where there was no response.
-        is_sent: whether the server may have seen the request.
-        wait: seconds after which the server wants to be asked again; None where it tells none.
-    """
-
-    def __init__(
-        self, line: str, *, status: int | None = None, is_sent: bool = True,
-        wait: float | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(line)
-        self.status, self.is_sent, self.wait = status, is_sent, wait
 
 
 class InferenceClient:
@@ -121,20 +103,16 @@ class InferenceClient:
             is_sent = not isinstance(
                 error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout
             )
-            raise RequestFailed(
-                f"cannot reach {self._url} ({self._without_key(str(error))})", is_sent=is_sent
-            ) from error
+            told = without_secret(str(error) or type(error).__name__, self._key)
+            raise RequestFailed(f"cannot reach {self._url} ({told})", is_sent=is_sent) from None
         if answer.status_code == 200:
             return answer
         words = self._json(answer).get("error") or f"status {answer.status_code}"
         raise RequestFailed(
-            f"{self._url} refuses: {self._without_key(str(words))[:300]}",
+            f"{self._url} refuses: {without_secret(str(words), self._key)[:300]}",
             status=answer.status_code,
-            wait=_seconds(answer.headers.get("Retry-After")),
+            wait=seconds_of(answer.headers.get("Retry-After")),
         )
-
-    def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
 
     def _json(self, answer: httpx.Response) -> JSON:
         try:
@@ -144,13 +122,34 @@ class InferenceClient:
         return told if isinstance(told, dict) else {}
 
 
-def _seconds(header: str | None) -> float | None:
-    """Read `Retry-After` where it is a number of seconds; a date is passed over."""
-    try:
-        seconds = float(header or "nan")
-    except ValueError:
-        return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+class ModelChannel:
+    """Asks a model of the Open Inference Protocol as a victim; see `arena.http.channels.Channel`.
+
+    Args:
+        client: asks the model.
+        form: how the model takes images and answers.
+    """
+
+    def __init__(self, client: InferenceClient, form: Form) -> None:
+        self._client, self._form = client, form
+        self._counts: bool | None = None
+
+    def ask(self, images: Array) -> Array:
+        """See `Channel`."""
+        outputs = self._client.infer(self._form.inputs(images), outputs=[self._form.output])
+        if self._form.output not in outputs:
+            raise ArenaError(f"expected the output '{self._form.output}', got {list(outputs)}")
+        return outputs[self._form.output]
+
+    def counted(self) -> int | None:
+        """See `Channel`."""
+        if self._counts is None:
+            self._counts = "statistics" in self._client.extensions()
+        return self._client.inference_count() if self._counts else None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
 
 
 class RemoteOracle:

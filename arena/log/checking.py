@@ -119,7 +119,10 @@ def _accounts(row: EpisodeRow, rounds: Sequence[RoundRow], log: LogReader) -> It
     next_round = asked = 0
     for bucket in rounds:
         asked += bucket.attack_answered
-        if bucket.first_round != next_round or bucket.queries_used != asked:
+        extra = bucket.queries_used - asked
+        # a victim elsewhere charges lost requests too
+        follows = extra == 0 or (extra > 0 and bucket.attack_macs is None)
+        if bucket.first_round != next_round or not follows:
             yield Problem("fault", "accounts", f"episode {row.id}: bucket {bucket.bucket} does "
                           f"not follow on the one before it")  # fmt: skip
             return
@@ -136,7 +139,7 @@ def _accounts(row: EpisodeRow, rounds: Sequence[RoundRow], log: LogReader) -> It
         yield Problem("fault", "accounts", f"episode {row.id}: its checkpoints go back in budget")
     if row.status != "success":
         return
-    if rounds and (row.queries_used, row.answer_digest) != (asked, rounds[-1].answer_digest):
+    if rounds and not _follows(row, rounds[-1], asked):
         yield Problem("fault", "accounts", f"episode {row.id}: its outcome is not what its rounds "
                       f"add up to")  # fmt: skip
     for name in _costs(row, rounds):
@@ -144,6 +147,14 @@ def _accounts(row: EpisodeRow, rounds: Sequence[RoundRow], log: LogReader) -> It
                       f"and its other columns give")  # fmt: skip
     if row.finished is None:
         yield Problem("fault", "accounts", f"episode {row.id}: a success without an end")
+
+
+def _follows(row: EpisodeRow, last: RoundRow, asked: int) -> bool:
+    """Tell whether an outcome is what its rounds add up to."""
+    charged = row.queries_used
+    if last.attack_macs is None and charged is not None:  # a victim elsewhere
+        return charged >= last.queries_used and row.answer_digest == last.answer_digest
+    return (charged, row.answer_digest) == (asked, last.answer_digest)
 
 
 def _costs(row: EpisodeRow, rounds: Sequence[RoundRow]) -> Iterator[str]:
@@ -156,7 +167,7 @@ def _costs(row: EpisodeRow, rounds: Sequence[RoundRow]) -> Iterator[str]:
         if rounds and answered is not None and answered != counted:
             yield f"{side}_answered"
         # each bucket is rounded to whole MACs
-        spent = sum(getattr(one, f"{side}_macs") for one in rounds)
+        spent = sum(getattr(one, f"{side}_macs") or 0 for one in rounds)
         if rounds and mean is not None and abs(mean * (answered or 0) - spent) > len(rounds) + 1:
             yield f"{side}_macs_mean"
         if None not in (mean, share, row.full_macs) and not isclose(share * row.full_macs, mean):

@@ -68,9 +68,16 @@ def settled(connection: Connection, plan_hash: str, *, since: datetime | None = 
 
 
 def reopen(
-    connection: Connection, id: str, *, mark: Mapping[str, int], process: Process
+    connection: Connection,
+    id: str,
+    *,
+    mark: Mapping[str, int],
+    process: Process,
+    charged: int | None = None,
 ) -> str | None:
     """Claim a broken-off episode for a process and take its rows back to a mark.
+
+    What a victim elsewhere has charged is kept in its row: it cannot be taken back.
 
     Returns:
         Why it was broken off, as its row said; None where it is not, or another attempt at its
@@ -82,7 +89,8 @@ def reopen(
     row = connection.execute(query).first()
     if row is None or settled(connection, row.plan_hash) is not None:
         return None
-    blank = {field.name: None for field in fields(OutcomeRow)}
+    blank: dict[str, int | None] = {field.name: None for field in fields(OutcomeRow)}
+    blank["queries_used"] = charged
     claimed = connection.execute(
         update(episode)
         .where(broken)

@@ -232,7 +232,7 @@ class RoundRow:
         benign_answered: images answered to benign users.
         queries_used: the ledger after its last round (cumulative).
         attack_exits: attacker's images per exit, of each deployed defence; None where an older
-            log summed them.
+            log summed them, and, as compute and latencies, where the victim runs elsewhere.
         benign_exits: benign images likewise.
         attack_macs: compute spent on the attacker, in MACs.
         benign_macs: compute spent on benign users, in MACs.
@@ -252,8 +252,8 @@ class RoundRow:
     queries_used: int
     attack_exits: Exits | None = ()
     benign_exits: Exits | None = ()
-    attack_macs: int = 0
-    benign_macs: int = 0
+    attack_macs: int | None = 0
+    benign_macs: int | None = 0
     attack_seconds: float | None = None
     benign_seconds: float | None = None
     benign_correct: int = 0

@@ -262,7 +262,14 @@ class Log(LogReader):
             return reopening.mark_of(connection, id)
 
     def reopen_episode(
-        self, id: str, mark: dict[str, int], *, seconds: float, queries_used: int, **data: object
+        self,
+        id: str,
+        mark: dict[str, int],
+        *,
+        seconds: float,
+        queries_used: int,
+        charged: int | None = None,
+        **data: object,
     ) -> EpisodeWriter | None:
         """Write on at an episode that was broken off, without the rows after a mark.
 
@@ -271,6 +278,7 @@ class Log(LogReader):
             mark: how far its rows count; what was written later is removed.
             seconds: that it had been played until then.
             queries_used: images asked until then.
+            charged: images that a victim elsewhere has charged, those asked later among them.
             data: goes into the event "resumed", with the reason why it was broken off.
 
         Returns:
@@ -278,7 +286,7 @@ class Log(LogReader):
         """
         with self._writing() as connection:
             me = processes.this_process()
-            reason = reopening.reopen(connection, id, mark=mark, process=me)
+            reason = reopening.reopen(connection, id, mark=mark, process=me, charged=charged)
         if reason is None:
             return None
         writer = self._writer(id, me, seconds)

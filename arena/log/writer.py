@@ -116,7 +116,7 @@ class EpisodeWriter:
         self,
         *,
         num_classes: int,
-        exit_names: Sequence[Sequence[str]],
+        exit_names: Sequence[Sequence[str]] | None,
         clone_normalisation: str | None = None,
         test_overlap: int | None = None,
     ) -> None:
@@ -124,14 +124,14 @@ class EpisodeWriter:
 
         Args:
             num_classes: of the victim.
-            exit_names: of each deployed defence, in order.
+            exit_names: of each deployed defence, in order; None where they are not known.
             clone_normalisation: whose mean and deviation clones normalise images by.
             test_overlap: images that clones are scored on in the attacker's pool.
 
         Raises:
             LogError: the database refused.
         """
-        names = [list(names) for names in exit_names]
+        names = None if exit_names is None else [list(names) for names in exit_names]
         values: dict[str, object] = {
             "num_classes": num_classes,
             "exit_names": names,
@@ -140,6 +140,15 @@ class EpisodeWriter:
         }
         with self._transaction() as connection:
             self._update(connection, values)
+
+    def charge(self, queries_used: int) -> None:
+        """Write down at once what is charged, before a victim elsewhere is asked.
+
+        Raises:
+            LogError: see `flush`.
+        """
+        with self._transaction() as connection:
+            self._update(connection, {"queries_used": queries_used})
 
     def round(self, row: RoundRow) -> None:
         """Add the sum of a bucket of rounds."""

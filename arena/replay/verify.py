@@ -178,7 +178,7 @@ def logged_plan(row: EpisodeRow) -> EpisodePlan:
     if row.status == "started":
         raise ArenaError(f"episode {row.id} is still being played; wait until it has ended")
     try:
-        return EpisodePlan.model_validate(row.plan)
+        plan = EpisodePlan.model_validate(row.plan)
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(map(str, fault["loc"])) or "the plan"
@@ -186,6 +186,12 @@ def logged_plan(row: EpisodeRow) -> EpisodePlan:
             f"episode {row.id} cannot be played by this version: {place}: {fault['msg']}; "
             f"use the version that played it ({row.versions.get('fortress-arena', 'unknown')})"
         ) from error
+    if plan.victim.is_remote:
+        raise ArenaError(
+            f"the victim of episode {row.id} runs elsewhere ({plan.victim.use}): playing it again "
+            f"would ask, and charge, every query again; run its scenario anew instead"
+        )
+    return plan
 
 
 def _changed(log: Log, row: EpisodeRow, plan: EpisodePlan) -> Iterator[str]:

@@ -96,13 +96,14 @@ class Episode:
         """Seconds that it was played before it was saved; 0 for a fresh one."""
         return 0.0 if self._saved is None else float(self._saved["recorder"]["seconds"])
 
-    def load(self, file: IO[bytes], tape: Tape, *, pickled: bool) -> None:
+    def load(self, file: IO[bytes], tape: Tape, *, pickled: bool, charged: int) -> None:
         """Go to where the episode was saved.
 
         Args:
             file: the state, as it was saved.
             tape: keeps the queries from there on.
             pickled: whether the state is a pickle, which runs what it says.
+            charged: images charged when it broke off: a victim elsewhere cannot be rewound.
 
         Raises:
             SaveError: the state cannot be read by this program, or is of other players.
@@ -117,7 +118,7 @@ class Episode:
             self._kit.generator.set_state(state["generator"])
             self._clones.set_state(state["clones"])
             self._kit.shared_findings.update(state["shared_findings"])
-            self._parts.restore(state)
+            self._parts.restore(state, charged=charged)
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as fault:
             raise SaveError(one_line(fault)) from fault
         self._saved = state
@@ -141,7 +142,7 @@ class Episode:
         self._events = EpisodeEvents(writer, self._game, self._before)
         writer.set_up(
             num_classes=self._game.threat.num_classes,
-            exit_names=[one.victim.exit_names for one in parts.defender_setup.deployed_defences],
+            exit_names=parts.exit_names,
             **self._knowledge,
         )
         self._recorder = recorder = Recorder(
@@ -153,8 +154,9 @@ class Episode:
             title=self._plan.title,
             watcher=self._setup.watcher,
             tape=tape,
-            measured=parts.served.read,
+            measured=parts.measured,
             untrained=self._initial.holds,
+            costs_known=parts.remote is None,
         )
         limit = self._plan.time_limit
         if limit is not None:
@@ -162,11 +164,12 @@ class Episode:
         apart = isinstance(attacker, IsolatedAttacker)
         self._time = TimeLimit(limit, lambda: self._game.busy, once=apart)
         # the recorder comes late: its checkpoints read what the others hold of the same round
-        self._game.add_observers(parts.served, parts.service, tape, recorder, self._time)
+        self._game.add_observers(*parts.observers, tape, recorder, self._time)
         if self._saved is not None:
             # only now is the row this process's own, and the files with it
             tape.restore(self._saved["tape"])
             recorder.restore(self._saved["recorder"])
+        parts.charge_to(writer, self._setup.watcher.line, self._saved)
         self._saver = self._make_saver(writer, tape)
         fault = self._events.fault_of(lambda: self._attack(attacker))
         if fault is None and recorder.clone_fault is not None:  # the attacker caught it
@@ -178,6 +181,7 @@ class Episode:
         finally:
             if isinstance(attacker, IsolatedAttacker):
                 attacker.close()
+            parts.close()
 
     def _set_up_attacker(self, tape: Tape) -> None:
         """Make the attacker, its oracle and its kit."""
@@ -329,16 +333,13 @@ class Episode:
         def measure() -> None:
             nonlocal outcome
             tally = recorder.close()
-            accuracy, service = parts.referee.victim_accuracy, parts.service.read()
+            parts.tell_losses(writer, answered=tally.attack.answered)
+            accuracy = parts.referee.victim_accuracy
+            service = None if parts.service is None else parts.service.read()
             outcome = outcome_of(parts.defender_setup, accuracy, score, service, tally)
 
         def write_inferences() -> None:
-            score_inferences(
-                attacker.inferred,
-                parts.defender_setup.deployed_defences,
-                writer,
-                answers=self._game.tally().attack.exits[0],
-            )
+            score_inferences(attacker.inferred, writer, truth=parts.truth(self._plan))
 
         def write_defender() -> None:
             events.write_defender(parts.defender, recorder.used_at)

@@ -14,10 +14,10 @@ from arena.log.rows import Ending, OutcomeRow
 from arena.log.writer import EpisodeWriter
 from arena.runner.carry_over import CARRIED_STATE
 from arena.system.process_state import ProcessState
-from envs.errors import LogError, PlayerError, one_line
+from envs.errors import LogError, PlayerError, VictimUnreachable, one_line
 from envs.game.extraction_game import ExtractionGame
 
-UNLUCKY = (LogError, OSError, MemoryError, torch.OutOfMemoryError)
+UNLUCKY = (LogError, OSError, MemoryError, torch.OutOfMemoryError, VictimUnreachable)
 """Faults that are not the players'."""
 
 

@@ -1,15 +1,21 @@
 """Builds all of an episode but its attacker: the game, its defender, and what measures both."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from agents.base import Defender
+from arena.evaluation.architecture import truth_of
 from arena.evaluation.benign_service import ServiceMeasurement
 from arena.evaluation.distortion import ServedSample
 from arena.evaluation.referee import Referee
+from arena.http.remote_victim import RemoteVictim
+from arena.log.writer import EpisodeWriter
+from arena.runner.remote import attend, tell_losses
 from arena.runner.saves.changes import ChangedAttributes
 from arena.runner.setup import DefenderSetup, Setup
 from arena.scenario import EpisodePlan
 from envs.game.extraction_game import ExtractionGame
+from envs.game.rounds import Observer
 from envs.seeding import Streams
 
 
@@ -25,8 +31,9 @@ class GameSetup:
         defender_setup: the defender, its defences and the undefended victim.
         game: charges and answers queries.
         referee: scores clones.
-        service: measures what benign users get.
-        served: compares served answers with the undefended victim's.
+        service: measures what benign users get; None where the victim runs elsewhere.
+        served: compares served answers with the undefended victim's; likewise.
+        remote: the victim, where it runs elsewhere.
     """
 
     def __init__(self, plan: EpisodePlan, setup: Setup) -> None:
@@ -38,22 +45,26 @@ class GameSetup:
         self._drifts = [ChangedAttributes(deployed.defence) for deployed in deployed_defences]
         splits, traffic = setup.splits(plan), plan.traffic
         self.referee = Referee(splits.checkpoint, splits.test, reference)
-        self.service = ServiceMeasurement(
-            self.referee.test,
-            self.referee.posteriors,
-            deployed_defences,
-            self.defender,
-            budget=plan.threat.budget,
-            streams=streams,
-            labels=plan.threat.labels,
-            clients=traffic.clients if traffic.benign else 0,
-        )
-        self.served = ServedSample(
-            reference.posteriors,
-            plan.threat.budget,
-            benign=traffic.benign,
-            ood_share=traffic.ood_share,
-        )
+        self.remote = reference if isinstance(reference, RemoteVictim) else None
+        self.service: ServiceMeasurement | None = None
+        self.served: ServedSample | None = None
+        if self.referee.posteriors is not None:
+            self.service = ServiceMeasurement(
+                self.referee.test,
+                self.referee.posteriors,
+                deployed_defences,
+                self.defender,
+                budget=plan.threat.budget,
+                streams=streams,
+                labels=plan.threat.labels,
+                clients=traffic.clients if traffic.benign else 0,
+            )
+            self.served = ServedSample(
+                reference.posteriors,
+                plan.threat.budget,
+                benign=traffic.benign,
+                ood_share=traffic.ood_share,
+            )
         self.game = ExtractionGame(
             setup.threat(plan),
             deployed_defences,
@@ -61,6 +72,7 @@ class GameSetup:
             clock=setup.clock(plan, streams),
             streams=streams,
             traffic=setup.traffic(plan, streams),
+            ledger=None if self.remote is None else self.remote.line.ledger,
         )
 
     @property
@@ -75,26 +87,83 @@ class GameSetup:
         named = {f"victim{number}": victim for number, victim in enumerate(victims)}
         return {"reference": self.defender_setup.reference, **named}
 
+    @property
+    def observers(self) -> list[Observer]:
+        """What measures the service while the game is played."""
+        return [one for one in (self.served, self.service) if one is not None]
+
+    @property
+    def exit_names(self) -> list[tuple[str, ...]] | None:
+        """Names of the exits of each deployed defence; None where they are not known."""
+        if self.remote is not None:
+            return None
+        return [one.victim.exit_names for one in self.defender_setup.deployed_defences]
+
+    def measured(self) -> dict[str, float]:
+        """Return what was measured of the served answers so far."""
+        return {} if self.served is None else self.served.read()
+
+    def truth(self, plan: EpisodePlan) -> Mapping[str, object]:
+        """Tell how the first defence's victim is built, as far as it is known."""
+        if self.remote is not None:
+            said = plan.victim.architecture
+            return {} if said is None else said.model_dump()
+        first = self.defender_setup.deployed_defences[0].victim
+        return truth_of(first, self.game.tally().attack.exits[0])
+
+    def charge_to(
+        self, writer: EpisodeWriter, tell: Callable[[str], None], saved: Mapping[str, Any] | None
+    ) -> None:
+        """Write into an episode's row what a victim elsewhere charges, before it is asked.
+
+        Args:
+            writer: of the episode's rows.
+            tell: takes a line for people.
+            saved: what `state` returned, among other things, where the episode goes on.
+        """
+        if self.remote is not None:
+            attend(self.remote, writer, tell, saved)
+
+    def tell_losses(self, writer: EpisodeWriter, *, answered: int) -> None:
+        """Write down what requests that were lost on the way to a victim elsewhere have cost."""
+        if self.remote is not None:
+            tell_losses(self.remote, writer, answered=answered)
+
+    def close(self) -> None:
+        """Close the connection to a victim elsewhere."""
+        if self.remote is not None:
+            self.remote.close()
+
     def state(self) -> dict[str, object]:
         """Return what changes while it is played; see `restore`."""
         return {
             "defender": self.defender,
             "defences": [drift.changed() for drift in self._drifts],
             "game": self.game.state(),
-            "served": self.served.state(),
-            "service": self.service.state(),
+            "served": None if self.served is None else self.served.state(),
+            "service": None if self.service is None else self.service.state(),
+            "ledger": None if self.remote is None else self.remote.line.ledger.state(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any], *, charged: int) -> None:
         """Go to where another setup of the same plan stood, between two rounds.
+
+        What a victim elsewhere was asked after that stays charged.
 
         Args:
             state: as `state` returned it (hence `Any`), among other things.
+            charged: images that had been charged when that one broke off.
         """
         defender = state["defender"]
         self.defender_setup = self.defender_setup._replace(defender=defender)
         for drift, values in zip(self._drifts, state["defences"], strict=True):
             drift.put_back(values)
         self.game.restore(state["game"], defender)
-        self.served.restore(state["served"])
-        self.service.restore(state["service"], defender)
+        if self.served is not None and self.service is not None:
+            self.served.restore(state["served"])
+            self.service.restore(state["service"], defender)
+        if self.remote is not None:
+            line = self.remote.line
+            line.ledger.restore(state["ledger"], charged)
+            line.settle()
+            self.game.used = line.ledger.charged

@@ -12,6 +12,7 @@ from arena.recording.tape import require_place_for_queries
 from arena.runner.carry_over import dependency_levels, with_carried_state
 from arena.runner.image_preload import read_images
 from arena.runner.progress import Watcher
+from arena.runner.remote import reach
 from arena.runner.resume import episode_record, play_one
 from arena.runner.run_record import run_record
 from arena.runner.saves.attempts import previous_attempt
@@ -108,6 +109,8 @@ def play(
         if any(task.plan.record == "queries" for task in tasks):
             require_place_for_queries(log.where)
         setup = Setup(torch.device("cpu") if options.apart else devices[0], watcher)
+        if scenario.victim.is_remote:
+            reach(tasks[0].plan, setup.threat(tasks[0].plan), setup.device, watcher.line).close()
         read_images(setup, (task.plan for task in tasks))
         record = run_record(
             command,

@@ -13,28 +13,29 @@ from envs.game.counters import Tally
 
 def outcome_of(
     defender_setup: DefenderSetup,
-    victim_accuracy: float,
+    victim_accuracy: float | None,
     score: CloneScore | None,
-    service: ServiceScore,
+    service: ServiceScore | None,
     tally: Tally,
 ) -> OutcomeRow:
     """Sum an episode up.
 
     Args:
         defender_setup: the defender at its deployed_defences.
-        victim_accuracy: of the undefended victim on the test images.
+        victim_accuracy: of the undefended victim on the test images; None where it was not asked.
         score: of the final clone; None without one.
-        service: what benign users got.
+        service: what benign users got; None where it was not measured.
         tally: the final counters.
     """
-    full = defender_setup.reference.profile.macs[-1]
+    reference = defender_setup.reference
+    full = None if reference.is_remote else reference.profile.macs[-1]
     return OutcomeRow(
         clone_accuracy=score.accuracy if score else None,
         clone_fidelity=score.fidelity if score else None,
         victim_accuracy=victim_accuracy,
         harden_seconds=defender_setup.seconds,
         full_macs=full,
-        **_service(service),
+        **({} if service is None else _service(service)),
         **_costs(tally, full),
     )
 
@@ -48,8 +49,11 @@ def _service(service: ServiceScore) -> dict[str, Any]:
     }
 
 
-def _costs(tally: Tally, full_macs: int) -> dict[str, Any]:
-    """Turn counters into means per query; a kind of traffic that never came has none."""
+def _costs(tally: Tally, full_macs: int | None) -> dict[str, Any]:
+    """Turn counters into means per query; a kind of traffic that never came has none.
+
+    Where the victim runs elsewhere (`full_macs` is None), what a query costs is unknown.
+    """
     costs: dict[str, Any] = {
         "queries_used": tally.used,
         "query_digest": tally.query_digest,
@@ -57,7 +61,7 @@ def _costs(tally: Tally, full_macs: int) -> dict[str, Any]:
     }
     for name, side in (("attack", tally.attack), ("benign", tally.benign)):
         costs[f"{name}_answered"] = side.answered
-        if side.answered:
+        if side.answered and full_macs is not None:
             macs = side.macs / side.answered
             costs[f"{name}_macs_mean"] = macs
             costs[f"{name}_compute_share"] = macs / full_macs

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,6 +53,7 @@ class Recorder:
         tape: keeps queries in files; sampled at every checkpoint.
         measured: gives more numbers for a checkpoint, measured by the arena itself.
         untrained: tells whether a clone has its initial weights still.
+        costs_known: whether exits, compute and time of an answer are known.
 
     Attributes:
         clone_fault: how the clone failed at a checkpoint, in one line.
@@ -70,9 +72,11 @@ class Recorder:
         tape: Tape,
         measured: Callable[[], Mapping[str, float]] = dict,
         untrained: Callable[[nn.Module], bool] = lambda clone: False,
+        costs_known: bool = True,
     ) -> None:
         self._game, self._attacker, self._referee = game, attacker, referee
         self._tape, self._measured, self._untrained = tape, measured, untrained
+        self._costs_known = costs_known
         self._writer, self._watcher, self._checkpoints = writer, watcher, checkpoints
         self._title = title
         self._began = time.monotonic()
@@ -149,9 +153,8 @@ class Recorder:
         tally = self._game.tally()
         if tally.rounds > self._last.rounds:
             self._ends.append((tally.attack.answered + tally.benign.answered, tally.used))
-            self._writer.round(
-                _bucket_row(self._bucket, self._last, tally, self._countermeasures.take())
-            )
+            row = _bucket_row(self._bucket, self._last, tally, self._countermeasures.take())
+            self._writer.round(row if self._costs_known else _without_costs(row))
             if self.seconds >= self._next_flush:
                 self._writer.flush()
                 self._next_flush = self.seconds + FLUSH_SECONDS
@@ -239,6 +242,19 @@ class Recorder:
             raise _CloneError(
                 f"the clone fails at {self._game.used} queries: {one_line(fault)}"
             ) from fault
+
+
+def _without_costs(row: RoundRow) -> RoundRow:
+    """Leave out what is not known of a victim elsewhere."""
+    return replace(
+        row,
+        attack_exits=None,
+        benign_exits=None,
+        attack_macs=None,
+        benign_macs=None,
+        attack_seconds=None,
+        benign_seconds=None,
+    )
 
 
 class _CloneError(PlayerError):

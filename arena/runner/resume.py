@@ -15,7 +15,7 @@ from arena.scenario import EpisodePlan
 from arena.system.output import stdout_to_stderr
 from arena.system.process_state import process_state_kept
 from arena.system.threads import threads_of
-from envs.errors import LogError, SaveError, one_line
+from envs.errors import LogError, SaveError, VictimUnreachable, one_line
 
 
 def play_one(
@@ -118,13 +118,15 @@ def _resume(
     assert save is not None
     with threads_of(seen.versions):
         tape = Tape(log.where, save.episode, queries=plan.record == "queries")
+        charged = log.episode(save.episode).queries_used or save.queries_used
         try:
             episode = Episode(plan, setup, saves=Saves(log, store, saving))
             with store.open(save) as file:
-                episode.load(file, tape, pickled=save.pickled)
+                episode.load(file, tape, pickled=save.pickled, charged=charged)
             writer = log.reopen_episode(
                 save.episode, save.mark, seconds=episode.seconds,
                 queries_used=save.queries_used, run=run,
+                charged=charged if plan.victim.is_remote else None,
             )  # fmt: skip
             if writer is None:
                 raise SaveError("another process plays it already")
@@ -132,6 +134,10 @@ def _resume(
             return log.episode(save.episode), True
         except LogError:
             raise
+        except VictimUnreachable as fault:  # another time the save is gone on from
+            tape.close()
+            setup.watcher.line(f"{plan.title}: {save.episode} is not resumed: {one_line(fault)}")
+            return log.episode(save.episode), False
         except BaseException as fault:
             tape.close()
             setup.watcher.line(f"{plan.title}: {save.episode} cannot be resumed "

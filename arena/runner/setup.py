@@ -14,6 +14,7 @@ from arena.isolation.attacker import Contestant
 from arena.registry import players as catalog
 from arena.runner.contestant import contestant_of
 from arena.runner.progress import Watcher
+from arena.runner.remote import in_front_of, reach
 from arena.scenario import EpisodePlan
 from arena.scenario.pools import INSIST, part_of_victims_data
 from arena.scenario.schema_parts import DataSpec, NetSpec
@@ -46,13 +47,14 @@ class DefenderSetup(NamedTuple):
         reference: the undefended victim.
         deployed_defences: the defender's defences, each with the victim it hardened.
         defender: the defender.
-        seconds: taken by hardening, without defences whose networks all came from the cache.
+        seconds: taken by hardening, without defences whose networks all came from the cache; None
+            where the victim runs elsewhere.
     """
 
     reference: Victim
     deployed_defences: tuple[DeployedDefence, ...]
     defender: Defender
-    seconds: float
+    seconds: float | None
 
 
 class Setup:
@@ -110,6 +112,8 @@ class Setup:
 
     def set_up_defender(self, plan: EpisodePlan) -> DefenderSetup:
         """Train or recall the victim, harden it with each defence, and set the defender up."""
+        if plan.victim.is_remote:
+            return self._set_up_elsewhere(plan)
         splits, spec = self.splits(plan), self.victim_spec(plan)
         report = self.watcher.line
 
@@ -143,10 +147,20 @@ class Setup:
             if uses.made or not uses.recalled:
                 seconds += time.perf_counter() - began
             deployed_defences.append(DeployedDefence(brought.use, defence, victim, reference))
+        defender = self._defender(plan, len(deployed_defences))
+        return DefenderSetup(reference, tuple(deployed_defences), defender, seconds)
+
+    def _set_up_elsewhere(self, plan: EpisodePlan) -> DefenderSetup:
+        victim = reach(plan, self.threat(plan), self.device, self.watcher.line)
+        deployed = in_front_of(victim, plan, self.splits(plan), self.device)
+        return DefenderSetup(victim, deployed, self._defender(plan, len(deployed)), None)
+
+    def _defender(self, plan: EpisodePlan, count: int) -> Defender:
+        """Make the defender, who brings so many defences."""
         defender = catalog.defenders.create(plan.defender.use, plan.defender.policy)
         assert isinstance(defender, Defender)
-        defender.begin(len(deployed_defences), Streams(plan.seed).torch("defender", self.device))
-        return DefenderSetup(reference, tuple(deployed_defences), defender, seconds)
+        defender.begin(count, Streams(plan.seed).torch("defender", self.device))
+        return defender
 
     def _remark(self, victim: Victim, splits: Splits) -> None:
         """Tell once what users should know of a victim that is not one of ours."""

@@ -18,7 +18,7 @@ from arena.scenario.pools import INSIST, part_of_victims_data
 from arena.scenario.schema import AttackerSpec, DefenceSpec, DefenderSpec, ScenarioFile
 from arena.scenario.schema_parts import DataSpec, NetSpec, VictimSpec
 from envs.errors import ArenaError, ScenarioError, one_line
-from envs.loading.imports import is_model_file
+from envs.loading.imports import from_file, is_file_use, is_model_file
 
 # `Any` in this file: parameters as a scenario gives them.
 
@@ -60,15 +60,23 @@ def _trials(scenario: ScenarioFile) -> Iterator[Trial]:
             if path == ("traffic", "ood") or not scenario.threat.allow_test_overlap:
                 yield path, partial(_check_unseen, scenario.data, pool, path)
     form = cache(partial(_form_of, scenario.data))  # a folder is listed once for both networks
-    for net, where in ((scenario.victim, "victim"), (scenario.clone, "clone")):
+    nets: dict[str, NetSpec] = {"clone": scenario.clone}
+    if not scenario.victim.is_remote:
+        nets = {"victim": scenario.victim, **nets}
+    for where, net in nets.items():
         yield (where,), partial(_check_net, net, where, form)
+    if is_file_use(scenario.victim.use) and scenario.victim.is_remote:
+        yield ("victim",), partial(from_file, scenario.victim.use)
     victim = cache(partial(_victim_of, scenario.victim, form))
     yield ("victim", "recipe"), partial(_check_recipe, scenario.victim.recipe)
     yield ("latency",), partial(_check_latency, scenario.latency)
     for attacker in scenario.attackers:
         yield ("attackers", attacker.name), partial(_check_attacker, attacker, scenario)
     for defender in scenario.defenders:
-        yield ("defenders", defender.name), partial(_check_defender, defender, victim)
+        yield (
+            ("defenders", defender.name),
+            partial(_check_defender, defender, victim, is_remote=scenario.victim.is_remote),
+        )
 
 
 def _faults(trial: Trial) -> list[str]:
@@ -174,7 +182,7 @@ def _check_net(net: NetSpec, where: str, form: "Callable[[], Form | None]") -> N
 
 def _victim_of(victim: VictimSpec, form: "Callable[[], Form | None]") -> "Staged | None":
     """Build a victim of others, to see what defences find; None of ours, or of a faulty one."""
-    if not networks.is_other(victim) or (found := form()) is None:
+    if victim.is_remote or not networks.is_other(victim) or (found := form()) is None:
         return None
     try:
         return networks.built(victim, found)
@@ -234,7 +242,9 @@ def _check_attacker(spec: AttackerSpec, scenario: ScenarioFile) -> None:
     granted(attacker, **grants._asdict())
 
 
-def _check_defender(spec: DefenderSpec, victim: "Callable[[], Staged | None]") -> None:
+def _check_defender(
+    spec: DefenderSpec, victim: "Callable[[], Staged | None]", *, is_remote: bool
+) -> None:
     where = ("defenders", spec.name)
     policy = (*where, "policy")
     faults = _faults((where, partial(catalog.defenders.check, spec.use, spec.policy, policy)))
@@ -242,18 +252,25 @@ def _check_defender(spec: DefenderSpec, victim: "Callable[[], Staged | None]") -
     for number, defence in enumerate(spec.defence):
         place: messages.Path = (*where, "defence", number) if several else where
         params: messages.Path = (*place, "params")
-        faults += _faults((place, partial(_check_defence, defence, params, victim)))
+        check = partial(_check_defence, defence, params, victim, is_remote=is_remote)
+        faults += _faults((place, check))
     if faults:
         raise ScenarioError("\n".join(faults))
 
 
 def _check_defence(
-    spec: DefenceSpec, params: messages.Path, victim: "Callable[[], Staged | None]"
+    spec: DefenceSpec,
+    params: messages.Path,
+    victim: "Callable[[], Staged | None]",
+    *,
+    is_remote: bool,
 ) -> None:
-    from envs.defences.base import Defence
+    from envs.defences.base import Defence, require_answers_only
     from envs.defences.needs import require_needs
 
     defence = catalog.defences.check(spec.use, spec.params, params)
+    if is_remote and isinstance(defence, Defence):
+        require_answers_only(defence, spec.use)
     network = victim()
     if network is not None and isinstance(defence, Defence):
         require_needs(defence.needs, spec.use, network)

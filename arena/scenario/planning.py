@@ -20,7 +20,7 @@ from arena.scenario.schema_parts import (
     VictimDataSpec,
     VictimSpec,
 )
-from arena.scenario.settings import HOW_PLAYED
+from arena.scenario.settings import HOW_ASKED, HOW_PLAYED
 from envs.loading.imports import is_class_use, is_file_use, is_model_file, short_name
 
 # `Any` in this file: a plan as plain JSON values.
@@ -143,6 +143,8 @@ class EpisodePlan(_Part):
                 network["use"] = short_name(network["use"])
             elif is_model_file(network["use"]):
                 network["use"] = "file"
+        for name in HOW_ASKED:
+            plan["victim"].pop(name, None)
         for name in ("carried_state", *HOW_PLAYED):
             plan.pop(name, None)
         for optional in ("after", "contents"):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from arena.http.addresses import read_key
 from arena.scenario.schema import ScenarioFile
 from arena.scenario.schema_parts import DataSpec, NetSpec
 from envs.errors import DataMissing
@@ -11,7 +12,8 @@ from envs.errors import DataMissing
 def require_files(scenario: ScenarioFile) -> None:
     """Check that data sets, pools and published weights are where a scenario looks for them.
 
-    Nothing is read, so that damaged files are found later.
+    So is the API key of a victim elsewhere. Nothing else is read, so that damaged files are found
+    later.
 
     Raises:
         DataMissing: one line for each that is not there: what to put where.
@@ -26,12 +28,15 @@ def require_files(scenario: ScenarioFile) -> None:
         raise DataMissing("\n".join(dict.fromkeys(faults)))
 
 
-def _looks(scenario: ScenarioFile) -> Iterator[Callable[[], None]]:
+def _looks(scenario: ScenarioFile) -> Iterator[Callable[[], object]]:
     for data in (scenario.data, scenario.threat.pool, scenario.traffic.ood):
         if data is not None:
             yield partial(_look_for_data, data)
-    for net, where in ((scenario.victim, "victim"), (scenario.clone, "clone")):
-        yield partial(_look_for_weights, net, where)
+    yield partial(_look_for_weights, scenario.clone, "clone")
+    if not scenario.victim.is_remote:
+        yield partial(_look_for_weights, scenario.victim, "victim")
+    elif (name := scenario.victim.api_key_env) is not None:
+        yield partial(read_key, name)
 
 
 def _look_for_data(data: DataSpec) -> None:

@@ -219,6 +219,8 @@ class ScenarioFile(Table):
             raise PydanticCustomError(
                 MESSAGE, "traffic.ood_share: needs traffic.benign above 0, of which it is a share"
             )
+        if self.victim.is_remote:
+            _refuse_beside_remote(self)
         if self.size > MOST_EPISODES:
             raise PydanticCustomError(
                 MESSAGE,
@@ -242,6 +244,17 @@ class ScenarioFile(Table):
     def size(self) -> int:
         """Number of episodes."""
         return len(self.pairs) * len(self.seeds)
+
+
+def _refuse_beside_remote(scenario: ScenarioFile) -> None:
+    """Refuse what a victim elsewhere cannot play."""
+    if scenario.traffic.benign > 0:
+        line = "traffic.benign: expected 0, because a victim elsewhere has users of its own"
+        raise PydanticCustomError(MESSAGE, line)
+    if scenario.threat.latency == "virtual":
+        line = "threat.latency: expected 'none' or 'wall', the time of a request and its answer, " \
+               "because what a victim elsewhere computes is not known"  # fmt: skip
+        raise PydanticCustomError(MESSAGE, line)
 
 
 def _refuse_strangers(attackers: tuple[AttackerSpec, ...], known: list[str]) -> None:

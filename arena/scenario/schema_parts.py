@@ -1,7 +1,8 @@
 """Tables of a scenario file that name data sets and networks, and types that all tables share."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -13,9 +14,12 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, PydanticCustomError
 
+from arena.http.addresses import is_loopback, is_url, url_fault
+from arena.registry.messages import MESSAGE
 from arena.registry.strict_types import NUMBER, WHOLE
+from envs.loading.imports import is_file_use
 
 # `Any` in this file: tables as TOML gives them, before they are validated.
 
@@ -97,14 +101,36 @@ class NetSpec(Named):
     def _without_nothing(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is not given: it then bears on nothing."""
         table: dict[str, Any] = dump(self)
-        for name in ("weights", "normalise", "exits"):
+        for name in ("weights", "normalise", "exits", *_ELSEWHERE):
             if not getattr(self, name, None):
                 table.pop(name, None)
         return table
 
 
+class ArchitectureSpec(Table):
+    """How a victim elsewhere is built, as far as its owner says; what is left out is unknown."""
+
+    family: str | None = None
+    """"resnet", "mobilenet", "densenet", "vgg", "cnn", "mlp" or another."""
+    architecture: str | None = None
+    """Name of the network."""
+    depth: Annotated[int, Field(ge=1), WHOLE] | None = None
+    """Layers with weights on the longest path."""
+    width: Annotated[int, Field(ge=1), WHOLE] | None = None
+    """Channels of the first convolution, or what stands for them."""
+    exits: Annotated[int, Field(ge=1), WHOLE] | None = None
+    """Exits, the last one included."""
+
+
+_ELSEWHERE = ("api_key_env", "rate", "batch", "timeout", "permission", "architecture")
+
+
 class VictimSpec(NetSpec):
-    """The network that serves, and how it is trained; one with weights is taken as it is."""
+    """The network that serves, and how it is trained; one with weights is taken as it is.
+
+    Or a victim elsewhere (see docs/remote_victim.md): `use` is the address of a model of the Open
+    Inference Protocol, or a class of one's own that asks another one.
+    """
 
     exits: tuple[str, ...] = ()
     """Layers of a network of others behind which exit heads may sit."""
@@ -113,3 +139,58 @@ class VictimSpec(NetSpec):
     """Epochs, learning rate and the like."""
     seed: Seed | None = None
     """Seed of its training; the episode's own where absent."""
+    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    """Elsewhere: the environment variable that holds its API key."""
+    rate: Limit | None = None
+    """Elsewhere: requests a second at most."""
+    batch: Annotated[int, Field(ge=1), WHOLE] | None = None
+    """Elsewhere: images of a request at most."""
+    timeout: Limit | None = None
+    """Elsewhere: seconds to wait for an answer; 60 where absent."""
+    permission: Annotated[str, Field(pattern=r"\S")] | None = None
+    """Elsewhere: who allowed the test; needed unless the address is of this machine."""
+    architecture: ArchitectureSpec | None = None
+    """Elsewhere: how it is built, which guesses are scored against."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it runs elsewhere, so that it can only be asked."""
+        return is_url(self.use) or self.permission is not None
+
+    @model_validator(mode="after")
+    def _is_asked_only_as_allowed(self) -> Self:
+        if not self.is_remote:
+            _refuse(
+                self,
+                _ELSEWHERE,
+                "only a victim elsewhere has that, of an address or with permission",
+            )
+            return self
+        if not is_url(self.use):
+            if not is_file_use(self.use):
+                raise PydanticCustomError(
+                    MESSAGE, "expected use = http://HOST:PORT/v2/models/NAME or "
+                    "client.py:MyClient for a victim with permission")  # fmt: skip
+        elif fault := url_fault(self.use):
+            raise PydanticCustomError(MESSAGE, "{fault}", {"fault": fault})
+        elif not is_loopback(self.use) and self.permission is None:
+            raise PydanticCustomError(
+                MESSAGE,
+                "permission is missing: {use} is not this machine, so say who allowed this test "
+                'with permission = "..."',
+                {"use": self.use},
+            )
+        elif self.params:
+            raise PydanticCustomError(MESSAGE, "expected no params: an address takes none")
+        _refuse(self, ("weights", "normalise", "exits", "recipe", "seed"),
+                "a victim elsewhere is taken as it is")  # fmt: skip
+        return self
+
+
+def _refuse(spec: VictimSpec, names: Iterable[str], reason: str) -> None:
+    given = [name for name in names if getattr(spec, name) not in (None, (), {})]
+    if given:
+        raise PydanticCustomError(
+            MESSAGE, "expected no {given}: {reason}",
+            {"given": ", ".join(given), "reason": reason},
+        )  # fmt: skip

@@ -13,6 +13,9 @@ ONLY_MEASURE = frozenset({"checkpoints", "record"})
 HOW_PLAYED = ("isolation", "time_limit", "memory_limit")
 """Keys that tell how an episode is played; an episode that ends has the same result by any."""
 
+HOW_ASKED = ("api_key_env", "rate", "batch", "timeout", "permission")
+"""Keys of a victim elsewhere that tell how it is asked."""
+
 
 def settings_of(plan: Mapping[str, object], *, measuring: bool = True) -> dict[str, object]:
     """Return the plan without the seed, what follows from it, and how it was played.
@@ -22,7 +25,11 @@ def settings_of(plan: Mapping[str, object], *, measuring: bool = True) -> dict[s
         measuring: whether to keep the keys that only measure.
     """
     left_out = FOLLOW_FROM_THE_SEED.union(HOW_PLAYED, () if measuring else ONLY_MEASURE)
-    return {key: value for key, value in plan.items() if key not in left_out}
+    settings = {key: value for key, value in plan.items() if key not in left_out}
+    victim = settings.get("victim")
+    if isinstance(victim, Mapping):
+        settings["victim"] = {key: one for key, one in victim.items() if key not in HOW_ASKED}
+    return settings
 
 
 def flat(value: object, prefix: str = "") -> dict[str, object]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from envs.data.images import ImageSet, Splits
 from envs.defences.needs import Need
-from envs.errors import DefenceError, PlayerError
+from envs.errors import DefenceError, PlayerError, ScenarioError
 from envs.nets.exit_cost import ExitProfile
 from envs.seeding import Streams
 from envs.types import Labels
@@ -127,6 +127,10 @@ class Defence:
 
     interpolates: bool = True
     """Whether strengths between 0 and 1 mean anything; False where a defence is on or off."""
+
+    answers_only: bool = False
+    """Whether `harden`, where it does anything, asks the victim for its number of classes alone, so
+    that a victim which runs elsewhere can be defended in front of it."""
 
     simulated: bool = False
     """True where the defence reads what no real server knows (a control for tables)."""
@@ -241,6 +245,23 @@ class Defence:
 
 
 _UNDEFENDED = Defence()
+
+
+def require_answers_only(defence: Defence, name: str) -> None:
+    """Check that a defence changes nothing but queries and answers on their way.
+
+    Args:
+        defence: of a victim that runs elsewhere.
+        name: what the message calls the defence.
+
+    Raises:
+        ScenarioError: it hardens the victim, or needs more of it than answers.
+    """
+    if type(defence).harden is not Defence.harden and not defence.answers_only:
+        raise ScenarioError(
+            f"'{name}' needs the victim itself, and one elsewhere only answers; defend it where it "
+            f"runs, and play 'undefended' here"
+        )
 
 
 class DeployedDefence(NamedTuple):

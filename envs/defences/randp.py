@@ -49,6 +49,8 @@ class RandP(PosteriorDefence):
         Orekondy et al. 2020, arXiv:1906.10908.
     """
 
+    answers_only = True
+
     def __init__(
         self,
         *,

@@ -32,6 +32,8 @@ class ReverseSigmoid(PosteriorDefence):
         CIFAR-10 (Tang et al. 2024, USENIX Security).
     """
 
+    answers_only = True
+
     def __init__(
         self, *, beta: float = 0.21, gamma: Positive = 0.2, preserve_top1: Preserve = "off"
     ) -> None:

@@ -30,6 +30,7 @@ class Truncation(PosteriorDefence):
         ValueError: a value outside its range.
     """
 
+    answers_only = True
     margin: ClassVar[float] = 0.0
     """Shrinking towards the clean posterior would serve the digits that were rounded away."""
 

@@ -154,6 +154,8 @@ class Counters:
         # cost of one answer by defence and exit, on the host: used when counters are read
         self._macs = torch.zeros(shape, dtype=torch.float64)
         for row, defence in enumerate(deployed_defences):
+            if defence.victim.is_remote:  # unknown; the log gets no numbers of it
+                continue
             costs = torch.tensor(defence.victim.profile.macs, dtype=torch.float64)
             self._macs[row, : len(costs)] = costs + _overhead(defence)
         self._spared = [_spared(deployed) for deployed in deployed_defences]
@@ -227,6 +229,8 @@ def _overhead(deployed: DeployedDefence) -> int:
 
 def _spared(deployed: DeployedDefence) -> float:
     """Return the MACs of a whole hardened network beyond those of the unhardened one."""
+    if deployed.victim.is_remote:
+        return 0.0
     bare = deployed.bare or deployed.victim
     whole = deployed.victim.profile.macs[-1] + _overhead(deployed)
     return float(whole - bare.profile.macs[-1])

@@ -16,7 +16,7 @@ from envs.errors import BudgetExhausted, DefenceError, QueryError
 from envs.game.access import Access
 from envs.game.clients import ClientNumbers
 from envs.game.counters import Counters, Tally
-from envs.game.rounds import AnsweredRequest, DefenderProtocol, Observer, Round
+from envs.game.rounds import AnsweredRequest, DefenderProtocol, Ledger, Observer, Round
 from envs.game.service import Service
 from envs.game.traffic import BenignTraffic
 from envs.plain_tensors import without_overrides
@@ -43,6 +43,7 @@ class ExtractionGame:
         traffic: benign users' queries, mixed in by share; none if absent.
         ood: what simulated controls are told of the attacker's queries: that they are out of
             distribution.
+        ledger: of a victim elsewhere, which may charge more than it answers.
     """
 
     def __init__(
@@ -55,7 +56,9 @@ class ExtractionGame:
         streams: Streams,
         traffic: BenignTraffic | None = None,
         ood: bool = True,
+        ledger: Ledger | None = None,
     ) -> None:
+        self._ledger = ledger
         # a copy of the game's own: the values that rule it are in no player's hands
         self._threat = replace(threat)
         self._access = Access()
@@ -136,13 +139,17 @@ class ExtractionGame:
         self._check_values(images)
         self.used += count
         benign = () if self._traffic is None else self._answer_benign(self._traffic, count)
-        attack = self._service.answer(
-            images,
-            client=self.attacker_client,
-            round=self.rounds,
-            ood=self._ood,
-            timer=self._counters.attack_timer,
-        )
+        try:
+            attack = self._service.answer(
+                images,
+                client=self.attacker_client,
+                round=self.rounds,
+                ood=self._ood,
+                timer=self._counters.attack_timer,
+            )
+        finally:
+            if self._ledger is not None:
+                self.used = self._ledger.charged
         given = attack.posteriors
         if self._threat.labels == "hard":
             given = harden_labels(given)

@@ -135,6 +135,16 @@ class Round(NamedTuple):
     given: Tensor
 
 
+class Ledger(Protocol):
+    """Counts what a victim elsewhere charges: answers, and requests that were lost on the way.
+
+    Attributes:
+        charged: images charged so far.
+    """
+
+    charged: int
+
+
 class Observer(Protocol):
     """Sees every finished round before the attacker gets its answer, and changes nothing."""
 

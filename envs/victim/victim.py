@@ -53,9 +53,14 @@ class Victim:
         chunk: images run together. If absent, as many in each segment as a processor's cache
             holds, and all of a request on an accelerator.
 
+    Attributes:
+        is_remote: whether it runs elsewhere, so that nothing is known of it but its answers.
+
     Raises:
         ValueError: the rule does not fit the network's exits.
     """
+
+    is_remote: bool = False
 
     def __init__(
         self,

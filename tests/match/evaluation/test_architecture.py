@@ -5,7 +5,6 @@ import torch
 
 from agents.base import ArchitectureGuess
 from arena.evaluation.architecture import score_inferences, truth_of, visited_exits
-from envs.defences.base import Defence, DeployedDefence
 from envs.exits.rules import Thresholds
 from envs.nets import registry
 from envs.nets.multi_exit import MultiExit, with_heads
@@ -36,7 +35,7 @@ class Writer:
 
 def scored(guess, victim, answers):
     writer = Writer()
-    score_inferences(guess, [DeployedDefence("dnf", Defence(), victim)], writer, answers=answers)
+    score_inferences(guess, writer, truth=truth_of(victim, answers))
     return writer.rows
 
 

@@ -29,6 +29,8 @@ class Brightest:
 
     num_exits, num_classes, device, network = 2, 3, torch.device("cpu"), nn.Identity()
 
+    is_remote = False
+
     def posteriors(self, images):
         return 0.15 + 0.55 * nn.functional.one_hot(images.flatten(1).argmax(1), 3).float()
 

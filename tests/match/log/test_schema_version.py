@@ -150,12 +150,14 @@ def test_a_log_from_before_the_first_release_is_refused_and_left_alone(
     assert path.read_bytes() == before
 
 
-MIGRATION = """
+HEAD = schema_version.HEAD
+NEXT = f"v{int(HEAD[1:]) + 1:04}"
+MIGRATION = f"""
 import sqlalchemy as sa
 from alembic import op
 
-revision = "v0004"
-down_revision = "v0003"
+revision = "{NEXT}"
+down_revision = "{HEAD}"
 
 
 def upgrade():
@@ -177,15 +179,15 @@ def next_version(path: Path, tmp_path: Path, monkeypatch):
         log.begin_episode(run, RECORD).finish("success", OutcomeRow(clone_accuracy=0.5))
     scripts = tmp_path / "migrations"
     shutil.copytree(Path(schema_version.__file__).parent / "migrations", scripts)
-    (scripts / "versions" / "v0004_made_up.py").write_text(MIGRATION)
+    (scripts / "versions" / f"{NEXT}_made_up.py").write_text(MIGRATION)
     monkeypatch.setattr(schema_version, "MIGRATIONS", str(scripts))
-    monkeypatch.setattr(schema_version, "HEAD", "v0004")
+    monkeypatch.setattr(schema_version, "HEAD", NEXT)
     return path
 
 
 def test_an_older_log_is_migrated_when_it_is_opened_and_keeps_its_rows_and_views(next_version):
     with Log.open(next_version) as log, log.engine.connect() as connection:
-        assert schema_version.version(connection) == "v0004"
+        assert schema_version.version(connection) == NEXT
         assert "joules" in [column["name"] for column in inspect(connection).get_columns("episode")]
         assert set(inspect(connection).get_view_names()) == set(VIEWS)
         board = connection.exec_driver_sql("SELECT attacker, clone_accuracy FROM scoreboard")
@@ -194,16 +196,16 @@ def test_an_older_log_is_migrated_when_it_is_opened_and_keeps_its_rows_and_views
 
 
 def test_an_older_log_is_not_migrated_when_it_is_opened_read_only(next_version):
-    with pytest.raises(LogError, match="old log schema v0003; open it once for writing"):
+    with pytest.raises(LogError, match=f"old log schema {HEAD}; open it once for writing"):
         Log.open(next_version, read_only=True)
 
 
 def test_the_command_says_what_it_migrated_and_a_second_time_nothing(next_version):
     words = ["log", "migrate", "--log", str(next_version)]
     told = CliRunner().invoke(app, words).stdout
-    assert told == f"{next_version}: from schema v0003 to v0004\n"
+    assert told == f"{next_version}: from schema {HEAD} to {NEXT}\n"
     told = CliRunner().invoke(app, words).stdout
-    assert told == f"{next_version} has schema v0004 already\n"
+    assert told == f"{next_version} has schema {NEXT} already\n"
 
 
 def test_exits_of_the_first_layout_are_given_to_the_defence_that_answered(path: Path):
