@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from arena.analysis.along_budget import Slice, slices_of
 from arena.analysis.frames import chosen
 from arena.analysis.games import Game, games_of
 from arena.analysis.scoreboard import ScoreRow, scoreboard
@@ -38,6 +39,7 @@ class EpisodeData:
         episodes: in the order they were named.
         board: their meetings, averaged over seeds.
         checkpoints, exits, inferences, events: of each episode, by its id.
+        slices: its rounds, summed by the part of the budget in which they ended.
         asked: samples of what the attacker asked, of each episode that kept one.
         runs: the runs they belong to, oldest first.
     """
@@ -46,6 +48,7 @@ class EpisodeData:
     board: tuple[ScoreRow, ...]
     checkpoints: Mapping[str, Sequence[CheckpointRow]]
     exits: Mapping[str, ExitCounts]
+    slices: Mapping[str, Mapping[int, Slice]]
     inferences: Mapping[str, Sequence[InferenceRow]]
     events: Mapping[str, Sequence[EventRow]]
     asked: Mapping[str, Sequence[Asked]]
@@ -82,12 +85,14 @@ def gather(log: Log, ids: Iterable[str]) -> EpisodeData:
         for row in chosen(log, ids)
     )
     wanted = {row.run_id for row in episodes}
+    rounds = {row.id: log.rounds(row.id) for row in episodes}
     runs = sorted((run for run in log.runs() if run.id in wanted), key=lambda run: run.created)
     return EpisodeData(
         episodes=episodes,
         board=tuple(scoreboard(episodes, as_given=True)),
         checkpoints={row.id: log.checkpoints(row.id) for row in episodes},
-        exits={row.id: exit_counts(log.rounds(row.id)) for row in episodes},
+        exits={row.id: exit_counts(rounds[row.id]) for row in episodes},
+        slices={row.id: slices_of(row.budget, rounds[row.id]) for row in episodes},
         inferences={row.id: log.inferences(row.id) for row in episodes},
         events={row.id: log.events(row.id) for row in episodes},
         asked={row.id: found for row in episodes if (found := asked_in(log, row.id))},

@@ -95,6 +95,20 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     return Interval(mean, mean - reach, mean + reach, n, confidence, bool(np.ptp(sample) < _SAME))
 
 
+def share_interval(hits: int, of: int) -> Interval:
+    """Give a share of independent cases with its Wilson interval at 95%.
+
+    Raises:
+        ValueError: no case, or hits outside 0 to `of`.
+
+    Source:
+        Wilson 1927, "Probable inference, the law of succession, and statistical inference",
+        Journal of the American Statistical Association 22.
+    """
+    ends = stats.binomtest(hits, of).proportion_ci(method="wilson")
+    return Interval(hits / of, float(ends.low), float(ends.high), of)
+
+
 def bootstrap_interval(
     values: Sequence[float],
     generator: np.random.Generator,

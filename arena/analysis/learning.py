@@ -210,13 +210,14 @@ def _learning(
     return Learning(
         row,
         seeds,
-        _delay([one.above_chance for one in seeds], budget) if guess else None,
-        {level: _delay([one.track.reached(level) for one in seeds], budget) for level in levels},
+        delay_of([one.above_chance for one in seeds], budget) if guess else None,
+        {level: delay_of([one.track.reached(level) for one in seeds], budget) for level in levels},
         accuracy_interval(areas, images) if areas else None,
         all(one.track.at_end for one in seeds if one.track.points),
     )
 
 
-def _delay(by: Sequence[int | None], budget: int) -> Delay:
+def delay_of(by: Sequence[int | None], budget: int) -> Delay:
+    """Make a delay out of the images asked in each seed; None where it never came."""
     came = sorted(asked for asked in by if asked is not None)
     return Delay((*came, *[None] * (len(by) - len(came))), budget)

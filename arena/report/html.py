@@ -10,9 +10,11 @@ from typing import NamedTuple
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from arena.analysis.alarms import detections_of
 from arena.analysis.episode_data import EpisodeData, gather
 from arena.analysis.learning import Learning, learning_of
 from arena.log.store import Log
+from arena.report.alarms import AlarmLine, alarm_lines
 from arena.report.effects import EffectTable, defence_effects, effect_table
 from arena.report.findings import Finding, findings
 from arena.report.formatting import count_text, counted, listed
@@ -61,6 +63,7 @@ class Section:
     headings: list[tuple[str, str]]
     lines: list[ScoreLine]
     learning: LearningTable
+    alarms: list[AlarmLine]
     forest: Picture | None
     pictures: list[Picture]
     missing_pictures: str
@@ -177,6 +180,7 @@ def _section(name: str, episode_data: EpisodeData, *, anchor: str) -> Section:
         headings=headings(episode_data.board),
         lines=score_lines(episode_data.board),
         learning=learning_table(learning),
+        alarms=alarm_lines(detections_of(episode_data.board, episode_data.events)),
         forest=forest,
         pictures=list(pictures.values()),
         missing_pictures=missing,

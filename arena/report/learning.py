@@ -6,7 +6,7 @@ from typing import NamedTuple
 from arena.analysis.learning import Delay, Learning
 from arena.analysis.scoreboard import ScoreRow
 from arena.report.findings import Finding, Statement
-from arena.report.formatting import Cell, count_text, counted, interval_cell
+from arena.report.formatting import Cell, count_text, counted, interval_cell, listed
 
 
 class LearningLine(NamedTuple):
@@ -17,30 +17,46 @@ class LearningLine(NamedTuple):
 
 
 class LearningTable(NamedTuple):
-    """When the attacks of a game began to work; without lines where no clone showed anything."""
+    """When the attacks of a game began to work; without lines where no clone showed anything.
+
+    Attributes:
+        headings: of the cells.
+        lines: defender by defender.
+        never: the meetings in which no clone showed anything, in one line.
+    """
 
     headings: list[str]
     lines: list[LearningLine]
+    never: str
 
 
 def learning_table(found: Sequence[Learning]) -> LearningTable:
-    """Write a line for each meeting; accuracies that no clone reached have no column."""
+    """Write a line for each meeting in which a clone showed something.
+
+    Accuracies that no clone reached have no column.
+    """
     reached = [
         level
         for level in (found[0].levels if found else ())
         if any(one.levels[level].came for one in found)
     ]
     if not reached and not any(one.above_chance and one.above_chance.came for one in found):
-        return LearningTable([], [])
+        return LearningTable([], [], "")
     headings = ["above chance by", *(f"{100 * level:g}% by" for level in reached)]
     lines = []
-    for one in found:
+    never: dict[str, list[str]] = {}
+    order = list(dict.fromkeys(one.row.versus for one in found))
+    for one in sorted(found, key=lambda one: order.index(one.row.versus)):
         delays = [one.above_chance, *(one.levels[level] for level in reached)]
+        if not any(delay and delay.came for delay in delays):
+            never.setdefault(one.row.attack, []).append(one.row.versus)
+            continue
         area = interval_cell(one.area, "share", seeds=one.row.n)
         if one.at_end:
             area = Cell("trained at the end")
         lines.append(LearningLine(one.row, [*map(delay_cell, delays), area]))
-    return LearningTable([*headings, "mean accuracy over the budget"], lines)
+    told = (f"{attack} against {listed(defenders)}" for attack, defenders in never.items())
+    return LearningTable([*headings, "mean accuracy over the budget"], lines, "; ".join(told))
 
 
 def learning_finding(found: Sequence[Learning]) -> list[Finding]:
@@ -75,7 +91,9 @@ def _first_of(rows: Sequence[Learning]) -> str:
 def _reach(delay: Delay) -> str:
     """Say how far the median may be off, and in how many seeds it came."""
     n = len(delay.by)
-    seeds = counted(n, "seed") if delay.came == n else f"came in {delay.came} of {n} seeds"
+    seeds = (
+        counted(n, "seed") if delay.came == n else f"came in {delay.came} of {counted(n, 'seed')}"
+    )
     if n == 1:
         return "one seed"
     low, high = (_queries(end, delay) for end in delay.ends)
@@ -91,7 +109,7 @@ def delay_cell(delay: Delay | None) -> Cell:
     if delay is None:
         return Cell("")
     n, (low, high) = len(delay.by), delay.ends
-    note = "" if delay.came == n else f"in {delay.came} of {n} seeds"
+    note = "" if delay.came == n else f"in {delay.came} of {counted(n, 'seed')}"
     reach = "" if n == 1 or low == high else f"{_queries(low, delay)} to {_queries(high, delay)}"
     return Cell(_queries(delay.median, delay), reach, note)
 

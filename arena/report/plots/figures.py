@@ -12,6 +12,7 @@ from arena.report.plots.exits import draw_exits
 from arena.report.plots.forest import draw_forest
 from arena.report.plots.latencies import draw_latencies
 from arena.report.plots.matrix import draw_matrix
+from arena.report.plots.over_time import draw_over_time
 from arena.report.plots.query_samples import draw_asked
 from arena.report.plots.service import draw_service
 from arena.report.plots.style import Drawing, save
@@ -27,6 +28,7 @@ FIGURES: Mapping[str, tuple[Draw, str]] = {
     "service": (draw_service, "no defence was played at several settings of its knob"),
     "matrix": (draw_matrix, "no clone was measured at the end"),
     "exits": (draw_exits, "no rounds were logged, so that the exits of queries are unknown"),
+    "over-time": (draw_over_time, "exits and service stay as they are along the budget"),
     "latencies": (draw_latencies, "no attacker wrote down what it read from the clock"),
     "asked": (draw_asked, "no sample of the queries lies beside the log"),
 }

@@ -130,3 +130,12 @@ def test_the_frame_has_a_row_for_each_play_and_accuracy(made_up):
     assert frame.queries_used.tolist()[0] == 500
     assert frame.queries_used.isna().tolist() == [False, True]
     assert (frame.budget == 1000).all()
+
+
+def test_meetings_that_never_showed_anything_are_one_sentence(made_up):
+    made_up.play("dfme", clone=0.8)
+    made_up.play("noise", clone=0.1, curve=((500, 1.0), (1000, 1.0)))
+    made_up.play("noise", "plain", clone=0.1, curve=((500, 1.0), (1000, 1.0)))
+    table = learning_table(learnt(made_up))
+    assert [line.row.attack for line in table.lines] == ["dfme"]
+    assert table.never == "noise against dnf and plain"

@@ -1,0 +1,74 @@
+"""Follows exits and service along the budget: the rounds of an episode in slices of equal size."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from arena.log.rows import EpisodeRow, Exits, RoundRow, added_exits
+
+SLICES = 20
+"""Parts of the budget that are told apart; a log keeps at most a hundred."""
+
+
+class Slice(NamedTuple):
+    """What happened in one part of the budget.
+
+    Attributes:
+        attack, benign: images per exit, of each deployed defence.
+        answered, right: benign images, and those of them answered with their label's class.
+    """
+
+    attack: Exits
+    benign: Exits
+    answered: int
+    right: int
+
+
+def slices_of(budget: int, rounds: Iterable[RoundRow]) -> dict[int, Slice]:
+    """Sum the rounds of an episode by the slice of the budget in which they ended, from 0."""
+    found: dict[int, Slice] = {}
+    for row in rounds:
+        index = min(SLICES - 1, max(0, row.queries_used - 1) * SLICES // max(1, budget))
+        before = found.get(index, Slice((), (), 0, 0))
+        found[index] = Slice(
+            added_exits(before.attack, row.attack_exits),
+            added_exits(before.benign, row.benign_exits),
+            before.answered + row.benign_answered,
+            before.right + row.benign_correct,
+        )
+    return found
+
+
+def early_share(exits: Exits) -> float | None:
+    """Tell which share of images left before the last exit of its network; None without any."""
+    total = sum(map(sum, exits))
+    return sum(sum(row[:-1]) for row in exits) / total if total else None
+
+
+def right_share(part: Slice, episode: EpisodeRow) -> float | None:
+    """Tell which share of benign answers was right, of the images that have a right answer.
+
+    How many had none is known on the mean alone: it is the scenario's share of odd images.
+    """
+    traffic = episode.plan.get("traffic")
+    odd = traffic.get("ood_share", 0.0) if isinstance(traffic, dict) else 0.0
+    judged = part.answered * (1 - float(odd))
+    return min(1.0, part.right / judged) if judged else None
+
+
+def changes(values: Sequence[float], answered: float) -> bool:
+    """Tell whether a share changes along the budget by more than chance makes it seem.
+
+    Args:
+        values: of the slices.
+        answered: images behind each of them, on the mean.
+
+    Returns:
+        True where they lie more than 5 points and six standard errors apart: chance rarely
+        throws twenty slices that far.
+    """
+    if not values or not answered:
+        return False
+    middle = sum(values) / len(values)
+    error = math.sqrt(max(middle * (1 - middle), 1e-4) / answered)
+    return max(values) - min(values) > max(0.05, 6 * error)
