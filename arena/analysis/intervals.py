@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 RESAMPLES = 9_999
 """Draws of the bootstrap."""
@@ -134,6 +134,8 @@ def bootstrap_interval(
         return Interval(mean, None, None, 1, confidence)
     if np.ptp(sample) == 0:  # the acceleration is 0/0 there
         return Interval(mean, mean, mean, n, confidence, alike=True)
+    from scipy import stats  # it takes seconds to import, with what it needs
+
     ends = stats.bootstrap(
         (sample,),
         np.mean,
@@ -182,12 +184,12 @@ def seeds_needed(
 
 def t_reach(spread: float, n: int, confidence: float) -> float:
     """Give half the width of the t interval of n values with this standard deviation."""
-    return float(stats.t.ppf((1 + confidence) / 2, n - 1)) * spread / math.sqrt(n)
+    return float(stdtrit(n - 1, (1 + confidence) / 2)) * spread / math.sqrt(n)
 
 
 def normal_reach(variance: float, confidence: float) -> float:
     """Give half the width of the normal interval of a mean with this variance."""
-    return float(stats.norm.ppf((1 + confidence) / 2)) * math.sqrt(variance)
+    return float(ndtri((1 + confidence) / 2)) * math.sqrt(variance)
 
 
 def mean_of(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:

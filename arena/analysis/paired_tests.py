@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy.optimize import brentq
 
 from arena.analysis.intervals import mean_of, normal_reach, sample_of, t_reach
 
@@ -86,6 +86,8 @@ def paired_permutation_test(
     difference, smallest = float(differences.mean()), 2.0 / 2.0**n
     if n == 1 or not differences.any():  # one pair has two equally likely signs
         return PairedTest(difference, 1.0, n, exact, smallest)
+    from scipy import stats  # it takes seconds to import, with what it needs
+
     found = stats.permutation_test(
         (differences,),
         mean_of,
@@ -120,7 +122,7 @@ def paired_t_p(differences: Sequence[float], *, variance: float) -> float:
 
     if beyond(_LEAST) <= 0:
         return math.exp(_LEAST)
-    return 1.0 if beyond(_MOST) >= 0 else math.exp(optimize.brentq(beyond, _LEAST, _MOST))
+    return 1.0 if beyond(_MOST) >= 0 else math.exp(brentq(beyond, _LEAST, _MOST))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -162,8 +164,7 @@ def effect_size(first: Sequence[float], second: Sequence[float]) -> EffectSize:
     # equal differences leave rounding noise, not zero
     varies = spread > 1e-12 * max(1.0, float(np.abs(differences).max()))
     dz = float(differences.mean()) / spread if varies else None
-    wins = stats.mannwhitneyu(first, second, method="asymptotic").statistic
-    return EffectSize(dz, 2.0 * float(wins) / (len(first) * len(second)) - 1.0)
+    return EffectSize(dz, float(np.sign(np.subtract.outer(first, second)).mean()))
 
 
 def _differences(first: Sequence[float], second: Sequence[float]) -> NDArray[np.float64]:

@@ -5,10 +5,14 @@ Source:
     Repository, 1998; its 1,797 test images are part of scikit-learn.
 """
 
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from annotated_types import Ge
+from numpy.typing import NDArray
 
 from envs.data.images import ImageSet, Splits
 from envs.data.resize import fit_to, pad_to
@@ -38,13 +42,28 @@ def digits_splits(
     """
     if fit not in ("pad", "stretch"):
         raise ArenaError(f"expected fit 'pad' or 'stretch', got {fit!r}")
-    from sklearn.datasets import load_digits  # takes a second; not every scenario plays on digits
-
-    raw = load_digits()
-    levels = torch.from_numpy(raw.images).to(torch.int64).unsqueeze(1)  # (1797, 1, 8, 8), 0..16
+    rows = torch.from_numpy(_rows())
+    levels = rows[:, :-1].reshape(-1, 1, 8, 8)
     small = ((levels * 255 + 8) // 16).to(torch.uint8)
     enlarge = fit == "stretch" and size > small.shape[-1]
     pixels = fit_to(small, (1, size, size)) if enlarge else pad_to(small, size)
-    labels = torch.from_numpy(raw.target).to(torch.int64)
+    labels = rows[:, -1]
     digits = ImageSet(pixels, labels, 10, "digits", tuple("0123456789"))
     return make_splits("digits", divide(digits, validation=_VALIDATION, test=_TEST, seed=_SEED))
+
+
+def _rows() -> NDArray[np.int64]:
+    """Read 1,797 rows of 64 grey levels, 0 to 16, and a label.
+
+    Out of the installed package's file: importing scikit-learn, with scipy.stats and pandas, takes
+    longer than a short episode.
+    """
+    package = find_spec("sklearn")
+    assert package is not None, "scikit-learn is a dependency"
+    file = Path(str(package.origin)).with_name("datasets") / "data" / "digits.csv.gz"
+    if file.is_file():
+        return np.loadtxt(file, delimiter=",", dtype=np.int64)
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    return np.column_stack([raw.data, raw.target]).astype(np.int64)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import beta
+from scipy.special import betaincinv
 from torch import Tensor
 
 from envs.data.images import ImageSet
@@ -173,7 +173,7 @@ def clopper_pearson_upper(events: int, count: int, confidence: float = 0.95) -> 
     """Bound a share from above, one-sided and exact, after `events` out of `count`."""
     if events == count:
         return 1.0
-    return float(beta.ppf(confidence, events + 1, count - events))
+    return float(betaincinv(events + 1, count - events, confidence))
 
 
 def _at_budget(values: Floats, right: Bools, budget: float, *, confidence: float) -> Calibration:
