@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from arena.analysis import equilibrium
 from arena.analysis.equilibrium import exploitability, solve, value_interval
 from arena.cli.app import app
 
@@ -22,6 +23,12 @@ GAMES = {
     # a saddle point: the second row is best whatever comes, the first column likewise
     "saddle": ([[0.1, 0.2], [0.3, 0.9]], 0.3, [0, 1], [1, 0]),
 }  # fmt: skip
+
+
+@pytest.fixture
+def few_resamples(monkeypatch):
+    """Resample an equilibrium a few times only, where its interval is not looked at."""
+    monkeypatch.setattr(equilibrium, "RESAMPLES", 19)
 
 
 @pytest.mark.parametrize("name", GAMES)
@@ -96,7 +103,7 @@ def test_the_command_gives_matrix_equilibrium_and_exploitability(made_up, cli):
     assert "too narrow" in text
 
 
-def test_prices_move_what_a_defender_loses(made_up, cli):
+def test_prices_move_what_a_defender_loses(made_up, cli, few_resamples):
     play(made_up, {("loud", "bare"): (0.5,)}, served_accuracy=0.95)
     play(made_up, {("loud", "gate"): (0.5,)}, served_accuracy=0.85)
     (told,) = json.loads(cli("--json", "--utility-price", "1").stdout)["games"]
@@ -105,7 +112,7 @@ def test_prices_move_what_a_defender_loses(made_up, cli):
     assert dear["worst"] == pytest.approx({"bare": 0.95, "gate": 0.95})
 
 
-def test_a_meeting_that_was_not_played_is_named(made_up, cli):
+def test_a_meeting_that_was_not_played_is_named(made_up, cli, few_resamples):
     cells = dict(CELLS)
     del cells["quiet", "gate"]
     play(made_up, cells)
@@ -113,7 +120,7 @@ def test_a_meeting_that_was_not_played_is_named(made_up, cli):
     cli("--attacker", "loud")
 
 
-def test_each_setting_is_a_game_of_its_own(made_up, cli):
+def test_each_setting_is_a_game_of_its_own(made_up, cli, few_resamples):
     """A defender cannot choose the attacker's budget, nor the scenario."""
     play(made_up, CELLS)
     play(made_up, dict.fromkeys(CELLS, (0.2, 0.3)), budget=9, plan={"threat": {"budget": 9}})
@@ -134,7 +141,7 @@ def test_each_setting_is_a_game_of_its_own(made_up, cli):
     assert one["setting"] == ""
 
 
-def test_a_game_that_lacks_a_meeting_is_left_out_and_named(made_up, cli):
+def test_a_game_that_lacks_a_meeting_is_left_out_and_named(made_up, cli, few_resamples):
     play(made_up, CELLS)
     some = dict.fromkeys(list(CELLS)[:3], (0.5, 0.5))
     play(made_up, some, named={"clone": "vgg"}, plan={"clone": {"use": "vgg"}})

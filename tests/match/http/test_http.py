@@ -1,10 +1,7 @@
 """The victim behind HTTP: the wire format, the server, the oracle that asks it, the command."""
 
 import json
-import re
 import signal
-import subprocess
-import sys
 from contextlib import contextmanager
 
 import numpy as np
@@ -27,6 +24,7 @@ from envs.nets import registry  # noqa: E402
 from envs.oracle import Oracle  # noqa: E402
 from envs.seeding import Streams  # noqa: E402
 from tests.match.http.conftest import AlwaysSame  # noqa: E402
+from tests.started import Started  # noqa: E402
 
 # The wire
 
@@ -182,13 +180,13 @@ def killed(process):
 def test_the_command_serves_until_ctrl_c_and_says_who_asked_what(tiny_file):
     scenario = tiny_file(threat={"budget": 50})
     words = ["serve", str(scenario), "--port", "0", "--key", "eve=20"]
-    command = [sys.executable, "-u", "-m", "arena.cli", *words, "--quiet"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server, killed(server):
-        url = re.search(r"http://\S+", server.stdout.readline())[0]
-        secret = re.search(r"key of eve: (\S+)", server.stdout.readline())[1]
+    with Started(*words, "--quiet") as server:
+        url = server.wait_for(r"http://\S+")[0]
+        secret = server.wait_for(r"key of eve: (\S+) ")[1]
         with RemoteOracle(url, secret) as oracle:
             assert oracle.remaining == 20
             oracle.query(torch.rand(7, 1, 8, 8))
-        server.send_signal(signal.SIGINT)
-        assert "eve used 7 of 20 queries" in server.stdout.read()
-        assert server.wait(timeout=60) == 0
+        server.signal(signal.SIGINT)
+        out, _ = server.ended(60)
+        assert "eve used 7 of 20 queries" in out
+        assert server.returncode == 0

@@ -1,9 +1,5 @@
 """Whole games: played, written down, repeated, interrupted and killed."""
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import asdict
 
@@ -17,6 +13,7 @@ from arena.log.rows import EpisodeFilter
 from arena.log.store import Log
 from arena.runner.match import play, prepare
 from arena.runner.progress import Watcher
+from tests.started import Started
 
 TIMES = {"wall_seconds", "started", "finished", "attack_seconds_mean", "benign_seconds_mean"}
 OWN = {"id", "run_id", "pid", "process_started", "heartbeat", "harden_seconds", "content_digest"}
@@ -189,16 +186,11 @@ def test_a_player_that_is_not_granted_what_it_needs_is_turned_away(tmp_path, sce
 def test_a_killed_run_leaves_a_readable_log_and_the_next_run_completes_it(tmp_path, scenario):
     scenario(**{"threat.budget": 2_000_000})
     log_path = tmp_path / "killed.db"
-    command = [sys.executable, "-m", "arena.cli", "run", str(tmp_path / "tiny.toml")]
-    options = ["--set", "threat.budget=2000000", "--log", str(log_path), "--quiet"]
-    process = subprocess.Popen([*command, *options], start_new_session=True)
-    try:
+    budget = "threat.budget=2000000"
+    with Started("run", tmp_path / "tiny.toml", "--set", budget, "--log", log_path, "--quiet"):
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not _rounds(log_path):
             time.sleep(0.2)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
     with Log.open(log_path, read_only=True) as log:
         (row,) = log.episodes(EpisodeFilter())
         assert row.status == "started"

@@ -170,7 +170,7 @@ def test_setup_keeps_victims_of_one_cache_apart_by_code(trained, tmp_path, tiny_
     assert keys[0] != keys[1]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def program(trained):
     """The trained network as an exported program, which normalises images itself."""
 

@@ -76,7 +76,21 @@ def test_a_trainer_goes_on_as_the_one_that_was_saved():
     assert other.optimizer.param_groups[0]["params"][0] is next(other.clone.parameters())
 
 
-@pytest.mark.parametrize("name", registry.names())
+FAMILIES = (
+    "conv-small",
+    "densenet-small",
+    "mlp-small",
+    "mobilenetv2-small",
+    "resnet10",
+    "swin-tiny",
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in FAMILIES else pytest.mark.slow)
+     for name in registry.names()],
+)  # fmt: skip
 def test_every_network_can_be_described(name):
     side = 224 if name in ("resnet34", "resnet50", "vgg19") else 32
     network = registry.outline(name, num_classes=10, image_shape=(3, side, side))

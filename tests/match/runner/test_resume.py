@@ -98,7 +98,7 @@ CASES = {
 }
 
 
-QUICK = ("noise", "dfme", "campaign")
+QUICK = ("noise", "dfme")
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_a_save_that_cannot_be_read_is_told_and_the_episode_starts_afresh(
         save = store.find(row.id)
         other = Snapshot(False, lambda file: torch.save({"attacker": 1}, file))
         store.put(row.id, save.plan, other, queries_used=600, mark=save.mark)
-    (again,) = play(scenario(), log=log, saving=always, watcher=watcher).episodes
+    (again,) = play(scenario(), log=log, watcher=watcher).episodes
     assert (again.status, again.id != row.id) == ("success", True)
     assert log.episode(row.id).status == "cancelled"
     assert any("cannot be resumed" in line and "afresh" in line for line in watcher.lines)
@@ -161,7 +161,7 @@ def test_a_plug_in_s_save_that_this_user_did_not_seal_is_not_opened(
     )
     try:
         FORGED[forgery](store, store.folder / f"{row.id}.json", cache)
-        (again,) = play(of_a_plug_in, log=log, saving=always, watcher=watcher).episodes
+        (again,) = play(of_a_plug_in, log=log, watcher=watcher).episodes
     finally:
         (cache / "saves.key").write_bytes(kept)
         (cache / "saves.key").chmod(0o600)
@@ -171,7 +171,7 @@ def test_a_plug_in_s_save_that_this_user_did_not_seal_is_not_opened(
 
 def test_a_plug_in_s_save_that_this_user_sealed_is_gone_on_with(break_game, of_a_plug_in, always):
     log, row, _ = break_game(of_a_plug_in)
-    (again,) = play(of_a_plug_in, log=log, saving=always).episodes
+    (again,) = play(of_a_plug_in, log=log).episodes
     assert (again.status, again.id) == ("success", row.id)
 
 
@@ -180,7 +180,7 @@ def test_a_built_in_attacker_s_save_is_no_pickle_and_needs_no_key(broken, scenar
     save = store.find(row.id)
     assert (save.pickled, save.seal) == (False, "")
     (Path(os.environ["ARENA_CACHE"]) / "saves.key").unlink(missing_ok=True)
-    (again,) = play(scenario(), log=log, saving=always).episodes
+    (again,) = play(scenario(), log=log).episodes
     assert (again.status, again.id) == ("success", row.id)
 
 
@@ -204,7 +204,7 @@ def test_a_hostile_pickle_in_the_place_of_a_built_in_attacker_s_save_does_not_ru
         {"description": Hostile(mark), "tensors": []}, file))  # fmt: skip
     store.put(row.id, save.plan, hostile, queries_used=600, mark=save.mark)
     _change(store.folder / f"{row.id}.json", pickled=claims)
-    (again,) = play(scenario(), log=log, saving=always, watcher=watcher).episodes
+    (again,) = play(scenario(), log=log, watcher=watcher).episodes
     assert (again.status, again.id != row.id, mark.exists()) == ("success", True, False)
     assert any("cannot be resumed" in line and "afresh" in line for line in watcher.lines)
 
@@ -214,7 +214,7 @@ def test_a_save_of_another_attacker_is_not_played(broken, scenario, watcher, alw
     save = store.find(row.id)
     state = {"attacker": CloneTrainer.__new__(CloneTrainer)}
     store.put(row.id, save.plan, snapshot(state, {}), queries_used=600, mark=save.mark)
-    (again,) = play(scenario(), log=log, saving=always, watcher=watcher).episodes
+    (again,) = play(scenario(), log=log, watcher=watcher).episodes
     assert (again.status, again.id != row.id) == ("success", True)
     assert any("its save is of CloneTrainer, not Noise" in line for line in watcher.lines)
 
@@ -242,14 +242,14 @@ def test_another_version_starts_afresh_and_says_which(
     log, row, _ = broken
     now = run_record.versions() | {"torch": "1.0"}
     monkeypatch.setattr(run_record, "versions", lambda: now)
-    (again,) = play(scenario(), log=log, saving=always, watcher=watcher).episodes
+    (again,) = play(scenario(), log=log, watcher=watcher).episodes
     assert again.id != row.id
     assert any("torch" in line and "this is 1.0" in line for line in watcher.lines)
 
 
 def test_fresh_resumes_nothing(broken, scenario, always):
     log, row, _ = broken
-    (again,) = play(scenario(), log=log, saving=always, fresh=True).episodes
+    (again,) = play(scenario(), log=log, fresh=True).episodes
     assert again.id != row.id
 
 

@@ -1,9 +1,6 @@
 """Processes that play one scenario into one log share the work: no plan is played twice."""
 
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -18,6 +15,7 @@ from arena.runner.match import play
 from arena.runner.resume import episode_record
 from arena.runner.run_record import run_record
 from arena.system.devices import pick_device
+from tests.started import Started
 
 
 @pytest.fixture
@@ -38,19 +36,18 @@ def taken_elsewhere(log, plan, **changed):
 
 
 def command(path, log, *words):
-    return subprocess.Popen(
-        [sys.executable, "-m", "arena.cli", "run", str(path), "--quiet", "--no-figure",
-         "--log", str(log), *words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+    return Started("run", path, "--quiet", "--no-figure", "--log", log, *words)
 
 
 @pytest.mark.parametrize("workers", [("1", "1"), pytest.param(("2", "1"), marks=pytest.mark.slow)])
 def test_two_runs_of_one_scenario_play_every_episode_once(tiny_file, tmp_path, workers):
     path, log = tiny_file(seeds=list(range(4)), victim={"seed": 0}), tmp_path / "arena.db"
-    runs = [command(path, log, "--workers", count) for count in workers]
-    told = [run.communicate(timeout=250) for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], told
+    with (
+        command(path, log, "--workers", workers[0]) as one,
+        command(path, log, "--workers", workers[1]) as other,
+    ):
+        told = [run.ended() for run in (one, other)]
+        assert [run.returncode for run in (one, other)] == [0, 0], told
     with Log.open(log) as store:
         rows = store.episodes()
         assert Counter(row.seed for row in rows) == dict.fromkeys(range(4), 1)
@@ -62,17 +59,16 @@ def test_two_runs_of_one_scenario_play_every_episode_once(tiny_file, tmp_path, w
 def test_what_a_killed_run_had_claimed_the_other_plays(tiny_file, tmp_path):
     path = tiny_file(seeds=[0, 1], victim={"seed": 0}, threat={"budget": 6_000})
     log = tmp_path / "arena.db"
-    one = command(path, log)
     deadline = time.monotonic() + 120
-    while not _begun(log) and time.monotonic() < deadline:
-        time.sleep(0.3)
-    other = command(path, log)
-    while len(_begun(log)) < 2 and time.monotonic() < deadline:  # each has claimed one
-        time.sleep(0.3)
-    os.killpg(one.pid, signal.SIGKILL)
-    one.communicate()
-    _, errors = other.communicate(timeout=250)
-    assert other.returncode == 0, errors
+    with command(path, log) as one:
+        while not _begun(log) and time.monotonic() < deadline:
+            time.sleep(0.3)
+        with command(path, log) as other:
+            while len(_begun(log)) < 2 and time.monotonic() < deadline:  # each has claimed one
+                time.sleep(0.3)
+            one.kill()
+            _, errors = other.ended()
+            assert other.returncode == 0, errors
     with Log.open(log) as store:
         won = store.episodes(EpisodeFilter(status="success"))
         assert sorted(row.seed for row in won) == [0, 1]

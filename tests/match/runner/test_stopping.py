@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -17,6 +15,7 @@ from arena.runner.saves.schedule import Saving
 from arena.runner.saves.store import SaveStore
 from arena.runner.stopping import STOP, stopping
 from arena.runner.workers.interrupts import on_interrupt
+from tests.started import Started
 
 RARELY = Saving(seconds=3600)
 
@@ -103,11 +102,7 @@ def test_an_attacker_that_catches_the_stop_is_no_success(tmp_path, with_attacker
 
 
 def started(path, log, *words):
-    command = [sys.executable, "-m", "arena.cli", "run", str(path), "--log", str(log)]
-    return subprocess.Popen(
-        [*command, "--no-figure", "--quiet", *words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+    return Started("run", path, "--log", log, "--no-figure", "--quiet", *words)
 
 
 def wait_for_rounds(path, *, episodes=1):
@@ -145,13 +140,10 @@ def test_the_command_ends_by_a_signal_with_a_last_save_and_says_what_is_left(
     log_path = tmp_path / "a.db"
     words = ("--save-every", "3600", "--workers", str(workers))
     with started(path, log_path, *words) as process:
-        try:
-            wait_for_rounds(log_path, episodes=workers)
-            os.killpg(process.pid, number)  # terminals, Slurm and systemd reach workers too
-            _, errors = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    assert process.returncode == code, errors
+        wait_for_rounds(log_path, episodes=workers)
+        os.killpg(process.pid, number)  # terminals, Slurm and systemd reach workers too
+        _, errors = process.ended(60)
+        assert process.returncode == code, errors
     assert "interrupted with 3 episodes left; the same command goes on" in errors.splitlines()[-1]
     assert "Traceback" not in errors
     with Log.open(log_path, read_only=True) as log:
@@ -163,18 +155,15 @@ def test_the_command_ends_by_a_signal_with_a_last_save_and_says_what_is_left(
 def test_a_second_signal_ends_an_attacker_that_swallows_the_first(tmp_path, tiny_file):
     path = tiny_file(attackers=[{"use": f"{__file__}:Stubborn"}])
     with started(path, tmp_path / "a.db") as process:
-        try:
-            assert process.stderr.readline() == "playing\n"
-            process.send_signal(signal.SIGINT)
-            process.send_signal(signal.SIGINT)  # of a wrapper: the same one
-            assert process.stderr.readline() == "caught\n"
-            time.sleep(1.5)
-            assert process.poll() is None
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=30)
-        finally:
-            process.kill()
-    assert process.returncode == 130
+        process.wait_for("playing\n", err=True)
+        process.signal(signal.SIGINT)
+        process.signal(signal.SIGINT)  # of a wrapper: the same one
+        process.wait_for("caught\n", err=True)
+        time.sleep(1.5)
+        assert process.returncode is None
+        process.signal(signal.SIGINT)
+        _, errors = process.ended(30)
+        assert process.returncode == 130
     assert "ended at once" in errors
     with Log.open(tmp_path / "a.db") as log:
         assert [row.status for row in log.episodes()] == ["error"]

@@ -1,9 +1,6 @@
 """Several processes play one match into one log."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -15,6 +12,7 @@ from arena.runner.workers.options import WorkerOptions
 from arena.scenario import load
 from arena.system.devices import pick_devices
 from envs.errors import ArenaError, LogError, ScenarioError
+from tests.started import Started
 
 PAIR = {"seeds": [0, 1], "checkpoints": 2, "threat": {"budget": 500}, "traffic": {"benign": 0}}
 
@@ -37,6 +35,7 @@ def test_two_workers_play_what_one_process_plays_and_in_the_same_order(tmp_path,
 DEADLY = """
 import os, pathlib, signal
 from agents.attackers.noise import Noise
+from tests.started import Started
 
 
 class Deadly(Noise):
@@ -137,18 +136,14 @@ def test_a_ray_cluster_plays_what_one_process_plays(tmp_path, path):
 
 def test_an_interrupt_stops_all_workers_and_their_episodes_end_as_cancelled(tmp_path, path):
     log_path = tmp_path / "a.db"
-    command = [sys.executable, "-m", "arena.cli", "run", str(path), "--workers", "2"]
-    options = ["--log", str(log_path), "--set", "threat.budget=5_000_000", "--no-figure"]
-    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as process:
-        try:
-            deadline = time.monotonic() + 200
-            while time.monotonic() < deadline and _with_rounds(log_path) < 2:
-                time.sleep(0.5)
-            os.kill(process.pid, signal.SIGINT)
-            _, said = process.communicate(timeout=100)
-        finally:
-            process.kill()
-    assert process.returncode == 130, said
+    options = ["--log", log_path, "--set", "threat.budget=5_000_000", "--no-figure"]
+    with Started("run", path, "--workers", 2, *options) as process:
+        deadline = time.monotonic() + 200
+        while time.monotonic() < deadline and _with_rounds(log_path) < 2:
+            time.sleep(0.5)
+        process.signal(signal.SIGINT)
+        _, said = process.ended(100)
+        assert process.returncode == 130, said
     assert "interrupted" in said
     with Log.open(log_path) as log:
         assert [row.status for row in log.episodes(EpisodeFilter())] == ["cancelled"] * 2

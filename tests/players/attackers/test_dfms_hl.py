@@ -99,7 +99,7 @@ class Lopsided(torch.nn.Module):
 
 
 def test_spreading_raises_the_entropy_of_the_clones_classes(fake_oracle, kit):
-    attacker = DFMSHL(pool=64, gan_epochs=1, diversity_epochs=60)
+    attacker = DFMSHL(pool=64, gan_epochs=1, diversity_epochs=30)
     attacker._prepare(fake_oracle(10**6), kit())
     attacker.clone = Lopsided()
 

@@ -56,7 +56,7 @@ def timed(fake_oracle):
 def test_exits_and_thresholds_are_stolen_by_the_clock(timed, kit):
     kit = kit(clone="conv-small")
     attacker = StrategyThief(batch=50, look=3_000)
-    attacker.attack(timed(9_000), kit)
+    attacker.attack(timed(3_500), kit)
     assert attacker.inferred.exits_visited == 3
     # a hundredth of strays lifts a threshold by up to 0.004, and 1,000 answers err by 0.0013
     assert attacker.inferred.thresholds == pytest.approx(THRESHOLDS, abs=0.008)
@@ -124,7 +124,7 @@ def test_any_budget_is_spent(fake_oracle, kit, attack, budget):
 
 def test_slow_queries_leave_later_than_the_same_images_unmoved(game, kit):
     def confidence(steps):
-        _, oracle = game(6_000)
+        _, oracle = game(3_000)
         attacker = Slowdown(batch=32, clone_rate=0.2, steps=steps, epsilon=0.15)
         kept = []
         query = oracle.query

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from agents.attackers import exit_timing
 from agents.attackers.exit_timing import ExitTiming
 from agents.base import Kit
 from agents.defenders.static import Static
@@ -26,6 +27,15 @@ from envs.victim.victim import Victim
 
 DIGITS, SMALL = (1, 8, 8), (3, 16, 16)
 THRESHOLDS = (0.9, 0.92, 0.94, 0.96)
+
+
+@pytest.fixture(autouse=True)
+def briefly_trained(monkeypatch):
+    """Train clones for one epoch: what the probe infers does not depend on them."""
+    recipe_for = exit_timing.recipe_for
+    monkeypatch.setattr(
+        exit_timing, "recipe_for", lambda *of: recipe_for(*of).with_changes(epochs=1)
+    )
 
 
 def kit_for(shape, seed=0, *, classes=10, pool=None):
