@@ -105,6 +105,8 @@ def share_interval(hits: int, of: int) -> Interval:
         Wilson 1927, "Probable inference, the law of succession, and statistical inference",
         Journal of the American Statistical Association 22.
     """
+    from scipy import stats  # it takes seconds to import, with what it needs
+
     ends = stats.binomtest(hits, of).proportion_ci(method="wilson")
     return Interval(hits / of, float(ends.low), float(ends.high), of)
 
