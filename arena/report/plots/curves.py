@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
+from arena.analysis.effects import CONTROL
 from arena.analysis.episode_data import EpisodeData
 from arena.analysis.image_sampling import accuracy_interval, common_denominator
 from arena.analysis.intervals import Interval
@@ -15,6 +17,7 @@ from arena.analysis.metrics import chance_level
 from arena.analysis.scoreboard import ScoreRow
 from arena.log.rows import CheckpointRow
 from arena.report.plots.style import (
+    FEW_SEEDS,
     GREY,
     Drawing,
     Pen,
@@ -74,15 +77,16 @@ def draw_curves(episode_data: EpisodeData) -> Drawing | None:
     apart = len(rows) > LINES
     panels = list(dict.fromkeys(row.attack for row, _ in rows)) if apart else [""]
     versus = list(dict.fromkeys(row.versus for row, _ in rows))
-    labels = shortened((row.versus if apart else row.title for row, _ in rows), 34)
+    crowded = apart and len(versus) > LINES
     with settings():
         per_row, height = (2, 2.9) if len(panels) <= FEW else (3, 1.9)
         figure, axes = sheet(len(panels), per_row=per_row, height=height, sharex=True, sharey=True)
-        for index, (row, line) in enumerate(rows):
-            number = versus.index(row.versus) if apart else index
-            ax = axes[panels.index(row.attack)] if apart else axes[0]
-            _draw_line(ax, line, pen(number), labels[row.versus if apart else row.title])
         for ax, panel in zip(axes, panels, strict=True):
+            mine = [(row, line) for row, line in rows if panel in ("", row.attack)]
+            if crowded:
+                _draw_crowd(ax, mine)
+            else:
+                _draw_few(ax, mine, versus if apart else [], episode_data)
             _finish(ax, episode_data, title=short(panel, 40 if per_row == 2 else 28))
         outer_labels(axes, per_row=per_row)
         legend_below(figure, named_in(axes))
@@ -91,10 +95,78 @@ def draw_curves(episode_data: EpisodeData) -> Drawing | None:
         "clone-accuracy",
         "Clone accuracy over the budget",
         "Test accuracy of the clone after so many queries: mean over seeds, and the band of its "
-        "95% interval where there are several seeds.",
+        "95% interval where there are several seeds. A clone that is trained at the end alone is "
+        "a point. " + (_CROWD if crowded else _DOTS),
         f"Line chart of clone accuracy over queries. {ends}.",
         figure,
     )
+
+
+_DOTS = f"Small dots are single seeds, where there are {FEW_SEEDS} or fewer."
+_CROWD = (
+    "A grey line is a defender; named are the undefended victim and, of the others, the one that "
+    "was copied least. The matrix has all ends."
+)
+
+
+def _draw_few(
+    ax: Axes,
+    rows: Sequence[tuple[ScoreRow, Curve]],
+    versus: Sequence[str],
+    episode_data: EpisodeData,
+) -> None:
+    """Draw each line with a colour of its own, which it keeps in all panels.
+
+    Args:
+        ax: the panel.
+        rows: what it shows.
+        versus: the defenders of all panels in their order; empty in a panel that stands alone.
+        episode_data: has the single seeds.
+    """
+    names = [row.versus if versus else row.title for row, _ in rows]
+    labels = shortened(versus or names, 34)
+    shade = 0.15 if len(rows) <= 3 else 0.07
+    for index, ((row, line), name) in enumerate(zip(rows, names, strict=True)):
+        look = pen(versus.index(name) if versus else index)
+        _draw_line(ax, line, look, labels[name], shade=shade)
+        if 1 < row.n <= FEW_SEEDS:
+            for seed in row.seeds:
+                points = track_of(episode_data.checkpoints[row.episodes[seed].id]).points
+                ax.plot(
+                    [asked for asked, _ in points],
+                    [score for _, score in points],
+                    linestyle="none",
+                    marker=".",
+                    markersize=2.5,
+                    color=look.colour,
+                    alpha=0.45,
+                )
+
+
+def _draw_crowd(ax: Axes, rows: Sequence[tuple[ScoreRow, Curve]]) -> None:
+    """Draw all lines in grey, and two that tell how far apart defenders are with their names."""
+    others = [(row, line) for row, line in rows if row.defender != CONTROL]
+    least = min(others or rows, key=lambda one: one[1].scores[-1].mean)
+    control = next((one for one in rows if one[0].defender == CONTROL), None)
+    for row, line in rows:
+        if row not in (least[0], control and control[0]):
+            means = [score.mean for score in line.scores]
+            alone = "." if len(means) == 1 else ""
+            ax.plot(line.queries, means, color="#B0B0B0", linewidth=0.8, marker=alone)
+    for place, one in enumerate(one for one in (control, least) if one is not None):
+        row, line = one
+        _draw_line(ax, line, pen(place), "")
+        ax.annotate(
+            short(row.versus, 20),
+            (line.queries[-1], line.scores[-1].mean),
+            textcoords="offset points",
+            xytext=(-2, 5 if one is control else -9),
+            ha="right",
+            fontsize=6.5,
+            color=pen(place).colour,
+            path_effects=[withStroke(linewidth=2, foreground="white")],
+            zorder=5,
+        )
 
 
 def _curve_of(row: ScoreRow, episode_data: EpisodeData) -> Curve:
@@ -103,12 +175,12 @@ def _curve_of(row: ScoreRow, episode_data: EpisodeData) -> Curve:
     return curve(seeds, common_denominator(one for one in measured if one is not None))
 
 
-def _draw_line(ax: Axes, line: Curve, pen: Pen, label: str) -> None:
+def _draw_line(ax: Axes, line: Curve, pen: Pen, label: str, *, shade: float = 0.15) -> None:
     means = [score.mean for score in line.scores]
     if all(score.known for score in line.scores):
         lows = [score.low or 0.0 for score in line.scores]
         highs = [score.high or 0.0 for score in line.scores]
-        ax.fill_between(line.queries, lows, highs, color=pen.colour, alpha=0.15, linewidth=0)
+        ax.fill_between(line.queries, lows, highs, color=pen.colour, alpha=shade, linewidth=0)
     ax.plot(
         line.queries,
         means,
@@ -117,7 +189,7 @@ def _draw_line(ax: Axes, line: Curve, pen: Pen, label: str) -> None:
         marker=pen.marker,
         markeredgecolor="white",
         markeredgewidth=0.6,
-        label=label,
+        label=label or None,
         clip_on=False,
         zorder=3,
     )

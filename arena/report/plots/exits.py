@@ -26,6 +26,9 @@ from arena.report.plots.style import (
     whiskers,
 )
 
+FEW = 6
+"""Panels that stand two in a row; more stand four in a row, and lower."""
+
 SERIES = 4
 """More attackers than this are drawn as one."""
 
@@ -98,12 +101,13 @@ def draw_exits(episode_data: EpisodeData) -> Drawing | None:
         for index, who in enumerate(order)
     }
     with settings():
-        figure, axes = sheet(len(shares), per_row=2, height=2.3, sharey=True)
+        per_row, height = (2, 2.3) if len(shares) <= FEW else (4, 1.55)
+        figure, axes = sheet(len(shares), per_row=per_row, height=height, sharey=True)
         for ax, (defender, series) in zip(axes, shares.items(), strict=True):
             ordered = {who: series[who] for who in order if who in series}
-            _draw_panel(ax, ordered, looks)
-            ax.set_title(short(defender, 40))
-        outer_labels(axes, per_row=2)
+            _draw_panel(ax, ordered, looks, small=per_row > 2)
+            ax.set_title(short(defender, 80 // per_row), fontsize=9.5 if per_row == 2 else 8)
+        outer_labels(axes, per_row=per_row)
         for ax in axes:  # defenders may have different exits
             ax.tick_params(labelbottom=True)
         legend_below(figure, named_in(axes))
@@ -127,7 +131,9 @@ def _bar_style(label: str, index: int) -> BarStyle:
     return BarStyle(label, COLOURS[index % len(COLOURS)], HATCHES[index % len(HATCHES)])
 
 
-def _draw_panel(ax: Axes, series: dict[str, list[Interval]], looks: dict[str, BarStyle]) -> None:
+def _draw_panel(
+    ax: Axes, series: dict[str, list[Interval]], looks: dict[str, BarStyle], *, small: bool
+) -> None:
     width = 0.8 / len(series)
     for index, (who, found) in enumerate(series.items()):
         places = np.arange(len(found)) + (index - (len(series) - 1) / 2) * width
@@ -145,7 +151,7 @@ def _draw_panel(ax: Axes, series: dict[str, list[Interval]], looks: dict[str, Ba
         _draw_whiskers(ax, places.tolist(), found)
         if not found[0].known and len(found) * len(series) <= 12:
             ax.bar_label(bars, [f"{100 * mean:.0f}" for mean in means], fontsize=7, padding=1)
-    _finish(ax, exits=max(map(len, series.values())))
+    _finish(ax, exits=max(map(len, series.values())), small=small)
 
 
 def _draw_whiskers(ax: Axes, places: list[float], found: list[Interval]) -> None:
@@ -167,14 +173,15 @@ def _draw_whiskers(ax: Axes, places: list[float], found: list[Interval]) -> None
         )
 
 
-def _finish(ax: Axes, *, exits: int) -> None:
+def _finish(ax: Axes, *, exits: int, small: bool) -> None:
     """Name the exits and the axes."""
     names = [str(number + 1) for number in range(exits - 1)]
-    names.append(f"{exits}\nwhole network" if exits > 1 else "whole network")
+    whole = "last" if small else "whole network"
+    names.append(whole if small or exits == 1 else f"{exits}\n{whole}")
     ax.set_xticks(range(exits), names)
     ax.set_xlim(-0.6, exits - 0.4)
     ax.set_ylim(0, 1.06)
-    ax.set_yticks(np.linspace(0, 1, 6))
+    ax.set_yticks(np.linspace(0, 1, 3 if small else 6))
     ax.grid(False, axis="x")
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.set_xlabel("exit")

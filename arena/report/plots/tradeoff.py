@@ -1,9 +1,10 @@
 """Draws what each defence buys and what it pays: copying against utility and compute."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
@@ -28,6 +29,9 @@ _SAID: dict[FrontState, str] = {"on": ", on the front", "undecided": ", undecide
 
 PLAIN_SIZE = 8.0
 """Points across a marker whose size says nothing."""
+
+SHAPES = 8
+"""More defenders than this are told apart by a number and not by their shape."""
 
 
 class MarkerStyle(NamedTuple):
@@ -99,6 +103,9 @@ def draw_tradeoff(episode_data: EpisodeData) -> Drawing | None:
             for index, place in enumerate(places):
                 height = read(place)
                 if height is not None:
+                    if len(places) > SHAPES:
+                        _draw_number(ax, place.clone, height, index, states[index])
+                        continue
                     size = _size(place) if ax is axes[0] else PLAIN_SIZE
                     look = MarkerStyle(pen(index), states[index], size)
                     _draw_point(ax, place.clone, height, look)
@@ -109,26 +116,23 @@ def draw_tradeoff(episode_data: EpisodeData) -> Drawing | None:
             ax.yaxis.set_major_formatter(PERCENT)
             ax.margins(0.15)
             _widen(ax, accuracy=read is _utility)
-        names = shortened((place.defender for place in places), 27)
-        legend_below(
-            figure,
-            {
-                names[place.defender] + _SAID[state]: _handle(index, state)
-                for index, (place, state) in enumerate(zip(places, states, strict=True))
-            },
-        )
+        legend_below(figure, _legend(places, states))
     return Drawing(
         "tradeoff",
         "What a defence buys and what it pays",
         "Each defender against the attack that copied it best. Filled: on the Pareto front of "
         "clone accuracy, served accuracy and compute (no other defender is at least as good in "
         "all three). Empty: off it. Half filled: undecided, because the intervals of the paired "
-        "differences, corrected for their number, leave it open. In the first panel the area of "
-        "a marker is the compute, so that it shows all three. Whiskers are 95% intervals where "
-        "there are several seeds.",
+        "differences, corrected for their number, leave it open."
+        + (_NUMBERS if len(places) > SHAPES else _AREAS)
+        + " Whiskers are 95% intervals where there are several seeds.",
         "Scatter chart. " + " ".join(map(_sentence, places, states)),
         figure,
     )
+
+
+_AREAS = " In the first panel the area of a marker is the compute, so that it shows all three."
+_NUMBERS = " Numbers in white are on the front, in grey off it, in black undecided."
 
 
 def _sentence(place: Place, state: FrontState) -> str:
@@ -181,5 +185,54 @@ def _utility(place: Place) -> Interval | None:
     return place.utility
 
 
-def _handle(index: int, state: FrontState) -> Line2D:
-    return Line2D([], [], linestyle="none", **MarkerStyle(pen(index), state, PLAIN_SIZE).filling)
+def _legend(places: Sequence[Place], states: Sequence[FrontState]) -> dict[str, Artist]:
+    names = shortened((place.defender for place in places), 27)
+    handles: dict[str, Artist] = {}
+    for index, (place, state) in enumerate(zip(places, states, strict=True)):
+        name = names[place.defender] + _SAID[state]
+        if len(places) > SHAPES:
+            handles[f"{index + 1}  {name}"] = Line2D([], [], linestyle="none", **_disc(state))
+        else:
+            look = MarkerStyle(pen(index), state, PLAIN_SIZE)
+            handles[name] = Line2D([], [], linestyle="none", **look.filling)
+    return handles
+
+
+def _draw_number(ax: Axes, across: Interval, up: Interval, index: int, state: FrontState) -> None:
+    """Draw a disc with the defender's number in it, and thin whiskers behind all discs."""
+    ax.errorbar(
+        across.mean,
+        up.mean,
+        xerr=whiskers([across]),
+        yerr=whiskers([up]),
+        linestyle="none",
+        ecolor="#C4C4C4",
+        elinewidth=0.7,
+        zorder=1,
+    )
+    ax.plot(across.mean, up.mean, linestyle="none", zorder=3, **_disc(state))
+    ax.text(
+        across.mean,
+        up.mean,
+        str(index + 1),
+        ha="center",
+        va="center",
+        fontsize=6.5,
+        color=_LETTERS[state],
+        zorder=3,
+        clip_on=True,
+    )
+
+
+_FACES: dict[FrontState, str] = {"on": "#0072B2", "undecided": "white", "off": "#E3E3E3"}
+_LETTERS: dict[FrontState, str] = {"on": "white", "undecided": "black", "off": "#595959"}
+
+
+def _disc(state: FrontState) -> dict[str, Any]:  # Any: properties of a matplotlib line
+    return {
+        "marker": "o",
+        "markersize": 11,
+        "markerfacecolor": _FACES[state],
+        "markeredgecolor": "#0072B2" if state != "off" else "#8C8C8C",
+        "markeredgewidth": 0.9,
+    }

@@ -150,7 +150,7 @@ def test_the_matrix_has_each_mean_in_its_square(made_up):
             made_up.play(attacker, defender, seed, clone=clone + seed / 10)
     ax = draw_matrix(episode_data_of(made_up)).figure.axes[0]
     squares = {t.get_position(): t.get_text().splitlines()[0] for t in ax.texts}
-    assert squares == {(0, 0): "25.0", (0, 1): "45.0", (1, 1): "95.0"}
+    assert squares == {(0, 0): "45.0", (0, 1): "25.0", (1, 0): "95.0"}
 
 
 def test_a_matrix_of_one_square_has_an_area(made_up):
