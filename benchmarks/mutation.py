@@ -42,8 +42,9 @@ TARGETS = (
     "arena/analysis/paired_tests.py",
 )  # fmt: skip
 TESTS = (
-    "tests/players", "tests/world", "tests/match/evaluation", "tests/match/analysis",
-    "tests/match/conformance", "tests/golden",
+    "tests/players/attackers", "tests/players/defenders", "tests/players/learning",
+    "tests/world/defences", "tests/world/training", "tests/world/exits", "tests/world/game",
+    "tests/match/evaluation", "tests/match/analysis",
 )  # fmt: skip
 
 _BINARY = {ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*"}
@@ -104,6 +105,7 @@ def _between(
         yield Mutant(file, right.lineno, start, start + len(found[0]), found[0], new)
 
 
+_VICTIM = "digits_world"
 _FAILED = int(pytest.ExitCode.TESTS_FAILED)
 
 
@@ -129,7 +131,7 @@ def trial(mutant: Mutant, tree: Path, traced: Traced, budget: float) -> Trial:
 
 
 class _Trials:
-    """A plug-in of pytest that tries mutants of one file in forks, once all tests are collected."""
+    """A plug-in of pytest that tries mutants in forks, once all tests are collected."""
 
     def __init__(self, trials: list[Trial], tree: Path, tell: Callable[[Mutant, str], None]):
         self.trials, self.tree, self.tell = trials, tree, tell
@@ -137,10 +139,13 @@ class _Trials:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Iterator[None]:
         items = {item.nodeid: item for item in session.items}
+        self._set_up(session)
         for one in self.trials:
             tests = [items[test] for test in one.tests]
             child = os.fork()
             if child == 0:
+                # what a mutant trains must not be remembered for the next one
+                os.environ["ARENA_CACHE"] = tempfile.mkdtemp(dir=self.tree.parent)
                 change_functions(self.tree / one.mutant.file, one.text)
                 limit_cpu(one.seconds)
                 session.items[:] = tests
@@ -152,9 +157,16 @@ class _Trials:
         session.items.clear()
         return (yield)
 
+    def _set_up(self, session: pytest.Session) -> None:
+        """Train the victim that tests share once, by the code as it is, and not in every fork."""
+        using = [item for item in session.items if _VICTIM in getattr(item, "fixturenames", ())]
+        for item in using[:1]:
+            # as if it came next again, so that its fixtures are kept
+            session.config.hook.pytest_runtest_protocol(item=item, nextitem=item)
+
 
 def run(trials: list[Trial], tree: Path, tell: Callable[[Mutant, str], None]) -> None:
-    """Run the tests of mutants of one file: "killed", "survived", or "untested" without tests."""
+    """Run the tests of mutants: "killed", "survived", or "untested" where no test runs the line."""
     inside = []
     for one in trials:
         path = tree / one.mutant.file
@@ -217,9 +229,8 @@ def main() -> None:
             ROOT, tree, ignore=shutil.ignore_patterns(".venv", ".git", "__pycache__", ".*cache")
         )
         traced = trace(tree, TESTS, files, options.trace.absolute())
-        for name in files:
-            waiting = [one for one in drawn if one.file == name and one not in results]
-            run([trial(one, tree, traced, options.seconds) for one in waiting], tree, tell)
+        waiting = [one for one in drawn if one not in results]
+        run([trial(one, tree, traced, options.seconds) for one in waiting], tree, tell)
     results = _read(options.output)
     survivors = [mutant for mutant in drawn if results[mutant] != "killed"]
     killed = len(drawn) - len(survivors)

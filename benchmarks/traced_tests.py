@@ -13,7 +13,7 @@ import resource
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,22 +61,50 @@ class Traced(NamedTuple):
 
 
 class _Watch:
-    """A plug-in of pytest that tells coverage which test runs, and times it."""
+    """A plug-in of pytest that tells coverage which test runs, times it, and writes a row a file.
 
-    def __init__(self, coverage: Any) -> None:
-        self.coverage, self.seconds = coverage, dict[str, float]()
+    Args:
+        tree: where tests and targets lie.
+        keys: of the rows, by test file.
+        targets: files whose lines count.
+        output: takes the rows.
+    """
+
+    def __init__(
+        self, tree: Path, keys: Mapping[str, str], targets: Sequence[str], output: Path
+    ) -> None:
+        from coverage import Coverage
+
+        self.tree, self.keys, self.targets, self.output = tree, keys, targets, output
+        self.coverage = Coverage(
+            data_file=None, config_file=False, include=[str(tree / target) for target in targets]
+        )
+        self.seconds: dict[str, float] = {}
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Any:
         self.coverage.switch_context(item.nodeid)
         start = time.process_time()
         result = yield
         self.seconds.setdefault(item.nodeid, time.process_time() - start)
+        if nextitem is None or nextitem.path != item.path:
+            self._write(str(item.path.relative_to(self.tree)))
         return result
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if not report.passed:
             self.seconds[report.nodeid] = float("inf")
+
+    def _write(self, file: str) -> None:
+        data, lines = self.coverage.get_data(), dict[str, dict[int, list[str]]]()
+        for target in self.targets:
+            found = data.contexts_by_lineno(str(self.tree / target))
+            tests = {line: list(self.seconds.keys() & each) for line, each in found.items()}
+            lines[target] = {line: sorted(each) for line, each in tests.items() if each}
+        row = {"key": self.keys[file], "file": file, "seconds": self.seconds, "lines": lines}
+        with self.output.open("a") as rows:
+            rows.write(json.dumps(row) + "\n")
+        self.seconds = {}
 
 
 def load_libraries() -> None:
@@ -87,29 +115,26 @@ def load_libraries() -> None:
 
 
 def trace(tree: Path, folders: Sequence[str], targets: Sequence[str], output: Path) -> Traced:
-    """Run the tests under folders, one file after the other, and note what they run of targets.
+    """Run the tests under folders and note which lines of the targets they run.
 
     What the output has of a test file, unchanged like the targets, is taken from there.
     """
-    files = [path for folder in folders for path in sorted((tree / folder).rglob("test_*.py"))]
     sources = hashlib.sha256()
     for target in targets:
         sources.update((tree / target).read_bytes())
-    rows = [json.loads(line) for line in _lines(output)]
-    known = {row["key"]: row for row in rows}
+    keys: dict[str, str] = {}
+    for path in (path for each in folders for path in sorted((tree / each).rglob("test_*.py"))):
+        digest = sources.copy()
+        digest.update(path.read_bytes())
+        keys[str(path.relative_to(tree))] = digest.hexdigest()[:16]
+    known = {row["key"] for row in _rows(output)}
+    if missing := {file: key for file, key in keys.items() if key not in known}:
+        wait(start_child(lambda: _trace_files(tree, missing, targets, output), tree))
     seconds: dict[str, float] = {}
     lines: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for file in files:
-        digest = sources.copy()
-        digest.update(file.read_bytes())
-        key, name = digest.hexdigest()[:16], str(file.relative_to(tree))
-        if key not in known:
-            child = start_child(
-                lambda n=name, k=key: _trace_file(tree, n, k, targets, output), tree
-            )
-            wait(child)
-            known |= {row["key"]: row for row in map(json.loads, _lines(output))}
-        row = known.get(key, {"seconds": {}, "lines": {}})
+    for row in _rows(output):
+        if keys.get(row["file"]) != row["key"]:
+            continue
         seconds |= {test: s for test, s in row["seconds"].items() if s < float("inf")}
         for target, found in row["lines"].items():
             for line, tests in found.items():
@@ -117,29 +142,15 @@ def trace(tree: Path, folders: Sequence[str], targets: Sequence[str], output: Pa
     return Traced(seconds, lines)
 
 
-def _trace_file(tree: Path, name: str, key: str, targets: Sequence[str], output: Path) -> int:
-    from coverage import Coverage
-
-    coverage = Coverage(
-        data_file=None, config_file=False, include=[str(tree / target) for target in targets]
-    )
-    watch = _Watch(coverage)
-    coverage.start()
-    run_pytest([name], plugins=[watch])
-    coverage.stop()
-    data, lines = coverage.get_data(), dict[str, dict[int, list[str]]]()
-    for target in targets:
-        found = data.contexts_by_lineno(str(tree / target))
-        tests = {line: [test for test in each if test] for line, each in found.items()}
-        lines[target] = {line: each for line, each in tests.items() if each}
-    row = {"key": key, "file": name, "seconds": watch.seconds, "lines": lines}
-    with output.open("a") as file:
-        file.write(json.dumps(row) + "\n")
-    return 0
+def _trace_files(tree: Path, keys: Mapping[str, str], targets: Sequence[str], output: Path) -> int:
+    watch = _Watch(tree, keys, targets, output)
+    watch.coverage.start()
+    return run_pytest(list(keys), plugins=[watch])
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a trace: `Any`, because they are JSON as it was parsed."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def run_pytest(tests: Sequence[str], plugins: Sequence[object] = ()) -> int:
