@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise, repeat
 from typing import NamedTuple
 
-from scipy import stats
+from scipy.special import bdtr, bdtrc
 
 from arena.analysis.image_sampling import accuracy_interval, common_denominator, data_of
 from arena.analysis.intervals import Interval
@@ -54,7 +54,7 @@ class Track(NamedTuple):
             return None
         for asked, score in self.points:
             hits = round(score * images)
-            if stats.binom.sf(hits - 1, images, chance) <= LEVEL / len(self.points):
+            if bdtrc(hits - 1, images, chance) <= LEVEL / len(self.points):
                 return asked
         return None
 
@@ -119,7 +119,8 @@ class Delay(NamedTuple):
         Source:
             Conover 1999, "Practical Nonparametric Statistics", section 3.2.
         """
-        beyond = max(1, int(stats.binom.ppf(0.025, len(self.by), 0.5)))
+        n = len(self.by)
+        beyond = max(1, next(k for k in range(n + 1) if bdtr(k, n, 0.5) >= 0.025))
         return self.by[beyond - 1], self.by[-beyond]
 
     @property

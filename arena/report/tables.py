@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from arena.analysis.episode_data import EpisodeData
+from arena.analysis.inferring import verdicts_on
 from arena.analysis.metrics import MEASURES
 from arena.analysis.scoreboard import ScoreRow, best, by_defender
 from arena.log.rows import CheckpointRow, EpisodeRow, EventRow, InferenceRow, JsonMap, RunRow
@@ -131,16 +132,24 @@ def _in_one(silent: Sequence[InferenceLine]) -> InferenceLine:
 
 
 def _inference_line(row: ScoreRow, attribute: str, said: list[InferenceRow]) -> InferenceLine:
-    judged = [inference.correct for inference in said if inference.correct is not None]
     sure = [inference.confidence for inference in said if inference.confidence is not None]
     return InferenceLine(
         meeting=row.title,
         attribute=attribute.replace("_", " "),
         inferred=_tallied([plain(inference.inferred) for inference in said]),
         truth=_tallied([plain(inference.truth) for inference in said]),
-        correct=f"{sum(judged)} of {len(judged)}" if judged else "not judged",
+        correct=_verdict(said),
         confidence=f"{100 * sum(sure) / len(sure):.0f}%" if sure else "",
     )
+
+
+def _verdict(said: Sequence[InferenceRow]) -> str:
+    """Say in how many seeds it was right, of all in which there was something to find out."""
+    counts = verdicts_on(said)
+    if counts is None:
+        return "not judged"
+    unknown = f" ({counts.unknown} unknown)" if counts.unknown else ""
+    return f"{counts.right} of {counts.judged}{unknown}"
 
 
 def _tallied(values: Sequence[str]) -> str:

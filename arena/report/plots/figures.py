@@ -10,9 +10,11 @@ from arena.log.store import Log
 from arena.report.plots.curves import draw_curves
 from arena.report.plots.exits import draw_exits
 from arena.report.plots.forest import draw_forest
+from arena.report.plots.inferences import draw_calibration, draw_inferences
 from arena.report.plots.latencies import draw_latencies
 from arena.report.plots.matrix import draw_matrix
 from arena.report.plots.over_time import draw_over_time
+from arena.report.plots.profiles import draw_profiles
 from arena.report.plots.query_samples import draw_asked
 from arena.report.plots.service import draw_service
 from arena.report.plots.style import Drawing, save
@@ -27,6 +29,9 @@ FIGURES: Mapping[str, tuple[Draw, str]] = {
     "tradeoff": (draw_tradeoff, "neither utility nor compute was measured beside a clone"),
     "service": (draw_service, "no defence was played at several settings of its knob"),
     "matrix": (draw_matrix, "no clone was measured at the end"),
+    "profiles": (draw_profiles, "no side met three opponents on two seeds"),
+    "inferences": (draw_inferences, "no attacker said anything about how the victim is built"),
+    "calibration": (draw_calibration, "no attacker said ten times how sure it was"),
     "exits": (draw_exits, "no rounds were logged, so that the exits of queries are unknown"),
     "over-time": (draw_over_time, "exits and service stay as they are along the budget"),
     "latencies": (draw_latencies, "no attacker wrote down what it read from the clock"),

@@ -19,10 +19,10 @@ def test_what_an_attacker_left_unsaid_is_one_line(made_up):
     assert (rest.inferred, rest.truth) == ("unknown", "depth 10; family resnet")
 
 
-def test_what_the_attacker_does_not_know_is_neither_right_nor_wrong(made_up):
+def test_what_the_attacker_does_not_know_counts_as_not_right(made_up):
     made_up.play(inferences=[{"attribute": "depth", "inferred": None, "truth": 10}])
     (line,) = inference_lines(episode_data_of(made_up))
-    assert (line.inferred, line.correct) == ("unknown", "not judged")
+    assert (line.inferred, line.correct) == ("unknown", "0 of 1 (1 unknown)")
 
 
 def test_long_tables_are_thinned_and_say_so(made_up):
