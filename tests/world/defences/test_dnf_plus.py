@@ -1,6 +1,8 @@
 """dnf_plus: what its answers give away, what they cost, and what they keep."""
 
 import copy
+import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ import torch
 from envs.data.digits import digits_splits
 from envs.defences.base import HardenKit
 from envs.defences.decoy import AnswerBank, Decoy
-from envs.defences.dnf_plus import DNFPlus, tail, together, upper
+from envs.defences.dnf_plus import DNFPlus, measure, tail, together, upper
 from envs.errors import ScenarioError
 from envs.game.clocks import make_clock
 from envs.latency.model import LatencyModel
@@ -104,6 +106,18 @@ def test_an_benign_query_costs_no_more_than_the_whole_network(hardened, backbone
     exits = _answer(hardened, SPLITS.test.images()).exits
     costs = torch.tensor(victim.profile.macs, dtype=torch.float64) + defence.overhead_macs
     assert float(costs[exits].mean()) <= profile(MultiExit(backbone)).macs[-1]
+
+
+def test_images_that_the_lane_answers_otherwise_are_harmed():
+    """Labels of three images at the lane 0, 1, 2 and at the last exit 0, 2, 2."""
+    guard, lane, last = torch.zeros(3, 3), torch.eye(3), torch.eye(3)[[0, 2, 2]]
+    network = SimpleNamespace(lane=1, forward_all=lambda images: torch.stack((guard, lane, last)))
+    own = SimpleNamespace(batches=lambda size: [(torch.zeros(3, 1, 8, 8), None)])
+    found = measure(network, own)
+    assert found.harmed.tolist() == [False, True, False]
+    # of e^1 to two of e^0, and of three alike
+    expected = torch.tensor([[-math.log(2)] * 3, [1 - math.log(2)] * 3]).double()
+    torch.testing.assert_close(found.log_odds, expected)
 
 
 def test_the_lane_answers_as_the_last_exit_does_on_what_it_was_set_on(hardened):

@@ -6,7 +6,13 @@ import torch
 from envs.data.digits import digits_splits
 from envs.errors import ScenarioError, UnknownName
 from envs.training.ood import FixedBatch, Mixture, ood_source, source_weights
-from envs.training.ood_sources import SOURCES, Material, RandomGenerators, shuffled_patches
+from envs.training.ood_sources import (
+    SOURCES,
+    Material,
+    RandomGenerators,
+    _stretched,
+    shuffled_patches,
+)
 
 DIGITS = digits_splits().train
 
@@ -72,6 +78,22 @@ def test_principal_noise_has_the_covariance_of_the_training_images():
         float(torch.corrcoef(torch.stack([drawn.T.cov().flatten(), own.T.cov().flatten()]))[0, 1])
         > 0.95
     )
+
+
+def test_three_images_are_mixed_by_weights_that_sum_to_one():
+    images = ood_source("mixup", Material(DIGITS.select(slice(0, 1)), torch.Generator()))(5)
+    torch.testing.assert_close(images, DIGITS.images(slice(0, 1)).repeat(5, 1, 1, 1))
+    images = ood_source("mixup", _material())(500)
+    # the mean of three variances, each a mixture's weight squared, of 1/6 on the average
+    share = float(images.var(0).sum() / DIGITS.images().var(0).sum())
+    assert share == pytest.approx(3 / 6, abs=0.05)
+
+
+def test_smooth_noise_is_stretched_between_its_two_ends():
+    images = torch.tensor([1.0, 2.0, 4.0, 5.0]).repeat(2, 1).view(2, 1, 2, 2)
+    found = _stretched(images, torch.tensor([[0.1, 0.9], [0.5, 0.1]]))
+    expected = torch.tensor([[0.1, 0.2, 0.4, 0.5], [0.9, 0.7, 0.3, 0.1]]).view(2, 1, 2, 2)
+    torch.testing.assert_close(found, expected)
 
 
 def test_turned_images_are_training_images_turned():
