@@ -19,6 +19,7 @@ from arena.scenario.given import Player, scenario_of
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import nn
 
     from arena.replay.timeline import TimelineStep
     from arena.replay.verify import Verification
@@ -166,6 +167,25 @@ class OpenLog:
         from arena.replay.timeline import timeline_steps
 
         return timeline_steps(self._log, self.episode(id))
+
+    def clone(self, id: str, *, trust_plugins: bool = False) -> "nn.Module":
+        """Return the clone that an episode of a scenario with keep = ["clone"] left.
+
+        It maps (n, channels, height, width) images in [0, 1] to (n, K) logits, on the CPU, and runs
+        no code of the attacker's.
+
+        Args:
+            id: of the episode, or a beginning of it.
+            trust_plugins: whether a file or module that the log names as the scenario's network may
+                be imported.
+
+        Raises:
+            ArenaError: no such episode, no clone of it, or one that cannot be read.
+        """
+        from arena.recording.kept_clones import kept_clone, load_clone
+
+        path = kept_clone(self._log, self.episode(id).id)
+        return load_clone(path, trust_plugins=trust_plugins)
 
     def close(self) -> None:
         """Close the log."""

@@ -1,12 +1,14 @@
-"""`arena episodes`: list and show the episodes of a log."""
+"""`arena episodes`: list and show the episodes of a log, and take a clone out of it."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from arena.cli.common import JsonOption, LogOption, WithDefault, out
+from arena.cli.common import JsonOption, LogOption, TrustOption, WithDefault, out
 from arena.cli.filters import filtered
 from arena.cli.render import (
     fate,
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 # `Any` in this file: one key of an episode's settings, of whatever type.
 
-app = typer.Typer(cls=WithDefault, help="List and show the episodes in the log.")
+app = typer.Typer(cls=WithDefault, help="List and show episodes of the log; write their clones.")
 
 
 @app.command("list")
@@ -83,6 +85,40 @@ def show(
         write_line(console, f"{event.time:%H:%M:%S} {event.kind}: {event.message}")
         for line in str(event.data.get("traceback", "")).splitlines():
             write_line(console, f"  {line}")
+
+
+@app.command()
+def clone(
+    episode: Annotated[str, typer.Argument(metavar="ID", help="The id, or a unique prefix of it.")],
+    out_file: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="FILE",
+            help="File to write: .safetensors, the weights, or .pt2, a program of torch.export.",
+        ),
+    ],
+    log: LogOption = None,
+    trust_plugins: TrustOption = False,
+) -> None:  # fmt: skip
+    """Write an episode's clone to a file; scenarios keep clones with keep = ["clone"]."""
+    from arena.log.store import Log
+    from arena.recording.kept_clones import export_clone, kept_clone
+    from envs.atomic_file import whole_file
+    from envs.errors import ScenarioError
+
+    with Log.open(log, create=False) as store:
+        kept = kept_clone(store, store.episode(episode).id)
+    if out_file.suffix not in (kept.suffix, ".pt2"):
+        raise ScenarioError(f"expected --out FILE{kept.suffix} or FILE.pt2, got '{out_file}'")
+    try:
+        if out_file.suffix == ".pt2":
+            export_clone(kept, out_file, trust_plugins=trust_plugins)
+        else:
+            with whole_file(out_file) as part:
+                shutil.copyfile(kept, part)
+    except OSError as error:
+        raise ScenarioError(f"{out_file}: {error.strerror or error}") from error
+    write_line(out(), str(out_file))
 
 
 def _details(log: "Log", row: "EpisodeRow") -> dict[str, Any]:

@@ -59,6 +59,8 @@ class Exporter:
         """
         if not isinstance(clone, nn.Module):
             raise PlayerError(f"expected a torch module as clone, got {type(clone).__name__}")
+        if type(clone) is Program:  # it was handed over before
+            return HandedOver(_saved(clone.weights), clone.text)
         if _is_own(clone, self._own):
             return HandedOver(_saved(clone.state_dict()), b"")
         with warnings.catch_warnings(), flags_restored(clone), torch.no_grad():

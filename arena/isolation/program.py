@@ -6,6 +6,7 @@ found on tensors without memory.
 """
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -57,6 +58,9 @@ class Program(nn.Module):
         weights: tensors by name.
         device: where it runs.
 
+    Attributes:
+        text: as given.
+
     Raises:
         PlayerError: the list is none, or has an operator that is not scored.
     """
@@ -65,12 +69,18 @@ class Program(nn.Module):
         self, text: bytes | bytearray, weights: Mapping[str, Tensor], device: torch.device
     ) -> None:
         super().__init__()
+        self.text = bytes(text)
         self._weights = {name: tensor.to(device) for name, tensor in weights.items()}
         self._bare = {name: tensor.to("meta") for name, tensor in weights.items()}
         self._steps, self._output = _parse(text, {IMAGES, *weights})
         self._measured: set[torch.Size] = set()
         self._left = _MOST_SECONDS  # for all its answers together
-        self._deadline = 0.0
+        self._deadline = math.inf
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """The tensors that the operators read, by name."""
+        return self._weights
 
     def forward(self, images: Tensor) -> Any:
         """Map (n, c, h, w) in [0, 1] to what the program makes of it.
@@ -87,6 +97,10 @@ class Program(nn.Module):
             return self._run(images, self._weights, measure=False)
         finally:
             self._left -= time.monotonic() - began
+
+    def unlimited(self, images: Tensor) -> Any:
+        """Compute without limits, and so that `torch.export` can follow."""
+        return self._run(images, self._weights, measure=False)
 
     def _run(self, images: Tensor, weights: Mapping[str, Tensor], *, measure: bool) -> Any:
         values: dict[str, Any] = {IMAGES: images, **weights}

@@ -71,6 +71,11 @@ class Tape:
             except LogError as error:
                 self._fault = error
 
+    @property
+    def where(self) -> str:
+        """The log, as it was named."""
+        return self._where
+
     def sample(self, used: int) -> None:
         """Keep some of the latest queries as a sample."""
         if self._last is not None:

@@ -13,6 +13,7 @@ from arena.log.player_values import checked_numbers
 from arena.log.rows import OutcomeRow
 from arena.log.store import Log
 from arena.log.writer import EpisodeWriter
+from arena.recording.kept_clones import CloneForm, keep_clone
 from arena.recording.tape import Tape
 from arena.registry import players as catalog
 from arena.runner.events import EpisodeEvents, Fault
@@ -28,7 +29,7 @@ from arena.runner.time_limit import TimeLimit, TimeUp
 from arena.scenario import EpisodePlan
 from arena.scenario.planning import requirements
 from arena.system.process_state import ProcessState
-from envs.errors import BudgetExhausted, PlayerError, SaveError, one_line
+from envs.errors import BudgetExhausted, LogError, PlayerError, SaveError, one_line
 from envs.game.extraction_game import GameOracle
 from envs.seeding import Streams
 
@@ -196,7 +197,7 @@ class Episode:
         new_clone, self._clones = self._setup.clones(self._plan, self._parts.streams, normalisation)
         # of a stream of its own: the attacker's clones are drawn from the other
         first_clone, _ = self._setup.clones(self._plan, Streams(self._plan.seed), normalisation)
-        self._initial = InitialWeights(first_clone)
+        self._first_clone, self._initial = first_clone, InitialWeights(first_clone)
         if apart:
             self._attacker = IsolatedAttacker(
                 self._setup.contestant(self._plan, self._clones, normalisation, self._note_gap)
@@ -350,12 +351,27 @@ class Episode:
         ]
         faults = [one for one in found if one is not None]
         recorder.keep_files()
+        if score is not None and self._plan.keep:
+            self._keep_clone(attacker, writer)
         events.restore_process()
         self.unlucky = bool(faults) and faults[0].unlucky
         events.close_row(outcome, faults)
         for one in faults:
             if one.interrupt is not None:
                 raise one.interrupt
+
+    def _keep_clone(self, attacker: Attacker, writer: EpisodeWriter) -> None:
+        """Store the clone that was scored; where that cannot be, the log says why."""
+        spec, threat = self._plan.clone, self._game.threat
+        form = CloneForm(spec.use, spec.params, threat.num_classes, threat.image_shape)
+        try:
+            assert attacker.clone is not None
+            row = keep_clone(self._tape.where, writer.id, attacker.clone, self._first_clone(), form)
+        except (LogError, PlayerError) as error:
+            writer.event("not-kept", str(error), queries_used=self._game.used)
+            self._setup.watcher.line(f"{self._plan.title}: the clone is not kept: {error}")
+            return
+        writer.artifact(row)
 
 
 def _expect_same_class(planned: object, saved: object) -> None:

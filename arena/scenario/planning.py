@@ -14,6 +14,7 @@ from arena.scenario.schema import AttackerSpec, DefenderSpec, ScenarioFile, Thre
 from arena.scenario.schema_parts import (
     DataSpec,
     Isolation,
+    Kept,
     Limit,
     NetSpec,
     Params,
@@ -102,6 +103,8 @@ class EpisodePlan(_Part):
     defender: DefenderPlan
     checkpoints: int
     record: str = "digests"
+    keep: tuple[Kept, ...] = ()
+    """What of the attacker's is stored beside the log."""
     contents: dict[str, str] = {}
     """Digests of the files that are read, where a name does not fix what they hold."""
     isolation: Isolation = "none"
@@ -115,11 +118,13 @@ class EpisodePlan(_Part):
 
     @model_serializer(mode="wrap")
     def _without_usual(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out how it is played where that is as usual."""
+        """Leave out how it is played and what is kept where that is as usual."""
         table: dict[str, Any] = dump(self)
         for name in HOW_PLAYED:
             if table.get(name) == type(self).model_fields[name].default:
                 table.pop(name, None)
+        if not self.keep:
+            table.pop("keep", None)
         return table
 
     @property
@@ -223,6 +228,7 @@ def _plan(
         defender=defender,
         checkpoints=scenario.checkpoints,
         record=scenario.record,
+        keep=scenario.keep,
         contents=read,
         isolation=scenario.isolation,
         time_limit=scenario.time_limit,

@@ -13,6 +13,7 @@ from arena.registry.strict_types import NUMBER, WHOLE
 from arena.scenario.schema_parts import (
     DataSpec,
     Isolation,
+    Kept,
     Limit,
     Name,
     Named,
@@ -188,6 +189,8 @@ class ScenarioFile(Table):
     """Measurements along the budget."""
     record: Literal["digests", "queries"] = "digests"
     """What the log keeps of the queries."""
+    keep: tuple[Kept, ...] = ()
+    """"clone" stores each episode's clone beside the log; see `arena episodes clone`."""
     isolation: Isolation = "none"
     """"process" plays each attacker in a process of its own; see docs/promises.md."""
     time_limit: Limit | None = None

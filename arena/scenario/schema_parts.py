@@ -25,6 +25,7 @@ from envs.loading.imports import is_file_use
 
 Params = dict[str, JsonValue]
 Isolation = Literal["none", "process"]
+Kept = Literal["clone"]
 Limit = Annotated[float, Field(gt=0, allow_inf_nan=False), NUMBER]
 Finite = Annotated[float, Field(allow_inf_nan=False), NUMBER]
 Above = Annotated[float, Field(gt=0, allow_inf_nan=False), NUMBER]
