@@ -141,17 +141,27 @@ def _show_outcome(console: "Console", row: "EpisodeRow") -> None:
         *_known(row),
         ("queries", f"{count_text(row.queries_used)} of {count_text(row.budget)}"),
         ("clone accuracy %", percent(row.clone_accuracy)),
-        ("clone fidelity %", percent(row.clone_fidelity)),
-        ("victim accuracy %", percent(row.victim_accuracy)),
-        ("served accuracy %", percent(row.served_accuracy)),
-        ("attack, benign MACs %", f"{percent(row.attack_compute_share)}, "
-                                  f"{percent(row.benign_compute_share)}"),
+        *_of_the_service(row),
         ("time", duration_text(row.wall_seconds)),
         ("started", f"{row.started:%Y-%m-%d %H:%M:%S} UTC on {row.host}, {row.device}"),
         ("settings", row.plan_hash),
     )  # fmt: skip
     for name, value in facts:
         write_line(console, f"  {name:<22}{value}")
+
+
+def _of_the_service(row: "EpisodeRow") -> list[tuple[str, str]]:
+    """Tell what was measured of the victim and its service."""
+    macs = f"{percent(row.attack_compute_share)}, {percent(row.benign_compute_share)}"
+    facts = [
+        ("clone fidelity %", percent(row.clone_fidelity)),
+        ("victim accuracy %", percent(row.victim_accuracy)),
+        ("served accuracy %", percent(row.served_accuracy)),
+        ("attack, benign MACs %", macs),
+    ]
+    if row.is_remote:
+        return [(name, "unknown: the victim runs elsewhere") for name, _ in facts]
+    return facts
 
 
 def _known(row: "EpisodeRow") -> list[tuple[str, str]]:

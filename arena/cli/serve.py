@@ -1,22 +1,35 @@
 """`arena serve`: serve a defended victim over HTTP, for attackers in other processes."""
 
+import json
+import math
 import secrets
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from arena.cli.common import DeviceOption, FileArgument, QuietOption, SetOption, out, pick_device
+from arena.cli.common import (
+    DeviceOption,
+    FileArgument,
+    LogOption,
+    QuietOption,
+    SetOption,
+    out,
+    pick_device,
+)
 from arena.cli.loading import load_one
 from arena.cli.progress import watching
 from arena.cli.render import write_line
-from arena.report.formatting import count_text
+from arena.report.formatting import count_text, percent
 from envs.errors import ArenaError, ScenarioError, UnknownName
 
 if TYPE_CHECKING:
     from arena.http.server import Account
+    from arena.log.store import Log
     from arena.runner.progress import Watcher
+    from arena.runner.serving import ServedEpisode
     from arena.scenario import EpisodePlan, Scenario
 
 
@@ -35,35 +48,91 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 8151,
     set_: SetOption = None,
+    log: LogOption = None,
     device: DeviceOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Serve a scenario's defended victim over the Open Inference Protocol, until Ctrl-C."""
+    """Serve a scenario's defended victim over the Open Inference Protocol, until Ctrl-C.
+
+    Each key is an episode of the log: what it asked, how it was answered, and the score of the
+    clone that it hands over at its end.
+    """
     try:
-        from arena.http.server import create_app
+        from arena.http.server import Account, create_app
     except ModuleNotFoundError as error:
         raise ArenaError(
             "arena serve needs the extra 'serve': pip install 'fortress-arena[serve]'"
         ) from error
+    from arena.log.store import Log
+
     scenario = load_one(file, set_)
     plan = _plan(scenario, defender)
-    budgets = [_budget(one, plan.threat.budget) for one in key or ["attacker"]]
-    with watching(quiet=quiet) as watcher:
-        accounts = _open(plan, budgets, device=pick_device(device), watcher=watcher)
-    listening = _listen(host, port)
-    address = f"http://{host}:{listening.getsockname()[1]}"
-    write_line(out(), f"{plan.defender.name} of {scenario.name}, seed {plan.seed}, at {address}")
+    budgets = _budgets(key or ["attacker"], plan.threat.budget)
+    with Log.open(log) as store:
+        with watching(quiet=quiet) as watcher:
+            episodes = open_episodes(
+                scenario, plan, budgets, store, device=pick_device(device), watcher=watcher
+            )
+        accounts = {
+            secrets.token_urlsafe(24): Account(name, episode.game, episode.score)
+            for name, episode in episodes.items()
+        }
+        listening = _listen(host, port)
+        _tell(plan, scenario, accounts, f"http://{host}:{listening.getsockname()[1]}")
+        try:
+            _run(create_app(accounts), listening)
+        finally:
+            _close(episodes, store.where)
+
+
+def _tell(
+    plan: "EpisodePlan", scenario: "Scenario", accounts: "Mapping[str, Account]", url: str
+) -> None:
+    """Say what is served where, and how it is asked."""
+    from arena.http.protocol import MODEL
+    from arena.http.server import described
+
+    console = out()
+    write_line(console, f"{plan.defender.name} of {scenario.name}, seed {plan.seed}, at {url}")
+    told = described(next(iter(accounts.values())))
+    write_line(console, f"Open Inference Protocol v2, model {url}/v2/models/{MODEL}")
+    for kind in ("inputs", "outputs"):
+        tensors = (f"{one['name']} {one['datatype']} {one['shape']}" for one in told[kind])
+        write_line(console, f"{kind}: {', '.join(tensors)}")
     for secret, account in accounts.items():
         left = count_text(account.game.remaining)
-        write_line(out(), f"key of {account.name}: {secret} ({left} queries)")
-    _run(create_app(accounts), listening)
-    for account in accounts.values():
-        used = count_text(account.game.used)
-        write_line(out(), f"{account.name} used {used} of "
-                          f"{count_text(account.game.threat.budget)} queries")  # fmt: skip
+        write_line(console, f"key of {account.name}: {secret} ({left} queries)")
+    write_line(console, "ask one grey image, which costs one query:")
+    write_line(console, _curl(url, next(iter(accounts)), told["inputs"][0]))
+
+
+def _curl(url: str, secret: str, images: "Mapping[str, Any]") -> str:
+    """Write a command for a shell that asks one image."""
+    from arena.http.protocol import MODEL
+
+    shape = [1, *images["shape"][1:]]
+    values = f"$(yes 0.5 | head -n {math.prod(shape)} | paste -sd, -)"
+    asked = {"name": images["name"], "datatype": images["datatype"], "shape": shape, "data": []}
+    body = json.dumps({"inputs": [asked]}).replace('"', '\\"').replace("[]", f"[{values}]")
+    return (f"curl -s {url}/v2/models/{MODEL}/infer -H 'Authorization: Bearer {secret}' "
+            f'-d "{body}"')  # fmt: skip
+
+
+def _close(episodes: "Mapping[str, ServedEpisode]", where: str) -> None:
+    """Close every key's episode, and say what came of it."""
+    for name, episode in episodes.items():
+        row = episode.finish()
+        clone = "handed over no clone"
+        if row.clone_accuracy is not None:
+            clone = f"its clone has {percent(row.clone_accuracy)} % accuracy"
+        write_line(out(), f"{name} used {count_text(row.queries_used or 0)} of "
+                          f"{count_text(row.budget)} queries, and {clone} ({row.id})")  # fmt: skip
+    write_line(out(), f"log: {where}")
 
 
 def _plan(scenario: "Scenario", defender: str | None) -> "EpisodePlan":
+    if scenario.victim.is_remote:
+        raise ScenarioError("the victim of this scenario is served elsewhere already; ask it there")
     names = [spec.name for spec in scenario.defenders]
     if defender is not None and defender not in names:
         raise UnknownName("defender of this scenario", defender, names)
@@ -76,41 +145,47 @@ def _plan(scenario: "Scenario", defender: str | None) -> "EpisodePlan":
     raise ScenarioError(f"no attacker of this scenario meets the defender '{wanted}'")
 
 
-def _budget(text: str, default: int) -> tuple[str, int]:
-    """Read NAME or NAME=BUDGET."""
-    name, given, number = text.partition("=")
-    digits = number.replace("_", "")
-    if not name or (given and not (digits.isdecimal() and int(digits) > 0)):
-        raise ScenarioError(f"--key {text}: expected NAME or NAME=BUDGET, a whole number above 0")
-    return name, int(digits) if given else default
+def _budgets(keys: list[str], default: int) -> dict[str, int]:
+    """Read each NAME or NAME=BUDGET."""
+    budgets: dict[str, int] = {}
+    for text in keys:
+        name, given, number = text.partition("=")
+        digits = number.replace("_", "")
+        if not name or (given and not (digits.isdecimal() and int(digits) > 0)):
+            raise ScenarioError(
+                f"--key {text}: expected NAME or NAME=BUDGET, a whole number above 0"
+            )
+        if name in budgets:
+            raise ScenarioError(f"--key {text}: {name} is there twice; give each key a name")
+        budgets[name] = int(digits) if given else default
+    return budgets
 
 
-def _open(
-    plan: "EpisodePlan", budgets: list[tuple[str, int]], *, device: str, watcher: "Watcher"
-) -> "dict[str, Account]":
-    """Prepare the victim, and a game for each key; each key has streams of its own."""
-    from arena.http.server import Account
+def open_episodes(
+    scenario: "Scenario",
+    plan: "EpisodePlan",
+    budgets: "Mapping[str, int]",
+    log: "Log",
+    *,
+    device: str,
+    watcher: "Watcher",
+) -> "dict[str, ServedEpisode]":
+    """Prepare the victim, and begin a run with an episode for each key, by its name."""
+    from arena.runner.run_record import run_record
+    from arena.runner.serving import ServedEpisode
     from arena.runner.setup import Setup
     from arena.system.devices import pick_device as place
-    from envs.game.extraction_game import ExtractionGame
-    from envs.seeding import Streams
 
     setup = Setup(place(device), watcher)
-    accounts = {}
-    for name, budget in budgets:
+    record = run_record(
+        "arena serve", place(device), scenario_name=scenario.name, scenario_text=scenario.text
+    )
+    run = log.begin_run(record)
+    episodes = {}
+    for name, budget in budgets.items():
         own = plan.model_copy(update={"threat": plan.threat.model_copy(update={"budget": budget})})
-        defender_setup = setup.set_up_defender(own)
-        streams = Streams(plan.seed).child(f"key/{name}")
-        game = ExtractionGame(
-            setup.threat(own),
-            defender_setup.deployed_defences,
-            defender_setup.defender,
-            clock=setup.clock(own, streams),
-            streams=streams,
-            traffic=setup.traffic(own, streams),
-        )
-        accounts[secrets.token_urlsafe(24)] = Account(name, game)
-    return accounts
+        episodes[name] = ServedEpisode(own, name, setup, log, run=run, record=record)
+    return episodes
 
 
 def _listen(host: str, port: int) -> socket.socket:

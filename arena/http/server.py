@@ -86,7 +86,7 @@ class Account:
         """
         with self.turn:
             if self.score is None:
-                raise QueryError("this server scores no clones; start it with --log")
+                raise QueryError("this server scores no clones")
             return self.score(file)
 
 
@@ -124,7 +124,7 @@ def _add_model_routes(app: FastAPI, prefix: str, accounts: Mapping[str, Account]
 
     @app.get(prefix)
     async def metadata(request: Request, model: str, version: str = VERSION) -> Response:
-        return JSONResponse(_metadata(_account(request, accounts, model, version)))
+        return JSONResponse(described(_account(request, accounts, model, version)))
 
     @app.get(f"{prefix}/stats")
     async def statistics(request: Request, model: str, version: str = VERSION) -> Response:
@@ -262,9 +262,10 @@ def _outputs(threat: ThreatModel) -> list[str]:
     return ["posteriors", "remaining", *(["latency"] if threat.latency_visible else [])]
 
 
-def _metadata(account: Account) -> dict[str, Any]:  # Any: JSON
+def described(account: Account) -> dict[str, Any]:  # Any: JSON
+    """Return the metadata of the model, as the holder of a key gets them."""
     threat: ThreatModel = account.game.threat
-    described = {
+    kinds = {
         "posteriors": ("FP32", [-1, threat.num_classes]),
         "remaining": ("INT64", [1]),
         "latency": ("FP64", [-1]),
@@ -275,7 +276,7 @@ def _metadata(account: Account) -> dict[str, Any]:  # Any: JSON
         "platform": "fortress-arena",
         "inputs": [{"name": "images", "datatype": "FP32", "shape": [-1, *threat.image_shape]}],
         "outputs": [
-            {"name": name, "datatype": described[name][0], "shape": described[name][1]}
+            {"name": name, "datatype": kinds[name][0], "shape": kinds[name][1]}
             for name in _outputs(threat)
         ],
         "parameters": {

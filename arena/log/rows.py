@@ -15,7 +15,7 @@ from arena.log.metric import Metric, metric, metrics_of
 
 Ending = Literal["success", "cancelled", "error"]
 Status = Literal["started", "success", "cancelled", "error"]
-Kind = Literal["play", "what-if"]
+Kind = Literal["play", "what-if", "served"]
 
 JsonMap = Mapping[str, object]
 
@@ -75,7 +75,8 @@ class EpisodeRecord:
         clone: name of the clone's network.
         data: name of the data set.
         budget: images the attacker may ask for.
-        kind: "play", or "what-if" for a replay with something changed.
+        kind: "play", "what-if" for a replay with something changed, or "served" for the queries of
+            one API key of `arena serve`, whose name stands as the attacker's.
         versions: package name to version.
         git_commit: commit of the caller's working tree, where there is one.
         device: the device it runs on.
@@ -218,6 +219,14 @@ class EpisodeRow(EpisodeRecord, OutcomeRow):
     process_started: str
     heartbeat: datetime
     content_digest: str | None = None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the victim runs elsewhere, so that nothing is known of it but its answers."""
+        victim = self.plan.get("victim")
+        return isinstance(victim, Mapping) and (
+            "permission" in victim or str(victim.get("use")).startswith(("http://", "https://"))
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

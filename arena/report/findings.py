@@ -128,7 +128,7 @@ def _costs(defenders: Iterable[tuple[str, Sequence[ScoreRow]]]) -> tuple[Stateme
         distortion = over_attackers(rows, "distortion_mean")
         if distortion is not None:
             parts.append(f"served posteriors were {_moved(distortion)}")
-        answers.append(Statement(name, f"{'; '.join(parts) or 'not measured'}."))
+        answers.append(Statement(name, f"{'; '.join(parts) or 'not measured, or not known'}."))
     return tuple(answers)
 
 
@@ -262,4 +262,4 @@ def _reason(episode: EpisodeRow) -> str:
         return {"started": "not finished", "error": "ended in an error"}.get(
             episode.status, episode.status
         )
-    return "what-if" if episode.kind != "play" else "played again later"
+    return episode.kind if episode.kind != "play" else "played again later"

@@ -25,9 +25,10 @@ class GameSetup:
     Args:
         plan: what is played.
         setup: builds the parts.
+        streams: random streams of the episode; those of the plan's seed if absent.
 
     Attributes:
-        streams: random streams of the episode.
+        streams: as given.
         defender_setup: the defender, its defences and the undefended victim.
         game: charges and answers queries.
         referee: scores clones.
@@ -36,8 +37,8 @@ class GameSetup:
         remote: the victim, where it runs elsewhere.
     """
 
-    def __init__(self, plan: EpisodePlan, setup: Setup) -> None:
-        self.streams = streams = Streams(plan.seed)
+    def __init__(self, plan: EpisodePlan, setup: Setup, streams: Streams | None = None) -> None:
+        self.streams = streams = streams or Streams(plan.seed)
         self.defender_setup: DefenderSetup = setup.set_up_defender(plan)
         self.defender.load_carried_state(plan.carried_state)
         deployed_defences = self.defender_setup.deployed_defences

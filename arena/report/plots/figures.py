@@ -32,7 +32,7 @@ FIGURES: Mapping[str, tuple[Draw, str]] = {
     "profiles": (draw_profiles, "no side met three opponents on two seeds"),
     "inferences": (draw_inferences, "no attacker said anything about how the victim is built"),
     "calibration": (draw_calibration, "no attacker said ten times how sure it was"),
-    "exits": (draw_exits, "no rounds were logged, so that the exits of queries are unknown"),
+    "exits": (draw_exits, "no exits were logged, so that those of queries are unknown"),
     "over-time": (draw_over_time, "exits and service stay as they are along the budget"),
     "latencies": (draw_latencies, "no attacker wrote down what it read from the clock"),
     "asked": (draw_asked, "no sample of the queries lies beside the log"),

@@ -1,30 +1,42 @@
 """The victim behind HTTP: the wire format, the server, the oracle that asks it, the command."""
 
 import json
+import shutil
 import signal
-from contextlib import contextmanager
+import subprocess
+from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
+from starlette.testclient import TestClient  # noqa: E402
+
 from agents.attackers.noise import Noise  # noqa: E402
 from agents.base import Kit  # noqa: E402
+from arena.cli import serve  # noqa: E402
+from arena.cli.app import app as cli  # noqa: E402
 from arena.http.client import RemoteOracle  # noqa: E402
 from arena.http.protocol import HEADER_LENGTH, ProtocolError, decode, encode  # noqa: E402
+from arena.http.server import Account, create_app, described  # noqa: E402
+from arena.log.checking import check  # noqa: E402
+from arena.log.store import Log  # noqa: E402
 from envs.errors import ArenaError, BudgetExhausted, QueryError  # noqa: E402
 from envs.game.extraction_game import ExtractionGame, GameOracle  # noqa: E402
 from envs.nets import registry  # noqa: E402
 from envs.oracle import Oracle  # noqa: E402
 from envs.seeding import Streams  # noqa: E402
-from tests.match.http.conftest import AlwaysSame  # noqa: E402
+from tests.match.http.conftest import AlwaysSame, running  # noqa: E402
 from tests.started import Started  # noqa: E402
+
+VICTIM = "/v2/models/victim"
 
 # The wire
 
@@ -168,18 +180,10 @@ def test_its_public_attributes_lead_to_no_game(serving):
 # The command
 
 
-@contextmanager
-def killed(process):
-    """See to it that a failing test leaves nothing running."""
-    try:
-        yield
-    finally:
-        process.kill()
-
-
 def test_the_command_serves_until_ctrl_c_and_says_who_asked_what(tiny_file):
     scenario = tiny_file(threat={"budget": 50})
     words = ["serve", str(scenario), "--port", "0", "--key", "eve=20"]
+    words += ["--log", str(scenario.with_name("log.db"))]
     with Started(*words, "--quiet") as server:
         url = server.wait_for(r"http://\S+")[0]
         secret = server.wait_for(r"key of eve: (\S+) ")[1]
@@ -190,3 +194,100 @@ def test_the_command_serves_until_ctrl_c_and_says_who_asked_what(tiny_file):
         out, _ = server.ended(60)
         assert "eve used 7 of 20 queries" in out
         assert server.returncode == 0
+
+
+@pytest.fixture
+def served(tiny_file, tmp_path, monkeypatch):
+    """Run the command with a client in the place of Ctrl-C; returns what it wrote."""
+
+    def run(client, *words, **changes):
+        scenario = tiny_file(threat={"budget": 50}, **changes)
+
+        def ask(app, listening):
+            with listening, TestClient(app) as http:
+                client(http)
+
+        monkeypatch.setattr(serve, "_run", ask)
+        log = ["--log", str(tmp_path / "served.db")]
+        command = ["serve", str(scenario), "--port", "0", *log, *words]
+        return CliRunner().invoke(cli, command)
+
+    return run
+
+
+def test_serving_writes_each_key_into_the_log_and_scores_its_clone(served, tmp_path, monkeypatch):
+    keys = iter(["red", "blue"])
+    monkeypatch.setattr(serve.secrets, "token_urlsafe", lambda length: next(keys))
+    scores = []
+
+    def client(http):
+        for key, count in (("red", 7), ("blue", 20)):
+            auth = {"Authorization": f"Bearer {key}"}
+            images = {"images": np.full((count, 1, 8, 8), 0.5, np.float32)}
+            body, headers = encode({}, "inputs", images)
+            for _ in range(2):
+                http.post(f"{VICTIM}/infer", content=body, headers=auth | headers)
+        clone = registry.build("mlp-small", num_classes=10, image_shape=(1, 8, 8),
+                               generator=torch.Generator().manual_seed(0))  # fmt: skip
+        written = BytesIO()
+        torch.save(clone.state_dict(), written)
+        red = {"Authorization": "Bearer red"}
+        wrong = BytesIO()
+        torch.save({"x": torch.zeros(1)}, wrong)
+        for file in (b"nonsense", b"PKnonsense", b"", wrong.getvalue()):
+            answer = http.post(f"{VICTIM}/clone", content=file, headers=red)
+            assert (answer.status_code, "the file" in answer.json()["error"]) == (400, True)
+            assert len(answer.json()["error"]) < 400
+        scores.append(http.post(f"{VICTIM}/clone", content=written.getvalue(), headers=red).json())
+        again = http.post(f"{VICTIM}/clone", content=written.getvalue(), headers=red)
+        assert "each key hands over one" in again.json()["error"]
+        closed = http.post(f"{VICTIM}/infer", content=body, headers=red | headers)
+        assert "the attack is over" in closed.json()["error"]
+
+    told = served(client, "--key", "ann", "--key", "bob=30")
+    assert told.exit_code == 0, told.output
+    assert "inputs: images FP32 [-1, 1, 8, 8]" in told.output
+    assert "key of ann: red (50 queries)" in told.output
+    with Log.open(tmp_path / "served.db") as log:
+        bob, ann = sorted(log.episodes(), key=lambda row: row.attacker, reverse=True)
+        faults = [fault.message for fault in check(log) if fault.kind == "fault"]
+        rounds = log.rounds(ann.id)
+    assert (ann.kind, ann.status, ann.queries_used, ann.attack_answered) == (
+        "served", "success", 14, 14
+    )  # fmt: skip
+    assert (ann.clone_accuracy, ann.clone_fidelity) == tuple(scores[0].values())
+    assert 0 < ann.clone_accuracy < 0.4
+    assert ann.victim_accuracy == ann.served_accuracy > 0.2
+    assert sum(bucket.attack_answered for bucket in rounds) == 14
+    assert rounds[-1].query_digest == ann.query_digest
+    assert (bob.queries_used, bob.budget, bob.clone_accuracy) == (20, 30, None)
+    assert faults == []
+    assert f"bob used 20 of 30 queries, and handed over no clone ({bob.id})" in told.output
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_command_that_serving_tells_asks_an_image(tiny_file, table):
+    account = Account("red", table.new_game(AlwaysSame(), Streams(0)))
+    with running(create_app({"red": account})) as url:
+        line = serve._curl(url, "red", described(account)["inputs"][0])
+        told = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=60)
+    (posteriors, *_) = json.loads(told.stdout)["outputs"]
+    assert sum(posteriors["data"]) == pytest.approx(1, abs=1e-5)
+    assert account.game.used == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--key", "eve", "--key", "eve=3"], "eve is there twice"),
+        (["--key", "eve=0"], "a whole number above 0"),
+        (["--defender", "dnf"], "no defender of this scenario named 'dnf'"),
+        (["--set", "victim={use = 'http://127.0.0.1:9/v2/models/a'}", "--set", "traffic.benign=0"],
+         "served elsewhere already"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_served_is_told_in_one_line(served, words, told):
+    answer = served(lambda http: pytest.fail("served"), *words)
+    assert answer.exit_code != 0
+    assert told in answer.output
+    assert "Traceback" not in answer.output

@@ -127,7 +127,7 @@ def test_a_refusal_has_an_error_and_costs_nothing(serving, case):
         ("GET", f"{MODEL}/versions/2/ready", 404, "expected '1'"),
         ("POST", f"{MODEL}/versions/01/infer", 404, "expected '1'"),
         ("GET", f"{MODEL}/infer", 405, "Method Not Allowed"),
-        ("POST", f"{MODEL}/clone", 400, "start it with --log"),
+        ("POST", f"{MODEL}/clone", 400, "scores no clones"),
     ],
 )
 def test_what_is_not_there_is_told_as_an_error(serving, method, path, status, words):

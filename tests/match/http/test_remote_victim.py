@@ -4,19 +4,24 @@ import json
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 pytest.importorskip("httpx")
 fastapi = pytest.importorskip("fastapi")
 
 from agents.attackers.noise import Noise  # noqa: E402
 from agents.base import ArchitectureGuess  # noqa: E402
-from arena.cli.serve import _open  # noqa: E402
+from arena.analysis.episode_data import gather  # noqa: E402
+from arena.cli.app import app  # noqa: E402
+from arena.cli.serve import open_episodes  # noqa: E402
 from arena.http import patient  # noqa: E402
 from arena.http.channels import AdapterChannel  # noqa: E402
-from arena.http.server import create_app  # noqa: E402
+from arena.http.server import Account, create_app  # noqa: E402
 from arena.log.checking import check  # noqa: E402
 from arena.log.store import Log  # noqa: E402
 from arena.replay.verify import verify  # noqa: E402
+from arena.report.findings import findings  # noqa: E402
+from arena.report.plots.exits import draw_exits  # noqa: E402
 from arena.runner import match  # noqa: E402
 from arena.runner.progress import Watcher  # noqa: E402
 from arena.runner.saves.schedule import Saving  # noqa: E402
@@ -96,10 +101,12 @@ def other_protocol(answer, counted):
 def test_one_victim_by_three_ways_gives_one_clone_and_one_ledger(table, adapter, log, monkeypatch):
     here = play(table(), log)
     raw = table()
-    accounts = _open(plan(raw), [("attacker", BUDGET)], device="cpu", watcher=Watcher())
-    ((key, account),) = accounts.items()
-    monkeypatch.setenv("VICTIM_KEY", key)
-    with running(create_app(accounts)) as url:
+    episodes = open_episodes(
+        Scenario.parse(raw), plan(raw), {"eve": BUDGET}, log, device="cpu", watcher=Watcher()
+    )
+    game = episodes["eve"].game
+    monkeypatch.setenv("VICTIM_KEY", "s3cr3t")
+    with running(create_app({"s3cr3t": Account("eve", game)})) as url:
         victim = {"use": f"{url}/v2/models/victim", "api_key_env": "VICTIM_KEY"}
         served = play(table(victim), log)
     counted = []
@@ -111,8 +118,11 @@ def test_one_victim_by_three_ways_gives_one_clone_and_one_ledger(table, adapter,
     for row in (served, behind):
         for name in ("clone_accuracy", "queries_used", "query_digest", "answer_digest"):
             assert getattr(row, name) == getattr(here, name), name
-    assert account.game.used == sum(counted) == here.queries_used == BUDGET
-    assert key not in json.dumps(served.plan)
+    theirs = episodes["eve"].finish()
+    assert theirs.queries_used == sum(counted) == here.queries_used == BUDGET
+    # what was asked over the wire is what the server has logged
+    assert (theirs.query_digest, theirs.answer_digest) == (here.query_digest, here.answer_digest)
+    assert "s3cr3t" not in json.dumps(served.plan)
 
 
 def test_what_is_not_known_is_empty_and_the_log_is_sound(table, adapter, log):
@@ -129,6 +139,13 @@ def test_what_is_not_known_is_empty_and_the_log_is_sound(table, adapter, log):
         assert (bucket.attack_exits, bucket.attack_macs, bucket.attack_seconds) == (None,) * 3
     assert row.clone_accuracy is not None
     assert [fault for fault in check(log) if fault.kind == "fault"] == []
+    shown = CliRunner().invoke(app, ["episodes", "show", row.id, "--log", log.where]).output
+    assert shown.count("unknown: the victim runs elsewhere") == 4
+    data = gather(log, [row.id])
+    assert draw_exits(data) is None
+    told = " ".join(one.text for finding in findings(data) for one in finding.answers)
+    assert "not measured, or not known" in told
+    assert "took 0" not in told
 
 
 @pytest.mark.parametrize("counts", [True, False])

@@ -305,7 +305,7 @@ def test_missing_figures_are_named_with_their_reason(made_up, tmp_path):
     made_up.play(exits=None, clone=None)
     text = "".join(Reader(report_of(made_up, tmp_path)).text)
     assert "Not drawn: " in text
-    assert "exits (no rounds were logged" in text
+    assert "exits (no exits were logged" in text
 
 
 def test_each_episode_unfolds_to_what_the_log_knows(full, full_text):

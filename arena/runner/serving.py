@@ -1,0 +1,135 @@
+"""Plays one API key's game of a server, and writes it into the log as an episode."""
+
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from agents.base import Attacker, Kit
+from arena.evaluation.referee import CloneScore
+from arena.log.rows import EpisodeRow, RunRecord
+from arena.log.store import Log
+from arena.recording.tape import Tape
+from arena.runner.events import EpisodeEvents
+from arena.runner.game_setup import GameSetup
+from arena.runner.outcome import outcome_of
+from arena.runner.recorder import Recorder
+from arena.runner.resume import episode_record
+from arena.runner.setup import Setup
+from arena.scenario import EpisodePlan
+from arena.scenario.planning import AttackerPlan
+from arena.system.process_state import ProcessState
+from envs.errors import DataMissing, QueryError
+from envs.game.extraction_game import ExtractionGame
+from envs.nets.given_weights import take_weights
+from envs.nets.staged import Staged
+from envs.oracle import Oracle
+from envs.seeding import Streams
+
+
+class _Elsewhere(Attacker):
+    """Stands for an attacker that asks over HTTP; it hands its clone over at its end."""
+
+    def attack(self, oracle: Oracle, kit: Kit) -> None:
+        raise NotImplementedError
+
+
+class ServedEpisode:
+    """The game of one API key.
+
+    Args:
+        plan: what is served; its budget is the key's.
+        key: name of the key, which stands for the attacker.
+        setup: builds the game. Random streams are the key's own.
+        log: gets the episode.
+        run: the run it belongs to.
+        record: of that run.
+    """
+
+    def __init__(
+        self, plan: EpisodePlan, key: str, setup: Setup, log: Log, *, run: str, record: RunRecord
+    ) -> None:
+        plan = plan.model_copy(update={"attacker": AttackerPlan(name=key, use="elsewhere")})
+        self._plan, self._setup, self._log = plan, setup, log
+        streams = Streams(plan.seed).child(f"key/{key}")
+        self._parts = GameSetup(plan, setup, streams)
+        named, normalisation = setup.normalisation(plan, frozenset(), None)
+        self._new_clone, _ = setup.clones(plan, streams, normalisation)
+        self._attacker = _Elsewhere()
+        self._score: CloneScore | None = None
+        name = hashlib.sha256(f"served/{run}/{key}".encode()).hexdigest()[:16]
+        told = replace(episode_record(plan, record), kind="served", plan_hash=name)
+        self._writer = log.begin_episode(run, told)
+        self._writer.set_up(
+            num_classes=self.game.threat.num_classes,
+            exit_names=self._parts.exit_names,
+            clone_normalisation=named,
+        )
+        self._events = EpisodeEvents(self._writer, self.game, ProcessState.capture())
+        tape = Tape(log.where, self._writer.id, queries=plan.record == "queries")
+        self._recorder = Recorder(
+            self.game,
+            self._attacker,
+            self._parts.referee,
+            self._writer,
+            checkpoints=plan.checkpoints,
+            title=f"{key} asks {plan.defender.name}",
+            watcher=setup.watcher,
+            tape=tape,
+            measured=self._parts.measured,
+        )
+        self.game.add_observers(*self._parts.observers, tape, self._recorder)
+
+    @property
+    def game(self) -> ExtractionGame:
+        """Charges and answers the key's queries."""
+        return self._parts.game
+
+    def score(self, file: bytes) -> Mapping[str, float | None]:
+        """Score a clone, which ends the attack.
+
+        Args:
+            file: weights of the scenario's clone network, as safetensors or a state dict.
+
+        Returns:
+            Its accuracy and fidelity on the test images.
+
+        Raises:
+            QueryError: it is no such file, or a clone was scored before.
+            PlayerError: it answers no finite logits.
+        """
+        if self._attacker.clone is not None:
+            raise QueryError("a clone was handed over already; each key hands over one")
+        clone = self._new_clone()
+        assert isinstance(clone, Staged)
+        with tempfile.TemporaryDirectory() as folder:
+            # state dicts are zip archives
+            path = Path(folder) / ("clone.pt" if file[:2] == b"PK" else "clone.safetensors")
+            path.write_bytes(file)
+            try:
+                take_weights(clone, path)
+            except DataMissing as error:
+                told = str(error).replace(str(path), "the file")
+                raise QueryError(f"{told}; expected weights of {self._plan.clone.use}") from None
+        self.game.close()
+        self._attacker.clone = clone
+        self._score = self._recorder.score_clone()
+        assert self._score is not None
+        return {"clone_accuracy": self._score.accuracy, "clone_fidelity": self._score.fidelity}
+
+    def finish(self) -> EpisodeRow:
+        """Measure what there is, and close the episode's row; returns it."""
+        self.game.close()
+        tally, service = self._recorder.close(), self._parts.service
+        outcome = outcome_of(
+            self._parts.defender_setup,
+            self._parts.referee.victim_accuracy,
+            self._score,
+            None if service is None else service.read(),
+            tally,
+        )
+        self._events.write_defender(self._parts.defender, self._recorder.used_at)
+        self._recorder.keep_files()
+        self._writer.finish("success", outcome)
+        return self._log.episode(self._writer.id)
