@@ -4,6 +4,7 @@ A process that imports torch anew takes seconds, and tests of signals, kills and
 log start many.
 """
 
+import importlib
 import multiprocessing
 import os
 import re
@@ -19,15 +20,27 @@ _PRELOADED = "arena.runner.workers.preload"
 
 
 class Started:
-    """A process that runs `arena` with these words; it reads nothing and leads its own session."""
+    """A process that runs a command with these words; it reads nothing and leads its own session.
 
-    def __init__(self, *words: object) -> None:
+    Args:
+        words: of the command line, after the command.
+        main: module whose `main` is the command.
+        folder: where it runs; here where absent.
+    """
+
+    def __init__(self, *words: object, main: str = "arena.cli", folder: Path | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._said = [Path(self._folder.name) / name for name in ("out", "err")]
         for path in self._said:
             path.touch()
         _FORKS.set_forkserver_preload([_PRELOADED])
-        arguments = (list(map(str, words)), os.getcwd(), dict(os.environ), self._said)
+        arguments = (
+            main,
+            list(map(str, words)),
+            folder or Path.cwd(),
+            dict(os.environ),
+            self._said,
+        )
         self._process = _FORKS.Process(target=_run, args=arguments)
         self._process.start()
 
@@ -83,7 +96,9 @@ class Started:
         self._folder.cleanup()
 
 
-def _run(words: list[str], folder: str, environment: dict[str, str], said: list[Path]) -> None:
+def _run(
+    main: str, words: list[str], folder: Path, environment: dict[str, str], said: list[Path]
+) -> None:
     os.setsid()
     for number, path in enumerate(said, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
@@ -93,8 +108,6 @@ def _run(words: list[str], folder: str, environment: dict[str, str], said: list[
     # as a shell starts it; the server of forks has other handlers
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.argv = ["arena", *words]
+    sys.argv = [main, *words]
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    from arena.cli import main
-
-    main()
+    sys.exit(importlib.import_module(main).main())

@@ -56,7 +56,7 @@ def test_what_is_no_game_is_refused(payoff):
         solve(np.array(payoff, dtype=float))
 
 
-def test_the_interval_of_the_value_holds_it_and_one_seed_has_none():
+def test_the_interval_of_the_value_holds_it_and_one_seed_has_none(few_resamples):
     games = np.random.default_rng(1).normal(0.5, 0.05, (8, 2, 3))
     found = value_interval(games, np.random.default_rng(0))
     assert found.low < found.mean < found.high
@@ -88,7 +88,7 @@ CELLS = {
 }  # fmt: skip
 
 
-def test_the_command_gives_matrix_equilibrium_and_exploitability(made_up, cli):
+def test_the_command_gives_matrix_equilibrium_and_exploitability(made_up, cli, few_resamples):
     play(made_up, CELLS)
     (told,) = json.loads(cli("--json").stdout)["games"]
     # means 0.85 0.15 / 0.4 0.5: by hand p = 0.1 / 0.8 = 1/8, q = 0.35 / 0.8 = 7/16

@@ -2,8 +2,6 @@
 
 import ast
 import json
-import subprocess
-import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -12,6 +10,7 @@ from arena.cli.app import app
 from arena.conformance.declaration import check_declaration
 from arena.registry import players as catalog
 from arena.scenario import load
+from tests.started import Started
 
 
 @pytest.fixture
@@ -63,15 +62,10 @@ def test_a_check_of_what_is_not_there_is_a_usage_error(cli, words, line):
 
 def test_a_new_attacker_passes_its_own_test(cli, tmp_path):
     cli("new", "attacker", "my-probe", "--out", tmp_path / "plugins")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
-        cwd=tmp_path / "plugins" / "my_probe",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 passed" in done.stdout
+    folder = tmp_path / "plugins" / "my_probe"
+    with Started("-q", "-p", "no:cacheprovider", main="pytest", folder=folder) as test:
+        told, errors = test.ended()
+    assert "1 passed" in told, told + errors
 
 
 @pytest.mark.parametrize("kind", ["defence", "defender"])

@@ -30,6 +30,7 @@ def test_the_built_in_attackers_conform(make):
     assert_conforms(make)
 
 
+@pytest.mark.slow
 def test_dfme_conforms_on_other_image_shapes():
     assert_conforms(partial(DFME, batch=8), image_shape=(1, 12, 8))
 

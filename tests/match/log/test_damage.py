@@ -38,7 +38,11 @@ COMMANDS = (["log", "check"], ["episodes"], ["episodes", "--json"], ["export", "
 CASES = [(place, value) for place, values in DAMAGE.items() for value in values]
 
 
-@pytest.mark.parametrize(("place", "value"), CASES)
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [pytest.param(*case, marks=[] if number % 3 == 0 else pytest.mark.slow)
+     for number, case in enumerate(CASES)],
+)  # fmt: skip
 def test_a_damaged_value_is_named_and_no_command_dies_of_it(made_up, place, value):
     table, column = place
     made_up.play(events=[("found", "something", {})])
