@@ -105,7 +105,6 @@ def _between(
         yield Mutant(file, right.lineno, start, start + len(found[0]), found[0], new)
 
 
-_VICTIM = "digits_world"
 _FAILED = int(pytest.ExitCode.TESTS_FAILED)
 
 
@@ -139,13 +138,10 @@ class _Trials:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Iterator[None]:
         items = {item.nodeid: item for item in session.items}
-        self._set_up(session)
         for one in self.trials:
             tests = [items[test] for test in one.tests]
             child = os.fork()
             if child == 0:
-                # what a mutant trains must not be remembered for the next one
-                os.environ["ARENA_CACHE"] = tempfile.mkdtemp(dir=self.tree.parent)
                 change_functions(self.tree / one.mutant.file, one.text)
                 limit_cpu(one.seconds)
                 session.items[:] = tests
@@ -156,13 +152,6 @@ class _Trials:
             self.tell(one.mutant, _result(child))
         session.items.clear()
         return (yield)
-
-    def _set_up(self, session: pytest.Session) -> None:
-        """Train the victim that tests share once, by the code as it is, and not in every fork."""
-        using = [item for item in session.items if _VICTIM in getattr(item, "fixturenames", ())]
-        for item in using[:1]:
-            # as if it came next again, so that its fixtures are kept
-            session.config.hook.pytest_runtest_protocol(item=item, nextitem=item)
 
 
 def run(trials: list[Trial], tree: Path, tell: Callable[[Mutant, str], None]) -> None:
