@@ -168,12 +168,17 @@ class Learning(NamedTuple):
 def learning_of(
     board: Iterable[ScoreRow], checkpoints: Checkpoints, levels: Sequence[float] = LEVELS
 ) -> list[Learning]:
-    """Tell of each meeting whose clones were measured along the budget when they became useful."""
+    """Tell of each meeting whose clones were measured along the budget when they became useful.
+
+    One checkpoint, at the end, tells no more than the final score does.
+    """
     board = list(board)
     images = images_of(checkpoints, (e for row in board for e in row.episodes.values()))
     found = []
     for row in board:
         episodes = [row.episodes[seed] for seed in row.seeds]
+        if all(len(checkpoints.get(one.id, ())) < 2 for one in episodes):
+            continue
         tracks = [track_of(checkpoints.get(one.id, ())) for one in episodes]
         if any(track.points for track in tracks):
             scored = images[data_of(episodes[0])]

@@ -123,6 +123,11 @@ def test_clones_at_chance_make_no_table_and_are_said_to_show_nothing(made_up):
     assert "no checkpoint" in learning_finding(found)[0].answers[0].text
 
 
+def test_one_checkpoint_at_the_end_is_no_course(made_up):
+    made_up.play("dfme", "dnf", 0, clone=0.8, curve=((1000, 0.8),))
+    assert learnt(made_up) == []
+
+
 def test_the_frame_has_a_row_for_each_play_and_accuracy(made_up):
     made_up.play(clone=0.8, curve=((500, 0.5), (1000, 1.0)))
     frame = frames.learning(made_up.log, accuracies=(0.3, 0.9))
