@@ -32,6 +32,11 @@ def err() -> Console:
     return Console(stderr=True, highlight=False, emoji=False)
 
 
+def is_live(console: Console) -> bool:
+    """Whether a console can draw: a terminal that moves its cursor (not TERM=dumb)."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 class ArenaGroup(TyperGroup):
     """The root of all commands: reports an error in one line and sets the exit code.
 

@@ -19,6 +19,7 @@ from arena.cli.render import (
     write_table,
 )
 from arena.report.formatting import count_text, duration_text, percent
+from envs.errors import UnknownName
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,6 +41,15 @@ def list_(
     limit: Annotated[
         int, typer.Option(min=0, help="List only the newest so many; 0 lists all.")
     ] = 50,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Order by clone_accuracy, wall_seconds, seed, attacker or another column; numbers "
+            "the highest first.",
+        ),
+    ] = None,
+    reverse: Annotated[bool, typer.Option("--reverse", help="Order the other way round.")] = False,
     log: LogOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -47,7 +57,10 @@ def list_(
     from arena.log.rows import EpisodeFilter
     from arena.log.store import Log
 
-    which = replace(which or EpisodeFilter(), limit=limit or None)
+    descending = (sort is None or _is_number(sort)) != reverse
+    which = replace(
+        which or EpisodeFilter(), limit=limit or None, sort=sort, newest_first=descending
+    )
     with Log.open(log, create=False) as store:
         if json:
             write_json_lines(store.episodes_as_json(which))
@@ -56,9 +69,28 @@ def list_(
     if found:
         write_episodes(out(), found)
         if len(found) == limit:
-            write_line(out(), f"the newest {limit}; --limit 0 lists all")
+            first = "newest" if sort is None and not reverse else "first"
+            write_line(out(), f"the {first} {limit}; --limit 0 lists all")
     else:
         write_line(out(), f"no such episode in {store.where}")
+
+
+_WORDS = ("scenario_name", "attacker", "defender", "victim", "clone", "data", "status")
+_NUMBERS = ("seed", "budget", "wall_seconds", "started")
+
+
+def _is_number(column: str) -> bool:
+    """Tell whether a column holds numbers.
+
+    Raises:
+        UnknownName: nothing can be sorted by it.
+    """
+    from arena.log.rows import METRICS
+
+    numbers = (*_NUMBERS, *(name for name in METRICS if METRICS[name].unit != "digest"))
+    if column not in (*numbers, *_WORDS):
+        raise UnknownName("column to sort by", column, [*numbers, *_WORDS])
+    return column in numbers
 
 
 @app.command()

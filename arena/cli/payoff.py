@@ -24,14 +24,15 @@ def payoff(
         float,
         typer.Option(
             min=0,
-            help="Points of clone accuracy that one point of lost benign accuracy is worth.",
+            help="Price of utility: points of clone accuracy that a point lost to benign users "
+            "is worth.",
         ),
     ] = 0.0,
     compute_price: Annotated[
         float,
         typer.Option(
             min=0,
-            help="The same for one percent of compute per benign query.",
+            help="Price of compute: the same for one percent of compute per benign query.",
         ),
     ] = 0.0,
     log: LogOption = None,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from arena.cli.common import err
+from arena.cli.common import err, is_live
 from arena.cli.render import write_line
 from arena.report.formatting import count_text, duration_text, percent
 from arena.runner.progress import Progress, Watcher
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 EVERY = 5.0
 """Seconds between two lines about one episode in a pipe."""
 
+CLONE_TRAINS = "training clone"
+"""What an episode does once its budget is used up, until it is scored."""
+
 Outcome = Callable[[str], float | None]
 """Gives the final clone accuracy of an episode by its id."""
 
@@ -28,18 +31,53 @@ def watching(*, quiet: bool, outcome: Outcome = lambda episode_id: None) -> Iter
     """Yield the watcher that suits standard error, and close it afterwards."""
     if quiet:
         yield Watcher()
-    elif err().is_terminal:
+    elif is_live(err()):
         with _bars() as bars:
             yield LiveWatcher(bars, outcome)
     else:
         yield LineWatcher(outcome)
 
 
+class Pace:
+    """Estimates how long a match still takes, from the episodes that ended."""
+
+    def __init__(self) -> None:
+        self._first = 0.0
+        self._total = self._done = self._played = 0
+
+    def begin(self, total: int) -> None:
+        """Note that an episode begins, of so many."""
+        self._total = total
+        self._first = self._first or time.monotonic()
+
+    def skip(self) -> None:
+        """Note that an episode is skipped."""
+        self._done += 1
+
+    def end(self) -> None:
+        """Note that an episode ended."""
+        self._done += 1
+        self._played += 1
+
+    @property
+    def text(self) -> str:
+        """Where the match stands: "3 of 9, about 4 min 10 s left"."""
+        if not self._total:
+            return ""
+        standing = f"{self._done} of {self._total}"
+        left = self._total - self._done
+        if not self._played or not left:
+            return standing
+        # workers play at once: the time between ends counts, not that of an episode
+        each = (time.monotonic() - self._first) / self._played
+        return f"{standing}, about {duration_text(round(each * left))} left"
+
+
 class LineWatcher(Watcher):
     """Writes a line every few seconds, for pipes and files."""
 
     def __init__(self, outcome: Outcome = lambda episode_id: None) -> None:
-        self._outcome = outcome
+        self._outcome, self._pace = outcome, Pace()
         self._spoken = 0.0
         self._topic = ""
         self._began: dict[str, float] = {}
@@ -54,6 +92,7 @@ class LineWatcher(Watcher):
     def begin(self, title: str, index: int, total: int) -> None:
         """Write that an episode starts."""
         self._began[title] = self._spoken = time.monotonic()
+        self._pace.begin(total)
         self._say(f"[{index + 1}/{total}] {title}")
 
     def progress(self, title: str, progress: Progress) -> None:
@@ -62,17 +101,27 @@ class LineWatcher(Watcher):
             self._spoken = time.monotonic()
             done = progress.used / progress.budget
             share = f"{percent(done)} % of {count_text(progress.budget)}"
-            self._say(f"  {title}: {share}, {standing(progress)}")
+            told = standing(progress) if done < 1 else f"{CLONE_TRAINS}, {standing(progress)}"
+            self._say(f"  {title}: {share}, {told}")
+
+    def phase(self, title: str, phase: str) -> None:
+        """Write what an episode does now, every few seconds."""
+        if time.monotonic() - self._spoken >= EVERY:
+            self._spoken = time.monotonic()
+            self._say(f"  {title}: {phase}")
 
     def skip(self, title: str, episode_id: str) -> None:
         """Write that an episode is skipped."""
+        self._pace.skip()
         self._say(f"{title}: skipped, the log has it as {episode_id}")
 
     def end(self, title: str, episode_id: str, status: str, error: str | None) -> None:
         """Write the result of an episode."""
         fate = error or f"clone {percent(self._outcome(episode_id))} %"
         passed = duration_text(time.monotonic() - self._began.pop(title, time.monotonic()))
-        self._say(f"  {title}: {status} ({episode_id}), {fate}, {passed}")
+        self._pace.end()
+        told = f"; {self._pace.text}" if self._pace.text else ""
+        self._say(f"  {title}: {status} ({episode_id}), {fate}, {passed}{told}")
 
     def _say(self, text: str) -> None:
         print(printable(text), file=sys.stderr, flush=True)
@@ -82,7 +131,7 @@ class LiveWatcher(Watcher):
     """Draws a bar over the episodes and one over the budget of each that runs; for terminals."""
 
     def __init__(self, bars: "Bars", outcome: Outcome = lambda episode_id: None) -> None:
-        self._bars, self._outcome = bars, outcome
+        self._bars, self._outcome, self._pace = bars, outcome, Pace()
         self._match: TaskID = bars.add_task("getting ready", total=None, notes="")
         self._running: dict[str, TaskID] = {}
 
@@ -92,23 +141,31 @@ class LiveWatcher(Watcher):
 
     def begin(self, title: str, index: int, total: int) -> None:
         """Show that an episode starts."""
-        self._bars.update(self._match, description="episodes", total=total)
+        self._pace.begin(total)
+        self._bars.update(self._match, description="episodes", total=total, notes=self._pace.text)
         self._running[title] = self._bars.add_task(printable(title), total=None, notes="")
+
+    def phase(self, title: str, phase: str) -> None:
+        """Show what an episode does now."""
+        if title in self._running:
+            self._bars.update(self._running[title], notes=phase)
 
     def progress(self, title: str, progress: Progress) -> None:
         """Show the progress of an episode."""
         if title in self._running:
-            self._bars.update(self._match, notes="")
+            self._bars.update(self._match, notes=self._pace.text)
+            over = progress.used >= progress.budget
             self._bars.update(
                 self._running[title],
                 total=progress.budget,
                 completed=progress.used,
-                notes=standing(progress),
+                notes=f"{CLONE_TRAINS if over else 'attacking'}, {standing(progress)}",
             )
 
     def skip(self, title: str, episode_id: str) -> None:
         """Show that an episode is skipped."""
         write_line(self._bars.console, f"{title}: skipped, the log has it as {episode_id}")
+        self._pace.skip()
         self._bars.advance(self._match)
 
     def end(self, title: str, episode_id: str, status: str, error: str | None) -> None:
@@ -117,7 +174,8 @@ class LiveWatcher(Watcher):
         write_line(self._bars.console, f"{title}: {status} ({episode_id}), {fate}")
         if title in self._running:
             self._bars.remove_task(self._running.pop(title))
-        self._bars.advance(self._match)
+        self._pace.end()
+        self._bars.update(self._match, advance=1, notes=self._pace.text)
 
 
 def standing(progress: Progress) -> str:
@@ -127,6 +185,8 @@ def standing(progress: Progress) -> str:
         if progress.clone_accuracy is None
         else f"{percent(progress.clone_accuracy)} %"
     )
+    if progress.used >= progress.budget:  # how long a clone trains is the attacker's affair
+        return f"clone {clone}"
     return (
         f"clone {clone}, "
         f"{count_text(round(progress.queries_per_second))} queries/s, "

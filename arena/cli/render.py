@@ -1,7 +1,8 @@
 """Writes results to a terminal, a pipe or a program.
 
-A terminal gets tables with lines and colours. A pipe gets the same columns as plain text, as wide
-as they need to be, without a control character. A program gets JSON.
+A terminal gets tables with lines and colours. A pipe, and a terminal that cannot draw, gets the
+same columns as plain text, as wide as they need to be, without a control character. A program gets
+JSON.
 """
 
 import json
@@ -12,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from arena.cli.common import is_live
 from arena.log.rows import METRICS
 from arena.report.formatting import ABSENT, count_text, duration_text, percent
 from envs.errors import printable
@@ -48,7 +50,7 @@ def write_table(
         right: columns that are aligned to the right.
         optional: columns that a terminal too narrow for all leaves out, the first ones first.
     """
-    if console.is_terminal and len(rows) <= LONG:
+    if is_live(console) and len(rows) <= LONG:
         _write_rich(console, columns, rows, right=right, optional=optional)
         return
     lines = [tuple(map(_plain, row)) for row in (columns, *rows)]

@@ -19,6 +19,7 @@ from arena.cli.common import (
     pick_device,
     tell,
 )
+from arena.cli.dry_run import show_dry_run
 from arena.cli.loading import load_all, seeds_override
 from arena.cli.progress import watching
 from arena.cli.render import write_json, write_line, write_scoreboard
@@ -93,6 +94,13 @@ Out = Annotated[
         help="Folder for report and figures. Default: out/SCENARIO.",
     ),
 ]
+FailFast = Annotated[
+    bool, typer.Option("--fail-fast", help="Begin no episode after one that failed.")
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Say what would be played and skipped, and how long it takes."),
+]
 NoFigure = Annotated[bool, typer.Option("--no-figure", help="Write no report and draw nothing.")]
 
 
@@ -108,6 +116,8 @@ def run(
     save_every: SaveEvery = 30,
     isolate: Isolate = False,
     time_limit: TimeLimit = None,
+    fail_fast: FailFast = False,
+    dry_run: DryRun = False,
     out_dir: Out = None,
     no_figure: NoFigure = False,
     json: JsonOption = False,
@@ -118,9 +128,13 @@ def run(
         overrides = [*(set_ or ()), *seeds_override(seeds), *_how_played(isolate, time_limit)]
         scenarios = load_all(files, overrides)
 
+    if dry_run:
+        show_dry_run(scenarios, log, fresh=fresh, workers=workers, json=json)
+        return
     from arena.log.store import Log
 
-    how = _How(pick_device(device), fresh, workers, save_every)
+    _warn_of_shared_clock(scenarios, workers)
+    how = _How(pick_device(device), fresh, workers, save_every, fail_fast)
     results, told, incomplete = [], [], False
     with stopping() as stop, Log.open(log) as store:
         for scenario in scenarios:
@@ -138,20 +152,38 @@ def run(
             told.append(_summary(scenario, result, paths))
             if not json:
                 _show(scenario, result, paths, where=store.where)
-            if result.interrupted:
+            if result.interrupted or (fail_fast and result.failed):
                 break
     if json:
         write_json({"log": store.where, "scenarios": told})
     if any(result.interrupted for result in results):
-        left = sum(result.left for result in results)
-        left += sum(len(scenario.plans()) for scenario in scenarios[len(results) :])
+        left = counted(_left(results, scenarios), "episode")
         tell(
-            f"interrupted with {counted(left, 'episode')} left; the same command{_without(fresh)} "
+            f"interrupted with {left} left; the same command{_without(fresh)} "
             f"goes on; the log has what was measured, see 'arena episodes'"
         )
         raise typer.Exit(stop.exit_code)
+    if fail_fast and any(one.failed for one in results):
+        left = counted(_left(results, scenarios), "episode")
+        tell(f"stopped after a failure with {left} left; the same command goes on")
     if incomplete or any(result.failed for result in results):
         raise typer.Exit(FAILED)
+
+
+def _left(results: "Sequence[MatchResult]", scenarios: "Sequence[Scenario]") -> int:
+    """Count the episodes that the same command would still play."""
+    begun = sum(result.left for result in results)
+    return begun + sum(len(scenario.plans()) for scenario in scenarios[len(results) :])
+
+
+def _warn_of_shared_clock(scenarios: "Sequence[Scenario]", workers: str) -> None:
+    """Warn where episodes that measure real time share the machine."""
+    timed = [one.name for one in scenarios if one.threat.latency == "wall"]
+    if timed and workers != "1":
+        tell(
+            f'{", ".join(timed)}: threat.latency = "wall" measures real time, which {workers} '
+            f"workers that share a machine falsify; play it with --workers 1"
+        )
 
 
 def _how_played(isolate: bool, time_limit: float | None) -> list[str]:
@@ -171,6 +203,7 @@ class _How(NamedTuple):
     fresh: bool
     workers: str
     save_every: float
+    fail_fast: bool
 
 
 def _play(scenario: "Scenario", log: "Log", how: _How, *, quiet: bool) -> "MatchResult":
@@ -194,6 +227,7 @@ def _play(scenario: "Scenario", log: "Log", how: _How, *, quiet: bool) -> "Match
             workers=how.workers,
             command=command,
             saving=Saving(seconds=how.save_every),
+            fail_fast=how.fail_fast,
         )
 
 

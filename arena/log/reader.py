@@ -65,6 +65,9 @@ def narrow(
         query = query.where(column.started >= which.since)
     if which.until is not None:
         query = query.where(column.started < which.until)
+    if which.sort is not None:
+        key = column[which.sort]
+        query = query.order_by((key.desc() if which.newest_first else key.asc()).nulls_last())
     order = (column.started, column.id)
     query = query.order_by(*(key.desc() if which.newest_first else key for key in order))
     return query if which.limit is None else query.limit(which.limit)

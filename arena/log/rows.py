@@ -355,6 +355,7 @@ class EpisodeFilter:
         since, until: started at this moment or later, before this moment; need a time zone.
         limit: at most so many, the newest (or oldest) ones.
         newest_first: order by start, descending.
+        sort: another column of the episode to order by, the same way; rows without a value last.
     """
 
     scenario: Choice = None
@@ -371,6 +372,7 @@ class EpisodeFilter:
     until: datetime | None = None
     limit: int | None = None
     newest_first: bool = True
+    sort: str | None = None
 
 
 def added_exits(*counts: Exits | None) -> Exits:

@@ -324,6 +324,7 @@ class Episode:
         """
         events, parts = self._events, self._parts
         assert events is not None
+        self._setup.watcher.phase(self._plan.title, "scoring")
         score: CloneScore | None = None
         outcome = OutcomeRow(queries_used=self._game.used)
 

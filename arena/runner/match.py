@@ -1,6 +1,6 @@
 """Plays the episodes of a scenario that the log does not have yet."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -68,6 +68,7 @@ def play(
     workers: int | str = 1,
     command: str = "arena.runner.match.play",
     saving: Saving = USUAL,
+    fail_fast: bool = False,
 ) -> MatchResult:
     """Play every episode of a scenario that the log does not hold yet.
 
@@ -83,6 +84,7 @@ def play(
             those of a Ray cluster.
         command: what starts this match again.
         saving: how episodes are saved, and whether broken-off ones are resumed.
+        fail_fast: begin no episode after one that ended in an error.
 
     Raises:
         DataMissing: a file the scenario names is not there or is damaged, so that nothing was
@@ -125,11 +127,13 @@ def play(
         run = log.begin_run(record)
         # workers read for themselves
         context = _Context(
-            log, run, record, devices, watcher, saving, None if options.apart else setup
+            log, run, record, devices, watcher, saving, None if options.apart else setup, fail_fast
         )
         del setup
         play_all = _play_apart if options.apart else _play_here
         for level in dependency_levels(tasks):
+            if context.stops_after(rows.values()):
+                break
             ready = with_carried_state(level, log, watcher)
             while ready and not interrupted:
                 played, interrupted = play_all(ready, context, options)
@@ -156,6 +160,11 @@ class _Context(NamedTuple):
     watcher: Watcher
     saving: Saving
     setup: Setup | None
+    fail_fast: bool
+
+    def stops_after(self, rows: Iterable[EpisodeRow]) -> bool:
+        """Whether one of these episodes failed, and no other shall begin."""
+        return self.fail_fast and any(row.status == "error" for row in rows)
 
 
 def _play_here(
@@ -179,6 +188,8 @@ def _play_here(
         told_end(context.watcher, task.plan.title, row, run=context.run)
         if interrupted or STOP.pending:
             return rows, True
+        if context.stops_after([row]):
+            break
     return rows, False
 
 
@@ -193,7 +204,12 @@ def _play_apart(
         record=context.record,
         saving=context.saving,
     )
-    result = play_in_workers(tasks, options.pool(len(tasks), config), context.watcher)
+    result = play_in_workers(
+        tasks,
+        options.pool(len(tasks), config),
+        context.watcher,
+        fail_fast=context.fail_fast,
+    )
     rows = {done.number: context.log.episode(done.episode_id) for done in result.played}
     for failed in result.failed:
         row = _row_of(failed, context, interrupted=result.interrupted)

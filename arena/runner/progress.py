@@ -41,6 +41,13 @@ class Watcher:
     def begin(self, title: str, index: int, total: int) -> None:
         """Receive the start of an episode; `index` counts from 0 to `total` - 1."""
 
+    def phase(self, title: str, phase: str) -> None:
+        """Receive what an episode does now: "training victim", "hardening" or "scoring".
+
+        In between it attacks, which `progress` tells of; once the budget is used up it trains its
+        clone.
+        """
+
     def progress(self, title: str, progress: Progress) -> None:
         """Receive where an episode stands, a few times a second. Several may run at once."""
 

@@ -40,17 +40,20 @@ class PoolResult(NamedTuple):
     interrupted: bool
 
 
-def play_in_workers(tasks: Sequence[Task], pool: WorkerPool, watcher: Watcher) -> PoolResult:
+def play_in_workers(
+    tasks: Sequence[Task], pool: WorkerPool, watcher: Watcher, *, fail_fast: bool = False
+) -> PoolResult:
     """Play every task, then close the pool.
 
     Args:
         tasks: independent of one another.
         pool: plays them.
         watcher: sees the progress of all workers.
+        fail_fast: begin no task after one that failed.
 
     The first Ctrl-C closes running episodes as cancelled; a second one does not wait for that.
     """
-    schedule = _Schedule(tasks, pool, watcher)
+    schedule = _Schedule(tasks, pool, watcher, fail_fast=fail_fast)
     interrupts = 0
 
     def count_interrupt() -> None:
@@ -76,8 +79,10 @@ def play_in_workers(tasks: Sequence[Task], pool: WorkerPool, watcher: Watcher) -
 class _Schedule:
     """Which worker plays which task, and which tasks wait."""
 
-    def __init__(self, tasks: Sequence[Task], pool: WorkerPool, watcher: Watcher) -> None:
-        self._pool, self._watcher = pool, watcher
+    def __init__(
+        self, tasks: Sequence[Task], pool: WorkerPool, watcher: Watcher, *, fail_fast: bool
+    ) -> None:
+        self._pool, self._watcher, self._fail_fast = pool, watcher, fail_fast
         self._waiting = deque(tasks)
         self._playing: dict[int, Task] = {}
         self._deaths: Counter[int] = Counter()
@@ -117,6 +122,12 @@ class _Schedule:
                 self._fail(task, arguments[0], again=again and name == "died")
         else:
             getattr(self._watcher, name)(*arguments)
+            if name == "end" and arguments[2] == "error":
+                self._after_failure()
+
+    def _after_failure(self) -> None:
+        if self._fail_fast:
+            self.clear()
 
     def _fail(self, task: Task, reason: str, *, again: bool) -> None:
         self._deaths[task.number] += 1
@@ -125,3 +136,4 @@ class _Schedule:
             self._waiting.appendleft(task)
         else:
             self.failed.append(FailedTask(task, reason))
+            self._after_failure()

@@ -122,10 +122,12 @@ class Setup:
             network = train_victim(splits, spec, device=self.device, report=report)
             return Victim(MultiExit(network, ()))
 
+        self.watcher.phase(plan.title, "training victim")
         reference = fresh_victim()
         self._remark(reference, splits)
         seconds = 0.0
         deployed_defences = []
+        self.watcher.phase(plan.title, "hardening")
         for brought in plan.defender.defence:
             defence = catalog.defences.create(brought.use, brought.params)
             assert isinstance(defence, Defence)

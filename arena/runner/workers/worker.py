@@ -31,6 +31,10 @@ class Messenger(Watcher):
         """Send that an episode starts."""
         self.send("begin", (title, index, total))
 
+    def phase(self, title: str, phase: str) -> None:
+        """Send what an episode does now."""
+        self.send("phase", (title, phase))
+
     def progress(self, title: str, progress: Progress) -> None:
         """Send where an episode stands."""
         self.send("progress", (title, progress))

@@ -1,0 +1,115 @@
+"""`arena run --dry-run`: what would be played, what is skipped, and how long it takes."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from arena.cli.common import out
+from arena.cli.render import write_json, write_line, write_table
+from arena.report.formatting import counted, duration_text
+from envs.errors import LogError
+
+if TYPE_CHECKING:
+    from arena.log.rows import EpisodeRow
+    from arena.log.store import Log
+    from arena.scenario import EpisodePlan, Scenario
+
+
+class Forecast(NamedTuple):
+    """The episodes of one meeting.
+
+    Attributes:
+        attacker, defender: who meets.
+        play, skip: how many would be played, and how many the log has.
+        seconds: one takes so long; None where the log knows no like one.
+    """
+
+    attacker: str
+    defender: str
+    play: int
+    skip: int
+    seconds: float | None
+
+
+def show_dry_run(
+    scenarios: "Sequence[Scenario]", log: str | None, *, fresh: bool, workers: str, json: bool
+) -> None:
+    """Write a forecast of each scenario; nothing is played, and no log is made."""
+    from arena.log.store import Log
+
+    told = []
+    try:
+        with Log.open(log, create=False, read_only=True) as store:
+            found = [_forecasts(scenario, store, fresh=fresh) for scenario in scenarios]
+    except LogError as error:
+        if "there is no log" not in str(error):
+            raise
+        found = [_forecasts(scenario, None, fresh=fresh) for scenario in scenarios]
+    at_once = int(workers) if workers.isdecimal() else 1
+    for scenario, forecasts in zip(scenarios, found, strict=True):
+        told.append({"name": scenario.name, "meetings": [one._asdict() for one in forecasts],
+                     "seconds": _seconds(forecasts, at_once)})  # fmt: skip
+        if not json:
+            _write(scenario.name, forecasts, at_once)
+    if json:
+        write_json({"scenarios": told})
+
+
+def _forecasts(scenario: "Scenario", log: "Log | None", *, fresh: bool) -> list[Forecast]:
+    from arena.log.rows import EpisodeFilter
+
+    like = [] if log is None else log.episodes(EpisodeFilter(status="success", kind="play"))
+    meetings: dict[tuple[str, str], list[EpisodePlan]] = defaultdict(list)
+    for plan in scenario.plans():
+        meetings[plan.attacker.name, plan.defender.name].append(plan)
+    found = []
+    for (attacker, defender), plans in meetings.items():
+        known = (
+            0 if fresh or log is None else sum(log.finished(one.hash) is not None for one in plans)
+        )
+        seconds = _seconds_of(plans[0], like)
+        found.append(Forecast(attacker, defender, len(plans) - known, known, seconds))
+    return found
+
+
+def _seconds_of(plan: "EpisodePlan", like: "Sequence[EpisodeRow]") -> float | None:
+    """Average how long like episodes took for each query, and scale it to the plan's budget.
+
+    Like are those of both players' names, or else of the attacker's.
+    """
+    attacked = [
+        row
+        for row in like
+        if row.attacker == plan.attacker.name and row.wall_seconds and row.clone == plan.clone.use
+        and row.victim == plan.victim.use
+    ]  # fmt: skip
+    same = [row for row in attacked if row.defender == plan.defender.name] or attacked
+    if not same:
+        return None
+    each = sum((row.wall_seconds or 0.0) / row.budget for row in same) / len(same)
+    return each * plan.threat.budget
+
+
+def _seconds(forecasts: Sequence[Forecast], at_once: int) -> float | None:
+    """Add up what is to be played; None where the time of a meeting is not known."""
+    parts = [None if one.seconds is None else one.play * one.seconds
+             for one in forecasts if one.play]  # fmt: skip
+    known = [part for part in parts if part is not None]
+    return sum(known) / at_once if len(known) == len(parts) else None
+
+
+def _write(name: str, forecasts: Sequence[Forecast], at_once: int) -> None:
+    console = out()
+    play, skip = (sum(getattr(one, side) for one in forecasts) for side in ("play", "skip"))
+    seconds = _seconds(forecasts, at_once)
+    time = "nothing to play" if not play else (
+        "no estimate: the log has no like episode of every meeting" if seconds is None
+        else f"about {duration_text(round(seconds))} with {counted(at_once, 'worker')}"
+    )  # fmt: skip
+    write_line(console, f"{name}: {counted(play, 'episode')} to play, {skip} skipped; {time}")
+    rows = [
+        (one.attacker, one.defender, str(one.play), str(one.skip), duration_text(one.seconds))
+        for one in forecasts
+    ]
+    columns = ("attacker", "defender", "play", "skip", "each")
+    write_table(console, columns, rows, right=columns[2:])
