@@ -34,6 +34,9 @@ from tests.match.http.conftest import running  # noqa: E402
 from tests.match.http.flaky import CLIENT, COUNTED, FlakyServer  # noqa: E402
 
 BUDGET = 300
+COUNTS = [True, pytest.param(False, marks=pytest.mark.slow)]
+"""Whether the server tells its count."""
+
 ATTACK = {"use": "noise", "params": {"batch": 20}}
 
 
@@ -146,9 +149,12 @@ def test_what_is_not_known_is_empty_and_the_log_is_sound(table, adapter, log):
     told = " ".join(one.text for finding in findings(data) for one in finding.answers)
     assert "not measured, or not known" in told
     assert "took 0" not in told
+    with pytest.raises(ArenaError, match="would ask, and charge, every query again"):
+        verify(log, row.id, trust_plugins=True)
+    assert server.counted == BUDGET
 
 
-@pytest.mark.parametrize("counts", [True, False])
+@pytest.mark.parametrize("counts", COUNTS)
 def test_a_flaky_server_has_counted_what_is_charged(
     table, adapter, log, tmp_path, monkeypatch, counts
 ):
@@ -193,7 +199,7 @@ def break_off(monkeypatch):
     return at
 
 
-@pytest.mark.parametrize("counts", [True, False])
+@pytest.mark.parametrize("counts", COUNTS)
 def test_what_was_asked_after_the_save_stays_charged(table, adapter, log, break_off, counts):
     server = FlakyServer(reference(table()).posteriors, faults=[])
     victim = {"use": adapter(COUNTED if counts else ""), "params": {"port": server.port},
@@ -310,13 +316,3 @@ def test_a_key_that_is_not_there_is_told_before_anything_is_asked(table, log, mo
     monkeypatch.delenv("NO_KEY", raising=False)
     with pytest.raises(DataMissing, match="NO_KEY is not set; export NO_KEY=KEY"):
         play(table({"use": LOCAL, "api_key_env": "NO_KEY"}), log)
-
-
-def test_a_logged_play_is_not_asked_again(table, adapter, log):
-    server = FlakyServer(reference(table()).posteriors, faults=[])
-    victim = {"use": adapter(), "params": {"port": server.port}, "permission": "mine"}
-    row = play(table(victim), log)
-    with pytest.raises(ArenaError, match="would ask, and charge, every query again"):
-        verify(log, row.id, trust_plugins=True)
-    server.close()
-    assert server.counted == BUDGET
