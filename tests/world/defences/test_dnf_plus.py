@@ -9,7 +9,7 @@ import torch
 
 from envs.data.digits import digits_splits
 from envs.defences.base import HardenKit
-from envs.defences.decoy import AnswerBank, Decoy
+from envs.defences.decoy import AnswerBank, Decoy, _projections
 from envs.defences.dnf_plus import DNFPlus, measure, tail, together, upper
 from envs.errors import ScenarioError
 from envs.game.clocks import make_clock
@@ -106,6 +106,19 @@ def test_an_benign_query_costs_no_more_than_the_whole_network(hardened, backbone
     exits = _answer(hardened, SPLITS.test.images()).exits
     costs = torch.tensor(victim.profile.macs, dtype=torch.float64) + defence.overhead_macs
     assert float(costs[exits].mean()) <= profile(MultiExit(backbone)).macs[-1]
+
+
+def test_a_decoy_s_projections_have_unit_variance_within_a_class_and_one_centre_for_all():
+    chance = torch.Generator().manual_seed(0)
+    labels = torch.arange(200) % 4
+    seen = torch.randn(200, 16, generator=chance) * torch.linspace(0.1, 2, 16)
+    seen = seen + 3 * torch.randn(4, 16, generator=chance)[labels]
+    mapped, offset = _projections(seen, labels, 4, chance)
+    flat = seen @ mapped - offset
+    centres = torch.stack([flat[labels == k].mean(0) for k in range(4)])
+    torch.testing.assert_close(centres, torch.zeros(4, 2), atol=1e-3, rtol=0)
+    within = flat - centres[labels]
+    torch.testing.assert_close(within.T @ within / 200, torch.eye(2), atol=1e-2, rtol=0)
 
 
 def test_images_that_the_lane_answers_otherwise_are_harmed():
