@@ -32,11 +32,11 @@ def _looks(scenario: ScenarioFile) -> Iterator[Callable[[], object]]:
     for data in (scenario.data, scenario.threat.pool, scenario.traffic.ood):
         if data is not None:
             yield partial(_look_for_data, data)
-    yield partial(_look_for_weights, scenario.clone, "clone")
     if not scenario.victim.is_remote:
         yield partial(_look_for_weights, scenario.victim, "victim")
     elif (name := scenario.victim.api_key_env) is not None:
         yield partial(read_key, name)
+    yield partial(_look_for_weights, scenario.clone, "clone")
 
 
 def _look_for_data(data: DataSpec) -> None:

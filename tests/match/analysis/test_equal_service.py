@@ -209,6 +209,7 @@ def test_the_command_line_compares_at_equal_service_or_says_that_it_cannot(sweep
     assert json.loads(cli(*words, "--json"))["comparable"] is False
 
 
+@pytest.mark.slow
 def test_a_report_draws_the_curves_and_writes_their_points(sweep, play, cli, tmp_path):
     sweep("alpha", ALPHA, seeds=(0, 1))
     play("single", 0.5, 0.1, use="single")

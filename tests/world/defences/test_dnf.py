@@ -266,6 +266,7 @@ def test_ood_images_are_used_in_their_epochs_alone(backbone, splits, schedule, e
     assert seen == [16] * 3 * len(epochs)
 
 
+@pytest.mark.slow
 def test_a_rate_of_full_weight_stops_all_early_leaving(victim, kit, splits):
     # equation 2 with unit weights is minimised by a constant code
     images, shares = splits.test.images(), []

@@ -228,6 +228,7 @@ def test_answers_are_probabilities_and_the_strength_scales_them(hardened):
     assert float(distance.max()) <= hardened[0].epsilon
 
 
+@pytest.mark.slow
 def test_own_confidence_leaves_benign_posteriors_as_they_are(backbone):
     made = _harden(backbone, confidence="own")
     images = SPLITS.test.images(slice(0, 200))

@@ -356,6 +356,7 @@ def seeded():
     return torch.Generator().manual_seed(2)
 
 
+@pytest.mark.slow
 def test_what_only_a_cut_needs_is_not_loaded_before():
     code = "import sys, envs.training.victims; sys.exit('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

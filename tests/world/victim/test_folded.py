@@ -222,6 +222,7 @@ class EveryWay:
         ]
 
 
+@pytest.mark.slow
 def test_an_image_at_the_threshold_leaves_at_one_exit_whatever_the_batch(network):
     images, ways, disagreed = noise(16), EveryWay(network), 0
     copied = serving_copy(network)
