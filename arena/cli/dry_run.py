@@ -35,17 +35,20 @@ def show_dry_run(
     scenarios: "Sequence[Scenario]", log: str | None, *, fresh: bool, workers: str, json: bool
 ) -> None:
     """Write a forecast of each scenario; nothing is played, and no log is made."""
+    from arena.log.rows import EpisodeFilter
     from arena.log.store import Log
+    from arena.runner.workers.options import WorkerOptions
 
+    at_once = WorkerOptions.of(workers).workers
     told = []
     try:
         with Log.open(log, create=False, read_only=True) as store:
-            found = [_forecasts(scenario, store, fresh=fresh) for scenario in scenarios]
+            like = store.episodes(EpisodeFilter(status="success", kind="play"))
+            found = [_forecasts(scenario, store, like, fresh=fresh) for scenario in scenarios]
     except LogError as error:
         if "there is no log" not in str(error):
             raise
-        found = [_forecasts(scenario, None, fresh=fresh) for scenario in scenarios]
-    at_once = int(workers) if workers.isdecimal() else 1
+        found = [_forecasts(scenario, None, (), fresh=fresh) for scenario in scenarios]
     for scenario, forecasts in zip(scenarios, found, strict=True):
         told.append({"name": scenario.name, "meetings": [one._asdict() for one in forecasts],
                      "seconds": _seconds(forecasts, at_once)})  # fmt: skip
@@ -55,10 +58,9 @@ def show_dry_run(
         write_json({"scenarios": told})
 
 
-def _forecasts(scenario: "Scenario", log: "Log | None", *, fresh: bool) -> list[Forecast]:
-    from arena.log.rows import EpisodeFilter
-
-    like = [] if log is None else log.episodes(EpisodeFilter(status="success", kind="play"))
+def _forecasts(
+    scenario: "Scenario", log: "Log | None", like: "Sequence[EpisodeRow]", *, fresh: bool
+) -> list[Forecast]:
     meetings: dict[tuple[str, str], list[EpisodePlan]] = defaultdict(list)
     for plan in scenario.plans():
         meetings[plan.attacker.name, plan.defender.name].append(plan)
@@ -91,11 +93,15 @@ def _seconds_of(plan: "EpisodePlan", like: "Sequence[EpisodeRow]") -> float | No
 
 
 def _seconds(forecasts: Sequence[Forecast], at_once: int) -> float | None:
-    """Add up what is to be played; None where the time of a meeting is not known."""
+    """Add up what is to be played; None where the time of a meeting is not known.
+
+    No more workers play at once than there are episodes.
+    """
     parts = [None if one.seconds is None else one.play * one.seconds
              for one in forecasts if one.play]  # fmt: skip
     known = [part for part in parts if part is not None]
-    return sum(known) / at_once if len(known) == len(parts) else None
+    busy = max(1, min(at_once, sum(one.play for one in forecasts)))
+    return sum(known) / busy if len(known) == len(parts) else None
 
 
 def _write(name: str, forecasts: Sequence[Forecast], at_once: int) -> None:

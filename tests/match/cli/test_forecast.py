@@ -38,6 +38,16 @@ def test_a_dry_run_plays_nothing_and_tells_what_the_log_has(tiny_file, tmp_path)
     anew = call("run", path, "--seeds", "0-1", "--dry-run", "--fresh", "-j", "2", "--log", log)
     assert "2 episodes to play, 0 skipped; about" in anew.stdout
     assert "with 2 workers" in anew.stdout
+    one, nine = (
+        json.loads(
+            call("run", path, "--dry-run", "--fresh", "--json", "-j", n, "--log", log).stdout
+        )
+        for n in (1, 9)
+    )
+    assert one == nine  # a single episode keeps one worker busy
+    refused = call("run", path, "--dry-run", "-j", 0, "--log", log)
+    assert refused.exit_code == 2
+    assert "expected a number of workers" in refused.stderr
 
 
 @pytest.fixture
