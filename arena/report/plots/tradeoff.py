@@ -13,6 +13,8 @@ from arena.analysis.front import FrontState, Standing, front, standings
 from arena.analysis.intervals import Interval
 from arena.analysis.scoreboard import over_attackers
 from arena.report.plots.style import (
+    COLOURS,
+    GREY,
     PERCENT,
     Drawing,
     Pen,
@@ -109,7 +111,7 @@ def draw_tradeoff(episode_data: EpisodeData) -> Drawing | None:
                     size = _size(place) if ax is axes[0] else PLAIN_SIZE
                     look = MarkerStyle(pen(index), states[index], size)
                     _draw_point(ax, place.clone, height, look)
-            ax.set_title(hint, color="#595959", fontsize=8)
+            ax.set_title(hint, color=GREY, fontsize=8)
             ax.set_xlabel("clone accuracy, best attack")
             ax.set_ylabel(label)
             ax.xaxis.set_major_formatter(PERCENT)
@@ -120,19 +122,27 @@ def draw_tradeoff(episode_data: EpisodeData) -> Drawing | None:
     return Drawing(
         "tradeoff",
         "What a defence buys and what it pays",
-        "Each defender against the attack that copied it best. Filled: on the Pareto front of "
-        "clone accuracy, served accuracy and compute (no other defender is at least as good in "
-        "all three). Empty: off it. Half filled: undecided, because the intervals of the paired "
-        "differences, corrected for their number, leave it open."
-        + (_NUMBERS if len(places) > SHAPES else _AREAS)
+        "Each defender against the attack that copied it best. "
+        + (_NUMBERS if len(places) > SHAPES else _SHAPES)
         + " Whiskers are 95% intervals where there are several seeds.",
         "Scatter chart. " + " ".join(map(_sentence, places, states)),
         figure,
     )
 
 
-_AREAS = " In the first panel the area of a marker is the compute, so that it shows all three."
-_NUMBERS = " Numbers in white are on the front, in grey off it, in black undecided."
+_FRONT = (
+    "on the Pareto front of clone accuracy, served accuracy and compute (no other defender is at "
+    "least as good in all three)"
+)
+_OPEN = (
+    "undecided, because the intervals of the paired differences, corrected for their number, "
+    "leave it open"
+)
+_SHAPES = (
+    f"Filled: {_FRONT}. Empty: off it. Half filled: {_OPEN}. In the first panel the area of a "
+    "marker is the compute, so that it shows all three."
+)
+_NUMBERS = f"Number in white: {_FRONT}. In grey: off it. In black: {_OPEN}."
 
 
 def _sentence(place: Place, state: FrontState) -> str:
@@ -151,13 +161,27 @@ def _size(place: Place) -> float:
     return 14 * math.sqrt(max(0.15, min(place.compute.mean, 1.5)))
 
 
-def _draw_point(ax: Axes, across: Interval, up: Interval, look: MarkerStyle) -> None:
+def _draw_cross(
+    ax: Axes,
+    across: Interval,
+    up: Interval,
+    **look: Any,  # Any: properties of matplotlib's error bars
+) -> None:
     ax.errorbar(
         across.mean,
         up.mean,
         xerr=whiskers([across]),
         yerr=whiskers([up]),
         linestyle="none",
+        **look,
+    )
+
+
+def _draw_point(ax: Axes, across: Interval, up: Interval, look: MarkerStyle) -> None:
+    _draw_cross(
+        ax,
+        across,
+        up,
         color=look.pen.colour,
         **look.filling,
         alpha=0.85,
@@ -200,16 +224,7 @@ def _legend(places: Sequence[Place], states: Sequence[FrontState]) -> dict[str, 
 
 def _draw_number(ax: Axes, across: Interval, up: Interval, index: int, state: FrontState) -> None:
     """Draw a disc with the defender's number in it, and thin whiskers behind all discs."""
-    ax.errorbar(
-        across.mean,
-        up.mean,
-        xerr=whiskers([across]),
-        yerr=whiskers([up]),
-        linestyle="none",
-        ecolor="#C4C4C4",
-        elinewidth=0.7,
-        zorder=1,
-    )
+    _draw_cross(ax, across, up, ecolor="#C4C4C4", elinewidth=0.7, zorder=1)
     ax.plot(across.mean, up.mean, linestyle="none", zorder=3, **_disc(state))
     ax.text(
         across.mean,
@@ -224,8 +239,8 @@ def _draw_number(ax: Axes, across: Interval, up: Interval, index: int, state: Fr
     )
 
 
-_FACES: dict[FrontState, str] = {"on": "#0072B2", "undecided": "white", "off": "#E3E3E3"}
-_LETTERS: dict[FrontState, str] = {"on": "white", "undecided": "black", "off": "#595959"}
+_FACES: dict[FrontState, str] = {"on": COLOURS[0], "undecided": "white", "off": "#E3E3E3"}
+_LETTERS: dict[FrontState, str] = {"on": "white", "undecided": "black", "off": GREY}
 
 
 def _disc(state: FrontState) -> dict[str, Any]:  # Any: properties of a matplotlib line
@@ -233,6 +248,6 @@ def _disc(state: FrontState) -> dict[str, Any]:  # Any: properties of a matplotl
         "marker": "o",
         "markersize": 11,
         "markerfacecolor": _FACES[state],
-        "markeredgecolor": "#0072B2" if state != "off" else "#8C8C8C",
+        "markeredgecolor": COLOURS[0] if state != "off" else "#8C8C8C",
         "markeredgewidth": 0.9,
     }

@@ -71,7 +71,10 @@ def test_of_many_lines_the_undefended_and_the_one_copied_least_are_named(many):
 
 
 def test_more_defenders_than_shapes_have_numbers(many):
-    figure = draw_tradeoff(many).figure
+    drawing = draw_tradeoff(many)
+    figure = drawing.figure
+    assert "In black: undecided" in drawing.caption
+    assert "Half filled" not in drawing.caption
     assert [text.get_text() for text in figure.axes[0].texts] == [str(n) for n in range(1, 10)]
     (legend,) = figure.legends
     assert legend.get_texts()[0].get_text().startswith("1  undefended")
