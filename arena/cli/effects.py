@@ -58,7 +58,10 @@ def _write(game: "Game", control: str, effects: "Sequence[DefenceEffects]") -> N
     from arena.report.effects import effect_table
 
     console, table = out(), effect_table(effects)
-    write_line(console, f"{game.title}: each defender minus {control}, in points, paired by seed")
+    write_line(
+        console,
+        f"{game.title}: how each defender differs from {control}, in points, paired by seed",
+    )
     rows = [(line.defender, *map(_text, line.cells)) for line in table.lines]
     columns = ("defender", *table.headings)
     write_table(console, columns, rows, right=columns[1:], optional=columns[:1:-1])

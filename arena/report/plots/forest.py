@@ -61,10 +61,11 @@ PANELS: Sequence[tuple[str, str, tuple[Series, ...]]] = (
 def draw_forest(episode_data: EpisodeData) -> Drawing | None:
     """Draw the effects of every defender; None where there is no undefended victim beside them."""
     found = defence_effects(episode_data.board)
+    kinds = told_kinds(found)
     panels = [
         (title, hint, drawn)
         for title, hint, series in PANELS
-        if (drawn := [one for one in series if one.kind in told_kinds(found)])
+        if (drawn := [one for one in series if one.kind in kinds])
     ]
     if not panels:
         return None
@@ -83,10 +84,8 @@ def draw_forest(episode_data: EpisodeData) -> Drawing | None:
     return Drawing(
         "effects",
         "What each defence brings and costs",
-        "Difference from the undefended victim in points, paired by seed; whiskers are t "
-        "intervals at the level at which Holm's procedure tests each of them. Filled: shown by "
-        "that test. Small dots are single seeds, where there are five or fewer. Compute is in "
-        "points of running the whole network once.",
+        "The differences of the table with their intervals; filled where it has a star. Small "
+        f"dots are single seeds, where there are {FEW_SEEDS} or fewer.",
         "Forest plot. " + " ".join(map(_sentence, found)),
         figure,
     )

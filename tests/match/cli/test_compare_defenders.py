@@ -27,7 +27,7 @@ COPIES = {"undefended": (0.8, 0.81, 0.79), "dnf": (0.3, 0.3, 0.31)}
 
 def test_one_name_holds_every_other_defender_against_it(compare):
     text = " ".join(compare(COPIES, "undefended").stdout.split())
-    assert "each defender minus undefended, in points" in text
+    assert "how each defender differs from undefended, in points" in text
     assert "dnf +49.7*" in text
 
 
