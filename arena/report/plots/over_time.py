@@ -32,6 +32,9 @@ from arena.report.plots.style import (
 PANELS = 12
 """Defenders that are drawn, those that change most; the frames have them all."""
 
+USERS = Pen(GREY, (0, (1, 1.2)), "")
+"""How benign users are drawn."""
+
 Read = Callable[[Slice, EpisodeRow], float | None]
 
 
@@ -134,12 +137,11 @@ def _spread(
     slices = [episode_data.slices[one.id] for one in episodes]
     parts = [part for each in slices for part in each.values()]
     places = len(set().union(*slices)) or 1
-    asked = {
-        True: sum(part.answered for part in parts) / places,
-        False: sum(sum(map(sum, part.attack)) for part in parts) / places / max(1, len(exits) - 1),
-    }
-    lines = [(line, asked[who == BENIGN]) for who, line in exits.items()]
-    lines += [(service, asked[True])] if service else []
+    benign = sum(part.answered for part in parts) / places
+    attack = sum(sum(map(sum, part.attack)) for part in parts) / places
+    attackers = max(1, len(exits) - (BENIGN in exits))
+    lines = [(line, benign if who == BENIGN else attack / attackers) for who, line in exits.items()]
+    lines += [(service, benign)] if service else []
     widths = [max(line.means) - min(line.means) for line, n in lines if changes(line.means, n)]
     return max(widths, default=0.0)
 
@@ -162,14 +164,13 @@ def draw_over_time(episode_data: EpisodeData) -> Drawing | None:
         for index, one in enumerate(shown):
             left = axes[columns * index]
             for name, line in one.exits.items():
-                look = Pen(GREY, (0, (1, 1.2)), "") if name == BENIGN else pens[name]
-                _draw_line(left, line, look, labels.get(name, name))
+                _draw_line(left, line, pens.get(name, USERS), labels.get(name, name))
             left.set_title(f"{short(one.defender, 30)}: left before the last exit", fontsize=8.5)
             _draw_ticks(left, one.alarms)
             if served:
                 right = axes[columns * index + 1]
                 if one.service:
-                    _draw_line(right, one.service, Pen(GREY, (0, (1, 1.2)), ""), BENIGN)
+                    _draw_line(right, one.service, USERS, BENIGN)
                 right.set_title("benign answers that are right", fontsize=8.5)
         _finish(axes, columns)
         legend_below(figure, named_in(axes))
