@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from arena.analysis.intervals import Interval, share_interval
 from arena.analysis.learning import Delay, delay_of
-from arena.analysis.scoreboard import ScoreRow
+from arena.analysis.scoreboard import ScoreRow, by_defender
 from arena.log.rows import EpisodeRow, EventRow
 
 ALARM = "alarm"
@@ -67,10 +67,12 @@ def detections_of(
     alarms = {
         one.id: alarms_of(events.get(one.id, ())) for row in board for one in row.episodes.values()
     }
-    loud = {row.versus for row in board if any(alarms[e.id] for e in row.episodes.values())}
-    order = list(dict.fromkeys(row.versus for row in board))
-    rows = sorted(board, key=lambda row: order.index(row.versus))
-    return [_detection(row, alarms) for row in rows if row.versus in loud]
+    return [
+        _detection(row, alarms)
+        for rows in by_defender(board).values()
+        if any(alarms[one.id] for row in rows for one in row.episodes.values())
+        for row in rows
+    ]
 
 
 def _detection(row: ScoreRow, alarms: Mapping[str, Sequence[Alarm]]) -> Detection:

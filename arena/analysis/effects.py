@@ -20,8 +20,7 @@ CONTROL = "undefended"
 LEVEL = 0.05
 """How often, at most, a column shows an effect of a defence that has none."""
 
-
-UNTRAINED = 0.01
+FROM_CACHE = 0.01
 """Seconds of hardening below which nothing was trained: all of it came from the cache."""
 
 
@@ -176,8 +175,6 @@ def _gap(kind: EffectKind, rows: Sequence[ScoreRow], base: Sequence[ScoreRow]) -
     pooled = [_pooled(kind, side, met) for side in sides]
     attacks = {attack for attack, _ in met}
     ours, theirs = ([row for row in side if row.attack in attacks] for side in (rows, base))
-    if not met:
-        return None
     gap = pooled_gap(kind.measure, (ours, theirs), pooled)
     return gap and gap._replace(differences=tuple(kind.sign * one for one in gap.differences))
 
@@ -213,5 +210,5 @@ def _hardening(rows: Sequence[ScoreRow]) -> Interval | None:
     for row in rows:
         for seed, episode in row.episodes.items():
             seeds[seed] = max(seeds.get(seed, 0.0), episode.harden_seconds or 0.0)
-    trained = [seconds for seconds in seeds.values() if seconds >= UNTRAINED]
+    trained = [seconds for seconds in seeds.values() if seconds >= FROM_CACHE]
     return mean_interval(trained).within(0, float("inf")) if trained else None

@@ -19,6 +19,7 @@ from arena.log.rows import CheckpointRow
 from arena.report.plots.style import (
     FEW_SEEDS,
     GREY,
+    PALE,
     Drawing,
     Pen,
     legend_below,
@@ -152,7 +153,7 @@ def _draw_crowd(ax: Axes, rows: Sequence[tuple[ScoreRow, Curve]]) -> None:
         if row not in (least[0], control and control[0]):
             means = [score.mean for score in line.scores]
             alone = "." if len(means) == 1 else ""
-            ax.plot(line.queries, means, color="#B0B0B0", linewidth=0.8, marker=alone)
+            ax.plot(line.queries, means, color=PALE, linewidth=0.8, marker=alone)
     for place, one in enumerate(one for one in (control, least) if one is not None):
         row, line = one
         _draw_line(ax, line, pen(place), "")

@@ -11,6 +11,7 @@ from arena.analysis.effects import CONTROL
 from arena.analysis.episode_data import EpisodeData
 from arena.report.plots.style import (
     COLOURS,
+    PALE,
     PERCENT,
     Drawing,
     percent,
@@ -86,7 +87,7 @@ def _draw_lines(ax: Axes, found: Sequence[Aggregate]) -> None:
     lowest = next(one for one in found if one is not control)
     for one in found:
         if one not in (control, lowest):
-            ax.plot(THRESHOLDS, one.profile, color="#B0B0B0", linewidth=0.8)
+            ax.plot(THRESHOLDS, one.profile, color=PALE, linewidth=0.8)
     for place, one in enumerate((control, lowest)):
         ax.fill_between(THRESHOLDS, one.low, one.high, color=COLOURS[place], alpha=0.15, lw=0)
         ax.plot(THRESHOLDS, one.profile, color=COLOURS[place])

@@ -22,6 +22,7 @@ DASHES = ("-", (0, (6, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 HATCHES = ("", "///", "...", "xx", "\\\\\\", "++")
 GREY = "#595959"
+PALE = "#B0B0B0"
 
 FEW_SEEDS = 5
 """Up to so many seeds each is a dot of its own."""
