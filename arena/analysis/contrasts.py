@@ -105,7 +105,7 @@ def _contrast(
 ) -> Contrast:
     values = [[row.by_seed(name)[seed] for seed in paired.seeds] for row in rows]
     means = [mean_interval(side).mean for side in values]
-    pairs = [a - b for a, b in zip(*values, strict=True)]
+    pairs = paired.gap.differences
     reach = half_width or _default_reach(name, means[0])
     needed = seeds_needed(pairs, reach, variance=paired.gap.variance)
     # a comparison has to come out alike whenever it is asked for

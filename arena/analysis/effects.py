@@ -7,11 +7,11 @@ column of the table is a family of tests, corrected by Holm for the number of de
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from arena.analysis.gaps import Gap, gap_of
 from arena.analysis.intervals import Interval, mean_interval
 from arena.analysis.metrics import MEASURES
 from arena.analysis.paired_tests import holm
-from arena.analysis.pooled_gaps import PooledGap, pooled_gap
-from arena.analysis.scoreboard import ScoreRow, by_defender
+from arena.analysis.scoreboard import ScoreRow, by_defender, scored
 from envs.errors import UnknownName
 
 CONTROL = "undefended"
@@ -62,7 +62,7 @@ class Effect(NamedTuple):
         adjusted_p: of the paired t test, corrected by Holm for the defenders of the column.
     """
 
-    gap: PooledGap
+    gap: Gap
     interval: Interval
     adjusted_p: float
 
@@ -163,7 +163,7 @@ def _copied_less(one: DefenceEffects) -> float:
     return effect.interval.mean if effect else float("-inf")
 
 
-def _gap(kind: EffectKind, rows: Sequence[ScoreRow], base: Sequence[ScoreRow]) -> PooledGap | None:
+def _gap(kind: EffectKind, rows: Sequence[ScoreRow], base: Sequence[ScoreRow]) -> Gap | None:
     """Subtract the defender and the control on the attackers and seeds that both met."""
     sides = [{row.attack: row.by_seed(kind.measure) for row in side} for side in (rows, base)]
     met = [
@@ -172,10 +172,12 @@ def _gap(kind: EffectKind, rows: Sequence[ScoreRow], base: Sequence[ScoreRow]) -
         if attack in sides[1]
         for seed in sides[0][attack].keys() & sides[1][attack].keys()
     ]
+    if not met:
+        return None
     pooled = [_pooled(kind, side, met) for side in sides]
     attacks = {attack for attack, _ in met}
     ours, theirs = ([row for row in side if row.attack in attacks] for side in (rows, base))
-    gap = pooled_gap(kind.measure, (ours, theirs), pooled)
+    gap = gap_of(kind.measure, (scored(ours), scored(theirs)), pooled)
     return gap and gap._replace(differences=tuple(kind.sign * one for one in gap.differences))
 
 
@@ -190,7 +192,7 @@ def _pooled(
     return {seed: sum(values) / len(values) for seed, values in seeds.items()}
 
 
-def _corrected(kind: EffectKind, gaps: Mapping[str, PooledGap]) -> dict[str, Effect]:
+def _corrected(kind: EffectKind, gaps: Mapping[str, Gap]) -> dict[str, Effect]:
     """Test each gap, and give its interval the level at which Holm's procedure tests it."""
     raw = {name: gap.p for name, gap in gaps.items()}
     adjusted = dict(zip(raw, holm(list(raw.values())), strict=True))

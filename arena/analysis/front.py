@@ -7,9 +7,15 @@ taken seed by seed; where their intervals leave that open, the defender is undec
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
-from arena.analysis.intervals import Interval
-from arena.analysis.pooled_gaps import PooledGap, pooled_gap
-from arena.analysis.scoreboard import ScoreRow, averaged_over_attackers, best, by_defender
+from arena.analysis.gaps import Gap, gap_of
+from arena.analysis.scoreboard import (
+    ScoreRow,
+    averaged_over_attackers,
+    best,
+    by_defender,
+    gap_between,
+    scored,
+)
 
 FrontState = Literal["on", "off", "undecided"]
 
@@ -34,7 +40,7 @@ class Standing(NamedTuple):
         return self.worst.versus
 
 
-Gap = Callable[[Standing, Standing, float], Interval | None]
+Loss = Callable[[Standing, Standing], Gap | None]
 
 
 def standings(board: Sequence[ScoreRow]) -> list[Standing]:
@@ -63,7 +69,8 @@ def front(standings: Sequence[Standing]) -> list[FrontState]:
 
 def _beats(one: Standing, other: Standing, confidence: float) -> bool | None:
     """Tell whether the first loses no more in all and less in one; None where that is open."""
-    gaps = [gap for loss in _LOSSES if (gap := loss(one, other, confidence)) is not None]
+    found = (loss(one, other) for loss in _LOSSES)
+    gaps = [gap.interval(confidence) for gap in found if gap is not None]
     ends = [(gap.low, gap.high) for gap in gaps if gap.low is not None and gap.high is not None]
     if any(low > 0 for low, _ in ends):
         return False
@@ -76,25 +83,22 @@ def _beats(one: Standing, other: Standing, confidence: float) -> bool | None:
     )
 
 
-def _clone_gap(one: Standing, other: Standing, confidence: float) -> Interval | None:
-    values = [place.worst.by_seed("clone_accuracy") for place in (one, other)]
-    gap = pooled_gap("clone_accuracy", ((one.worst,), (other.worst,)), values)
-    return _interval(gap, confidence)
+def _clone_gap(one: Standing, other: Standing) -> Gap | None:
+    return gap_between(one.worst, other.worst)
 
 
-def _service_gap(one: Standing, other: Standing, confidence: float) -> Interval | None:
+def _service_gap(one: Standing, other: Standing) -> Gap | None:
     # other minus one: what is served is wanted, so that less of it is lost
-    values = [averaged_over_attackers(place.rows, "served_accuracy") for place in (other, one)]
-    return _interval(pooled_gap("served_accuracy", (other.rows, one.rows), values), confidence)
+    return _averaged_gap("served_accuracy", other, one)
 
 
-def _compute_gap(one: Standing, other: Standing, confidence: float) -> Interval | None:
-    values = [averaged_over_attackers(place.rows, "compute_share") for place in (one, other)]
-    return _interval(pooled_gap("compute_share", (one.rows, other.rows), values), confidence)
+def _compute_gap(one: Standing, other: Standing) -> Gap | None:
+    return _averaged_gap("compute_share", one, other)
 
 
-_LOSSES: tuple[Gap, ...] = (_clone_gap, _service_gap, _compute_gap)
+_LOSSES: tuple[Loss, ...] = (_clone_gap, _service_gap, _compute_gap)
 
 
-def _interval(gap: PooledGap | None, confidence: float) -> Interval | None:
-    return None if gap is None else gap.interval(confidence)
+def _averaged_gap(measure: str, first: Standing, second: Standing) -> Gap | None:
+    values = [averaged_over_attackers(place.rows, measure) for place in (first, second)]
+    return gap_of(measure, (scored(first.rows), scored(second.rows)), values)

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from arena.analysis.gaps import Gap
 from arena.analysis.paired_tests import holm
-from arena.analysis.scoreboard import Gap, ScoreRow, gap_between
+from arena.analysis.scoreboard import ScoreRow, gap_between
 
 LEVEL = 0.05
 """How often, at most, a first place is given to one of several that are equal."""

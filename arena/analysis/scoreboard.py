@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from arena.analysis.games import Game, Parts, games_of, told_apart
+from arena.analysis.gaps import Gap, gap_of
 from arena.analysis.image_sampling import (
     Scored,
     data_of,
-    difference_variance,
     images_by_data,
     sampling_variance,
     share_variance,
@@ -28,7 +28,6 @@ from arena.analysis.paired_tests import (
     PairedTest,
     effect_size,
     paired_permutation_test,
-    paired_t_p,
 )
 from arena.log.rows import EpisodeRow
 
@@ -129,23 +128,6 @@ class ScoreRow:
         return {**names, "n": self.n, "seeds": list(self.seeds), **scores}
 
 
-class Gap(NamedTuple):
-    """How far two rows lie apart in a measure, on the seeds they share.
-
-    Attributes:
-        seeds: shared, ascending.
-        difference: of first minus second, with its t interval, which holds the sampling of the
-            test images.
-        variance: what the test images add to the variance of the difference.
-        p: two-sided, of the t test that belongs to the interval.
-    """
-
-    seeds: tuple[int, ...]
-    difference: Interval
-    variance: float
-    p: float
-
-
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """How two rows differ in a measure, on the seeds they share.
@@ -225,8 +207,8 @@ def row_of(
         variants: what tells the attacker, and the defender, from others of its name.
         confidence: of the intervals.
     """
-    scored = Scored(by_seed.values(), images[data_of(next(iter(by_seed.values())))])
-    return ScoreRow(*names, *variants, by_seed, _scores(scored, confidence), scored.images)
+    side = Scored(by_seed.values(), images[data_of(next(iter(by_seed.values())))])
+    return ScoreRow(*names, *variants, by_seed, _scores(side, confidence), side.images)
 
 
 def _began(row: EpisodeRow) -> tuple[datetime, str]:
@@ -235,14 +217,8 @@ def _began(row: EpisodeRow) -> tuple[datetime, str]:
 
 def gap_between(first: ScoreRow, second: ScoreRow, measure: str = "clone_accuracy") -> Gap | None:
     """Subtract two rows seed by seed; None where they share no seed with that measure."""
-    one, other = first.by_seed(measure), second.by_seed(measure)
-    seeds = tuple(sorted(set(one) & set(other)))
-    if not seeds:
-        return None
-    pairs = [one[seed] - other[seed] for seed in seeds]
-    variance = difference_variance(measure, first.scored_on(seeds), second.scored_on(seeds))
-    found = mean_interval(pairs).widened(variance)
-    return Gap(seeds, found, variance, paired_t_p(pairs, variance=variance))
+    values = [row.by_seed(measure) for row in (first, second)]
+    return gap_of(measure, (scored([first]), scored([second])), values)
 
 
 def compare(
@@ -263,12 +239,12 @@ def compare(
     )
 
 
-def _scores(scored: Scored, confidence: float) -> dict[str, Interval]:
+def _scores(side: Scored, confidence: float) -> dict[str, Interval]:
     scores = {}
     for name, measure in MEASURES.items():
-        values = [value for row in scored.episodes if (value := measure.read(row)) is not None]
+        values = [value for row in side.episodes if (value := measure.read(row)) is not None]
         if values:
-            found = mean_interval(values, confidence).widened(sampling_variance(name, scored))
+            found = mean_interval(values, confidence).widened(sampling_variance(name, side))
             scores[name] = found.within(*measure.bounds)
     return scores
 
@@ -311,9 +287,13 @@ def over_attackers(rows: Iterable[ScoreRow], measure: str) -> Interval | None:
     means = list(averaged_over_attackers(rows, measure).values())
     if not means:
         return None
-    scored = Scored([one for row in rows for one in row.episodes.values()], rows[0].images)
-    found = mean_interval(means).widened(sampling_variance(measure, scored))
+    found = mean_interval(means).widened(sampling_variance(measure, scored(rows)))
     return found.within(*MEASURES[measure].bounds)
+
+
+def scored(rows: Sequence[ScoreRow]) -> Scored:
+    """Give all episodes of some meetings on the same images."""
+    return Scored([one for row in rows for one in row.episodes.values()], rows[0].images)
 
 
 def averaged_over_attackers(rows: Iterable[ScoreRow], measure: str) -> dict[int, float]:

@@ -90,6 +90,15 @@ def test_a_defender_that_changes_is_drawn_by_its_shares(made_up):
     assert list(right.get_lines()[0].get_ydata()) == pytest.approx([0.9] * 3)
 
 
+def test_without_benign_users_each_attacker_is_judged_by_its_own_queries(made_up):
+    # twenty queries of each in each slice cannot show a change of 60 points
+    for attacker in ("dfme", "knockoff"):
+        made_up.play(attacker)
+    steps = {place: Slice(((12 * (place < 10), 20 - 12 * (place < 10)),), (), 0, 0)
+             for place in range(20)}  # fmt: skip
+    assert changes_of(data_of(made_up, steps)) == []
+
+
 def test_what_stays_as_it_is_is_not_drawn(made_up):
     made_up.play()
     assert draw_over_time(data_of(made_up)) is None

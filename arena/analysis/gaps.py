@@ -1,4 +1,4 @@
-"""Subtracts what two defenders came to over their attackers, seed by seed."""
+"""Subtracts two sides seed by seed: two meetings, or two defenders over their attackers."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -6,16 +6,15 @@ from typing import NamedTuple
 from arena.analysis.image_sampling import Scored, difference_variance
 from arena.analysis.intervals import Interval, mean_interval
 from arena.analysis.paired_tests import paired_t_p
-from arena.analysis.scoreboard import ScoreRow
 
 BySeed = Mapping[int, float]
 
 
-class PooledGap(NamedTuple):
-    """The differences of two defenders, first minus second.
+class Gap(NamedTuple):
+    """How far two sides lie apart in a measure, first minus second, on the seeds they share.
 
     Attributes:
-        seeds: those that both were played on, ascending.
+        seeds: shared, ascending.
         differences: of each of them.
         variance: what the test images add to that of the mean difference.
     """
@@ -29,30 +28,29 @@ class PooledGap(NamedTuple):
         return mean_interval(self.differences, confidence).widened(self.variance)
 
     @property
+    def difference(self) -> Interval:
+        """The mean difference with its 95% interval."""
+        return self.interval()
+
+    @property
     def p(self) -> float:
         """Two-sided, of the t test that belongs to the interval."""
         return paired_t_p(self.differences, variance=self.variance)
 
 
-def pooled_gap(
-    measure: str, rows: tuple[Sequence[ScoreRow], Sequence[ScoreRow]], values: Sequence[BySeed]
-) -> PooledGap | None:
-    """Subtract two defenders on the seeds that both have a value of; None where there is none.
+def gap_of(measure: str, sides: tuple[Scored, Scored], values: Sequence[BySeed]) -> Gap | None:
+    """Subtract two sides on the seeds that both have a value of; None where there is none.
 
     Args:
         measure: out of `arena.analysis.metrics.MEASURES`.
-        rows: the meetings behind the values of either side.
-        values: one of each seed for either side, made of its meetings.
+        sides: the episodes behind the values of either side, those of other seeds too.
+        values: one of each seed for either side, made of its episodes.
     """
     seeds = tuple(sorted(set(values[0]) & set(values[1])))
     if not seeds:
         return None
-    sides = (
-        Scored(
-            [row.episodes[seed] for row in side for seed in seeds if seed in row.episodes],
-            side[0].images,
-        )
-        for side in rows
+    shared = (
+        Scored([one for one in side.episodes if one.seed in seeds], side.images) for side in sides
     )
     differences = tuple(values[0][seed] - values[1][seed] for seed in seeds)
-    return PooledGap(seeds, differences, difference_variance(measure, *sides))
+    return Gap(seeds, differences, difference_variance(measure, *shared))
