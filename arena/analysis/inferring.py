@@ -52,7 +52,7 @@ def verdicts_on(said: Iterable[InferenceRow]) -> Verdicts | None:
     return Verdicts(*counts) if sum(counts) else None
 
 
-class Profile(NamedTuple):
+class Inferred(NamedTuple):
     """What one attacker found out.
 
     Attributes:
@@ -120,7 +120,7 @@ def calibration_of(said: Iterable[InferenceRow]) -> Calibration | None:
     )
 
 
-def profiles_of(board: Iterable[ScoreRow], inferences: Inferences) -> list[Profile]:
+def inferred_by(board: Iterable[ScoreRow], inferences: Inferences) -> list[Inferred]:
     """Sum up what each attacker said, those that said something of a known truth."""
     said: dict[str, dict[str, dict[str, list[InferenceRow]]]] = {}
     for row in board:
@@ -138,5 +138,5 @@ def profiles_of(board: Iterable[ScoreRow], inferences: Inferences) -> list[Profi
         known = {defender: verdicts for defender, verdicts in counted.items() if verdicts}
         if known:
             every = [row for each in defenders.values() for rows in each.values() for row in rows]
-            found.append(Profile(attacker, known, calibration_of(every)))
+            found.append(Inferred(attacker, known, calibration_of(every)))
     return found

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.ticker import PercentFormatter
 
 from arena.analysis.episode_data import EpisodeData
-from arena.analysis.inferring import Calibration, Profile, Verdicts, profiles_of
+from arena.analysis.inferring import Calibration, Inferred, Verdicts, inferred_by
 from arena.report.plots.heat import draw_heat, heat_height
 from arena.report.plots.style import (
     GREY,
@@ -31,7 +31,7 @@ LEAST = 10
 
 def draw_inferences(episode_data: EpisodeData) -> Drawing | None:
     """Draw attributes by defender for each attacker; None where none said anything."""
-    found = profiles_of(episode_data.board, episode_data.inferences)[:PANELS]
+    found = inferred_by(episode_data.board, episode_data.inferences)[:PANELS]
     if not found:
         return None
     tables = [(_attributes(one), list(one.verdicts)) for one in found]
@@ -63,11 +63,11 @@ def draw_inferences(episode_data: EpisodeData) -> Drawing | None:
     )
 
 
-def _attributes(one: Profile) -> list[str]:
+def _attributes(one: Inferred) -> list[str]:
     return list(dict.fromkeys(name for verdicts in one.verdicts.values() for name in verdicts))
 
 
-def _share(one: Profile, defender: str, attribute: str) -> float:
+def _share(one: Inferred, defender: str, attribute: str) -> float:
     counts = one.verdicts[defender].get(attribute)
     return counts.right / counts.judged if counts else float("nan")
 
@@ -79,7 +79,7 @@ def _lines(counts: Verdicts | None) -> tuple[str, ...]:
     return (right, f"{counts.unknown} unknown") if counts.unknown else (right,)
 
 
-def _sentence(one: Profile) -> str:
+def _sentence(one: Inferred) -> str:
     told = (f"{defender}: {_all(verdicts)}" for defender, verdicts in one.verdicts.items())
     return f"{one.attacker}, right of all: {'; '.join(told)}."
 
@@ -94,7 +94,7 @@ def draw_calibration(episode_data: EpisodeData) -> Drawing | None:
     """Draw how often attackers were right at which confidence; None where too few gave one."""
     found = [
         (one.attacker, one.calibration)
-        for one in profiles_of(episode_data.board, episode_data.inferences)
+        for one in inferred_by(episode_data.board, episode_data.inferences)
         if one.calibration is not None and one.calibration.n >= LEAST
     ]
     if not found:

@@ -3,7 +3,7 @@
 import pytest
 
 from arena.analysis.episode_data import gather
-from arena.analysis.inferring import calibration_of, profiles_of, verdicts_on
+from arena.analysis.inferring import calibration_of, inferred_by, verdicts_on
 from arena.log.rows import InferenceRow
 from arena.report.plots.inferences import draw_calibration, draw_inferences
 from arena.report.tables import inference_lines
@@ -57,7 +57,7 @@ def data(made_up):
 
 
 def test_each_attacker_that_says_something_has_a_table_by_defender(data):
-    (probe,) = profiles_of(data.board, data.inferences)
+    (probe,) = inferred_by(data.board, data.inferences)
     assert probe.attacker == "probe"
     assert probe.verdicts["dnf"]["exits"] == (1, 0, 1)
     assert probe.verdicts["plain"]["exits"] == (0, 1, 0)
