@@ -18,7 +18,6 @@ from arena.recording.tape import Tape
 from arena.registry import players as catalog
 from arena.runner.events import EpisodeEvents, Fault
 from arena.runner.game_setup import GameSetup
-from arena.runner.outcome import outcome_of
 from arena.runner.recorder import Recorder
 from arena.runner.saves.schedule import Saver, Saving
 from arena.runner.saves.snapshots import lent, read, snapshot
@@ -336,9 +335,7 @@ class Episode:
             nonlocal outcome
             tally = recorder.close()
             parts.tell_losses(writer, answered=tally.attack.answered)
-            accuracy = parts.referee.victim_accuracy
-            service = None if parts.service is None else parts.service.read()
-            outcome = outcome_of(parts.defender_setup, accuracy, score, service, tally)
+            outcome = parts.outcome(score, tally)
 
         def write_inferences() -> None:
             score_inferences(attacker.inferred, writer, truth=parts.truth(self._plan))

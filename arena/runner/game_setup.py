@@ -7,13 +7,16 @@ from agents.base import Defender
 from arena.evaluation.architecture import truth_of
 from arena.evaluation.benign_service import ServiceMeasurement
 from arena.evaluation.distortion import ServedSample
-from arena.evaluation.referee import Referee
+from arena.evaluation.referee import CloneScore, Referee
 from arena.http.remote_victim import RemoteVictim
+from arena.log.rows import OutcomeRow
 from arena.log.writer import EpisodeWriter
+from arena.runner.outcome import outcome_of
 from arena.runner.remote import attend, tell_losses
 from arena.runner.saves.changes import ChangedAttributes
 from arena.runner.setup import DefenderSetup, Setup
 from arena.scenario import EpisodePlan
+from envs.game.counters import Tally
 from envs.game.extraction_game import ExtractionGame
 from envs.game.rounds import Observer
 from envs.seeding import Streams
@@ -104,6 +107,12 @@ class GameSetup:
         """Return what was measured of the served answers so far."""
         return {} if self.served is None else self.served.read()
 
+    def outcome(self, score: CloneScore | None, tally: Tally) -> OutcomeRow:
+        """Sum the episode up; see `outcome_of`."""
+        service = None if self.service is None else self.service.read()
+        accuracy = self.referee.victim_accuracy
+        return outcome_of(self.defender_setup, accuracy, score, service, tally)
+
     def truth(self, plan: EpisodePlan) -> Mapping[str, object]:
         """Tell how the first defence's victim is built, as far as it is known."""
         if self.remote is not None:
@@ -167,4 +176,3 @@ class GameSetup:
             line = self.remote.line
             line.ledger.restore(state["ledger"], charged)
             line.settle()
-            self.game.used = line.ledger.charged

@@ -13,7 +13,6 @@ from arena.log.store import Log
 from arena.recording.tape import Tape
 from arena.runner.events import EpisodeEvents
 from arena.runner.game_setup import GameSetup
-from arena.runner.outcome import outcome_of
 from arena.runner.recorder import Recorder
 from arena.runner.resume import episode_record
 from arena.runner.setup import Setup
@@ -121,14 +120,7 @@ class ServedEpisode:
     def finish(self) -> EpisodeRow:
         """Measure what there is, and close the episode's row; returns it."""
         self.game.close()
-        tally, service = self._recorder.close(), self._parts.service
-        outcome = outcome_of(
-            self._parts.defender_setup,
-            self._parts.referee.victim_accuracy,
-            self._score,
-            None if service is None else service.read(),
-            tally,
-        )
+        outcome = self._parts.outcome(self._score, self._recorder.close())
         self._events.write_defender(self._parts.defender, self._recorder.used_at)
         self._recorder.keep_files()
         self._writer.finish("success", outcome)

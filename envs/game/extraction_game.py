@@ -43,7 +43,8 @@ class ExtractionGame:
         traffic: benign users' queries, mixed in by share; none if absent.
         ood: what simulated controls are told of the attacker's queries: that they are out of
             distribution.
-        ledger: of a victim elsewhere, which may charge more than it answers.
+        ledger: of a victim elsewhere, which charges in the game's place, and may charge more than
+            it answers.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class ExtractionGame:
         self._clients = ClientNumbers(streams)
         self.deployed_defences = tuple(deployed_defences)
         self.rounds = 0
-        self.used = 0
+        self._used = 0
         self.device = self.deployed_defences[0].victim.device
         self._on_host = self.device.type == "cpu"
         self._traffic, self._ood = traffic, ood
@@ -84,6 +85,11 @@ class ExtractionGame:
     def threat(self) -> ThreatModel:
         """What the attacker may ask and see: a copy at each look."""
         return replace(self._threat)
+
+    @property
+    def used(self) -> int:
+        """Images charged so far."""
+        return self._used if self._ledger is None else self._ledger.charged
 
     @property
     def remaining(self) -> int:
@@ -137,19 +143,15 @@ class ExtractionGame:
         # a copy: the attacker keeps its own tensor, and may write into it while this one is used
         images = images.to(self.device, copy=True, memory_format=torch.contiguous_format)
         self._check_values(images)
-        self.used += count
+        self._used += count
         benign = () if self._traffic is None else self._answer_benign(self._traffic, count)
-        try:
-            attack = self._service.answer(
-                images,
-                client=self.attacker_client,
-                round=self.rounds,
-                ood=self._ood,
-                timer=self._counters.attack_timer,
-            )
-        finally:
-            if self._ledger is not None:
-                self.used = self._ledger.charged
+        attack = self._service.answer(
+            images,
+            client=self.attacker_client,
+            round=self.rounds,
+            ood=self._ood,
+            timer=self._counters.attack_timer,
+        )
         given = attack.posteriors
         if self._threat.labels == "hard":
             given = harden_labels(given)
@@ -196,7 +198,7 @@ class ExtractionGame:
             state: as `state` returned it (hence `Any`).
             defender: as it was then.
         """
-        self.rounds, self.used = state["rounds"], state["used"]
+        self.rounds, self._used = state["rounds"], state["used"]
         self._counters.restore(state["counters"])
         self._query_fault = state["query_fault"]
         service = self._service
