@@ -225,7 +225,8 @@ class EpisodeRow(EpisodeRecord, OutcomeRow):
         """Whether the victim runs elsewhere, so that nothing is known of it but its answers."""
         victim = self.plan.get("victim")
         return isinstance(victim, Mapping) and (
-            "permission" in victim or str(victim.get("use")).startswith(("http://", "https://"))
+            "permission" in victim
+            or str(victim.get("use")).lower().startswith(("http://", "https://"))
         )
 
 

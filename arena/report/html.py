@@ -13,6 +13,7 @@ from markupsafe import Markup
 from arena.analysis.alarms import detections_of
 from arena.analysis.episode_data import EpisodeData, gather
 from arena.analysis.learning import Learning, learning_of
+from arena.log.rows import EpisodeRow
 from arena.log.store import Log
 from arena.report.alarms import AlarmLine, alarm_lines
 from arena.report.effects import EffectTable, defence_effects, effect_table
@@ -69,6 +70,7 @@ class Section:
     missing_pictures: str
     inferences: list[InferenceLine]
     episodes: list[EpisodeDetails]
+    verifiable: str | None
     hidden_episodes: int
     origins: list[Origin]
     seeds: str
@@ -186,6 +188,7 @@ def _section(name: str, episode_data: EpisodeData, *, anchor: str) -> Section:
         missing_pictures=missing,
         inferences=inference_lines(episode_data),
         episodes=[episode_details(episode_data, episode) for episode in detailed],
+        verifiable=_verifiable(episode_data.episodes),
         hidden_episodes=len(episode_data.episodes) - len(detailed),
         origins=origins(episode_data.runs),
         seeds=listed([str(seed) for seed in sorted({row.seed for row in episode_data.episodes})]),
@@ -200,6 +203,12 @@ def _findings(
         return []
     attacks, *costs, certainty = findings(episode_data)
     return [attacks, *(() if effects.lines else costs), *learning_finding(learning), certainty]
+
+
+def _verifiable(rows: Iterable[EpisodeRow]) -> str | None:
+    """Return the id of the first episode that `arena replay --verify` plays again."""
+    ended = (row for row in rows if row.kind == "play" and row.status != "started")
+    return next((row.id for row in ended if not row.is_remote), None)
 
 
 def _setting(episode_data: EpisodeData) -> str:

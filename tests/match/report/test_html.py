@@ -322,6 +322,15 @@ def test_each_episode_unfolds_to_what_the_log_knows(full, full_text):
     assert 'name = "made-up"' in text
 
 
+def test_only_an_episode_that_can_be_played_again_is_named_for_it(made_up, tmp_path, no_figures):
+    made_up.play(seed=0, kind="what-if")
+    made_up.play(seed=1, plan={"victim": {"use": "HTTP://localhost:8/v2/models/a"}})
+    assert "--verify" not in "".join(Reader(report_of(made_up, tmp_path)).text)
+    row = made_up.play(seed=2)
+    text = "".join(Reader(report_of(made_up, tmp_path)).text)
+    assert f"toml\narena replay {row} --verify" in text
+
+
 def test_episodes_beyond_the_unfolded_count_in_the_tables(
     made_up, tmp_path, monkeypatch, no_figures
 ):
