@@ -1,1 +1,1 @@
-"""The victim behind HTTP, and the oracle that asks it."""
+"""Serves a victim over HTTP, and asks victims that run elsewhere."""

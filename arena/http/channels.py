@@ -170,10 +170,10 @@ class Form:
             ]
         except (KeyError, TypeError) as error:
             raise ScenarioError(f"{url} describes no inputs and outputs of a model") from error
-        height_last = list(image_shape)
+        channels_first = list(image_shape)
         channels_last = [*image_shape[1:], image_shape[0]]
         shape = inputs[0][2][1:] if len(inputs) == 1 else []
-        if _fits(shape, height_last):
+        if _fits(shape, channels_first):
             self._channels_last = False
         elif _fits(shape, channels_last):
             self._channels_last = True

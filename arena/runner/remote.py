@@ -10,7 +10,6 @@ from arena.http.remote_victim import RemoteVictim
 from arena.log.writer import EpisodeWriter
 from arena.registry import players as catalog
 from arena.scenario import EpisodePlan
-from arena.scenario.settings import HOW_ASKED
 from envs.data.images import Splits
 from envs.defences.base import Defence, DeployedDefence, HardenKit, require_answers_only
 from envs.seeding import Streams
@@ -25,9 +24,7 @@ def reach(
     Raises:
         ArenaError: see `arena.http.connecting.connect`.
     """
-    spec = plan.victim
-    said = {name: getattr(spec, name) for name in HOW_ASKED if name != "permission"}
-    settings = RemoteSettings(spec.use, spec.params, **said)
+    settings = RemoteSettings._make(getattr(plan.victim, name) for name in RemoteSettings._fields)
     return connect(settings, threat, device=device, note=note)
 
 

@@ -60,13 +60,11 @@ def _trials(scenario: ScenarioFile) -> Iterator[Trial]:
             if path == ("traffic", "ood") or not scenario.threat.allow_test_overlap:
                 yield path, partial(_check_unseen, scenario.data, pool, path)
     form = cache(partial(_form_of, scenario.data))  # a folder is listed once for both networks
-    nets: dict[str, NetSpec] = {"clone": scenario.clone}
     if not scenario.victim.is_remote:
-        nets = {"victim": scenario.victim, **nets}
-    for where, net in nets.items():
-        yield (where,), partial(_check_net, net, where, form)
-    if is_file_use(scenario.victim.use) and scenario.victim.is_remote:
+        yield ("victim",), partial(_check_net, scenario.victim, "victim", form)
+    elif is_file_use(scenario.victim.use):
         yield ("victim",), partial(from_file, scenario.victim.use)
+    yield ("clone",), partial(_check_net, scenario.clone, "clone", form)
     victim = cache(partial(_victim_of, scenario.victim, form))
     yield ("victim", "recipe"), partial(_check_recipe, scenario.victim.recipe)
     yield ("latency",), partial(_check_latency, scenario.latency)

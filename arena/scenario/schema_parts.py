@@ -19,6 +19,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from arena.http.addresses import is_loopback, is_url, url_fault
 from arena.registry.messages import MESSAGE
 from arena.registry.strict_types import NUMBER, WHOLE
+from arena.scenario.settings import HOW_ASKED
 from envs.loading.imports import is_file_use
 
 # `Any` in this file: tables as TOML gives them, before they are validated.
@@ -123,7 +124,7 @@ class ArchitectureSpec(Table):
     """Exits, the last one included."""
 
 
-_ELSEWHERE = ("api_key_env", "rate", "batch", "timeout", "permission", "architecture")
+_ELSEWHERE = (*HOW_ASKED, "architecture")
 
 
 class VictimSpec(NetSpec):
