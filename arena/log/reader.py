@@ -40,7 +40,11 @@ _Row = TypeVar(
 def narrow(
     query: Select[*tuple[object, ...]], which: EpisodeFilter | None
 ) -> Select[*tuple[object, ...]]:
-    """Add a filter to a query over the episode table: conditions, order and limit."""
+    """Add a filter to a query over the episode table: conditions, order and limit.
+
+    Raises:
+        UnknownName: no such column to sort by.
+    """
     which = which or EpisodeFilter()
     column = Episode.table().c
     choices: tuple[tuple[ColumnElement[str], Choice], ...] = (
@@ -66,6 +70,8 @@ def narrow(
     if which.until is not None:
         query = query.where(column.started < which.until)
     if which.sort is not None:
+        if which.sort not in column:
+            raise UnknownName("column to sort by", which.sort, column.keys())
         key = column[which.sort]
         query = query.order_by((key.desc() if which.newest_first else key.asc()).nulls_last())
     order = (column.started, column.id)

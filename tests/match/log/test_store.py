@@ -333,6 +333,11 @@ def test_an_id_that_is_not_there_brings_the_nearest(many: Log):
         many.episode("zz")
 
 
+def test_sorting_by_what_is_no_column_names_the_nearest(log):
+    with pytest.raises(UnknownName, match="did you mean 'clone_accuracy'"):
+        log.episodes(EpisodeFilter(sort="clone_acuracy"))
+
+
 def test_an_empty_log_says_that_it_is_empty(log: Log):
     with pytest.raises(LogError, match="holds no episodes; play some"):
         log.episode("ab")
