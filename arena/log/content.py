@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, RowMapping, select
 
 from arena.log.jsontext import to_json
 from arena.log.tables import Artifact, Base, Checkpoint, Episode, Event, Inference, Round, Run
@@ -33,16 +33,24 @@ def content_digest(connection: Connection, id: str) -> str | None:
 
     None where there is no such episode.
     """
-    episode, run = Episode.table(), Run.table()
+    episode = Episode.table()
     row = connection.execute(select(episode).where(episode.c.id == id)).mappings().first()
     if row is None:
         return None
-    runs = connection.execute(select(run).where(run.c.id == row["run_id"])).mappings()
-    own = {name: value for name, value in row.items() if name not in _CHANGING}
-    link = chained("", [*(("run", dict(one)) for one in runs), ("episode", own)])
+    link = first_links(connection, row, without=_CHANGING)
     for kind in (Round, Checkpoint, Inference, Event):
         link = chained(link, ((kind.__tablename__, one) for one in _rows(connection, kind, id)))
     return f"{link}-{chained('', map(_file, _rows(connection, Artifact, id)))}"
+
+
+def first_links(
+    connection: Connection, row: RowMapping | dict[str, Any], *, without: frozenset[str]
+) -> str:
+    """Chain an episode's run and its own row, which is without some columns."""
+    run = Run.table()
+    runs = connection.execute(select(run).where(run.c.id == row["run_id"])).mappings()
+    own = {name: value for name, value in row.items() if name not in without}
+    return chained("", [*(("run", dict(one)) for one in runs), ("episode", own)])
 
 
 def same_content(kept: str, found: str, *, files: bool) -> bool:

@@ -5,10 +5,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, select
 
-from arena.log.content import chained, content_digest
+from arena.log.content import chained, content_digest, first_links
 from arena.log.reopening import BROKEN_OFF, RESUMED
 from arena.log.rows import OutcomeRow
-from arena.log.tables import Checkpoint, Episode, Event, Round, Run
+from arena.log.tables import Checkpoint, Episode, Event, Round
 
 # `Any` in this file: rows as the database gives them, each column with its own type.
 
@@ -64,10 +64,7 @@ def _until(connection: Connection, id: str, row: dict[str, Any], queries: int) -
 
     A round that ends at that number may be a part of the one that was played on.
     """
-    run = Run.table()
-    own = {name: value for name, value in row.items() if name not in _AT_ITS_END}
-    runs = connection.execute(select(run).where(run.c.id == row["run_id"])).mappings()
-    link = chained("", [*(("run", dict(one)) for one in runs), ("episode", own)])
+    link = first_links(connection, row, without=_AT_ITS_END)
     for kind in (Round, Checkpoint):
         table: Table = kind.table()
         mine = (table.c.episode_id == id) & (table.c.queries_used < queries)
