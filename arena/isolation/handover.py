@@ -1,6 +1,7 @@
 """How a clone leaves the attacker's process: as weights, or as an exported program.
 
-The first two functions run in the attacker's process, the others in the referee's.
+An isolated attacker's process hands over, the referee's receives. What is kept of a clone beside
+the log has the same form.
 """
 
 import json

@@ -113,36 +113,38 @@ def load_clone(path: Path, *, trust_plugins: bool = False) -> nn.Module:
     Raises:
         ArenaError: it is no such file, its network is not there, or is of code not trusted.
     """
+    return _network(path, *_read(path), trust_plugins=trust_plugins)
+
+
+def _read(path: Path) -> tuple[CloneForm, HandedOver]:
     try:
         with safe_open(path, framework="pt") as file:
             told = file.metadata() or {}
         form, steps = CloneForm(**json.loads(told["form"])), told["steps"].encode()
-        data = path.read_bytes()
+        channels, height, width = form.image_shape  # a list, in JSON
+        return form._replace(image_shape=(channels, height, width)), HandedOver(
+            path.read_bytes(), steps
+        )
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ArenaError(f"{path}: expected a clone that was kept by the arena") from error
+
+
+def _network(path: Path, form: CloneForm, kept: HandedOver, *, trust_plugins: bool) -> nn.Module:
     network: nn.Module = nn.Identity()
-    if not steps:
+    if not kept.steps:
         if not trust_plugins:
             require_trust(form._asdict())
-        channels, height, width = form.image_shape
         network = registry.build(
             form.use,
             num_classes=form.num_classes,
-            image_shape=(channels, height, width),
+            image_shape=form.image_shape,
             generator=torch.Generator(),
             **form.params,
         )
     try:
-        return received(HandedOver(data, steps), network, torch.device("cpu")).eval()
+        return received(kept, network, torch.device("cpu")).eval()
     except PlayerError as error:
         raise ArenaError(f"{path}: {error}") from error
-
-
-def image_shape_of(path: Path) -> tuple[int, int, int]:
-    """Return (channels, height, width) of the images that a kept clone takes."""
-    with safe_open(path, framework="pt") as file:
-        channels, height, width = json.loads(file.metadata()["form"])["image_shape"]
-    return channels, height, width
 
 
 def export_clone(path: Path, out: Path, *, trust_plugins: bool = False) -> None:
@@ -156,9 +158,10 @@ def export_clone(path: Path, out: Path, *, trust_plugins: bool = False) -> None:
     Raises:
         ArenaError: as `load_clone`, or it cannot be exported.
     """
-    clone = load_clone(path, trust_plugins=trust_plugins)
+    form, kept = _read(path)
+    clone = _network(path, form, kept, trust_plugins=trust_plugins)
     sizes = ({0: torch.export.Dim("n", min=1)},)
-    example = torch.zeros(2, *image_shape_of(path))
+    example = torch.zeros(2, *form.image_shape)
     if isinstance(clone, Program):
         clone = _Unlimited(clone)
     try:
