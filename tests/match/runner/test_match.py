@@ -183,7 +183,9 @@ def test_a_player_that_is_not_granted_what_it_needs_is_turned_away(tmp_path, sce
     assert not row.queries_used
 
 
-def test_a_killed_run_leaves_a_readable_log_and_the_next_run_completes_it(tmp_path, scenario):
+def test_a_killed_run_leaves_a_readable_log_and_opening_it_tells_that_the_process_died(
+    tmp_path, scenario
+):
     scenario(**{"threat.budget": 2_000_000})
     log_path = tmp_path / "killed.db"
     budget = "threat.budget=2000000"

@@ -35,7 +35,6 @@ def test_two_workers_play_what_one_process_plays_and_in_the_same_order(tmp_path,
 DEADLY = """
 import os, pathlib, signal
 from agents.attackers.noise import Noise
-from tests.started import Started
 
 
 class Deadly(Noise):
