@@ -129,7 +129,8 @@ def trace(tree: Path, folders: Sequence[str], targets: Sequence[str], output: Pa
         keys[str(path.relative_to(tree))] = digest.hexdigest()[:16]
     known = {row["key"] for row in _rows(output)}
     if missing := {file: key for file, key in keys.items() if key not in known}:
-        wait(start_child(lambda: _trace_files(tree, missing, targets, output), tree))
+        status = wait(start_child(lambda: _trace_files(tree, missing, targets, output), tree))
+        assert status in (0, pytest.ExitCode.TESTS_FAILED), "the tests do not collect"
     seconds: dict[str, float] = {}
     lines: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row in _rows(output):

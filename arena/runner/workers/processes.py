@@ -31,8 +31,9 @@ _Context = ForkServerContext | SpawnContext
 class ProcessPool:
     """Processes with a pipe each; a dead one is replaced when it is next needed.
 
-    Where all devices are CPUs they are forked from a server that has imported what all of them
-    need, which takes a tenth of the time. CUDA cannot be used after a fork.
+    Where all devices are CPUs and the system can fork, they are forked from a server that has
+    imported what they need, once for all of them. Elsewhere each is spawned and imports it anew,
+    because CUDA cannot be used after a fork.
 
     Args:
         size: how many.
