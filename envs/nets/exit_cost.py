@@ -178,7 +178,7 @@ def blank_image(network: Staged) -> Tensor:
 def without_data(network: N) -> N:
     """Copy a network's structure in eval mode; its tensors become shapes, no weight is copied.
 
-    Whoever listens to the original by hooks hears nothing of the copy.
+    Hooks of the original do not run on the copy.
     """
     tensors: list[Tensor] = [*network.parameters(), *network.buffers()]
     # deepcopy takes what the memo holds for an object instead of copying the object
@@ -187,7 +187,7 @@ def without_data(network: N) -> N:
 
 
 def _silent(copied: N) -> N:
-    """Put a copy into evaluation mode, and take what listens off."""
+    """Put a copy into evaluation mode, and take its hooks off."""
     for module in copied.eval().modules():
         module._forward_pre_hooks.clear()
         module._forward_hooks.clear()

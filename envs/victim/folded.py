@@ -38,15 +38,15 @@ class ServingCopy:
         self._tensors: list[Tensor] = []
         self._stamp: tuple[int, ...] = ()
         backbone = network.backbone
-        self._doors = [network, backbone, backbone.classifier, *backbone.stages, *network.heads]
+        self._hookable = [network, backbone, backbone.classifier, *backbone.stages, *network.heads]
 
     def current(self) -> MultiExit:
         """Return the copy for the weights as they are now, or the original if none helps.
 
-        Somebody who listens at a stage or head by a hook hears every image: then the original
-        serves.
+        A hook on a stage or head of the original receives every image, because the original
+        then serves.
         """
-        if any(module._forward_pre_hooks or module._forward_hooks for module in self._doors):
+        if any(module._forward_pre_hooks or module._forward_hooks for module in self._hookable):
             return self._network
         if self._copy is None or self._stamp != _stamp(self._tensors):
             self._tensors = [*self._network.parameters(), *self._network.buffers()]
