@@ -120,3 +120,7 @@ class SaveError(ArenaError):
 
 class LogError(ArenaError):
     """A log cannot be opened, read or written."""
+
+
+class LogMissing(LogError):  # noqa: N818 - a state of the disk
+    """There is no log at that place."""

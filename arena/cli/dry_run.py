@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from arena.cli.common import out
 from arena.cli.render import write_json, write_line, write_table
 from arena.report.formatting import counted, duration_text
-from envs.errors import LogError
+from envs.errors import LogMissing
 
 if TYPE_CHECKING:
     from arena.log.rows import EpisodeRow
@@ -45,9 +45,7 @@ def show_dry_run(
         with Log.open(log, create=False, read_only=True) as store:
             like = store.episodes(EpisodeFilter(status="success", kind="play"))
             found = [_forecasts(scenario, store, like, fresh=fresh) for scenario in scenarios]
-    except LogError as error:
-        if "there is no log" not in str(error):
-            raise
+    except LogMissing:
         found = [_forecasts(scenario, None, (), fresh=fresh) for scenario in scenarios]
     for scenario, forecasts in zip(scenarios, found, strict=True):
         told.append({"name": scenario.name, "meetings": [one._asdict() for one in forecasts],

@@ -21,7 +21,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from arena.log.database_errors import ANOTHER
 from arena.log.jsontext import to_json
-from envs.errors import LogError
+from envs.errors import LogError, LogMissing
 
 
 class Address(NamedTuple):
@@ -76,7 +76,7 @@ def check_file(path: Path, where: str, *, create: bool, read_only: bool) -> None
             raise LogError(f"log {where} may not be written; open it read-only, {ANOTHER}")
         return
     if read_only or not create:
-        raise LogError(f"there is no log at {where}; play with 'arena run' first, {ANOTHER}")
+        raise LogMissing(f"there is no log at {where}; play with 'arena run' first, {ANOTHER}")
     if not path.parent.is_dir():
         raise LogError(f"there is no folder {path.parent} to hold a log; make it, {ANOTHER}")
     if not os.access(path.parent, os.W_OK):

@@ -47,7 +47,7 @@ class CloneForm(NamedTuple):
 
 def keep_clone(
     where: str, episode_id: str, clone: nn.Module, own: nn.Module, form: CloneForm
-) -> ArtifactRow:
+) -> ArtifactRow | None:
     """Write a clone beside the log.
 
     Args:
@@ -58,15 +58,15 @@ def keep_clone(
         form: of that network.
 
     Returns:
-        The row of the file.
+        The row of the file; None where the log is no file.
 
     Raises:
-        LogError: the log is no file, or the disk takes no more.
+        LogError: the disk takes no more.
         PlayerError: neither the scenario's network nor what `torch.export` can export.
     """
     root = artifacts.folder_of(where)
     if root is None:
-        raise LogError("a clone is kept beside a log that is a file, and this one is none")
+        return None
     handed = Exporter(own, form.image_shape).hand_over(clone)
     told = {"form": json.dumps(form._asdict()), "steps": handed.steps.decode()}
     path = root / episode_id / f"{CLONE}{SUFFIX}"

@@ -21,16 +21,21 @@ from envs.errors import LogError, ScenarioError
 from envs.game.rounds import Round
 
 
-def require_place_for_queries(where: str) -> None:
-    """Refuse to record all queries where the log has no folder beside it.
+def require_place_for_files(where: str, setting: str, without: str) -> None:
+    """Refuse a setting that keeps files where the log has no folder beside it.
+
+    Args:
+        where: the log, as it was named.
+        setting: as a scenario has it.
+        without: what `--set` takes instead.
 
     Raises:
         ScenarioError: says what to do instead.
     """
     if artifacts.folder_of(where) is None:
         raise ScenarioError(
-            f'record = "queries" keeps files beside the log, and {where} is no file; play into '
-            f"a file (--log FILE), or without (--set record=digests)"
+            f"{setting} keeps files beside the log, and {where} is no file; play into a file "
+            f"(--log FILE), or without (--set {without})"
         )
 
 

@@ -106,7 +106,7 @@ def answer_with(
     scenario = Scenario.parse(tomllib.loads(_text(log, origin)))
     spec = _defender_spec(scenario, defender, trust_plugins=trust_plugins)
     # another defender, without carried state
-    changes = {"after": "", "carried_state": {}, "record": "digests"}
+    changes = {"after": "", "carried_state": {}, "record": "digests", "keep": ()}
     logged = logged_plan(origin)
     if not trust_plugins:  # its attacker is not there
         require_trust(logged.model_dump(mode="json", exclude={"attacker", "defender"}))

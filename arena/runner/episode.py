@@ -369,7 +369,8 @@ class Episode:
             writer.event("not-kept", str(error), queries_used=self._game.used)
             self._setup.watcher.line(f"{self._plan.title}: the clone is not kept: {error}")
             return
-        writer.artifact(row)
+        if row is not None:
+            writer.artifact(row)
 
 
 def _expect_same_class(planned: object, saved: object) -> None:

@@ -12,7 +12,9 @@ from agents.attackers.noise import Noise
 from arena.cli.app import app
 from arena.log.store import Log
 from arena.recording.kept_clones import export_clone, kept_clone, load_clone
+from arena.replay.verify import verify
 from arena.runner.match import play
+from arena.runner.progress import Watcher
 from arena.scenario import load
 from envs.data.sources import load as load_data
 from envs.errors import ArenaError, LogError, ScenarioError
@@ -149,3 +151,17 @@ def test_keeping_is_part_of_an_episode_s_identity_only_where_it_is_asked_for(tin
     plain, kept = (load(str(tiny_file(**changes))).plans()[0] for changes in ({}, KEPT))
     assert "keep" not in plain.model_dump(mode="json")
     assert kept.model_dump(mode="json")["keep"] == ["clone"]
+
+
+def test_verifying_keeps_no_clone_and_a_log_that_is_no_file_is_refused(played, tmp_path, tiny_file):
+    row, lines = played(), []
+    watcher = Watcher()
+    watcher.line = lines.append
+    with Log.open(tmp_path / "a.db") as log:
+        assert verify(log, row.id, watcher=watcher).same
+    assert not [line for line in lines if "clone" in line]
+    with (
+        Log.open("sqlite://") as log,
+        pytest.raises(ScenarioError, match=r"keep = .* is no file; .* \(--set keep=\[\]\)"),
+    ):
+        play(load(str(tiny_file(**KEPT))), log=log)
