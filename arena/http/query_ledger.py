@@ -76,4 +76,5 @@ class QueryLedger:
         """
         self._ahead = state["ahead"]
         self.charged = max(charged, state["charged"])
-        self.doubtful = self.charged - state["charged"]
+        if self._ahead is not None:  # else no count of the server's tells how many of them it saw
+            self.doubtful = self.charged - state["charged"]

@@ -55,6 +55,13 @@ def test_what_was_asked_after_a_save_is_in_doubt(counted, charged):
     assert again.charged == charged
 
 
+def test_what_was_asked_after_a_save_stays_charged_where_the_server_told_no_count_before_it():
+    again = QueryLedger(100)
+    again.restore({"charged": 30, "ahead": None}, 50)
+    again.settle(50)
+    assert again.charged == 50
+
+
 class Scripted:
     """A channel that fails as it is told, and counts as servers do."""
 
