@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from arena.cli.common import (
+    FAILED,
     DeviceOption,
     FileArgument,
     LogOption,
@@ -27,6 +28,7 @@ from envs.errors import ArenaError, ScenarioError, UnknownName
 
 if TYPE_CHECKING:
     from arena.http.server import Account
+    from arena.log.rows import EpisodeRow
     from arena.log.store import Log
     from arena.runner.progress import Watcher
     from arena.runner.serving import ServedEpisode
@@ -68,7 +70,7 @@ def serve(
     scenario = load_one(file, set_)
     plan = _plan(scenario, defender)
     budgets = _budgets(key or ["attacker"], plan.threat.budget)
-    with Log.open(log) as store:
+    with Log.open(log) as store, _listen(host, port) as listening:
         with watching(quiet=quiet) as watcher:
             episodes = open_episodes(
                 scenario, plan, budgets, store, device=pick_device(device), watcher=watcher
@@ -77,12 +79,13 @@ def serve(
             secrets.token_urlsafe(24): Account(name, episode.game, episode.score)
             for name, episode in episodes.items()
         }
-        listening = _listen(host, port)
         _tell(plan, scenario, accounts, f"http://{host}:{listening.getsockname()[1]}")
         try:
             _run(create_app(accounts), listening)
         finally:
-            _close(episodes, store.where)
+            rows = _close(episodes, store.where)
+    if any(row.status == "error" for row in rows):
+        raise typer.Exit(FAILED)
 
 
 def _tell(
@@ -118,16 +121,19 @@ def _curl(url: str, secret: str, images: "Mapping[str, Any]") -> str:
             f'-d "{body}"')  # fmt: skip
 
 
-def _close(episodes: "Mapping[str, ServedEpisode]", where: str) -> None:
-    """Close every key's episode, and say what came of it."""
-    for name, episode in episodes.items():
-        row = episode.finish()
+def _close(episodes: "Mapping[str, ServedEpisode]", where: str) -> "list[EpisodeRow]":
+    """Close every key's episode, and say what came of it; returns their rows."""
+    rows = {name: episode.finish() for name, episode in episodes.items()}
+    for name, row in rows.items():
         clone = "handed over no clone"
         if row.clone_accuracy is not None:
             clone = f"its clone has {percent(row.clone_accuracy)} % accuracy"
         write_line(out(), f"{name} used {count_text(row.queries_used or 0)} of "
                           f"{count_text(row.budget)} queries, and {clone} ({row.id})")  # fmt: skip
+        if row.error:
+            write_line(out(), row.error)
     write_line(out(), f"log: {where}")
+    return list(rows.values())
 
 
 def _plan(scenario: "Scenario", defender: str | None) -> "EpisodePlan":

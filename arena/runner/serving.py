@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agents.base import Attacker, Kit
 from arena.evaluation.referee import CloneScore
-from arena.log.rows import EpisodeRow, RunRecord
+from arena.log.rows import EpisodeRow, OutcomeRow, RunRecord
 from arena.log.store import Log
 from arena.recording.tape import Tape
 from arena.runner.events import EpisodeEvents
@@ -118,10 +118,25 @@ class ServedEpisode:
         return {"clone_accuracy": self._score.accuracy, "clone_fidelity": self._score.fidelity}
 
     def finish(self) -> EpisodeRow:
-        """Measure what there is, and close the episode's row; returns it."""
+        """Measure what there is, and close the episode's row; returns it.
+
+        A fault of the defender's ends this key's episode alone, and is in its row.
+        """
         self.game.close()
-        outcome = self._parts.outcome(self._score, self._recorder.close())
-        self._events.write_defender(self._parts.defender, self._recorder.used_at)
+        outcome = OutcomeRow(queries_used=self.game.used)
+
+        def measure() -> None:
+            nonlocal outcome
+            outcome = self._parts.outcome(self._score, self._recorder.close())
+
+        def write_defender() -> None:
+            self._events.write_defender(self._parts.defender, self._recorder.used_at)
+
+        found = map(self._events.fault_of, (measure, write_defender))
+        faults = [one for one in found if one is not None]
         self._recorder.keep_files()
-        self._writer.finish("success", outcome)
+        self._events.close_row(outcome, faults)
+        for one in faults:
+            if one.interrupt is not None:
+                raise one.interrupt
         return self._log.episode(self._writer.id)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import socket
 import subprocess
 from io import BytesIO
 
@@ -20,7 +21,7 @@ pytest.importorskip("uvicorn")
 from starlette.testclient import TestClient  # noqa: E402
 
 from agents.attackers.noise import Noise  # noqa: E402
-from agents.base import Kit  # noqa: E402
+from agents.base import Defender, Kit  # noqa: E402
 from arena.cli import serve  # noqa: E402
 from arena.cli.app import app as cli  # noqa: E402
 from arena.http.client import RemoteOracle  # noqa: E402
@@ -30,6 +31,7 @@ from arena.log.checking import check  # noqa: E402
 from arena.log.store import Log  # noqa: E402
 from envs.errors import ArenaError, BudgetExhausted, QueryError  # noqa: E402
 from envs.game.extraction_game import ExtractionGame, GameOracle  # noqa: E402
+from envs.game.rounds import Countermeasure  # noqa: E402
 from envs.nets import registry  # noqa: E402
 from envs.oracle import Oracle  # noqa: E402
 from envs.seeding import Streams  # noqa: E402
@@ -263,6 +265,33 @@ def test_serving_writes_each_key_into_the_log_and_scores_its_clone(served, tmp_p
     assert (bob.queries_used, bob.budget, bob.clone_accuracy) == (20, 30, None)
     assert faults == []
     assert f"bob used 20 of 30 queries, and handed over no clone ({bob.id})" in told.output
+
+
+class Stumbling(Defender):
+    def act(self, view):
+        return Countermeasure()
+
+    def notes(self):
+        raise RuntimeError("no notes")
+
+
+def test_a_defender_that_fails_at_the_end_ends_each_keys_episode_as_an_error(served, tmp_path):
+    brought = [{"use": f"{__file__}:Stumbling", "defence": "undefended"}]
+    told = served(lambda http: None, "--key", "ann", "--key", "bob", defenders=brought)
+    assert told.exit_code == 1
+    assert "bob used 0 of 50 queries" in told.output
+    with Log.open(tmp_path / "served.db") as log:
+        rows = log.episodes()
+    assert [(row.status, row.error) for row in rows] == [("error", "RuntimeError: no notes")] * 2
+
+
+def test_a_port_in_use_leaves_no_episode(served, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        told = served(lambda http: pytest.fail("served"), "--port", port)
+    assert "use another --port" in told.output
+    with Log.open(tmp_path / "served.db") as log:
+        assert log.episodes() == []
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
