@@ -64,11 +64,11 @@ def ledger(oracle, kit, lent):
     if game is None:
         oracle._IsolatedOracle__remaining = 10**6
         return asks_beyond(oracle)
-    used, game.used = game.used, -(10**6)
+    used, game._used = game._used, -(10**6)
     try:
         return asks_beyond(oracle)
     finally:
-        game.used = used + lent_budget + 1 if game.used > 0 else used
+        game._used = used + lent_budget + 1 if game._used > 0 else used
 
 
 def of_type(name):
