@@ -1,8 +1,11 @@
 """Computes how far an accuracy may be off because it was measured on a limited number of images.
 
-The spread over seeds does not show it: every seed is scored on the same images. An accuracy on n
-images has the variance p (1 - p) / n; the difference of two accuracies has at most the sum of both,
-and less where the two are known to agree on most images.
+The spread over seeds does not show it where every seed is scored on the same images. Where each
+seed divides the data anew (`data.resample`) the spread shows a part; but those divisions overlap in
+one data set, so that it is added whole there too: an interval may be too wide, never too narrow.
+
+An accuracy on n images has the variance p (1 - p) / n; the difference of two accuracies has at most
+the sum of both, and less where the two are known to agree on most images.
 """
 
 import json
