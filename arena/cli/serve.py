@@ -177,11 +177,13 @@ def open_episodes(
     watcher: "Watcher",
 ) -> "dict[str, ServedEpisode]":
     """Prepare the victim, and begin a run with an episode for each key, by its name."""
+    from arena.recording.tape import require_places
     from arena.runner.run_record import run_record
     from arena.runner.serving import ServedEpisode
     from arena.runner.setup import Setup
     from arena.system.devices import pick_device as place
 
+    require_places(log.where, record=scenario.record, keep=scenario.keep)
     setup = Setup(place(device), watcher)
     record = run_record(
         "arena serve", place(device), scenario_name=scenario.name, scenario_text=scenario.text

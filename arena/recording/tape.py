@@ -5,7 +5,7 @@ queries of each checkpoint.
 """
 
 import queue
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +21,27 @@ from envs.errors import LogError, ScenarioError
 from envs.game.rounds import Round
 
 
-def require_place_for_files(where: str, setting: str, without: str) -> None:
-    """Refuse a setting that keeps files where the log has no folder beside it.
+def require_places(where: str, *, record: str, keep: Collection[str]) -> None:
+    """Refuse settings that keep files where the log has no folder beside it.
 
     Args:
         where: the log, as it was named.
-        setting: as a scenario has it.
-        without: what `--set` takes instead.
+        record: of the scenario.
+        keep: of the scenario.
 
     Raises:
         ScenarioError: says what to do instead.
     """
-    if artifacts.folder_of(where) is None:
-        raise ScenarioError(
-            f"{setting} keeps files beside the log, and {where} is no file; play into a file "
-            f"(--log FILE), or without (--set {without})"
-        )
+    if artifacts.folder_of(where) is not None:
+        return
+    asked = {'record = "queries"': ("record=digests", record == "queries"),
+             'keep = ["clone"]': ("keep=[]", bool(keep))}  # fmt: skip
+    for setting, (without, is_set) in asked.items():
+        if is_set:
+            raise ScenarioError(
+                f"{setting} keeps files beside the log, and {where} is no file; play into a file "
+                f"(--log FILE), or without (--set {without})"
+            )
 
 
 class Tape:

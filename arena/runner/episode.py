@@ -13,9 +13,9 @@ from arena.log.player_values import checked_numbers
 from arena.log.rows import OutcomeRow
 from arena.log.store import Log
 from arena.log.writer import EpisodeWriter
-from arena.recording.kept_clones import CloneForm, keep_clone
 from arena.recording.tape import Tape
 from arena.registry import players as catalog
+from arena.runner.clone_file import write_clone
 from arena.runner.events import EpisodeEvents, Fault
 from arena.runner.game_setup import GameSetup
 from arena.runner.recorder import Recorder
@@ -28,7 +28,7 @@ from arena.runner.time_limit import TimeLimit, TimeUp
 from arena.scenario import EpisodePlan
 from arena.scenario.planning import requirements
 from arena.system.process_state import ProcessState
-from envs.errors import BudgetExhausted, LogError, PlayerError, SaveError, one_line
+from envs.errors import BudgetExhausted, PlayerError, SaveError, one_line
 from envs.game.extraction_game import GameOracle
 from envs.seeding import Streams
 
@@ -349,28 +349,23 @@ class Episode:
         ]
         faults = [one for one in found if one is not None]
         recorder.keep_files()
-        if score is not None and self._plan.keep:
-            self._keep_clone(attacker, writer)
+        if score is not None:
+            write_clone(
+                self._plan,
+                lambda: attacker.clone,
+                self._first_clone,
+                writer,
+                where=self._tape.where,
+                threat=self._game.threat,
+                used=self._game.used,
+                tell=self._setup.watcher.line,
+            )
         events.restore_process()
         self.unlucky = bool(faults) and faults[0].unlucky
         events.close_row(outcome, faults)
         for one in faults:
             if one.interrupt is not None:
                 raise one.interrupt
-
-    def _keep_clone(self, attacker: Attacker, writer: EpisodeWriter) -> None:
-        """Store the clone that was scored; where that cannot be, the log says why."""
-        spec, threat = self._plan.clone, self._game.threat
-        form = CloneForm(spec.use, spec.params, threat.num_classes, threat.image_shape)
-        try:
-            assert attacker.clone is not None
-            row = keep_clone(self._tape.where, writer.id, attacker.clone, self._first_clone(), form)
-        except (LogError, PlayerError) as error:
-            writer.event("not-kept", str(error), queries_used=self._game.used)
-            self._setup.watcher.line(f"{self._plan.title}: the clone is not kept: {error}")
-            return
-        if row is not None:
-            writer.artifact(row)
 
 
 def _expect_same_class(planned: object, saved: object) -> None:

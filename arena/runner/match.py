@@ -8,7 +8,7 @@ import torch
 
 from arena.log.rows import EpisodeFilter, EpisodeRow, RunRecord
 from arena.log.store import Log
-from arena.recording.tape import require_place_for_files
+from arena.recording.tape import require_places
 from arena.runner.carry_over import dependency_levels, with_carried_state
 from arena.runner.image_preload import read_images
 from arena.runner.progress import Watcher
@@ -108,10 +108,7 @@ def play(
     interrupted = False
     if tasks:
         require_files(scenario)
-        if scenario.record == "queries":
-            require_place_for_files(log.where, 'record = "queries"', "record=digests")
-        if scenario.keep:
-            require_place_for_files(log.where, 'keep = ["clone"]', "keep=[]")
+        require_places(log.where, record=scenario.record, keep=scenario.keep)
         setup = Setup(torch.device("cpu") if options.apart else devices[0], watcher)
         if scenario.victim.is_remote:
             reach(tasks[0].plan, setup.threat(tasks[0].plan), setup.device, watcher.line).close()

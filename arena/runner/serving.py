@@ -11,6 +11,7 @@ from arena.evaluation.referee import CloneScore
 from arena.log.rows import EpisodeRow, OutcomeRow, RunRecord
 from arena.log.store import Log
 from arena.recording.tape import Tape
+from arena.runner.clone_file import write_clone
 from arena.runner.events import EpisodeEvents
 from arena.runner.game_setup import GameSetup
 from arena.runner.recorder import Recorder
@@ -135,6 +136,17 @@ class ServedEpisode:
         found = map(self._events.fault_of, (measure, write_defender))
         faults = [one for one in found if one is not None]
         self._recorder.keep_files()
+        if self._score is not None:
+            write_clone(
+                self._plan,
+                lambda: self._attacker.clone,
+                self._new_clone,
+                self._writer,
+                where=self._log.where,
+                threat=self.game.threat,
+                used=self.game.used,
+                tell=self._setup.watcher.line,
+            )
         self._events.close_row(outcome, faults)
         for one in faults:
             if one.interrupt is not None:

@@ -20,6 +20,7 @@ pytest.importorskip("uvicorn")
 
 from starlette.testclient import TestClient  # noqa: E402
 
+import arena  # noqa: E402
 from agents.attackers.noise import Noise  # noqa: E402
 from agents.base import Defender, Kit  # noqa: E402
 from arena.cli import serve  # noqa: E402
@@ -220,7 +221,7 @@ def served(tiny_file, tmp_path, monkeypatch):
 def test_serving_writes_each_key_into_the_log_and_scores_its_clone(served, tmp_path, monkeypatch):
     keys = iter(["red", "blue"])
     monkeypatch.setattr(serve.secrets, "token_urlsafe", lambda length: next(keys))
-    scores = []
+    scores, handed = [], []
 
     def client(http):
         for key, count in (("red", 7), ("blue", 20)):
@@ -233,6 +234,7 @@ def test_serving_writes_each_key_into_the_log_and_scores_its_clone(served, tmp_p
                                generator=torch.Generator().manual_seed(0))  # fmt: skip
         written = BytesIO()
         torch.save(clone.state_dict(), written)
+        handed.append(clone)
         red = {"Authorization": "Bearer red"}
         wrong = BytesIO()
         torch.save({"x": torch.zeros(1)}, wrong)
@@ -246,7 +248,7 @@ def test_serving_writes_each_key_into_the_log_and_scores_its_clone(served, tmp_p
         closed = http.post(f"{VICTIM}/infer", content=body, headers=red | headers)
         assert "the attack is over" in closed.json()["error"]
 
-    told = served(client, "--key", "ann", "--key", "bob=30")
+    told = served(client, "--key", "ann", "--key", "bob=30", keep=["clone"])
     assert told.exit_code == 0, told.output
     assert "inputs: images FP32 [-1, 1, 8, 8]" in told.output
     assert "key of ann: red (50 queries)" in told.output
@@ -254,11 +256,16 @@ def test_serving_writes_each_key_into_the_log_and_scores_its_clone(served, tmp_p
         bob, ann = sorted(log.episodes(), key=lambda row: row.attacker, reverse=True)
         faults = [fault.message for fault in check(log) if fault.kind == "fault"]
         rounds = log.rounds(ann.id)
+        assert "clone" not in [file.kind for file in log.artifacts(bob.id)]
+    with arena.open_log(tmp_path / "served.db") as log:
+        kept = log.clone(ann.id)
     assert (ann.kind, ann.status, ann.queries_used, ann.attack_answered) == (
         "served", "success", 14, 14
     )  # fmt: skip
     assert (ann.clone_accuracy, ann.clone_fidelity) == tuple(scores[0].values())
     assert 0 < ann.clone_accuracy < 0.4
+    some = torch.rand(5, 1, 8, 8)
+    assert torch.equal(kept(some), handed[0].eval()(some))
     assert ann.victim_accuracy == ann.served_accuracy > 0.2
     assert sum(bucket.attack_answered for bucket in rounds) == 14
     assert rounds[-1].query_digest == ann.query_digest
@@ -313,6 +320,8 @@ def test_the_command_that_serving_tells_asks_an_image(tiny_file, table):
         (["--defender", "dnf"], "no defender of this scenario named 'dnf'"),
         (["--set", "victim={use = 'http://127.0.0.1:9/v2/models/a'}", "--set", "traffic.benign=0"],
          "served elsewhere already"),
+        (["--set", 'keep=["clone"]', "--log", "sqlite://"], "keeps files beside the log"),
+        (["--set", 'record="queries"', "--log", "sqlite://"], "keeps files beside the log"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_served_is_told_in_one_line(served, words, told):
