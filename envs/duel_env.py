@@ -13,8 +13,8 @@ from pettingzoo import ParallelEnv
 from torch import Tensor, nn
 
 from envs.defences.base import Defence
-from envs.errors import PlayerError, QueryError
-from envs.extraction_env import accuracy_of, answer_space, arrays, as_images, padded, query_space
+from envs.errors import PlayerError
+from envs.extraction_env import accuracy_of, answer_space, arrays, asked, padded, query_space
 from envs.game.counters import Tally
 from envs.game.extraction_game import ExtractionGame
 from envs.game.game_factory import GameFactory, GameSpec, check_counts, check_defences
@@ -50,7 +50,8 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
     sees the other's move before its own.
 
     ## Action Spaces
-    `attacker`: `Box(0, 1, (batch, channels, height, width), float32)`. `defender`:
+    `attacker`: `Box(0, 1, (batch, channels, height, width), float32)`, and with more than one
+    account a `Dict` as in `envs.extraction_env.ExtractionEnv`. `defender`:
     `Dict(defence=Discrete(defences), strength=Box(0, 1, (1,)))`.
 
     ## Observation Spaces
@@ -58,7 +59,8 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
     last round, in an order that tells nothing: `Dict(images=Box(0, 1, (window, ...)),
     posteriors=Box(0, 1, (window, classes)), exits=Box(-1, exits - 1, (window,)),
     clients=Box(-1, 255, (window,)), answered=Box(0, inf, (1,)))`. Rows behind the last request are
-    zeros, and -1 for exits and clients. A client's number is drawn anew for every episode.
+    zeros, and -1 for exits and clients. A client's number is drawn anew for every episode, of more
+    than 255 where there are more than 128 accounts.
 
     ## Rewards
     `attacker`: the increase of the submitted clone's accuracy since it was last measured,
@@ -148,7 +150,7 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
         self._defender = _MovedDefender()
         self._game = self._games.new_game(self._defender, streams)
         self._order = streams.torch("duel")
-        self._numbers = torch.randperm(_CLIENTS, generator=self._order).tolist()
+        self._numbers = torch.randperm(_numbers(self.threat), generator=self._order).tolist()
         self._shown: dict[int, int] = {}  # by the game's own number of a client
         self._rounds, self._accuracy = 0, 0.0
         self._before = self._game.tally()
@@ -171,14 +173,10 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
         """
         if not self.agents:
             raise gymnasium.error.ResetNeeded("the budget is spent; call reset() first")
-        images = as_images(actions[ATTACKER])
-        if images.ndim == 4:
-            if len(images) > self._batch:
-                raise QueryError(f"expected at most {self._batch} images, got {len(images)}")
-            images = images[: self._game.remaining]
+        query = asked(actions[ATTACKER], self._game, self._batch)
         self._defender.move = self._move(actions[DEFENDER])
         self._defender.served = []
-        response = self._game.play(images)
+        response = self._game.play(*query)
         self._rounds += 1
         rewards = self._rewards()
         observations, over = self._observe(response), self._game.over
@@ -246,7 +244,7 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
         return seen
 
     def _shown_number(self, client: int) -> int:
-        return self._shown.setdefault(client, self._numbers[len(self._shown) % _CLIENTS])
+        return self._shown.setdefault(client, self._numbers[len(self._shown)])
 
     def _answered(self) -> int:
         tally = self._before
@@ -261,8 +259,9 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
         }
 
 
-_CLIENTS = 256
-"""Client numbers are drawn out of so many."""
+def _numbers(threat: ThreatModel) -> int:
+    """Return out of how many numbers those of clients are drawn: the accounts and a benign user."""
+    return max(256, 2 * threat.accounts)
 
 
 def _server_space(table: GameFactory, window: int) -> spaces.Dict:
@@ -273,7 +272,7 @@ def _server_space(table: GameFactory, window: int) -> spaces.Dict:
             "images": spaces.Box(0.0, 1.0, (window, *threat.image_shape), np.float32),
             "posteriors": spaces.Box(0.0, 1.0, (window, threat.num_classes), np.float32),
             "exits": spaces.Box(-1, exits - 1, (window,), np.int64),
-            "clients": spaces.Box(-1, _CLIENTS - 1, (window,), np.int64),
+            "clients": spaces.Box(-1, _numbers(threat) - 1, (window,), np.int64),
             "answered": spaces.Box(0.0, np.inf, (1,), np.float32),
         }
     )

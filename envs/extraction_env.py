@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from envs.data.images import Splits
 from envs.defences.base import Defence
 from envs.errors import QueryError
+from envs.game.accounts import whole_account
 from envs.game.extraction_game import ExtractionGame
 from envs.game.game_factory import GameFactory, GameSpec, check_counts, check_defences
 from envs.game.rounds import Countermeasure, Served, View
@@ -20,10 +21,13 @@ from envs.plain_tensors import plain_tensor, without_overrides
 from envs.seeding import Streams
 from envs.training.evaluation import clone_labels
 from envs.training.recipes import Recipe
-from envs.types import Labels, LatencyMode, Response, ThreatModel
+from envs.types import AccountPolicy, Labels, LatencyMode, Response, ThreatModel
 
 Observation = dict[str, Any]
 """NumPy arrays, or torch tensors on the device: hence Any."""
+
+_BY_POLICY = -1
+"""The account of an action that leaves it to the policy."""
 
 LONGEST = 86_400.0
 """Seconds: the upper end of the latencies in the observation space."""
@@ -45,7 +49,9 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
     ## Action Space
     `Box(0, 1, (batch, channels, height, width), float32)`: a batch of images, as a NumPy array or
     a torch tensor. Fewer images than a batch may be sent. Of a batch larger than what is left,
-    the first images are answered; the rows behind them are zeros.
+    the first images are answered; the rows behind them are zeros. With more than one account
+    `Dict(images=Box(...), account=Discrete(accounts + 1, start=-1))`: which account asks, and -1
+    for `account_policy`.
 
     ## Observation Space
     `Dict(posteriors=Box(0, 1, (batch, classes)), latency=Box(0, 86400, (batch,)),
@@ -74,8 +80,9 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
     `data`, `victim`, `victim_params`, `recipe`, `victim_seed`: what is trained (and cached) as
     the victim. `defence`: a `Defence`, hardened here. `budget`, `batch`, `labels`,
     `latency` ("none" or "virtual"), `benign` (share of benign traffic), `measure_every` (steps),
-    `tensors`, `device`. With `tensors=True` make it with `disable_env_checker=True`: Gymnasium's
-    checker knows arrays only.
+    `accounts`, `account_budget`, `account_policy` (see `envs.game.accounts`), `tensors`, `device`.
+    With `tensors=True` make it with `disable_env_checker=True`: Gymnasium's checker knows arrays
+    only.
 
     ## Version History
     v0: first version.
@@ -99,6 +106,9 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
         latency: LatencyMode = "none",
         benign: float = 0.0,
         measure_every: int = 10,
+        accounts: int = 1,
+        account_budget: int | None = None,
+        account_policy: AccountPolicy = "one",
         tensors: bool = False,
         device: str = "cpu",
         render_mode: str | None = None,
@@ -118,6 +128,9 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
             latency=latency,
             benign=benign,
             device=device,
+            accounts=accounts,
+            account_budget=account_budget,
+            account_policy=account_policy,
         )
         self._games = GameFactory(spec, [defence or Defence()])
         self._tensors = tensors
@@ -145,15 +158,10 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
         return self._observe(None, 0), self._info(0)
 
     def step(self, action: Any) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Ask one batch. QueryError where it is no batch of images; nothing is charged then."""
+        """Ask one batch. QueryError where it is refused; nothing is charged then."""
         if self._game is None or self._game.over:
             raise gymnasium.error.ResetNeeded("the budget is spent; call reset() first")
-        images = as_images(action)
-        if images.ndim == 4:
-            if len(images) > self._batch:
-                raise QueryError(f"expected at most {self._batch} images, got {len(images)}")
-            images = images[: self._game.remaining]
-        response = self._game.play(images)
+        response = self._game.play(*asked(action, self._game, self._batch))
         self._steps += 1
         measured = self._game.over or self._steps % self._measure_every == 0
         reward = self._reward() if measured else 0.0
@@ -200,9 +208,13 @@ def accuracy_of(clone: nn.Module, splits: Splits, game: ExtractionGame) -> float
             return (labels == images.labels).double().mean().item()
 
 
-def query_space(threat: ThreatModel, batch: int) -> spaces.Box:
-    """Give the space of an attacker's action: a batch of images."""
-    return spaces.Box(0.0, 1.0, (batch, *threat.image_shape), np.float32)
+def query_space(threat: ThreatModel, batch: int) -> spaces.Space[Any]:
+    """Give the space of an attacker's action: a batch of images, and who asks if there are more."""
+    images = spaces.Box(0.0, 1.0, (batch, *threat.image_shape), np.float32)
+    if threat.accounts == 1:
+        return images
+    account = spaces.Discrete(threat.accounts + 1, start=_BY_POLICY)
+    return spaces.Dict({"images": images, "account": account})
 
 
 def answer_space(threat: ThreatModel, batch: int) -> spaces.Dict:
@@ -241,6 +253,26 @@ def padded(game: ExtractionGame, response: Response | None, batch: int) -> dict[
 def arrays(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
     """Copy tensors to NumPy arrays of their own dtypes (hence `Any`)."""
     return {name: value.cpu().numpy() for name, value in tensors.items()}
+
+
+def asked(action: object, game: ExtractionGame, batch: int) -> tuple[Tensor, int | None]:
+    """Read an attacker's action: its images, as far as the budget lasts, and the account that asks.
+
+    Raises:
+        QueryError: it is none, or has more images than a batch.
+    """
+    account: int | None = None
+    if isinstance(action, Mapping):
+        if set(action) != {"images", "account"}:
+            raise QueryError(f"expected 'images' and 'account', got {sorted(map(str, action))}")
+        account = whole_account(action["account"])
+        account, action = None if account == _BY_POLICY else account, action["images"]
+    images = as_images(action)
+    if images.ndim == 4:
+        if len(images) > batch:
+            raise QueryError(f"expected at most {batch} images, got {len(images)}")
+        images = images[: game.remaining]
+    return images, account
 
 
 def as_images(action: object) -> Tensor:

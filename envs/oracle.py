@@ -24,17 +24,20 @@ class Oracle(Protocol):
         """Images that may still be asked."""
         ...
 
-    def query(self, images: Tensor) -> Response:
+    def query(self, images: Tensor, account: int | None = None) -> Response:
         """Ask for the answers to a batch of images.
 
         Args:
             images: (n, c, h, w) float32 in [0, 1], n at most `remaining`. On any device.
+            account: which of the `threat.accounts` asks, from 0; by `threat.account_policy` if
+                absent, which may split the batch. Answers come in the order asked.
 
         Returns:
             The answers, on the victim's device.
 
         Raises:
             BudgetExhausted: n is larger than `remaining`; nothing was charged.
-            QueryError: wrong shape, dtype or range, or not finite; nothing was charged.
+            QueryError: wrong shape, dtype or range, or not finite, or an account that is none, is
+                closed or has less left; nothing was charged.
         """
         ...

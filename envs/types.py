@@ -11,6 +11,8 @@ from envs.plain_tensors import plain_tensor
 
 Labels = Literal["soft", "hard"]
 LatencyMode = Literal["none", "virtual", "wall"]
+AccountPolicy = Literal["one", "round-robin", "blocks", "by-similarity"]
+"""Which account asks for an image where the attacker names none; see `envs.game.accounts`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,9 @@ class ThreatModel:
         budget: images that may be asked in the whole episode.
         labels: "soft" serves posteriors, "hard" their one-hot argmax.
         latency_visible: whether the attacker sees the seconds each answer took.
+        accounts: accounts that the attacker may ask from.
+        account_budget: images that each of them may ask; the whole budget if absent.
+        account_policy: which account asks for an image where the attacker names none.
     """
 
     num_classes: int
@@ -30,6 +35,9 @@ class ThreatModel:
     budget: int
     labels: Labels = "soft"
     latency_visible: bool = False
+    accounts: int = 1
+    account_budget: int | None = None
+    account_policy: AccountPolicy = "one"
 
 
 class Response:

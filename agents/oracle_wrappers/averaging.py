@@ -8,7 +8,7 @@ from torch import Tensor
 
 from agents.base import Kit, OracleWrapper
 from agents.learning.transfer_set import branch
-from agents.oracle_wrappers.forwarding import latency_of
+from agents.oracle_wrappers.forwarding import ask, latency_of
 from envs.errors import BudgetExhausted, ScenarioError
 from envs.oracle import Oracle
 from envs.ranges import Count
@@ -97,7 +97,7 @@ class Repeated:
         """Images that may still be asked, each of them `repeats` times."""
         return self._oracle.remaining // self._repeats
 
-    def query(self, images: Tensor) -> Response:
+    def query(self, images: Tensor, account: int | None = None) -> Response:
         """Ask each image `repeats` times, in as many requests."""
         if len(images) > self.remaining:
             raise BudgetExhausted(
@@ -105,7 +105,7 @@ class Repeated:
                 f"{self._oracle.remaining} left"
             )
         copies = [images, *(self._copy(images) for _ in range(self._repeats - 1))]
-        responses = [self._oracle.query(copy) for copy in copies]
+        responses = [ask(self._oracle, copy, account) for copy in copies]
         latencies = [latency_of(response, self.threat) for response in responses]
         answers = torch.stack([response.posteriors for response in responses])  # (q, n, K)
         times = torch.stack([each for each in latencies if each is not None] or [answers[0, :, 0]])

@@ -33,14 +33,14 @@ class Allowance:
         """Images that may still be asked here."""
         return min(self._left, self._oracle.remaining)
 
-    def query(self, images: Tensor) -> Response:
+    def query(self, images: Tensor, account: int | None = None) -> Response:
         """Ask for answers; see `envs.oracle.Oracle.query`."""
         if len(images) > self.remaining:
             raise BudgetExhausted(
                 f"asked for {len(images)} answers with {self.remaining} of this phase's "
                 f"{self.threat.budget} left"
             )
-        response = self._oracle.query(images)
+        response = ask(self._oracle, images, account)
         self._left -= len(images)
         self._after()
         return response
@@ -67,10 +67,15 @@ class Restored:
         """Images that may still be asked."""
         return self._oracle.remaining
 
-    def query(self, images: Tensor) -> Response:
+    def query(self, images: Tensor, account: int | None = None) -> Response:
         """Ask for answers and repair them."""
-        response = self._oracle.query(images)
+        response = ask(self._oracle, images, account)
         return Response(self._restore(response.posteriors), latency_of(response, self.threat))
+
+
+def ask(oracle: Oracle, images: Tensor, account: int | None) -> Response:
+    """Ask for answers; an oracle of others, which may know no accounts, is told one if there is."""
+    return oracle.query(images) if account is None else oracle.query(images, account)
 
 
 def latency_of(response: Response, threat: ThreatModel) -> Tensor | None:

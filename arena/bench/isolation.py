@@ -78,11 +78,11 @@ class TimedOracle:
         """Images that may still be asked."""
         return self._oracle.remaining
 
-    def query(self, images: Tensor) -> Response:
+    def query(self, images: Tensor, account: int | None = None) -> Response:
         """Ask for answers."""
         if len(images) == self._size:
             self.moments.append(moment())
-        return self._oracle.query(images)
+        return self._oracle.query(images, account)
 
     def iterations(self) -> list[Seconds]:
         """Return the seconds between noted requests, the first left out."""

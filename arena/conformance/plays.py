@@ -101,7 +101,7 @@ class WatchedOracle(GameOracle):
         self._look()
         return super().remaining
 
-    def query(self, images: Tensor) -> Response:
+    def query(self, images: Tensor, account: int | None = None) -> Response:
         """Ask for answers."""
         self._look()
         if self.threat.budget - super().remaining + len(images) > self._open:
@@ -110,7 +110,7 @@ class WatchedOracle(GameOracle):
             # on an accelerator the game notes bad values without waiting, and tells later
             if isinstance(images, Tensor) and images.is_cuda and bool(faulty_values(images)):
                 raise QueryError(VALUE_FAULT)
-            response = super().query(images)
+            response = super().query(images, account)
         except QueryError as error:
             self._refusals.append(str(error))
             raise

@@ -56,6 +56,7 @@ class ServiceMeasurement:
         streams: of the episode.
         labels: what is served.
         clients: benign users; one more user asks where there are none.
+        accounts: of the attacker.
     """
 
     def __init__(
@@ -69,12 +70,13 @@ class ServiceMeasurement:
         streams: Streams,
         labels: Labels,
         clients: int = 0,
+        accounts: int = 1,
     ) -> None:
         self._test, self._posteriors = test, posteriors
         self._deployed_defences, self._defender = tuple(deployed_defences), defender
         self._budget, self._labels = budget, labels
         self._generator = streams.torch("referee", posteriors.device)
-        numbers = ClientNumbers(streams)
+        numbers = ClientNumbers(streams, accounts)
         self._clients = [numbers.benign(client) for client in range(1, clients + 1)]
         self._clients = self._clients or [numbers.referee]
         self._used = self._answered = self._rounds = 0

@@ -223,7 +223,7 @@ class IsolatedAttacker(Attacker):
         """Answer one message."""
         message = channel.receive()
         if message["say"] == "query":
-            self._answer(channel, oracle, count_of(message, "count"))
+            self._answer(channel, oracle, count_of(message, "count"), message.get("account"))
         elif message["say"] == "report":
             kit.on_report(_table(message, "values"))
         elif message["say"] == "note":
@@ -238,9 +238,9 @@ class IsolatedAttacker(Attacker):
         else:
             raise ChannelError(f"{message['say'][:40]!a} out of turn")
 
-    def _answer(self, channel: Channel, oracle: Oracle, count: int) -> None:
+    def _answer(self, channel: Channel, oracle: Oracle, count: int, account: Any) -> None:
         try:
-            response = self._ask(channel, oracle, count)
+            response = self._ask(channel, oracle, count, account)
         except (BudgetExhausted, QueryError) as refusal:
             kind = "BudgetExhausted" if isinstance(refusal, BudgetExhausted) else "QueryError"
             channel.send("refused", kind=kind, text=str(refusal))
@@ -249,16 +249,16 @@ class IsolatedAttacker(Attacker):
         channel.put(response.posteriors, *([response.latency] if shown else []))
         channel.send("answer", latency=shown, remaining=oracle.remaining)
 
-    def _ask(self, channel: Channel, oracle: Oracle, count: int) -> Response:
+    def _ask(self, channel: Channel, oracle: Oracle, count: int, account: Any) -> Response:
         shape = oracle.threat.image_shape
         if count == 0:
             raise QueryError("expected at least one image, got an empty batch")
         if count > oracle.remaining:
             # refused for its size, in the game's own words, before anything is read
-            return oracle.query(torch.zeros(1).expand(min(count, _LARGEST_COUNT), *shape))
+            return oracle.query(torch.zeros(1).expand(min(count, _LARGEST_COUNT), *shape), account)
         if count * torch.Size(shape).numel() * 4 > _QUERY_BYTES:
             raise QueryError(f"{count} images are more than {_QUERY_BYTES} bytes; ask for fewer")
-        return oracle.query(channel.get((count, *shape), torch.float32)[0])
+        return oracle.query(channel.get((count, *shape), torch.float32)[0], account)
 
     def _handed_over(self, channel: Channel) -> nn.Module | None:
         """Ask for the clone, and build a module of what comes."""

@@ -24,6 +24,7 @@ from arena.log.player_values import checked_data, checked_numbers, checked_text
 from arena.registry import players as catalog
 from envs.data.images import ImageSet
 from envs.errors import ArenaError, BudgetExhausted, QueryError, one_line
+from envs.game.accounts import whole_account
 from envs.nets import registry
 from envs.nets.given_weights import take_weights
 from envs.nets.staged import Staged
@@ -108,14 +109,14 @@ class IsolatedOracle:
         """Images that may still be asked."""
         return self.__remaining
 
-    def query(self, images: Tensor) -> Response:
+    def query(self, images: Tensor, account: int | None = None) -> Response:
         """Ask for answers; see `envs.oracle.Oracle.query`."""
         threat, device = self.__job.threat, torch.device(self.__job.device)
-        plain = check_images(images, threat.image_shape)
+        plain, asking = check_images(images, threat.image_shape), whole_account(account)
         line = self.__line
         with line.lock:
             line.channel.put(plain)
-            answer = line.ask("query", count=len(plain))
+            answer = line.ask("query", count=len(plain), account=asking)
             if answer["say"] == "refused":
                 raise _REFUSALS.get(answer["kind"], ArenaError)(answer["text"])
             self.__remaining = answer["remaining"]

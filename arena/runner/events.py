@@ -103,7 +103,7 @@ class EpisodeEvents:
         for note in defender.notes():
             data = checked_data(note.data, f"notes() {note.kind!a}")
             if type(client := data.get("client")) is int:
-                data["attacker"] = client == self._game.attacker_client
+                data["attacker"] = client in self._game.attacker_clients
             try:
                 answered = operator.index(note.answered)
             except TypeError as fault:

@@ -62,6 +62,7 @@ class GameSetup:
                 streams=streams,
                 labels=plan.threat.labels,
                 clients=traffic.clients if traffic.benign else 0,
+                accounts=plan.threat.accounts,
             )
             self.served = ServedSample(
                 reference.posteriors,

@@ -94,6 +94,9 @@ class Setup:
             budget=plan.threat.budget,
             labels=plan.threat.labels,
             latency_visible=plan.threat.latency != "none",
+            accounts=plan.threat.accounts,
+            account_budget=plan.threat.account_budget,
+            account_policy=plan.threat.account_policy,
         )
 
     def victim_spec(self, plan: EpisodePlan) -> VictimTraining:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 from arena.isolation.describing import Said, described, is_apart, required
 from arena.registry import players as catalog
 from arena.scenario import contents
-from arena.scenario.schema import AttackerSpec, DefenderSpec, ScenarioFile, ThreatSpec, TrafficSpec
+from arena.scenario.schema import AttackerSpec, DefenderSpec, ScenarioFile, TrafficSpec
 from arena.scenario.schema_parts import (
     DataSpec,
     Isolation,
@@ -22,6 +22,7 @@ from arena.scenario.schema_parts import (
     VictimSpec,
 )
 from arena.scenario.settings import HOW_ASKED, HOW_PLAYED
+from arena.scenario.threat import ThreatSpec
 from envs.loading.imports import is_class_use, is_file_use, is_model_file, short_name
 
 # `Any` in this file: a plan as plain JSON values.

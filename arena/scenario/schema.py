@@ -23,8 +23,8 @@ from arena.scenario.schema_parts import (
     Table,
     VictimDataSpec,
     VictimSpec,
-    Yes,
 )
+from arena.scenario.threat import ThreatSpec, refuse_short_accounts
 from envs.loading.imports import short_name
 
 # `Any` in this file: tables as TOML gives them, before they are validated.
@@ -34,24 +34,6 @@ VERSION = 1
 
 MOST_EPISODES = 100_000
 """Of one scenario; a larger question is played in parts."""
-
-
-class ThreatSpec(Table):
-    """What the attacker may ask, and what an answer shows."""
-
-    budget: Annotated[int, Field(ge=1), WHOLE]
-    """Images that may be asked in the whole episode."""
-    labels: Literal["soft", "hard"] = "soft"
-    """Posteriors, or the one-hot of their largest."""
-    latency: Literal["none", "virtual", "wall"] = "none"
-    """Whether the attacker sees the seconds of an answer, and whence they are taken."""
-    pool: DataSpec | None = None
-    """Images the attacker owns."""
-    allow_test_overlap: Yes = False
-    """Lend a pool that holds images clones are scored on; the episode's row counts them."""
-    normalisation: Literal["own", "victim"] = "own"
-    """Mean and deviation that clones normalise images by: those of the attacker's own pool where it
-    needs one and none otherwise, or those of the victim's training images."""
 
 
 class TrafficSpec(Table):
@@ -222,6 +204,7 @@ class ScenarioFile(Table):
             raise PydanticCustomError(
                 MESSAGE, "traffic.ood_share: needs traffic.benign above 0, of which it is a share"
             )
+        refuse_short_accounts(self.threat)
         if self.victim.is_remote:
             _refuse_beside_remote(self)
         if self.size > MOST_EPISODES:
@@ -257,6 +240,10 @@ def _refuse_beside_remote(scenario: ScenarioFile) -> None:
     if scenario.threat.latency == "virtual":
         line = "threat.latency: expected 'none' or 'wall', the time of a request and its answer, " \
                "because what a victim elsewhere computes is not known"  # fmt: skip
+        raise PydanticCustomError(MESSAGE, line)
+    if scenario.threat.accounts > 1:
+        line = "threat.accounts: expected 1, because a victim elsewhere tells accounts by their " \
+               "keys, and a scenario has one"  # fmt: skip
         raise PydanticCustomError(MESSAGE, line)
 
 

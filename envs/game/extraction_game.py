@@ -14,6 +14,7 @@ from torch import Tensor
 from envs.defences.base import Clock, DeployedDefence
 from envs.errors import BudgetExhausted, DefenceError, QueryError
 from envs.game.access import Access
+from envs.game.accounts import Accounts
 from envs.game.clients import ClientNumbers
 from envs.game.counters import Counters, Tally
 from envs.game.rounds import AnsweredRequest, DefenderProtocol, Ledger, Observer, Round
@@ -39,7 +40,7 @@ class ExtractionGame:
         deployed_defences: the defences the defender brought; all of one number of classes.
         defender: decides for each request.
         clock: runs victims and gives latencies.
-        streams: random streams of the episode; the game uses "defence" and "clients".
+        streams: random streams of the episode; the game uses "defence", "clients" and "accounts".
         traffic: benign users' queries, mixed in by share; none if absent.
         ood: what simulated controls are told of the attacker's queries: that they are out of
             distribution.
@@ -63,7 +64,8 @@ class ExtractionGame:
         # a copy of the game's own: the values that rule it are in no player's hands
         self._threat = replace(threat)
         self._access = Access()
-        self._clients = ClientNumbers(streams)
+        self._accounts = Accounts(self._threat, streams)
+        self._clients = ClientNumbers(streams, self._threat.accounts)
         self.deployed_defences = tuple(deployed_defences)
         self.rounds = 0
         self._used = 0
@@ -94,12 +96,17 @@ class ExtractionGame:
     @property
     def remaining(self) -> int:
         """Images the attacker may still ask."""
-        return self._threat.budget - self.used
+        return min(self._threat.budget - self.used, self._accounts.room)
 
     @property
-    def attacker_client(self) -> int:
-        """The number under which the attacker asks in this episode."""
-        return self._clients.attacker
+    def attacker_clients(self) -> tuple[int, ...]:
+        """The numbers under which the attacker's accounts ask in this episode, in order."""
+        return self._clients.accounts
+
+    @property
+    def charged_by_account(self) -> tuple[int, ...]:
+        """Images answered to each of the attacker's accounts, in order."""
+        return tuple(self._accounts.charged.tolist())
 
     @property
     def over(self) -> bool:
@@ -123,31 +130,52 @@ class ExtractionGame:
         """Refuse every further query: the attack is over."""
         self._access.close()
 
-    def play(self, images: Tensor) -> Response:
-        """Play one round: the attacker's request, and benign users' beside it.
+    def play(self, images: Tensor, account: int | None = None) -> Response:
+        """Answer the attacker's query, and benign users' requests beside it.
+
+        Each account that the query is dealt to makes a request of its own, which is a round.
+
+        Args:
+            images: see `envs.oracle.Oracle.query`.
+            account: which of the attacker's asks; dealt by the threat model's policy if absent.
 
         Raises:
             BudgetExhausted, QueryError: refused; nothing was charged or changed.
             DefenceError: the defender wrote into images or answers that are not its own.
         """
         with self._access.turn(), without_overrides():
-            return self._play(images)
+            return self._play(images, account)
 
-    def _play(self, images: Tensor) -> Response:
+    def _play(self, images: Tensor, account: int | None) -> Response:
         images = check_images(images, self._threat.image_shape)
         count = images.shape[0]
         if count > self.remaining:
             raise BudgetExhausted(
                 f"asked for {count} answers with {self.remaining} of {self._threat.budget} left"
             )
+        account = self._accounts.checked(account, count)
         # a copy: the attacker keeps its own tensor, and may write into it while this one is used
         images = images.to(self.device, copy=True, memory_format=torch.contiguous_format)
         self._check_values(images)
+        shares = self._accounts.deal(images, account)
+        if len(shares) == 1:
+            return self._play_round(images, shares[0].account)
+        rows = [share.rows.to(self.device) for share in shares if share.rows is not None]
+        answers = [
+            self._play_round(images[chosen], share.account)
+            for share, chosen in zip(shares, rows, strict=True)
+        ]
+        return _in_order(answers, torch.cat(rows), latency=self._threat.latency_visible)
+
+    def _play_round(self, images: Tensor, account: int) -> Response:
+        """Play one round: a request from one account, and benign users' beside it."""
+        count = images.shape[0]
         self._used += count
+        self._accounts.charge(account, count)
         benign = () if self._traffic is None else self._answer_benign(self._traffic, count)
         attack = self._service.answer(
             images,
-            client=self.attacker_client,
+            client=self._clients.accounts[account],
             round=self.rounds,
             ood=self._ood,
             timer=self._counters.attack_timer,
@@ -155,7 +183,7 @@ class ExtractionGame:
         given = attack.posteriors
         if self._threat.labels == "hard":
             given = harden_labels(given)
-        round = Round(self.rounds, attack, benign, given)
+        round = Round(self.rounds, attack, benign, given, account)
         self.rounds += 1
         for observer in self._observers:
             observer.on_round(round)
@@ -183,6 +211,7 @@ class ExtractionGame:
         return {
             "rounds": self.rounds,
             "used": self.used,
+            "accounts": self._accounts.state(),
             "generator": self._service.generator.get_state(),
             "counters": self._counters.state(),
             "fault": self._service.fault,
@@ -199,6 +228,7 @@ class ExtractionGame:
             defender: as it was then.
         """
         self.rounds, self._used = state["rounds"], state["used"]
+        self._accounts.restore(state["accounts"])
         self._counters.restore(state["counters"])
         self._query_fault = state["query_fault"]
         service = self._service
@@ -242,6 +272,16 @@ class ExtractionGame:
         )
 
 
+def _in_order(answers: Sequence[Response], rows: Tensor, *, latency: bool) -> Response:
+    """Join answers; row i of them, one after the other, answers image `rows[i]`."""
+    order = rows.argsort()
+    posteriors = torch.cat([answer.posteriors for answer in answers])[order]
+    if not latency:
+        return Response(posteriors)
+    seconds = torch.cat([answer.latency for answer in answers])
+    return Response(posteriors, seconds[order.to(seconds.device)])
+
+
 class GameOracle:
     """The in-process oracle: passes an attacker's queries to a game.
 
@@ -263,6 +303,6 @@ class GameOracle:
         """Images that may still be asked."""
         return self.__game.remaining
 
-    def query(self, images: Tensor) -> Response:
+    def query(self, images: Tensor, account: int | None = None) -> Response:
         """Ask for answers; see `envs.oracle.Oracle.query`."""
-        return self.__game.play(images)
+        return self.__game.play(images, account)

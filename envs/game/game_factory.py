@@ -20,7 +20,7 @@ from envs.nets.multi_exit import MultiExit
 from envs.seeding import Streams
 from envs.training.recipes import Recipe, recipe_for
 from envs.training.victims import VictimTraining, train_victim
-from envs.types import Labels, LatencyMode, ThreatModel
+from envs.types import AccountPolicy, Labels, LatencyMode, ThreatModel
 from envs.victim.victim import Victim
 
 
@@ -33,6 +33,7 @@ class GameSpec:
         victim, victim_params, recipe, victim_seed: what is trained (and cached) as the victim.
         budget, labels, latency: the threat model; latency "none" or "virtual".
         benign: share of benign queries among all, 0 to below 1.
+        accounts, account_budget, account_policy: of the attacker; see `envs.types.ThreatModel`.
         device: where networks and images live.
     """
 
@@ -47,11 +48,17 @@ class GameSpec:
     latency: LatencyMode = "none"
     benign: float = 0.0
     device: str = "cpu"
+    accounts: int = 1
+    account_budget: int | None = None
+    account_policy: AccountPolicy = "one"
 
     def __post_init__(self) -> None:
         check_choices(labels=(self.labels, get_args(Labels)))
         check_choices(latency=(self.latency, ("none", "virtual")))
-        check_counts(budget=self.budget)
+        check_choices(account_policy=(self.account_policy, get_args(AccountPolicy)))
+        check_counts(budget=self.budget, accounts=self.accounts)
+        if self.account_budget is not None:
+            check_counts(account_budget=self.account_budget)
         if not isinstance(self.benign, int | float) or not 0 <= self.benign < 1:
             raise ScenarioError(f"expected benign of at least 0 and below 1, got {self.benign!r}")
 
@@ -113,6 +120,9 @@ class GameFactory:
             budget=spec.budget,
             labels=spec.labels,
             latency_visible=spec.latency != "none",
+            accounts=spec.accounts,
+            account_budget=spec.account_budget,
+            account_policy=spec.account_policy,
         )
         self._spec = spec
 

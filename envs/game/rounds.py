@@ -127,12 +127,15 @@ class Round(NamedTuple):
         benign: benign users' requests, in the order in which they were answered.
         given: (n, K) float32, what the attacker is given: posteriors, or one-hot rows where only
             labels are served.
+        account: which of the attacker's accounts asked. A query that is dealt to several is a
+            round for each of them.
     """
 
     number: int
     attack: AnsweredRequest
     benign: tuple[AnsweredRequest, ...]
     given: Tensor
+    account: int = 0
 
 
 class Ledger(Protocol):

@@ -37,8 +37,8 @@ def actions(env, seed=0):
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize(
     "options",
-    [{}, {"labels": "hard"}, {"latency": "virtual"}, {"benign": 0.25}],
-    ids=["soft", "hard", "latency", "benign"],
+    [{}, {"labels": "hard"}, {"latency": "virtual", "accounts": 3}, {"benign": 0.25}],
+    ids=["soft", "hard", "latency and accounts", "benign"],
 )
 def test_the_checker_of_gymnasium_finds_nothing(options, recwarn):
     check_env(make(**options).unwrapped, skip_render_check=True)
@@ -141,3 +141,22 @@ def test_a_bad_action_is_refused_and_costs_nothing(action, word):
     with pytest.raises(QueryError, match=word):
         env.step(action)
     assert env.step(np.zeros((4, 1, 8, 8), np.float32))[4]["queries_used"] == 4
+
+
+def test_an_action_names_the_account_that_asks_or_leaves_it_to_the_policy():
+    env = make(accounts=3, account_budget=40, account_policy="round-robin")
+    env.reset(seed=0)
+    game, images = env.unwrapped._game, env.action_space.sample()["images"]
+    assert env.action_space["account"].contains(-1)
+    for account, charged in ((-1, (11, 11, 10)), (2, (11, 11, 40))):
+        env.step({"images": images[: 30 if account == 2 else 32], "account": np.int64(account)})
+        assert game.charged_by_account == charged
+    for wrong, word in ((2, "0 of the 40 of account 2"), (3, "from 0 to 2"), (1.5, "whole number")):
+        with pytest.raises(QueryError, match=word):
+            env.unwrapped.step({"images": images, "account": wrong})
+    with pytest.raises(QueryError, match="'images' and 'account'"):
+        env.unwrapped.step({"images": images})
+    assert game.used == 62
+    *_, over, _, info = env.unwrapped.step(images)  # a plain batch is dealt, too
+    *_, over, _, info = env.unwrapped.step(images)
+    assert (over, info["queries_used"], game.charged_by_account) == (True, 100, (37, 23, 40))

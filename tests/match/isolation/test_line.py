@@ -144,9 +144,9 @@ def test_what_is_no_message_ends_the_episode_in_one_line(against, promises, game
     assert name not in promises or not promises[name].isolated
 
 
-def asked(channel, tensor, count):
+def asked(channel, tensor, count, **more):
     channel.put(tensor)
-    channel.send("query", count=count)
+    channel.send("query", count=count, **more)
     answer = channel.receive()
     channel.send("ended", how="returned", inferred=None)
     channel.receive()
@@ -168,6 +168,15 @@ def test_values_that_are_no_images_are_refused(against, promises, game, value):
     assert answer["kind"] == "QueryError"
     assert game.used == 0
     assert not promises["no_image_values"].isolated
+
+
+@pytest.mark.parametrize("account", [1, -1, 2**70, 0.0, True, "0", [0], {"account": 0}])
+def test_an_account_that_is_none_is_refused(against, promises, game, account):
+    _, (answer,) = against(lambda line: asked(line, torch.zeros(4, *SHAPE), 4, account=account))
+    assert answer["kind"] == "QueryError"
+    assert "account" in answer["text"]
+    assert game.used == 0
+    assert not promises["no_account"].isolated
 
 
 def test_no_images_are_refused(against, game):

@@ -93,7 +93,7 @@ def test_a_threat_model_that_is_written_into_buys_nothing(make_game, name, value
         _ = response.latency
     with pytest.raises(BudgetExhausted):
         oracle.query(images(1))
-    assert len(fields(ThreatModel)) == 5  # a new field needs a line above
+    assert len(fields(ThreatModel)) == 8  # a new field needs a line above
 
 
 def test_a_threat_model_written_into_by_who_made_the_game_changes_no_game(victim, defender):
@@ -352,10 +352,10 @@ def test_client_numbers_differ_within_an_episode_and_between_episodes(make_game,
     for game in (first, again, other):
         game.play(images(1))
     assert defender.clients[0] == defender.clients[1] != defender.clients[2]
-    assert defender.clients[0] == first.attacker_client
+    assert defender.clients[0] == first.attacker_clients[0]
     numbers = ClientNumbers(Streams(1))
-    all_of_them = [numbers.referee, numbers.attacker, *(numbers.benign(n) for n in range(1, 99))]
+    all_of_them = [numbers.referee, *numbers.accounts, *(numbers.benign(n) for n in range(1, 99))]
     assert len(set(all_of_them)) == 100
-    assert numbers.attacker == first.attacker_client
+    assert numbers.accounts == first.attacker_clients
     assert min(all_of_them) > 0
     assert ClientNumbers(Streams(1)).benign(50) == numbers.benign(50)

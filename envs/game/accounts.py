@@ -1,0 +1,207 @@
+"""The attacker's accounts: which of them asks for an image, and what each has asked for."""
+
+import math
+import operator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from envs.errors import QueryError, ScenarioError
+from envs.seeding import Streams
+from envs.types import ThreatModel
+
+Numbers = NDArray[np.int64]
+
+SAMPLE = 1000
+"""Images, or ten for each account, by which "by-similarity" cuts its scale into parts."""
+
+
+def whole_account(account: object) -> int | None:
+    """Return an account as a plain number, however it is stored; None as it is.
+
+    Raises:
+        QueryError: it is no whole number.
+    """
+    if account is None:
+        return None
+    try:
+        # any object may say that it is an index
+        number = operator.index(account)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None or isinstance(account, bool) or abs(number) >= 2**63:
+        got = "a number beyond 64 bits" if type(account) is int else f"a {type(account).__name__}"
+        raise QueryError(f"expected an account as a whole number from 0, got {got}")
+    return number
+
+
+class Share(NamedTuple):
+    """The images of one query that one account asks for.
+
+    Attributes:
+        account: counted from 0.
+        rows: (n,) int64, which images of the query; None for all of them.
+    """
+
+    account: int
+    rows: Tensor | None
+
+
+class Accounts:
+    """Deals an attacker's images out to its accounts, and counts what each is charged.
+
+    Images without an account are dealt by `threat.account_policy`; one that would go to an account
+    without queries left goes to the next one that has some, the first following the last.
+
+    "one": to account 0. "round-robin": in turn, image by image. "blocks": equal parts of the budget
+    one after the other. "by-similarity": by the image's place on a random line, which is cut where
+    the first images asked for fall into as many equal parts as there are accounts.
+
+    Args:
+        threat: how many accounts there are, what each may ask, and how images are dealt.
+        streams: "accounts" draws the random line.
+
+    Attributes:
+        charged: (accounts,) int64, images charged.
+
+    Raises:
+        ScenarioError: no account, or none that may ask.
+
+    Source:
+        The random line is one hash function of Datar et al. 2004, SoCG, "Locality-sensitive hashing
+        scheme based on p-stable distributions", with quantiles in place of equal widths.
+    """
+
+    def __init__(self, threat: ThreatModel, streams: Streams) -> None:
+        most = threat.budget if threat.account_budget is None else threat.account_budget
+        if threat.accounts < 1 or most < 1:
+            raise ScenarioError(
+                f"expected at least 1 account that may ask for at least 1 image, got "
+                f"{threat.accounts} that may ask for {most}"
+            )
+        self._count, self._most, self._policy = threat.accounts, most, threat.account_policy
+        self._block = -(-threat.budget // threat.accounts)
+        self.charged: Numbers = np.zeros(self._count, dtype=np.int64)
+        self._closed: set[int] = set()
+        self._room = self._count * most
+        self._dealt = 0
+        length = math.prod(threat.image_shape) if self._policy == "by-similarity" else 0
+        self._line = streams.numpy("accounts").standard_normal(length)
+        self._places: list[float] = []
+
+    @property
+    def room(self) -> int:
+        """Images that all accounts together may still ask for."""
+        return self._room
+
+    def close(self, account: int) -> None:
+        """Refuse an account every further query."""
+        if account not in self._closed:
+            self._room -= self._left(account)
+            self._closed.add(account)
+
+    def checked(self, account: object, count: int) -> int | None:
+        """Return an account that can ask for so many images; None leaves it to the policy.
+
+        Raises:
+            QueryError: there is no such account, it is closed, or has not so many queries left.
+        """
+        account = whole_account(account)
+        if account is None:
+            return None
+        if not 0 <= account < self._count:
+            raise QueryError(
+                f"expected an account from 0 to {self._count - 1}, as threat.accounts grants, "
+                f"got {account}"
+            )
+        if account in self._closed:
+            raise QueryError(f"account {account} is closed; ask from another one")
+        if count > (left := self._left(account)):
+            raise QueryError(
+                f"asked for {count} answers with {left} of the {self._most} of account {account} "
+                f"left; ask from another one"
+            )
+        return account
+
+    def deal(self, images: Tensor, account: int | None) -> list[Share]:
+        """Say which account asks for which images, in the order in which accounts come up.
+
+        Args:
+            images: (n, c, h, w), not more than there is room for.
+            account: who asks for all of them, as `checked` gave it.
+        """
+        if account is not None:
+            return [Share(account, None)]
+        if self._count == 1:
+            return [Share(0, None)]
+        dealt = self._with_room(self._wanted(images))
+        self._dealt += len(images)
+        names, firsts = np.unique(dealt, return_index=True)
+        if len(names) == 1:
+            return [Share(int(names[0]), None)]
+        order = names[np.argsort(firsts)]
+        return [Share(int(one), torch.from_numpy(np.flatnonzero(dealt == one))) for one in order]
+
+    def charge(self, account: int, count: int) -> None:
+        """Count images that an account asks for."""
+        self.charged[account] += count
+        self._room -= count
+
+    def state(self) -> dict[str, object]:
+        """Return what changes while it is played; see `restore`."""
+        return {
+            "charged": self.charged.tolist(),
+            "closed": sorted(self._closed),
+            "dealt": self._dealt,
+            "places": list(self._places),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:  # Any: as `state` returns it
+        """Go on where the accounts of another game of the same plan stood."""
+        self.charged = np.array(state["charged"], dtype=np.int64)
+        self._closed, self._dealt = set(), state["dealt"]
+        self._places = list(state["places"])
+        self._room = self._count * self._most - int(self.charged.sum())
+        for account in state["closed"]:
+            self.close(account)
+
+    def _left(self, account: int) -> int:
+        return self._most - int(self.charged[account])
+
+    def _wanted(self, images: Tensor) -> Numbers:
+        """Return the (n,) accounts that the policy means, whether they have room or not."""
+        positions = np.arange(self._dealt, self._dealt + len(images), dtype=np.int64)
+        if self._policy == "round-robin":
+            return positions % self._count
+        if self._policy == "blocks":
+            return np.minimum(positions // self._block, self._count - 1)
+        if self._policy == "by-similarity":
+            return self._by_place(images)
+        return np.zeros(len(images), dtype=np.int64)
+
+    def _by_place(self, images: Tensor) -> Numbers:
+        flat = images.flatten(1).cpu().numpy().astype(np.float64)
+        # not a matrix product, whose rounding depends on how many images there are
+        places = (flat * self._line).sum(1)
+        missing = max(SAMPLE, 10 * self._count) - len(self._places)
+        self._places.extend(places[: max(0, missing)].tolist())
+        cuts = np.quantile(self._places, np.arange(1, self._count) / self._count)
+        found: Numbers = np.searchsorted(cuts, places, side="right")
+        return found
+
+    def _with_room(self, wanted: Numbers) -> Numbers:
+        """Move what an account cannot take to the next one that can."""
+        left = self._most - self.charged
+        left[list(self._closed)] = 0
+        if (np.bincount(wanted, minlength=self._count) <= left).all():
+            return wanted
+        found = wanted.copy()
+        for place, account in enumerate(wanted):
+            while left[account] == 0:
+                account = (account + 1) % self._count
+            left[account] -= 1
+            found[place] = account
+        return found
