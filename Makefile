@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # one thread per process: the small networks run slower on two
 export OMP_NUM_THREADS ?= 1
+# bytecode is kept: every process that the tests start would compile the packages anew
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: quickstart test test-all check clean help
 
@@ -24,10 +26,10 @@ quickstart: $(STAMP)  ## set up, play the first game on real digits, show scoreb
 	$(BIN)/arena run quickstart --workers 2 --log quickstart.db --out out/quickstart
 
 test: $(STAMP)        ## set up and run the tests (under 8 minutes on 2 cores)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: $(STAMP)    ## the tests that take long as well
-	$(BIN)/python -m pytest -n 2 -m ""
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m ""
 
 check: $(STAMP)       ## set up and check format, lint, types and layers; no tests
 	$(BIN)/ruff format --check .

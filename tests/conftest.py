@@ -1,5 +1,6 @@
 """What every test shares: one thread, a cache of its own, and one small scenario."""
 
+import gc
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,6 +40,12 @@ TINY = {
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let `--golden write` store the rows that `tests/golden` compares with."""
     parser.addoption("--golden", choices=("check", "write"), default="check")
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported and collected out of the garbage collector's rounds."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture(scope="session", autouse=True)
