@@ -1,6 +1,5 @@
 """Learns what a victim answers to noise, and drops answers to other images that look like it."""
 
-import copy
 from typing import ClassVar
 
 import torch
@@ -8,13 +7,20 @@ from torch import Tensor, nn
 
 from agents.base import Attacker, Kit
 from agents.learning.generators import Synthesiser
-from agents.learning.transfer_set import Draws, TransferSet, bought, branch, of_pool, recipe_for
+from agents.learning.transfer_set import (
+    Draws,
+    TransferSet,
+    bought,
+    branch,
+    of_pool,
+    recipe_for,
+    trained,
+)
 from envs.data.images import to_pixels
 from envs.errors import ScenarioError
 from envs.oracle import Oracle
 from envs.ranges import Count, Natural, Share
 from envs.training.evaluation import predict
-from envs.training.recipes import Recipe
 
 _FEWEST = 0.02  # share of the pool's answers below which a filter has nothing to say
 
@@ -72,13 +78,13 @@ class DecoyFilter(Attacker):
         rule: nn.Module | None = None
         if count > 1:
             ood = bought(oracle, self._noise(oracle, kit, count), request=self._request)
-            rule = _trained(fresh, ood, recipe, seed=training)
+            rule, _ = trained(fresh, ood, recipe, seed=training)
         if not oracle.remaining:
             return
         pixels = of_pool(kit.pool, draws.take(oracle.remaining))
         answers = bought(oracle, pixels, request=self._request)
         kept = answers if rule is None else self._kept(answers, rule, kit)
-        self.clone = _trained(fresh, kept, recipe, seed=training)
+        self.clone, _ = trained(fresh, kept, recipe, seed=training)
 
     def _noise(self, oracle: Oracle, kit: Kit, count: int) -> Tensor:
         """Draw uniform noise and images of an untrained generator, half and half, as pixels."""
@@ -99,11 +105,3 @@ class DecoyFilter(Attacker):
         if share < _FEWEST:
             return answers
         return TransferSet(answers.pixels[apart], answers.posteriors[apart])
-
-
-def _trained(fresh: nn.Module, answers: TransferSet, recipe: Recipe, *, seed: int) -> nn.Module:
-    """Train a copy of a fresh clone on answers."""
-    clone = copy.deepcopy(fresh)
-    device = answers.pixels.device
-    answers.train(clone, recipe, torch.Generator(device=device).manual_seed(seed))
-    return clone.eval()

@@ -74,6 +74,9 @@ class DFME(Attacker):
     settled: ClassVar[bool] = False
     """Whether the generator is in evaluation mode for the images that the clone learns from."""
 
+    divides_by_classes: ClassVar[bool] = True
+    """Whether the generator's gradient is divided by K beside the batch, as DFME's code does."""
+
     settings: Settings
     epochs: Epochs
     synthesiser: Synthesiser
@@ -196,6 +199,7 @@ class DFME(Attacker):
         def loss(points: Tensor) -> Tensor:
             images = tanh_to_unit(points)
             targets = oracle.query(images).posteriors.to(images.device)
+            self.asked(images, targets)
             # float64, because differences of 1e-5 are taken of this
             return -self.disagreement(clone(images).double(), targets.double())
 
@@ -209,10 +213,13 @@ class DFME(Attacker):
                 generator=kit.generator,
                 drop_jumps=self._drop_jumps,
             )
-        scale = oracle.threat.num_classes * len(points)
+        scale = len(points) * (oracle.threat.num_classes if self.divides_by_classes else 1)
         self.synthesiser.descend(points, estimate.gradient / scale)
         self.note("generator_loss", estimate.losses.mean())
         self.note("jump_share", estimate.jump_share)
+
+    def asked(self, images: Tensor, targets: Tensor) -> None:
+        """Look at the answers of a generator step: the images first, then those beside them."""
 
     def fresh_images(self, count: int) -> Tensor:
         """Draw the images that the clone's step asks, (count, c, h, w) in [0, 1]."""

@@ -9,7 +9,15 @@ from torch import Tensor, nn
 from agents.base import Attacker, Kit
 from agents.learning.class_bandit import ClassBandit, rewards
 from agents.learning.clone import CloneTrainer, cross_entropy
-from agents.learning.transfer_set import Draws, TransferSet, bought, branch, of_pool, recipe_for
+from agents.learning.transfer_set import (
+    Draws,
+    TransferSet,
+    bought,
+    branch,
+    of_pool,
+    recipe_for,
+    trained,
+)
 from agents.oracle_wrappers.averaging import Combine, Duplicates, Repeated
 from envs.data.images import ImageSet, bytes_to_unit
 from envs.errors import PlayerError, ScenarioError
@@ -121,13 +129,11 @@ class Knockoff(Attacker):
     def _train(
         self, fresh: nn.Module, answers: TransferSet, recipe: Recipe, seed: int, kit: Kit
     ) -> nn.Module:
-        clone = copy.deepcopy(fresh)
-        generator = torch.Generator(device=kit.device).manual_seed(seed)
         used = answers.hardened() if self._answers == "argmax" else answers
-        report = used.train(clone, recipe, generator)
+        clone, report = trained(fresh, used, recipe, seed=seed)
         if report.train_loss:
             kit.report(clone_loss=report.train_loss[-1], transfer_set=float(len(answers)))
-        return clone.eval()
+        return clone
 
 
 class RandomPolicy:

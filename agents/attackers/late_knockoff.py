@@ -1,6 +1,5 @@
 """Buy answers to a pool, keep those of the last exit, and train on them for many epochs."""
 
-import copy
 import math
 from typing import ClassVar, Literal
 
@@ -9,7 +8,14 @@ from torch import Tensor
 
 from agents.attackers.confidence_filter import least_threshold
 from agents.base import Attacker, Kit
-from agents.learning.transfer_set import Draws, TransferSet, branch, of_pool, recipe_for
+from agents.learning.transfer_set import (
+    Draws,
+    TransferSet,
+    branch,
+    of_pool,
+    recipe_for,
+    trained,
+)
 from agents.timing_probe.confidence_jumps import first_jump
 from agents.timing_probe.mixture import count_exits
 from envs.data.images import bytes_to_unit
@@ -85,9 +91,7 @@ class LateKnockoff(Attacker):
             answers = TransferSet(answers.pixels[late], answers.posteriors[late])
         if self._answers == "argmax":
             answers = answers.hardened()
-        clone = copy.deepcopy(self.clone)
-        answers.train(clone, recipe, torch.Generator(device=kit.device).manual_seed(seed))
-        self.clone = clone.eval()
+        self.clone, _ = trained(self.clone, answers, recipe, seed=seed)
 
     def _buy(self, oracle: Oracle, pixels: Tensor) -> tuple[TransferSet, Tensor]:
         """Return the answers, and of each its seconds or its confidence."""

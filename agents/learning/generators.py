@@ -23,7 +23,9 @@ class Synthesiser:
         self.network = network.train()
         self._generator = generator
         parameters = list(network.parameters())
-        self.optimizer = torch.optim.Adam(parameters, lr=rate, fused=can_fuse(parameters))
+        self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
+            parameters, lr=rate, fused=can_fuse(parameters)
+        )
 
     @classmethod
     def fresh(

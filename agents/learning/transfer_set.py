@@ -1,6 +1,7 @@
 """Answers to images of a pool, bought once and trained on for many epochs."""
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from envs.data.images import ImageSet, bytes_to_unit
 from envs.errors import UnknownName
 from envs.oracle import Oracle
 from envs.training.evaluation import predict
-from envs.training.loop import FitReport, fit
+from envs.training.loop import FitReport, Loss, fit
 from envs.training.recipes import Recipe
 from envs.types import harden_labels
 
@@ -22,8 +23,10 @@ __all__ = [
     "balanced_accuracy",
     "bought",
     "branch",
+    "macro_f1",
     "of_pool",
     "recipe_for",
+    "trained",
 ]
 
 # Spec of each: who published it. Halving every ten of thirty epochs is milestones of a third.
@@ -114,19 +117,33 @@ class TransferSet:
         """Return the images bought first."""
         return TransferSet(self.pixels[:count], self.posteriors[:count])
 
+    def after(self, count: int) -> "TransferSet":
+        """Return all images but those bought first."""
+        return TransferSet(self.pixels[count:], self.posteriors[count:])
+
     def hardened(self) -> "TransferSet":
         """Return the set with the one-hot of each answer's most likely label."""
         return TransferSet(self.pixels, harden_labels(self.posteriors))
 
-    def train(self, clone: nn.Module, recipe: Recipe, generator: torch.Generator) -> FitReport:
+    def train(
+        self,
+        clone: nn.Module,
+        recipe: Recipe,
+        generator: torch.Generator,
+        *,
+        loss: Loss | None = None,
+        on_epoch: Callable[[int, float], None] | None = None,
+    ) -> FitReport:
         """Train a clone on the set, in place, by the cross-entropy of the answers.
 
         One-hot answers cost exactly what labels would. A single image is shown twice: batch
-        normalisation learns nothing from one.
+        normalisation learns nothing from one. For `loss` and `on_epoch` see `fit`.
         """
         copies = 2 if len(self) == 1 else 1
         pixels, posteriors = self.pixels.repeat(copies, 1, 1, 1), self.posteriors.repeat(copies, 1)
-        return fit(clone, pixels, posteriors, recipe, generator=generator)
+        return fit(
+            clone, pixels, posteriors, recipe, generator=generator, loss=loss, on_epoch=on_epoch
+        )
 
 
 def bought(oracle: Oracle, pixels: Tensor, *, request: int) -> TransferSet:
@@ -152,6 +169,16 @@ def bought(oracle: Oracle, pixels: Tensor, *, request: int) -> TransferSet:
     return TransferSet(pixels, posteriors / posteriors.sum(1, keepdim=True).clamp_min(1e-12))
 
 
+def trained(
+    fresh: nn.Module, answers: TransferSet, recipe: Recipe, *, seed: int
+) -> tuple[nn.Module, FitReport]:
+    """Train a copy of a fresh clone on answers; the copy is in evaluation mode."""
+    clone = copy.deepcopy(fresh)
+    generator = torch.Generator(device=answers.pixels.device).manual_seed(seed)
+    report = answers.train(clone, recipe, generator)
+    return clone.eval(), report
+
+
 def of_pool(pool: ImageSet, index: Tensor) -> Tensor:
     """Return the (n, c, h, w) uint8 pixels of some images of a pool."""
     return pool.pixels[index.to(pool.device)]
@@ -166,3 +193,13 @@ def balanced_accuracy(clone: nn.Module, held: TransferSet) -> float:
     right = torch.zeros(classes, dtype=torch.float64, device=hits.device)
     right = right.index_add(0, labels, hits)
     return float((right / counts.clamp_min(1)).sum() / (counts > 0).sum())
+
+
+def macro_f1(clone: nn.Module, held: TransferSet) -> float:
+    """Measure the mean F1 of a clone over the labels that occur in the answers."""
+    labels, guesses = held.posteriors.argmax(1), predict(clone, held.pixels).argmax(1)
+    classes = held.posteriors.shape[1]
+    right = torch.bincount(labels[labels == guesses], minlength=classes).double()
+    counts = torch.bincount(labels, minlength=classes)
+    asked = counts + torch.bincount(guesses, minlength=classes)
+    return float((2 * right / asked.clamp_min(1))[counts > 0].mean())

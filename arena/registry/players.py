@@ -211,6 +211,11 @@ attackers = Catalog(
         "random-generator": "agents.attackers.random_generator:RandomGenerator",
         "dfme": "agents.attackers.dfme:DFME",
         "knockoff": "agents.attackers.knockoff:Knockoff",
+        "active-thief": "agents.attackers.active_thief:ActiveThief",
+        "s4l": "agents.attackers.s4l:S4L",
+        "e3": "agents.attackers.e3:E3",
+        "jbda": "agents.attackers.jbda:JBDA",
+        "maze": "agents.attackers.maze:MAZE",
         "dfms-hl": "agents.attackers.dfms_hl:DFMSHL",
         "disguide": "agents.attackers.disguide:DisGUIDE",
         "dual-students": "agents.attackers.dual_students:DualStudents",
@@ -236,6 +241,7 @@ wrappers = Catalog(
     {
         "averaging": "agents.oracle_wrappers.averaging:Averaging",
         "recovery": "agents.oracle_wrappers.recovery:Recovery",
+        "d-dae": "agents.oracle_wrappers.d_dae:DDAE",
         "inversion": "agents.oracle_wrappers.inversion:Inversion",
     },
 )

@@ -29,13 +29,21 @@ PARAMETERS = {
     "strategy-thief": "batch = 16\nlook = 300",
     "slowdown": "batch = 16\nsteps = 2",
     "knockoff": "budgets = [200, 600]\nepochs = 2\nrequest = 50\npolicy = 'adaptive'",
+    "active-thief": "choices = 2\nround_epochs = 2\nepochs = 2\nrequest = 50",
+    "s4l": "epochs = 2\nrequest = 50",
+    "e3": "epochs = 3\nrequest = 50\nalignment = 0.5",
+    "jbda": "epochs = 2\nseeds = 40\nvariant = 't-rnd'",
+    "maze": "batch = 16\ndirections = 2\nreplays = 2",
     "late-knockoff": "",
     "decoy-filter": "",
     "dfms-hl": "gan_epochs = 3\nclone_epochs = 2\ndiversity_epochs = 2",
     "campaign": PHASES,
     "exit-timing": "hardware = 'cpu'",
 }
-WITH_POOL = ("inversion", "relabelled", "knockoff", "late-knockoff", "decoy-filter")
+WITH_POOL = (
+    "inversion", "relabelled", "knockoff", "late-knockoff", "decoy-filter", "active-thief",
+    "s4l", "e3", "jbda",
+)  # fmt: skip
 QUICK = ("dfme",)
 
 

@@ -93,6 +93,11 @@ CASES = {
     "strategy-thief": "batch = 16\nlook = 300",
     "slowdown": "batch = 16\nsteps = 2",
     "knockoff": "budgets = [200, 600]\nepochs = 2\nrequest = 50\npolicy = 'adaptive'",
+    "active-thief": "choices = 4\nround_epochs = 2\nepochs = 2\nrequest = 50",
+    "s4l": "epochs = 2\nrequest = 50",
+    "e3": "epochs = 3\nrequest = 50\nalignment = 0.5",
+    "jbda": "epochs = 2\nseeds = 40\nvariant = 't-rnd'",
+    "maze": "batch = 16\ndirections = 2\nreplays = 2",
     "dfms-hl": "gan_epochs = 3\nclone_epochs = 2\ndiversity_epochs = 2",
     "campaign": PHASES,
 }
@@ -110,7 +115,7 @@ def test_an_episode_broken_off_thrice_ends_bit_for_bit_as_one_played_through(
 ):
     player = {"use": attacker, "params": tomllib.loads(CASES[attacker])}
     changes = {"attackers": [player], "threat": {"latency": "virtual"}}
-    if attacker in ("inversion", "relabelled", "knockoff"):
+    if "pool" in catalog.attackers.create(attacker).requires:
         changes["threat"]["pool"] = {"use": "digits", "params": {"split": "validation"}}
     resumed, straight = resumed_and_straight(
         tmp_path, scenario(changes), break_off, 300, 500, 890, saving=always

@@ -25,6 +25,11 @@ LIGHT = {
         "gan_epochs": 1, "clone_epochs": 1, "diversity_epochs": 1, "averages": (0.0, 0.9)
     },
     "knockoff": {"epochs": 1},
+    "active-thief": {"choices": 2, "round_epochs": 1, "epochs": 1},
+    "s4l": {"epochs": 1},
+    "e3": {"epochs": 2, "alignment": 0.5},
+    "jbda": {"epochs": 1, "seeds": 30},
+    "maze": {"directions": 2, "replays": 1},
     "late-knockoff": {"epochs": 2},
 }  # fmt: skip
 
@@ -72,12 +77,20 @@ def test_an_attacker_names_what_it_is_taken_from(use):
 
 
 @pytest.mark.parametrize(
-    "name", ["attack_suite", "attack_suite_28", "recon_then_extract", "exit_timing"]
+    "name",
+    [
+        "attack_suite",
+        "attack_suite_28",
+        "attacks/extraction",
+        "recon_then_extract",
+        "exit_timing",
+    ],
 )
 def test_a_scenario_of_many_attackers_names_what_exists(name):
     load(name).check()
 
 
-def test_the_suite_plays_every_attacker():
-    played = {attacker.use for attacker in load("attack_suite").attackers}
+def test_the_suites_play_every_attacker():
+    suites = (load("attack_suite"), load("attacks/extraction"))
+    played = {attacker.use for suite in suites for attacker in suite.attackers}
     assert played == set(catalog.attackers.builtin)
