@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from arena.analysis.along_budget import Slice, slices_of
 from arena.analysis.frames import chosen
-from arena.analysis.games import Game, games_of
+from arena.analysis.games import Game, Played, games_of
 from arena.analysis.scoreboard import ScoreRow, scoreboard
 from arena.log.rows import (
     CheckpointRow,
@@ -20,7 +20,7 @@ from arena.log.rows import (
     added_exits,
 )
 from arena.log.store import Log
-from arena.recording.samples import Asked, asked_in
+from arena.recording.samples import Asked, samples_of
 from envs.errors import printable
 
 
@@ -37,6 +37,7 @@ class EpisodeData:
 
     Attributes:
         episodes: in the order they were named.
+        played: the game of each, by its id.
         board: their meetings, averaged over seeds.
         checkpoints, exits, inferences, events: of each episode, by its id.
         slices: its rounds, summed by the part of the budget in which they ended.
@@ -45,6 +46,7 @@ class EpisodeData:
     """
 
     episodes: tuple[EpisodeRow, ...]
+    played: Mapping[str, Played]
     board: tuple[ScoreRow, ...]
     checkpoints: Mapping[str, Sequence[CheckpointRow]]
     exits: Mapping[str, ExitCounts]
@@ -57,9 +59,8 @@ class EpisodeData:
     def games(self) -> dict[str, "EpisodeData"]:
         """Take it apart by game, named for people, in the order of the episodes."""
         by_game: dict[Game, list[EpisodeRow]] = defaultdict(list)
-        found = games_of(self.episodes)
         for row in self.episodes:
-            by_game[found[row.id].game].append(row)
+            by_game[self.played[row.id].game].append(row)
         return {game.title: self._only(game, rows) for game, rows in by_game.items()}
 
     def _only(self, game: Game, episodes: Sequence[EpisodeRow]) -> "EpisodeData":
@@ -84,18 +85,19 @@ def gather(log: Log, ids: Iterable[str]) -> EpisodeData:
         replace(row, attacker=printable(row.attacker), defender=printable(row.defender))
         for row in chosen(log, ids)
     )
-    wanted = {row.run_id for row in episodes}
-    rounds = {row.id: log.rounds(row.id) for row in episodes}
+    wanted, every = {row.run_id for row in episodes}, [row.id for row in episodes]
+    rounds, played = log.of_episodes(RoundRow, every), games_of(episodes)
     runs = sorted((run for run in log.runs() if run.id in wanted), key=lambda run: run.created)
     return EpisodeData(
         episodes=episodes,
-        board=tuple(scoreboard(episodes, as_given=True)),
-        checkpoints={row.id: log.checkpoints(row.id) for row in episodes},
+        played=played,
+        board=tuple(scoreboard(episodes, as_given=True, games=played)),
+        checkpoints=log.of_episodes(CheckpointRow, every),
         exits={row.id: exit_counts(rounds[row.id]) for row in episodes},
         slices={row.id: slices_of(row.budget, rounds[row.id]) for row in episodes},
-        inferences={row.id: log.inferences(row.id) for row in episodes},
-        events={row.id: log.events(row.id) for row in episodes},
-        asked={row.id: found for row in episodes if (found := asked_in(log, row.id))},
+        inferences=log.of_episodes(InferenceRow, every),
+        events=log.of_episodes(EventRow, every),
+        asked=samples_of(log, every),
         runs=tuple(runs),
     )
 

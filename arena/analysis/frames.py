@@ -62,7 +62,9 @@ def chosen(log: Log, ids: Iterable[str]) -> list[EpisodeRow]:
         UnknownName, LogError: an id that no episode, or more than one, has.
         ArenaError: none was named.
     """
-    rows = {row.id: row for row in map(log.episode, ids)}
+    names = list(ids)
+    whole = log.exactly(names)
+    rows = {row.id: row for row in (whole.get(name) or log.episode(name) for name in names)}
     if not rows:
         raise ArenaError("expected at least one episode, got none; 'arena episodes' lists them")
     return list(rows.values())
@@ -137,7 +139,8 @@ def learning(
     """
     pandas = _pandas()
     board = scoreboard(log.episodes(which))
-    points = {one.id: log.checkpoints(one.id) for row in board for one in row.episodes.values()}
+    played = [one.id for row in board for one in row.episodes.values()]
+    points = log.of_episodes(CheckpointRow, played)
     rows = [
         (*(getattr(one.episode, name) for name in ("id", *WHOSE, "budget")),
          one.track.at_end, one.area, one.above_chance, accuracy, one.track.reached(accuracy))

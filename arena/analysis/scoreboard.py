@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from arena.analysis.games import Game, Parts, games_of, told_apart
+from arena.analysis.games import Game, Parts, Played, games_of, told_apart
 from arena.analysis.gaps import Gap, gap_of
 from arena.analysis.image_sampling import (
     Scored,
@@ -153,7 +153,11 @@ class Comparison:
 
 
 def scoreboard(
-    episodes: Iterable[EpisodeRow], *, confidence: float = 0.95, as_given: bool = False
+    episodes: Iterable[EpisodeRow],
+    *,
+    confidence: float = 0.95,
+    as_given: bool = False,
+    games: Mapping[str, Played] | None = None,
 ) -> list[ScoreRow]:
     """Average episodes over their seeds, one row for each meeting.
 
@@ -162,10 +166,12 @@ def scoreboard(
 
     Only successful plays count: a cancelled one was measured at another budget, and a what-if
     never happened. Of a seed played twice the later play counts. The rows must have their plans:
-    a brief listing cannot tell meetings of other settings apart.
+    a brief listing cannot tell meetings of other settings apart. `games` are what `games_of` gives
+    of all of them, where that is known.
     """
     rows = list(episodes)
-    games = games_of(rows)  # of those that failed too: they tell games apart
+    if games is None:
+        games = games_of(rows)  # of those that failed too: they tell games apart
     groups: dict[Meeting, dict[int, EpisodeRow]] = defaultdict(dict)
     played = [row for row in rows if row.status == "success" and row.kind == "play"]
     for row in played if as_given else sorted(played, key=_began):

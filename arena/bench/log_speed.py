@@ -4,22 +4,17 @@ Everything is measured on a log of its own in a temporary folder. Of repetitions
 because others use the machine too.
 """
 
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import insert
-
+from arena.bench.full_log import fill
 from arena.bench.timing import Line, now
-from arena.log.engine import transaction
+from arena.log.merging import merge
 from arena.log.rows import CheckpointRow, EpisodeRecord, OutcomeRow, RoundRow, RunRecord
-from arena.log.store import Log, episode_id
-from arena.log.tables import Episode
+from arena.log.store import Log
 
 GROUP = "log"
 ROWS_TARGET = 100_000
@@ -27,6 +22,9 @@ ROWS_TARGET = 100_000
 
 LISTING_TARGET, FRAME_TARGET = 1.0, 2.0
 """Seconds in which the command line should list the episodes, and a pandas frame hold them."""
+
+CHECK_TARGET, REPORT_TARGET, MERGE_TARGET = 5.0, 10.0, 10.0
+"""Seconds in which they should be checked, told in a report, and merged into another log."""
 
 PLAN = {
     "rules": 1, "seed": 0, "data": {"use": "digits", "params": {}, "root": None},
@@ -55,8 +53,9 @@ def measure(*, rounds: int = 200_000, episodes: int = 10_000, repeats: int = 3) 
         `writer`: rows of rounds a second, in flushes of 1000. `episode`: rows of all kinds of whole
         episodes, each begun, written in 100 rounds, 10 checkpoints and 10 flushes, and finished, as
         a match does. `listing` and `listing json`: `arena episodes --limit 0`, the start of the
-        program included. `frame`: from the open log to the pandas frame, pandas loaded.
-        `megabytes per 1000 episodes`: of the rows of episodes alone.
+        program included. `check` and `report`: likewise, `arena log check` and `arena report`; its
+        figures take as long for few episodes. `frame`: from the open log to the pandas frame,
+        pandas loaded. `merge`: into an empty log. `megabytes per 1000 episodes`: of 14 rows each.
     """
     note = f"best of {repeats}; {episodes} episodes listed"
 
@@ -73,16 +72,19 @@ def measure(*, rounds: int = 200_000, episodes: int = 10_000, repeats: int = 3) 
         count = max(1, rounds // 2000)
         whole = min(_write_episodes(place / f"e{n}.db", count) for n in range(repeats))
         full = place / "full.db"
-        _fill(full, episodes)
-        words = [sys.executable, "-m", "arena.cli", "episodes", "--limit", "0", "--log", str(full)]
+        fill(full, episodes)
+        listing, page = ("episodes", "--limit", "0"), ("report", "-o", str(place / "report.html"))
         _frame(full, episodes)  # loads pandas
         size = full.stat().st_size / 1e3 / episodes
         return [
             rows("writer", rounds, writer, ROWS_TARGET),
             rows("episode", count * ROWS_OF_AN_EPISODE, whole),
-            seconds("listing", lambda: _run(words), LISTING_TARGET),
-            seconds("listing json", lambda: _run([*words, "--json"]), LISTING_TARGET),
+            seconds("listing", lambda: _arena(full, *listing), LISTING_TARGET),
+            seconds("listing json", lambda: _arena(full, *listing, "--json"), LISTING_TARGET),
             seconds("frame", lambda: _frame(full, episodes), FRAME_TARGET),
+            seconds("check", lambda: _arena(full, "log", "check"), CHECK_TARGET),
+            seconds("report", lambda: _arena(full, *page), REPORT_TARGET),
+            seconds("merge", lambda: _merge(full), MERGE_TARGET),
             Line(GROUP, "megabytes per 1000 episodes", size, "MB", note=note),
         ]
 
@@ -165,33 +167,15 @@ def _write_episodes(path: Path, count: int) -> float:
         return now() - began
 
 
-def _fill(path: Path, count: int) -> None:
-    """Put so many finished episodes into a log, in one transaction."""
-    start = datetime(2026, 1, 1, tzinfo=UTC)
-    with Log.open(path) as log:
-        run = log.begin_run(RunRecord(command="log_speed", scenario_name="speed"))
-        rows = [
-            vars(_record(seed)) | vars(_OUTCOME) | {
-                "id": episode_id(run, f"{seed:016x}"), "run_id": run, "status": "success",
-                "started": start + timedelta(seconds=seed),
-                "finished": start + timedelta(seconds=seed + 60), "wall_seconds": 60.0,
-                "pid": os.getpid(), "host": platform.node(), "process_started": "",
-                "heartbeat": start + timedelta(seconds=seed + 60),
-            }
-            for seed in range(count)
-        ]  # fmt: skip
-        with transaction(log.engine) as connection:
-            connection.execute(insert(Episode.table()), rows)
-
-
 def _seconds(work: Callable[[], None]) -> float:
     began = now()
     work()
     return now() - began
 
 
-def _run(words: list[str]) -> None:
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+def _arena(log: Path, *words: str) -> None:
+    command = [sys.executable, "-m", "arena.cli", *words, "--log", str(log)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def _frame(path: Path, count: int) -> None:
@@ -199,3 +183,11 @@ def _frame(path: Path, count: int) -> None:
 
     with Log.open(path, read_only=True) as log:
         assert len(frames.episodes(log)) == count
+
+
+def _merge(origin: Path) -> None:
+    """Merge a log into an empty one."""
+    target = origin.with_name("merged.db")
+    target.unlink(missing_ok=True)
+    with Log.open(origin, read_only=True) as log, Log.open(target) as empty:
+        merge(empty, log)

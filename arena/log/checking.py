@@ -1,6 +1,6 @@
 """Checks a log: the database itself, its references, its accounts and its files."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -13,12 +13,12 @@ from sqlalchemy.types import NULLTYPE
 
 from arena.log import artifacts
 from arena.log.cells import meaning, require_sound
-from arena.log.content import content_digest, same_content
+from arena.log.content import Cells, Contents, contents_of, read_cells, same_content
 from arena.log.database_errors import explained
 from arena.log.pruning import strays
 from arena.log.reader import LogReader
-from arena.log.rows import ArtifactRow, EpisodeRow, JsonMap, RoundRow
-from arena.log.tables import CHILDREN, Episode, Run
+from arena.log.rows import JsonMap
+from arena.log.tables import CHILDREN, Artifact, Checkpoint, Episode, Event, Round, Run
 
 _SHOWN = 20
 """Damaged rows of one column that are named at most."""
@@ -47,20 +47,26 @@ def check(log: LogReader) -> list[Problem]:
     """
     with explained(log.where), log.engine.connect() as connection:
         findings = [*_sound(connection), *_references(connection)]
-        damaged = list(_values(connection))
-    if damaged:  # what holds them cannot be read, so that nothing is to be added up
-        return findings + damaged
-    for row in log.episodes():
-        findings += _accounts(row, log.rounds(row.id), log)
-        findings += _identity(row)
-    return [*findings, *_contents(log), *_files(log)]
+        # rows whose episode is not there are read by nothing else
+        damaged = list(_values(connection)) if findings else []
+        try:
+            _read_loose(connection)
+            told = list(_episodes(log, connection))
+        except (ValueError, TypeError, OverflowError, RecursionError):
+            damaged = damaged or list(_values(connection))
+            if not damaged:
+                raise
+    # what cannot be read is not to be added up
+    return findings + damaged if damaged else [*findings, *told, *_strays(log)]
 
 
 def changes(log: LogReader, id: str) -> list[str]:
     """Say what shows that the rows of an episode were changed after its end, a line for each."""
-    row = log.episode(id)
-    faults = [*_accounts(row, log.rounds(row.id), log), *_identity(row), *_contents(log, row.id)]
-    return [fault.message for fault in faults if fault.kind == "fault"]
+    files = artifacts.folder_of(log.where) is not None
+    with explained(log.where), log.engine.connect() as connection:
+        ids = [log.episode(id).id]
+        (contents,) = contents_of(connection, ids, sound=True)
+        return [fault.message for fault in _changes(contents, ids[0], files=files)]
 
 
 def _sound(connection: Connection) -> Iterator[Problem]:
@@ -114,86 +120,129 @@ def _are_sound(column: Column[Any], dialect: Dialect, cells: Sequence[object]) -
     return True
 
 
-def _accounts(row: EpisodeRow, rounds: Sequence[RoundRow], log: LogReader) -> Iterator[Problem]:
+def _episodes(log: LogReader, connection: Connection) -> Iterator[Problem]:
+    """Hold the rows of each episode against each other, its plan, its digest and its files."""
+    column, missing = Episode.table().c, 0
+    every = connection.execute(select(column.id).order_by(column.started, column.id)).scalars()
+    files = artifacts.folder_of(log.where) is not None
+    for contents in contents_of(connection, every, sound=True):
+        for id, row in contents.episodes.items():
+            yield from _changes(contents, id, files=files)
+            yield from _files(log, id, contents.parts[Artifact].get(id, ()))
+            missing += row["finished"] is not None and row["content_digest"] is None
+    if missing:
+        yield Problem("note", "contents", f"{missing} ended episodes have no digest of their rows: "
+                      f"they are from before log schema v0003")  # fmt: skip
+
+
+def _read_loose(connection: Connection) -> None:
+    """Read the rows that belong to no episode. Raises as `read_cells` does."""
+    event = Event.table()
+    for query in (select(Run.table()), select(event).where(event.c.episode_id.is_(None))):
+        read_cells(connection, query, sound=True)
+
+
+def _changes(contents: Contents, id: str, *, files: bool) -> Iterator[Problem]:
+    """Find what shows that rows of an episode were changed after its end.
+
+    Args:
+        contents: hold the episode.
+        id: of the episode.
+        files: whether the log keeps files, so that the digest of the rows about them counts.
+    """
+    row = contents.episodes[id]
+    rounds, points = (contents.parts[kind].get(id, ()) for kind in (Round, Checkpoint))
+    yield from _accounts(row, rounds, points)
+    yield from _identity(row)
+    kept = row["content_digest"] if row["finished"] is not None else None
+    if kept is not None and not same_content(kept, contents.digest(id), files=files):
+        yield Problem("fault", "contents", f"episode {id}: a row of it was changed, added "
+                      f"or removed after its end")  # fmt: skip
+
+
+def _accounts(row: Cells, rounds: Sequence[Cells], points: Sequence[Cells]) -> Iterator[Problem]:
     """Hold an episode's rounds against each other and against its outcome."""
-    next_round = asked = 0
+    id, next_round, asked = row["id"], 0, 0
     for bucket in rounds:
-        asked += bucket.attack_answered
-        extra = bucket.queries_used - asked
+        asked += bucket["attack_answered"]
+        extra = bucket["queries_used"] - asked
         # a victim elsewhere charges lost requests too
-        follows = extra == 0 or (extra > 0 and bucket.attack_macs is None)
-        if bucket.first_round != next_round or not follows:
-            yield Problem("fault", "accounts", f"episode {row.id}: bucket {bucket.bucket} does "
+        follows = extra == 0 or (extra > 0 and bucket["attack_macs"] is None)
+        if bucket["first_round"] != next_round or not follows:
+            yield Problem("fault", "accounts", f"episode {id}: bucket {bucket['bucket']} does "
                           f"not follow on the one before it")  # fmt: skip
             return
         for exits, answered in (
-            (bucket.attack_exits, bucket.attack_answered),
-            (bucket.benign_exits, bucket.benign_answered),
+            (bucket["attack_exits"], bucket["attack_answered"]),
+            (bucket["benign_exits"], bucket["benign_answered"]),
         ):
             if exits is not None and sum(map(sum, exits)) != answered:
-                yield Problem("fault", "accounts", f"episode {row.id}: the exits of bucket "
-                              f"{bucket.bucket} are not those of its answers")  # fmt: skip
-        next_round += bucket.rounds
-    points = [point.queries_used for point in log.checkpoints(row.id)]
-    if points != sorted(points):
-        yield Problem("fault", "accounts", f"episode {row.id}: its checkpoints go back in budget")
-    if row.status != "success":
+                yield Problem("fault", "accounts", f"episode {id}: the exits of bucket "
+                              f"{bucket['bucket']} are not those of its answers")  # fmt: skip
+        next_round += bucket["rounds"]
+    used = [point["queries_used"] for point in points]
+    if used != sorted(used):
+        yield Problem("fault", "accounts", f"episode {id}: its checkpoints go back in budget")
+    if row["status"] != "success":
         return
     if rounds and not _follows(row, rounds[-1], asked):
-        yield Problem("fault", "accounts", f"episode {row.id}: its outcome is not what its rounds "
+        yield Problem("fault", "accounts", f"episode {id}: its outcome is not what its rounds "
                       f"add up to")  # fmt: skip
     for name in _costs(row, rounds):
-        yield Problem("fault", "accounts", f"episode {row.id}: its {name} is not what its rounds "
+        yield Problem("fault", "accounts", f"episode {id}: its {name} is not what its rounds "
                       f"and its other columns give")  # fmt: skip
-    if row.finished is None:
-        yield Problem("fault", "accounts", f"episode {row.id}: a success without an end")
+    if row["finished"] is None:
+        yield Problem("fault", "accounts", f"episode {id}: a success without an end")
 
 
-def _follows(row: EpisodeRow, last: RoundRow, asked: int) -> bool:
+def _follows(row: Cells, last: Cells, asked: int) -> bool:
     """Tell whether an outcome is what its rounds add up to."""
-    charged = row.queries_used
-    if last.attack_macs is None and charged is not None:  # a victim elsewhere
-        return charged >= last.queries_used and row.answer_digest == last.answer_digest
-    return (charged, row.answer_digest) == (asked, last.answer_digest)
+    charged = row["queries_used"]
+    if last["attack_macs"] is None and charged is not None:  # a victim elsewhere
+        same = row["answer_digest"] == last["answer_digest"]
+        return bool(charged >= last["queries_used"] and same)
+    return (charged, row["answer_digest"]) == (asked, last["answer_digest"])
 
 
-def _costs(row: EpisodeRow, rounds: Sequence[RoundRow]) -> Iterator[str]:
+def _costs(row: Cells, rounds: Sequence[Cells]) -> Iterator[str]:
     """Name the columns of an outcome that do not follow from the rounds and from each other."""
     for side in ("attack", "benign"):
         answered, mean, share = (
-            getattr(row, f"{side}_{name}") for name in ("answered", "macs_mean", "compute_share")
+            row[f"{side}_{name}"] for name in ("answered", "macs_mean", "compute_share")
         )
-        counted = sum(getattr(one, f"{side}_answered") for one in rounds)
+        counted = sum(one[f"{side}_answered"] for one in rounds)
         if rounds and answered is not None and answered != counted:
             yield f"{side}_answered"
         # each bucket is rounded to whole MACs
-        spent = sum(getattr(one, f"{side}_macs") or 0 for one in rounds)
+        spent = sum(one[f"{side}_macs"] or 0 for one in rounds)
         if rounds and mean is not None and abs(mean * (answered or 0) - spent) > len(rounds) + 1:
             yield f"{side}_macs_mean"
-        if None not in (mean, share, row.full_macs) and not isclose(share * row.full_macs, mean):
+        whole = row["full_macs"]
+        if None not in (mean, share, whole) and not isclose(share * whole, mean):
             yield f"{side}_compute_share"
 
 
-def _identity(row: EpisodeRow) -> Iterator[Problem]:
+def _identity(row: Cells) -> Iterator[Problem]:
     """Hold the columns that say what was played against the plan, as far as it says that."""
+    plan = row["plan"] or {}
     told = {
-        "scenario_name": row.plan.get("scenario"),
-        "seed": row.plan.get("seed"),
-        "attacker": _at(row.plan, "attacker", "name"),
-        "attacker_params": _at(row.plan, "attacker", "params"),
-        "defender": _at(row.plan, "defender", "name"),
-        "defender_params": row.plan.get("defender"),
-        "victim": _at(row.plan, "victim", "use"),
-        "clone": _at(row.plan, "clone", "use"),
-        "data": _at(row.plan, "data", "use"),
-        "budget": _at(row.plan, "threat", "budget"),
+        "scenario_name": plan.get("scenario"),
+        "seed": plan.get("seed"),
+        "attacker": _at(plan, "attacker", "name"),
+        "attacker_params": _at(plan, "attacker", "params"),
+        "defender": _at(plan, "defender", "name"),
+        "defender_params": plan.get("defender"),
+        "victim": _at(plan, "victim", "use"),
+        "clone": _at(plan, "clone", "use"),
+        "data": _at(plan, "data", "use"),
+        "budget": _at(plan, "threat", "budget"),
     }
     for name, planned in told.items():
-        if name == "scenario_name" and row.kind != "play":
+        if name == "scenario_name" and row["kind"] != "play":
             continue
-        if planned not in (None, "") and getattr(row, name) != planned:
-            yield Problem("fault", "identity", f"episode {row.id}: its {name} is "
-                          f"{_shown(getattr(row, name))}, and {_shown(planned)} in its "
+        if planned not in (None, "") and row[name] != planned:
+            yield Problem("fault", "identity", f"episode {row['id']}: its {name} is "
+                          f"{_shown(row[name])}, and {_shown(planned)} in its "
                           f"plan")  # fmt: skip
 
 
@@ -207,51 +256,29 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
-def _contents(log: LogReader, only: str | None = None) -> Iterator[Problem]:
-    """Hold the rows of each episode, or of one, against the digest written at its end."""
-    column, missing = Episode.table().c, 0
-    with explained(log.where), log.engine.connect() as connection:
-        query = select(column.id, column.content_digest).where(column.finished.is_not(None))
-        if only is not None:
-            query = query.where(column.id == only)
-        for id, kept in connection.execute(query.order_by(column.started, column.id)).all():
-            if kept is None:
-                missing += 1
-            elif not same_content(
-                kept, str(content_digest(connection, id)),
-                files=artifacts.folder_of(log.where) is not None,
-            ):  # fmt: skip
-                yield Problem("fault", "contents", f"episode {id}: a row of it was changed, added "
-                              f"or removed after its end")  # fmt: skip
-    if missing:
-        yield Problem("note", "contents", f"{missing} ended episodes have no digest of their rows: "
-                      f"they are from before log schema v0003")  # fmt: skip
+def _files(log: LogReader, id: str, files: Iterable[Cells]) -> Iterator[Problem]:
+    """Hold the files of an episode against the rows about them."""
+    for artifact in files:
+        path = artifacts.inside(log.where, id, artifact["path"])
+        if path is None:
+            yield Problem("fault", "files", f"episode {id!r}: {artifact['path']!r} does not "
+                          f"lie in the episode's folder beside the log")  # fmt: skip
+        elif fault := _file_fault(path, artifact):
+            yield Problem("fault", "files", f"episode {id}: {artifact['path']} {fault}")
 
 
-def _files(log: LogReader) -> Iterator[Problem]:
-    """Hold the files beside the log against the rows about them."""
-    known: set[Path] = set()
-    for row in log.episodes(brief=True):
-        for artifact in log.artifacts(row.id):
-            path = artifacts.inside(log.where, row.id, artifact.path)
-            if path is None:
-                yield Problem("fault", "files", f"episode {row.id!r}: {artifact.path!r} does not "
-                              f"lie in the episode's folder beside the log")  # fmt: skip
-                continue
-            known.add(path.resolve())
-            fault = _file_fault(path, artifact)
-            if fault:
-                yield Problem("fault", "files", f"episode {row.id}: {artifact.path} {fault}")
-    left = [path for path in strays(log) if path.resolve() not in known]
-    if left:
+def _strays(log: LogReader) -> Iterator[Problem]:
+    if left := strays(log):
         yield Problem("note", "files", f"{len(left)} files belong to no episode (left by a run "
                       f"that was killed): {left[0]}{', ...' if left[1:] else ''}; "
                       f"'arena log prune --strays' removes them")  # fmt: skip
 
 
-def _file_fault(path: Path, artifact: ArtifactRow) -> str:
+def _file_fault(path: Path, artifact: Cells) -> str:
     if not path.is_file():
         return "is not there"
-    if path.stat().st_size != artifact.bytes:
-        return f"has {path.stat().st_size} bytes and should have {artifact.bytes}"
-    return "" if artifacts.digest(path) == artifact.sha256 else "was altered: its SHA-256 differs"
+    if path.stat().st_size != artifact["bytes"]:
+        return f"has {path.stat().st_size} bytes and should have {artifact['bytes']}"
+    return (
+        "" if artifacts.digest(path) == artifact["sha256"] else "was altered: its SHA-256 differs"
+    )

@@ -9,17 +9,22 @@ Cells that are NULL are left out, so that a column which a later schema adds cha
 """
 
 import hashlib
-import json
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, Select, select
 
-from arena.log.jsontext import to_json
+from arena.log.batches import batches
+from arena.log.cells import require_sound
+from arena.log.jsontext import canonical_json
 from arena.log.tables import Artifact, Base, Checkpoint, Episode, Event, Inference, Round, Run
 
 # `Any` in this file: rows as the database gives them, each column with its own type.
+Cells = Mapping[str, Any]
+
+_CHAINED = (Round, Checkpoint, Inference, Event)
 
 _CHANGING = frozenset({"content_digest", "heartbeat", "pid", "process_started"})
 """Columns of an episode's row that are written after its end, or only while it is played."""
@@ -33,19 +38,66 @@ def content_digest(connection: Connection, id: str) -> str | None:
 
     None where there is no such episode.
     """
-    episode = Episode.table()
-    row = connection.execute(select(episode).where(episode.c.id == id)).mappings().first()
-    if row is None:
-        return None
-    link = first_links(connection, row, without=_CHANGING)
-    for kind in (Round, Checkpoint, Inference, Event):
-        link = chained(link, ((kind.__tablename__, one) for one in _rows(connection, kind, id)))
-    return f"{link}-{chained('', map(_file, _rows(connection, Artifact, id)))}"
+    return content_digests(connection, [id]).get(id)
 
 
-def first_links(
-    connection: Connection, row: RowMapping | dict[str, Any], *, without: frozenset[str]
-) -> str:
+def content_digests(connection: Connection, ids: Iterable[str]) -> dict[str, str]:
+    """Digest many episodes, by id; those that are not there are missing."""
+    digests: dict[str, str] = {}
+    for contents in contents_of(connection, ids):
+        digests |= {id: contents.digest(id) for id in contents.episodes}
+    return digests
+
+
+class Contents(NamedTuple):
+    """All rows of a batch of episodes.
+
+    Attributes:
+        begun: first links of the chains, which are of the runs, by the runs' ids.
+        episodes: their own rows, by their ids, in the order asked for.
+        parts: rows of each kind, by episode and in order, without their numbers.
+    """
+
+    begun: Mapping[str, str]
+    episodes: Mapping[str, Cells]
+    parts: Mapping[type[Base], Mapping[str, Sequence[Cells]]]
+
+    def digest(self, id: str) -> str:
+        """Digest one of the episodes; see `content_digest`."""
+        row = self.episodes[id]
+        own = {name: value for name, value in row.items() if name not in _CHANGING}
+        link = chained(self.begun.get(row["run_id"], ""), [("episode", own)])
+        for kind in _CHAINED:
+            link = chained(
+                link, ((kind.__tablename__, one) for one in self.parts[kind].get(id, ()))
+            )
+        return f"{link}-{chained('', map(_file, self.parts[Artifact].get(id, ())))}"
+
+
+def contents_of(
+    connection: Connection, ids: Iterable[str], *, sound: bool = False
+) -> Iterator[Contents]:
+    """Read all rows of many episodes, in batches, by a query for each table.
+
+    Args:
+        connection: of the log.
+        ids: of the episodes; those that are not there are missing.
+        sound: check that each cell is one of its column's; see `require_sound`.
+    """
+    episode, run = Episode.table(), Run.table()
+    for batch in batches(ids):
+        rows = read_cells(connection, select(episode).where(episode.c.id.in_(batch)), sound=sound)
+        by_id = {row["id"]: row for row in rows}
+        wanted = {row["run_id"] for row in rows}
+        runs = read_cells(connection, select(run).where(run.c.id.in_(wanted)), sound=sound)
+        yield Contents(
+            {row["id"]: chained("", [("run", row)]) for row in runs},
+            {id: by_id[id] for id in batch if id in by_id},
+            {kind: _parts(connection, kind, batch, sound=sound) for kind in (*_CHAINED, Artifact)},
+        )
+
+
+def first_links(connection: Connection, row: Cells, *, without: frozenset[str]) -> str:
     """Chain an episode's run and its own row, which is without some columns."""
     run = Run.table()
     runs = connection.execute(select(run).where(run.c.id == row["run_id"])).mappings()
@@ -58,11 +110,25 @@ def same_content(kept: str, found: str, *, files: bool) -> bool:
     return kept == found if files else kept.partition("-")[0] == found.partition("-")[0]
 
 
-def _rows(connection: Connection, kind: type[Base], id: str) -> Iterable[dict[str, Any]]:
+def read_cells(connection: Connection, query: Select[Any], *, sound: bool) -> list[dict[str, Any]]:
+    """Run a query over columns; gives each row by their names. See `contents_of`."""
+    rows = connection.execute(query).all()
+    columns = {str(column.key): column.type for column in query.selected_columns}
+    if sound:
+        require_sound(columns, rows)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def _parts(
+    connection: Connection, kind: type[Base], ids: Sequence[str], *, sound: bool
+) -> dict[str, list[Cells]]:
     table = kind.table()
-    query = select(table).where(table.c.episode_id == id).order_by(*table.primary_key)
-    for row in connection.execute(query).mappings():
-        yield {name: value for name, value in row.items() if name != _NUMBER}
+    query = select(table).where(table.c.episode_id.in_(ids)).order_by(*table.primary_key)
+    rows: dict[str, list[Cells]] = defaultdict(list)
+    for row in read_cells(connection, query, sound=sound):
+        row.pop(_NUMBER, None)
+        rows[row["episode_id"]].append(row)
+    return rows
 
 
 def _file(row: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
@@ -73,9 +139,8 @@ def _file(row: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 def chained(link: str, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
     """Return the end of a chain that goes on from a link through rows, each with its table."""
     for name, row in rows:
-        # read back, so that a tuple is the list that the database has, and sorted
         cells = {column: value for column, value in row.items() if value is not None}
-        values = json.loads(to_json({**cells, "": name}))
-        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+        cells[""] = name
+        text = canonical_json(cells)
         link = hashlib.sha256(f"{link}\n{text}".encode()).hexdigest()
     return link

@@ -7,10 +7,10 @@ another process wrote in between, however long the busy timeout is.
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import psutil
@@ -20,7 +20,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from arena.log.database_errors import ANOTHER
-from arena.log.jsontext import to_json
+from arena.log.jsontext import from_json, to_json
 from envs.errors import LogError, LogMissing
 
 
@@ -139,6 +139,9 @@ def _read_only_url(path: Path) -> URL:
     return URL.create("sqlite", database=f"file:{quote(str(path.absolute()))}", query=query)
 
 
+_JSON: Mapping[str, Any] = {"json_serializer": to_json, "json_deserializer": from_json}
+
+
 def connect(address: Address, *, read_only: bool, busy_seconds: float) -> Engine:
     """Make the engine; nothing is opened yet, except that the driver is imported.
 
@@ -151,12 +154,10 @@ def connect(address: Address, *, read_only: bool, busy_seconds: float) -> Engine
     try:
         if url.get_backend_name() != "sqlite":
             options = {"postgresql_readonly": True} if read_only else {}
-            return create_engine(
-                url, json_serializer=to_json, pool_pre_ping=True, execution_options=options
-            )
+            return create_engine(url, **_JSON, pool_pre_ping=True, execution_options=options)
         # A database in memory lives as long as its one connection.
         pool = None if address.path is not None else StaticPool
-        engine = create_engine(url, json_serializer=to_json, poolclass=pool)
+        engine = create_engine(url, **_JSON, poolclass=pool)
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         hint = " (pip install 'fortress-arena[postgres]')" if "postgres" in url.drivername else ""
         raise LogError(f"log {address.where} needs a driver: {error}{hint}") from error

@@ -3,7 +3,9 @@
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
+from json.scanner import make_scanner
 from pathlib import PurePath
 
 
@@ -33,6 +35,9 @@ _ENCODER = json.JSONEncoder(
 )
 
 
+_SORTED = json.JSONEncoder(allow_nan=False, sort_keys=True, separators=(",", ":"), default=_plain)
+
+
 def _finite(value: object) -> object:
     """Replace NaN and the infinities, at any depth, by null."""
     if isinstance(value, float):
@@ -59,3 +64,33 @@ def to_json(value: object) -> str:
         return _ENCODER.encode(value)
     except ValueError:  # NaN: PostgreSQL and SQLite's own JSON functions refuse it
         return _ENCODER.encode(_finite(value))
+
+
+# the stubs take the scanner's context for a scanner
+_scan = make_scanner(json.JSONDecoder())  # type: ignore[arg-type]
+
+
+def from_json(text: str | bytes) -> object:
+    """Read JSON as `json.loads` does; a text without space around it comes in half the time.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    if isinstance(text, str):
+        with suppress(StopIteration, ValueError):  # json.loads says better what is wrong
+            value, end = _scan(text, 0)
+            if end == len(text):
+                return value
+    return json.loads(text)
+
+
+def canonical_json(value: object) -> str:
+    """Write a value as its one text: strict JSON in ASCII, keys sorted; NaN becomes null.
+
+    Raises:
+        TypeError: the value, or one inside it, has no plain form.
+    """
+    try:
+        return _SORTED.encode(value)
+    except ValueError:
+        return _SORTED.encode(_finite(value))

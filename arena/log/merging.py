@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from arena.log import artifacts
-from arena.log.content import content_digest, same_content
+from arena.log.batches import batches
+from arena.log.content import content_digests, same_content
 from arena.log.continued import continues
 from arena.log.database_errors import explained
 from arena.log.engine import transaction
@@ -70,9 +71,10 @@ def merge(log: Log, other: LogReader) -> Merged:
             _copy(source, target, Run.table(), Run.table().c.id.in_(wanted))
             for id in continued:
                 remove_rows(target, id)
-            for row in new:
-                _copy_episode(source, target, row.id)
-                _copy_files(other, log, target, id=row.id, copied=copied)
+            for batch in batches(row.id for row in new):
+                _copy_episodes(source, target, batch)
+                for id, files in other.of_episodes(ArtifactRow, batch).items():
+                    _copy_files(other, log, target, id=id, files=files, copied=copied)
             _copy_own_events(source, target)
     except BaseException:
         for path in copied:
@@ -98,9 +100,9 @@ def _continued(log: Log, other: LogReader, ids: Sequence[str]) -> list[str]:
     """
     found = []
     with log.engine.connect() as ours, other.engine.connect() as theirs:
+        here, there = (content_digests(each, ids) for each in (ours, theirs))
         for id in ids:
-            digests = [content_digest(each, id) for each in (ours, theirs)]
-            if same_content(str(digests[0]), str(digests[1]), files=False):
+            if same_content(here[id], there[id], files=False):
                 continue
             if continues(theirs, ours, id):
                 found.append(id)
@@ -113,10 +115,10 @@ def _continued(log: Log, other: LogReader, ids: Sequence[str]) -> list[str]:
     return found
 
 
-def _copy_episode(source: Connection, target: Connection, id: str) -> None:
-    _copy(source, target, Episode.table(), Episode.table().c.id == id)
+def _copy_episodes(source: Connection, target: Connection, ids: Sequence[str]) -> None:
+    _copy(source, target, Episode.table(), Episode.table().c.id.in_(ids))
     for kind in CHILDREN:
-        _copy(source, target, kind.table(), kind.table().c.episode_id == id)
+        _copy(source, target, kind.table(), kind.table().c.episode_id.in_(ids))
 
 
 def _copy(source: Connection, target: Connection, table: Table, which: Any) -> None:
@@ -143,14 +145,20 @@ def _copy_own_events(source: Connection, target: Connection) -> None:
 
 
 def _copy_files(
-    other: LogReader, log: LogReader, target: Connection, *, id: str, copied: list[Path]
+    other: LogReader,
+    log: LogReader,
+    target: Connection,
+    *,
+    id: str,
+    files: Sequence[ArtifactRow],
+    copied: list[Path],
 ) -> None:
     """Copy an episode's files to the same place beside the other log, and write down where.
 
     A log that is no file keeps no files: what is copied into it loses the rows about them.
     """
     ours, table = artifacts.folder_of(log.where), Artifact.table()
-    for artifact in other.artifacts(id):
+    for artifact in files:
         mine = (table.c.episode_id == id) & (table.c.path == artifact.path)
         if ours is None:
             target.execute(delete(table).where(mine))

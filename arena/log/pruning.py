@@ -11,7 +11,7 @@ from arena.log import artifacts
 from arena.log.database_errors import explained
 from arena.log.engine import transaction
 from arena.log.reader import LogReader
-from arena.log.rows import EpisodeRow
+from arena.log.rows import ArtifactRow, EpisodeRow
 from arena.log.store import Log
 from arena.log.tables import CHILDREN, Episode, Run
 from envs.errors import LogError
@@ -92,10 +92,11 @@ def remove_rows(connection: Connection, id: str) -> None:
 
 def _files_of(log: LogReader, rows: Iterable[EpisodeRow]) -> list[Path]:
     """List the episodes' files, without those whose paths lead elsewhere."""
+    files = log.of_episodes(ArtifactRow, [row.id for row in rows])
     places = [
-        artifacts.inside(log.where, row.id, artifact.path)
-        for row in rows
-        for artifact in log.artifacts(row.id)
+        artifacts.inside(log.where, id, artifact.path)
+        for id, of_episode in files.items()
+        for artifact in of_episode
     ]
     return [path for path in places if path is not None]
 

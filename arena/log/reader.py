@@ -1,13 +1,14 @@
 """Read a log: find episodes, list what was measured, ask whether a plan was played already."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, Text, cast, select
 
+from arena.log.batches import batches
 from arena.log.cells import require_sound
 from arena.log.database_errors import explained
 from arena.log.jsontext import to_json
@@ -23,7 +24,7 @@ from arena.log.rows import (
     RunRow,
 )
 from arena.log.settings_filter import has_setting, require_known
-from arena.log.tables import Artifact, Checkpoint, Episode, Event, Inference, Round, Run
+from arena.log.tables import Artifact, Base, Checkpoint, Episode, Event, Inference, Round, Run
 from envs.errors import LogError, UnknownName
 
 # What explains an episode, but fills no table.
@@ -35,6 +36,16 @@ _RECENT = 1000
 _Row = TypeVar(
     "_Row", RunRow, EpisodeRow, RoundRow, CheckpointRow, InferenceRow, EventRow, ArtifactRow
 )
+Part = TypeVar("Part", RoundRow, CheckpointRow, InferenceRow, EventRow, ArtifactRow)
+
+_PARTS: Mapping[type[object], tuple[type[Base], str]] = {
+    RoundRow: (Round, "bucket"),
+    CheckpointRow: (Checkpoint, "index"),
+    InferenceRow: (Inference, "id"),
+    EventRow: (Event, "id"),
+    ArtifactRow: (Artifact, "id"),
+}
+"""Where the parts of an episode lie, and the column that orders them."""
 
 
 def narrow(
@@ -126,9 +137,21 @@ class LogReader:
             require_sound(columns, rows)
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
-    def _of_episode(self, kind: type[_Row], table: Table, *, id: str, order: str) -> list[_Row]:
-        query = _columns(kind, table).where(table.c.episode_id == id).order_by(table.c[order])
-        return self._read(kind, query)
+    def of_episodes(self, kind: type[Part], ids: Iterable[str]) -> dict[str, list[Part]]:
+        """List the rows of one kind of each of many episodes, in order, by a query for hundreds.
+
+        An episode that has none, or is not there, has an empty list.
+        """
+        part, order = _PARTS[kind]
+        table = part.table()
+        found: dict[str, list[Part]] = {}
+        for batch in batches(ids):
+            found |= {id: [] for id in batch}
+            mine = _columns(kind, table).where(table.c.episode_id.in_(batch))
+            query = mine.add_columns(table.c.episode_id).order_by(table.c[order])
+            for row in self._rows(query):
+                found[row.pop("episode_id")].append(kind(**row))
+        return found
 
     def runs(self) -> list[RunRow]:
         """List all runs, the newest first."""
@@ -195,6 +218,15 @@ class LogReader:
             f"episodes ({names}{', ...' if len(found) > 5 else ''}); give more digits"
         )
 
+    def exactly(self, ids: Iterable[str]) -> dict[str, EpisodeRow]:
+        """Find many episodes by their whole ids; those that are not there are missing."""
+        table = Episode.table()
+        query = _columns(EpisodeRow, table)
+        found = (
+            self._rows(query.where(table.c.id.in_(batch))) for batch in batches(dict.fromkeys(ids))
+        )
+        return {row["id"]: _episode(row) for rows in found for row in rows}
+
     def _no_episode(self, id: str) -> LogError | UnknownName:
         """Say that there is none, and which might be meant."""
         column = Episode.table().c
@@ -213,22 +245,24 @@ class LogReader:
 
     def rounds(self, id: str) -> list[RoundRow]:
         """List an episode's buckets of rounds in order; empty for an id that is not there."""
-        return self._of_episode(RoundRow, Round.table(), id=id, order="bucket")
+        return self.of_episodes(RoundRow, [id])[id]
 
     def checkpoints(self, id: str) -> list[CheckpointRow]:
         """List an episode's measurements in order."""
-        return self._of_episode(CheckpointRow, Checkpoint.table(), id=id, order="index")
+        return self.of_episodes(CheckpointRow, [id])[id]
 
     def inferences(self, id: str) -> list[InferenceRow]:
         """List what the attacker said about the victim, in order."""
-        return self._of_episode(InferenceRow, Inference.table(), id=id, order="id")
+        return self.of_episodes(InferenceRow, [id])[id]
 
     def artifacts(self, id: str) -> list[ArtifactRow]:
         """List an episode's files in order."""
-        return self._of_episode(ArtifactRow, Artifact.table(), id=id, order="id")
+        return self.of_episodes(ArtifactRow, [id])[id]
 
     def events(self, id: str | None = None) -> list[EventRow]:
         """List an episode's events in order; without an id, those of the log as a whole."""
+        if id is not None:
+            return self.of_episodes(EventRow, [id])[id]
         table = Event.table()
-        whose = table.c.episode_id.is_(None) if id is None else table.c.episode_id == id
-        return self._read(EventRow, _columns(EventRow, table).where(whose).order_by(table.c.id))
+        query = _columns(EventRow, table).where(table.c.episode_id.is_(None))
+        return self._read(EventRow, query.order_by(table.c.id))

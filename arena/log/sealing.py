@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from arena.log import artifacts
 from arena.log.checking import Problem
-from arena.log.content import content_digest, same_content
+from arena.log.content import content_digests, same_content
 from arena.log.database_errors import explained
 from arena.log.reader import LogReader
 from arena.log.tables import Episode
@@ -66,5 +66,4 @@ def _digests(log: LogReader) -> Iterator[tuple[str, str]]:
     column = Episode.table().c
     with explained(log.where), log.engine.connect() as connection:
         ended = select(column.id).where(column.finished.is_not(None)).order_by(column.id)
-        for id in connection.execute(ended).scalars().all():
-            yield id, str(content_digest(connection, id))
+        yield from content_digests(connection, connection.execute(ended).scalars()).items()

@@ -1,6 +1,6 @@
 """Keeps a few queries of each checkpoint as arrays, reads them back, and draws them on demand."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 from zipfile import BadZipFile
@@ -52,10 +52,20 @@ def asked_in(log: LogReader, episode_id: str) -> tuple[Asked, ...]:
 
     Empty where none were kept, or their file is not there, was altered, or holds something else.
     """
-    row = _row(log, episode_id)
-    path = sample_path(log, episode_id)
+    return samples_of(log, [episode_id]).get(episode_id, ())
+
+
+def samples_of(log: LogReader, ids: Iterable[str]) -> dict[str, tuple[Asked, ...]]:
+    """Read the samples of many episodes, by id; those that have none are missing."""
+    rows = log.of_episodes(ArtifactRow, ids).items()
+    kept = ((id, row) for id, files in rows if (row := _latest(files)) is not None)
+    return {id: found for id, row in kept if (found := _read(log, id, row))}
+
+
+def _read(log: LogReader, episode_id: str, row: ArtifactRow) -> tuple[Asked, ...]:
+    path = artifacts.inside(log.where, episode_id, row.path)
     try:
-        if row is None or path is None or artifacts.digest(path) != row.sha256:
+        if path is None or artifacts.digest(path) != row.sha256:
             return ()
         with np.load(path, allow_pickle=False) as arrays:
             images, used = arrays["images"], arrays["queries_used"].tolist()
@@ -69,12 +79,12 @@ def asked_in(log: LogReader, episode_id: str) -> tuple[Asked, ...]:
 
 def sample_path(log: LogReader, episode_id: str) -> Path | None:
     """Say where an episode's samples lie, or lay; None where none were kept beside the log."""
-    row = _row(log, episode_id)
+    row = _latest(log.artifacts(episode_id))
     return None if row is None else artifacts.inside(log.where, episode_id, row.path)
 
 
-def _row(log: LogReader, episode_id: str) -> ArtifactRow | None:
-    rows = [row for row in log.artifacts(episode_id) if row.kind == SAMPLE]
+def _latest(files: Iterable[ArtifactRow]) -> ArtifactRow | None:
+    rows = [row for row in files if row.kind == SAMPLE]
     return rows[-1] if rows else None
 
 

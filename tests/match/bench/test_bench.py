@@ -164,6 +164,7 @@ def test_the_package_measures_where_there_is_no_checkout(tmp_path):
     units = {line["name"]: line["unit"] for line in written["lines"]}
     assert units == {
         "writer": "rows/s", "episode": "rows/s", "listing": "s", "listing json": "s", "frame": "s",
+        "check": "s", "report": "s", "merge": "s",
         "megabytes per 1000 episodes": "MB",
     }  # fmt: skip
 
