@@ -60,6 +60,8 @@ class ArenaGroup(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(FAILED) from None
         except SystemExit as error:  # of a plug-in; a command ends by typer.Exit
+            if isinstance(error.__context__, BrokenPipeError):  # rich's answer to a closed pipe
+                raise typer.Exit(FAILED) from None
             tell(f"{one_line(error)}; code of a plug-in asked the program to end")
             raise typer.Exit(FAILED) from None
         except Exception as error:

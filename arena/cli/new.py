@@ -1,4 +1,4 @@
-"""`arena new`: a plug-in to start from."""
+"""`arena new`: a plug-in or a scenario to start from."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,13 +12,12 @@ if TYPE_CHECKING:
     from arena.registry.players import Kind
 
 app = typer.Typer(
-    no_args_is_help=True, help="Make a plug-in to start from: a player, its test and a scenario."
+    no_args_is_help=True,
+    help="Make a plug-in to start from (a player, its test and a scenario), or a scenario.",
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Its name in scenarios: slow-hunter.")]
-Folder = Annotated[
-    Path, typer.Option("--out", metavar="DIR", help="Where to create the plug-in's folder.")
-]
+Folder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to create it.")]
 
 
 @app.command()
@@ -37,6 +36,16 @@ def defence(name: Name, folder: Folder = Path()) -> None:
 def defender(name: Name, folder: Folder = Path()) -> None:
     """Create a defender: it chooses a countermeasure for each request."""
     _create("defender", name, folder)
+
+
+@app.command()
+def scenario(name: Name, folder: Folder = Path()) -> None:
+    """Create a short scenario with comments, ready to be played."""
+    from arena.cli.scaffold import create_scenario
+
+    path = create_scenario(name, folder)
+    write_line(out(), str(path))
+    write_line(out(), f"next: arena scenarios check {path} && arena run {path}")
 
 
 def _create(kind: "Kind", name: str, folder: Path) -> None:

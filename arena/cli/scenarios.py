@@ -86,3 +86,11 @@ def schema() -> None:
     from arena.scenario.file_schema import file_schema
 
     write_json(file_schema())
+
+
+@app.command()
+def reference() -> None:
+    """Print the reference of scenario files: every key, its type, range, default and meaning."""
+    from arena.scenario.reference import reference as page
+
+    write_line(out(), page().rstrip())

@@ -1,6 +1,7 @@
 """Reads what a class can be told from its constructor, and checks what it is told."""
 
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -26,20 +27,24 @@ class Parameter:
         name: as scenarios write it.
         type: its annotation, as text.
         default: as text; "" where it is required.
+        meaning: from its docstring, in one line; "" where that does not say.
     """
 
     name: str
     type: str
     default: str
+    meaning: str = ""
 
 
 def parameters(target: Callable[..., object]) -> list[Parameter]:
     """List what a class or function can be told by name."""
+    meanings = _meanings(target)
     return [
         Parameter(
             name,
             _type_text(one.hint),
             "" if one.default is _REQUIRED else _default_text(one.default),
+            meanings.get(name, ""),
         )
         for name, one in _declared(target).items()
     ]
@@ -147,6 +152,23 @@ def _unpacked(table: type) -> dict[str, _Declared]:
         else _Declared(hint, None)
         for name, hint in fields.items()
     }  # fmt: skip
+
+
+def _meanings(target: Callable[..., object]) -> dict[str, str]:
+    """Read what the docstrings of a class and its bases say of each parameter under "Args:"."""
+    found: dict[str, list[str]] = {}
+    for holder in reversed(inspect.getmro(target) if isinstance(target, type) else (target,)):
+        section = inspect.cleandoc(holder.__doc__ or "").partition("Args:\n")[2]
+        said: list[str] = []
+        for line in section.splitlines():
+            if not line.startswith(" "):
+                break
+            if head := re.fullmatch(r"    (\w+(?:, \w+)*): (.*)", line):
+                said = [head[2]]
+                found |= dict.fromkeys(head[1].split(", "), said)
+            else:
+                said.append(line.strip())
+    return {name: " ".join(said) for name, said in found.items()}
 
 
 def _hints(target: Callable[..., object]) -> dict[str, Any]:

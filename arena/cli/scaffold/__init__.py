@@ -1,4 +1,4 @@
-"""Makes the folder of a working plug-in: a player, its test and a scenario."""
+"""Makes the folder of a working plug-in (a player, its test and a scenario), or a scenario."""
 
 import keyword
 import re
@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Template
 
 from arena.registry.players import Kind, of
+from arena.scenario import shipped
 from envs.errors import ArenaError, ScenarioError
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -48,19 +49,46 @@ def create(kind: Kind, name: str, folder: Path) -> list[Path]:
     return sorted(written, key=lambda path: (path.stem != kind, path))
 
 
+def create_scenario(name: str, folder: Path) -> Path:
+    """Write a scenario with comments into `folder`/NAME.toml.
+
+    Raises:
+        ScenarioError: the name is no plain one, or a shipped scenario has it.
+        ArenaError: the file is there already, or cannot be written.
+    """
+    _require_plain(name, like="my-question")
+    if name in shipped():
+        raise ScenarioError(f"a scenario '{name}' comes with the arena; choose another name")
+    path = folder / f"{name}.toml"
+    template = (_TEMPLATES / "scenario.toml.tmpl").read_text(encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(Template(template).substitute(name=name))
+    except FileExistsError as error:
+        raise ArenaError(f"{path} is there already; nothing was written") from error
+    except OSError as error:
+        raise ArenaError(f"cannot write {path}: {error.strerror}") from error
+    return path
+
+
 def check_name(kind: Kind, name: str) -> str:
     """Return the package's name for a player's, or refuse it."""
-    if not _NAME.fullmatch(name):
-        raise ScenarioError(
-            f"expected a name of small letters, digits and single dashes or underscores, "
-            f"like slow-hunter, got '{name}'"
-        )
+    _require_plain(name, like="slow-hunter")
     package = name.replace("-", "_")
     if keyword.iskeyword(package) or package in sys.stdlib_module_names or package in _OURS:
         raise ScenarioError(f"a package cannot be called '{package}', Python or the arena needs it")
     if name in of(kind).names():
         raise ScenarioError(f"there is {kind} '{name}' already; see 'arena agents {kind}s'")
     return package
+
+
+def _require_plain(name: str, *, like: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ScenarioError(
+            f"expected a name of small letters, digits and single dashes or underscores, "
+            f"like {like}, got '{name}'"
+        )
 
 
 def _destination(template: Path, package: str) -> Path:
