@@ -70,7 +70,7 @@ class JBDA(PoolRounds):
 
     def images_to_ask(self, count: int, kit: Kit) -> Tensor:
         """Draw the seeds; after that, make images of those that were asked, in a random order."""
-        if self._answers is None:
+        if not self._parts:
             return super().images_to_ask(count, kit)
         have = self.answers
         # a budget's last round has no room for copies of all

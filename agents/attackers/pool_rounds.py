@@ -48,8 +48,6 @@ class PoolRounds(Attacker):
 
     requires: ClassVar[frozenset[str]] = frozenset({"pool"})
 
-    _answers: TransferSet | None
-
     def __init__(self, **rounds: Unpack[RoundSettings]) -> None:
         changes = {"epochs": rounds.get("epochs"), "learning_rate": rounds.get("learning_rate")}
         self._recipe = (rounds.get("recipe"), changes)
@@ -61,7 +59,9 @@ class PoolRounds(Attacker):
     def attack(self, oracle: Oracle, kit: Kit) -> None:
         """Buy answers up to each stop, and train a fresh clone there."""
         self.prepare(oracle, kit)
-        self._oracle, self._answers = oracle, None
+        self._oracle = oracle
+        self._parts: list[TransferSet] = []
+        self._pending: Tensor | None = None
         self._fresh = self.clone = kit.new_clone().to(kit.device)
         self._chance, self._seed = branch(kit.generator), int(branch(kit.generator).initial_seed())
         self._unasked = torch.ones(len(kit.pool), dtype=torch.bool, device=kit.pool.device)
@@ -76,11 +76,7 @@ class PoolRounds(Attacker):
     def resume(self, oracle: Oracle, kit: Kit) -> None:
         """Play the rounds that are left; a training starts from its beginning."""
         while self._stops:
-            missing = self._stops[0] - (0 if self._answers is None else len(self._answers))
-            if missing > 0:
-                pixels = self.images_to_ask(missing, kit)
-                more = bought(self._oracle, pixels, request=self._request)
-                self._answers = more if self._answers is None else self._answers + more
+            self._buy(self._stops[0] - sum(map(len, self._parts)), kit)
             kit.safe_point()
             self.clone = self.train(kit, last=len(self._stops) == 1).eval()
             del self._stops[0]
@@ -136,8 +132,11 @@ class PoolRounds(Attacker):
     @property
     def answers(self) -> TransferSet:
         """All answers so far, in the order they were bought."""
-        assert self._answers is not None, "nothing was bought before it was asked for"
-        return self._answers
+        if len(self._parts) > 1:
+            pixels = torch.cat([part.pixels for part in self._parts])
+            posteriors = torch.cat([part.posteriors for part in self._parts])
+            self._parts = [TransferSet(pixels, posteriors)]
+        return self._parts[0]
 
     def recipe(self) -> Recipe:
         """Return the recipe of the clone that is handed in."""
@@ -149,9 +148,19 @@ class PoolRounds(Attacker):
         if report.train_loss:
             kit.report(clone_loss=report.train_loss[-1], transfer_set=float(len(self.answers)))
 
+    def _buy(self, missing: int, kit: Kit) -> None:
+        """Choose the images of a round and ask them, with a place to be saved at each request."""
+        if missing and self._pending is None:
+            self._pending = self.images_to_ask(missing, kit)
+        while self._pending is not None:
+            kit.safe_point()
+            now, later = self._pending[: self._request], self._pending[self._request :]
+            self._parts.append(bought(self._oracle, now, request=self._request))
+            self._pending = later if len(later) else None
+
     def _picked(self, open_: Tensor, count: int, kit: Kit) -> Tensor:
         """Return (count,) places in the unasked images."""
-        if self._answers is None:
+        if not self._parts:
             return self._drawn(len(open_), count)
         seen = len(open_) if self._candidates is None else max(count, self._candidates)
         if seen >= len(open_):
