@@ -17,6 +17,7 @@ from arena.cli.common import (
 )
 from arena.cli.render import write_json, write_line, write_table
 from arena.report.formatting import count_text, percent
+from arena.runner.stopping import stopping
 from envs.errors import ScenarioError
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _verified(
     from arena.log.store import Log
     from arena.replay.verify import verify
 
-    with Log.open(log, create=False) as store, watching(quiet=quiet) as watcher:
+    with stopping(), Log.open(log, create=False) as store, watching(quiet=quiet) as watcher:
         return verify(store, episode, device=device, watcher=watcher, trust_plugins=trust_plugins)
 
 
@@ -149,7 +150,7 @@ def _answered(
     from arena.log.store import Log
     from arena.replay.counterfactual import answer_with
 
-    with Log.open(log, create=False) as store, watching(quiet=quiet) as watcher:
+    with stopping(), Log.open(log, create=False) as store, watching(quiet=quiet) as watcher:
         return answer_with(
             store,
             episode,

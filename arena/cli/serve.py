@@ -3,6 +3,7 @@
 import json
 import math
 import secrets
+import signal
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,6 +25,7 @@ from arena.cli.loading import load_one
 from arena.cli.progress import watching
 from arena.cli.render import write_line
 from arena.report.formatting import count_text, percent
+from arena.runner.stopping import stopping
 from envs.errors import ArenaError, ScenarioError, UnknownName
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ def serve(
     device: DeviceOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Serve a scenario's defended victim over the Open Inference Protocol, until Ctrl-C.
+    """Serve a scenario's defended victim over the Open Inference Protocol, until Ctrl-C or SIGTERM.
 
     Each key is an episode of the log: what it asked, how it was answered, and the score of the
     clone that it hands over at its end.
@@ -70,7 +72,7 @@ def serve(
     scenario = load_one(file, set_)
     plan = _plan(scenario, defender)
     budgets = _budgets(key or ["attacker"], plan.threat.budget)
-    with Log.open(log) as store, _listen(host, port) as listening:
+    with stopping() as stop, Log.open(log) as store, _listen(host, port) as listening:
         with watching(quiet=quiet) as watcher:
             episodes = open_episodes(
                 scenario, plan, budgets, store, device=pick_device(device), watcher=watcher
@@ -79,13 +81,16 @@ def serve(
             secrets.token_urlsafe(24): Account(name, episode.game, episode.score)
             for name, episode in episodes.items()
         }
-        _tell(plan, scenario, accounts, f"http://{host}:{listening.getsockname()[1]}")
         try:
+            _tell(plan, scenario, accounts, f"http://{host}:{listening.getsockname()[1]}")
             _run(create_app(accounts), listening)
         finally:
             rows = _close(episodes, store.where)
+        ended_by = stop.signal
     if any(row.status == "error" for row in rows):
         raise typer.Exit(FAILED)
+    if ended_by not in (None, signal.SIGINT):  # Ctrl-C is how a server is meant to end
+        raise typer.Exit(128 + ended_by)
 
 
 def _tell(
@@ -214,5 +219,5 @@ def _run(app: object, listening: socket.socket) -> None:
         lifespan="off",
         limit_concurrency=256,  # so that clients that open and ask nothing do not take all
     )
-    with listening, suppress(KeyboardInterrupt):  # which uvicorn raises again once it has stopped
+    with listening, suppress(KeyboardInterrupt):  # uvicorn raises signals again once it has stopped
         uvicorn.Server(config).run(sockets=[listening])

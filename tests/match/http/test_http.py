@@ -183,7 +183,15 @@ def test_its_public_attributes_lead_to_no_game(serving):
 # The command
 
 
-def test_the_command_serves_until_ctrl_c_and_says_who_asked_what(tiny_file):
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGINT, 0, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
+)
+def test_the_command_serves_until_a_signal_and_says_who_asked_what(tiny_file, number, code):
     scenario = tiny_file(threat={"budget": 50})
     words = ["serve", str(scenario), "--port", "0", "--key", "eve=20"]
     words += ["--log", str(scenario.with_name("log.db"))]
@@ -193,10 +201,12 @@ def test_the_command_serves_until_ctrl_c_and_says_who_asked_what(tiny_file):
         with RemoteOracle(url, secret) as oracle:
             assert oracle.remaining == 20
             oracle.query(torch.rand(7, 1, 8, 8))
-        server.signal(signal.SIGINT)
+        server.signal(number)
         out, _ = server.ended(60)
         assert "eve used 7 of 20 queries" in out
-        assert server.returncode == 0
+        assert server.returncode == code
+    with Log.open(scenario.with_name("log.db"), read_only=True) as log:
+        assert [(row.status, row.queries_used) for row in log.episodes()] == [("success", 7)]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from arena.log.store import Log
 from arena.replay.timeline import timeline_steps
 from arena.replay.verify import verify
 from arena.runner.match import play
+from arena.runner.stopping import STOP
 from arena.scenario import Scenario
 from envs.errors import ArenaError
 from tests.match.conftest import reseal
@@ -182,6 +184,17 @@ def test_the_exit_code_is_the_verdict(original):
     )  # fmt: skip
     missing = str(original[0].parent / "gone.db")
     assert CliRunner().invoke(app, [*words, "--log", missing]).exit_code == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_stops_a_replay_as_it_stops_a_run(original, monkeypatch, number, code):
+    def stopped(*_, **__):
+        assert signal.getsignal(number) == STOP.handle  # else it would end the tests
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr("arena.replay.verify.play_one", stopped)
+    words = ["replay", original[1], "--verify", "--quiet", "--log", str(original[0])]
+    assert CliRunner().invoke(app, words).exit_code == code
 
 
 def test_a_difference_is_exit_code_one_and_json_tells_it(original, tmp_path):
