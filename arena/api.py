@@ -243,7 +243,7 @@ class _Reporter(Watcher):
 
     def skip(self, title: str, episode_id: str) -> None:
         """Print that the log has an episode already."""
-        self.line(f"{title}: played before as {episode_id}")
+        self.line(f"{title}: skipped, the log has it as {episode_id}")
 
     def end(self, title: str, episode_id: str, status: str, error: str | None) -> None:
         """Warn of a failure, and of saves that could not be made."""

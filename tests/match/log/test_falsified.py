@@ -67,6 +67,7 @@ FALSIFICATIONS = [
     "UPDATE episode SET device = 'cuda' WHERE id = '{id}'",
     "UPDATE episode SET plan_hash = 'x' WHERE id = '{id}'",
     "UPDATE episode SET plan = replace(plan, 'resnet10', 'vgg') WHERE id = '{id}'",
+    "UPDATE episode SET plan = NULL WHERE id = '{id}'",
     "UPDATE episode SET started = '2020-01-01 00:00:00.000000' WHERE id = '{id}'",
     "UPDATE episode SET wall_seconds = 1 WHERE id = '{id}'",
     "UPDATE episode SET status = 'cancelled' WHERE id = '{id}'",
