@@ -53,8 +53,9 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class Section:
-    """What the page shows of one game."""
+    """What the page shows of one game; `shows` names all that it depends on."""
 
+    shows: tuple[object, ...]
     name: str
     anchor: str
     setting: str
@@ -120,16 +121,28 @@ def render(episode_data: EpisodeData, *, title: str | None = None) -> str:
     return page(body_of(episode_data), title=title)
 
 
-def body_of(episode_data: EpisodeData) -> PageContents:
-    """Work out everything that the page shows; the figures take seconds."""
+def body_of(episode_data: EpisodeData, before: "PageContents | None" = None) -> PageContents:
+    """Work out everything that the page shows; the figures of a game take seconds.
+
+    Args:
+        episode_data: what it is about.
+        before: an older state of the page, whose sections stay where their episodes do.
+    """
     games = episode_data.games()
-    sections = [
-        _section(name, part, anchor=anchor)
-        for (name, part), anchor in zip(games.items(), file_stems(games), strict=True)
-    ]
+    drawn = {} if before is None else {section.shows: section for section in before.sections}
+    sections = []
+    for (name, part), anchor in zip(games.items(), file_stems(games), strict=True):
+        shows = _shown(name, anchor, part)
+        sections.append(drawn.get(shows) or _section(name, part, anchor=anchor, shows=shows))
     return PageContents(
         sections, beside_published(episode_data), counted(len(episode_data.episodes), "episode")
     )
+
+
+def _shown(name: str, anchor: str, part: EpisodeData) -> tuple[object, ...]:
+    """Tell what a section depends on: ended episodes stay, what sets them apart may not."""
+    board = [(row.title, row.images) for row in part.board]
+    return name, anchor, *(row.id for row in part.episodes), *board
 
 
 def page(
@@ -166,13 +179,16 @@ def environment() -> Environment:
     )
 
 
-def _section(name: str, episode_data: EpisodeData, *, anchor: str) -> Section:
+def _section(
+    name: str, episode_data: EpisodeData, *, anchor: str, shows: tuple[object, ...]
+) -> Section:
     detailed = episode_data.episodes[:DETAILED]
     learning = learning_of(episode_data.board, episode_data.checkpoints)
     effects = effect_table(defence_effects(episode_data.board))
     pictures, missing = _pictures(episode_data, anchor)
     forest = pictures.pop("effects", None)  # it stands at the top
     return Section(
+        shows=shows,
         name=name,
         anchor=anchor,
         setting=_setting(episode_data),

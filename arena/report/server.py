@@ -42,7 +42,7 @@ class _Kept:
 class LivePage:
     """The report about some episodes of a log, as it stands at each moment.
 
-    Figures are drawn again only when another episode has ended.
+    Figures of a game are drawn again only when another episode of it has ended.
 
     Args:
         log: is only read.
@@ -90,8 +90,9 @@ class LivePage:
         with self._drawing:
             if self._kept is None or self._kept.state != state:
                 ended = [row.id for row in episodes if row.status != "started"]
+                before = None if self._kept is None else self._kept.body
                 body = (
-                    body_of(gather(self._log, ended))
+                    body_of(gather(self._log, ended), before)
                     if ended
                     else PageContents([], [], "no episode")
                 )

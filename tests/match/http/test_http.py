@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import urllib.request
 from io import BytesIO
 
 import numpy as np
@@ -311,13 +312,30 @@ def test_a_port_in_use_leaves_no_episode(served, tmp_path):
         assert log.episodes() == []
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-def test_the_command_that_serving_tells_asks_an_image(tiny_file, table):
+def curled(line):
+    """Do what a line for a shell asks of curl, without curl; returns the answer."""
+    seen = subprocess.run(["bash", "-c", f'curl() {{ printf "%s\\0" "$@"; }}; {line}'],
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    silent, url, h, header, d, body, _ = seen.stdout.split("\0")
+    assert (silent, h, d) == ("-s", "-H", "-d")
+    asked = urllib.request.Request(url, body.encode(), dict([header.split(": ")]))
+    with urllib.request.urlopen(asked, timeout=60) as answer:
+        return answer.read()
+
+
+def by_curl(line):
+    return subprocess.run(line, shell=True, capture_output=True, timeout=60).stdout
+
+
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+
+
+@pytest.mark.parametrize("ask", [curled, pytest.param(by_curl, marks=needs_curl)])
+def test_the_command_that_serving_tells_asks_an_image(tiny_file, table, ask):
     account = Account("red", table.new_game(AlwaysSame(), Streams(0)))
     with running(create_app({"red": account})) as url:
-        line = serve._curl(url, "red", described(account)["inputs"][0])
-        told = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=60)
-    (posteriors, *_) = json.loads(told.stdout)["outputs"]
+        told = ask(serve._curl(url, "red", described(account)["inputs"][0]))
+    (posteriors, *_) = json.loads(told)["outputs"]
     assert sum(posteriors["data"]) == pytest.approx(1, abs=1e-5)
     assert account.game.used == 1
 

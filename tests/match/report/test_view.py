@@ -107,6 +107,26 @@ def test_figures_are_drawn_again_only_when_an_episode_has_ended(made_up, monkeyp
     assert len(drawn) == 2
 
 
+def test_the_figures_of_a_game_stay_while_episodes_of_another_end(made_up, monkeypatch):
+    drawn = []
+
+    def draw(part):
+        drawn.append(part.episodes[0].scenario_name)
+
+    monkeypatch.setattr(page, "FIGURES", {"x": (draw, "none")})
+    live = LivePage(made_up.log)
+    made_up.play(scenario="one")
+    made_up.play(scenario="two")
+    live.page()
+    made_up.play(scenario="two", seed=1)
+    text = live.page().text
+    assert drawn == ["one", "two", "two"]
+    made_up.play(scenario="one", seed=1, defender="randp")
+    assert "randp" not in text
+    assert "randp" in live.page().text
+    assert drawn == ["one", "two", "two", "one"]
+
+
 def test_what_a_dead_process_left_is_not_being_played(made_up, live):
     id = made_up.play(status="started")
     with made_up.log._writing() as connection:
