@@ -38,6 +38,10 @@ def watching(*, quiet: bool, outcome: Outcome = lambda episode_id: None) -> Iter
         yield LineWatcher(outcome)
 
 
+WIDE = 110
+"""Columns of a terminal that has room for bars and speeds beside titles and what is done."""
+
+
 class Pace:
     """Estimates how long a match still takes, from the episodes that ended."""
 
@@ -159,8 +163,11 @@ class LiveWatcher(Watcher):
                 self._running[title],
                 total=progress.budget,
                 completed=progress.used,
-                notes=f"{CLONE_TRAINS if over else 'attacking'}, {standing(progress)}",
+                notes=f"{CLONE_TRAINS if over else 'attacking'}, {self._standing(progress)}",
             )
+
+    def _standing(self, progress: Progress) -> str:
+        return standing(progress, speed=self._bars.console.width >= WIDE)
 
     def skip(self, title: str, episode_id: str) -> None:
         """Show that an episode is skipped."""
@@ -178,8 +185,8 @@ class LiveWatcher(Watcher):
         self._bars.update(self._match, advance=1, notes=self._pace.text)
 
 
-def standing(progress: Progress) -> str:
-    """Describe the clone's accuracy, the speed and the time left."""
+def standing(progress: Progress, *, speed: bool = True) -> str:
+    """Describe the clone's accuracy, the speed (unless left out) and the time left."""
     clone = (
         "not yet trained"
         if progress.clone_accuracy is None
@@ -187,22 +194,20 @@ def standing(progress: Progress) -> str:
     )
     if progress.used >= progress.budget:  # how long a clone trains is the attacker's affair
         return f"clone {clone}"
-    return (
-        f"clone {clone}, "
-        f"{count_text(round(progress.queries_per_second))} queries/s, "
-        f"{duration_text(progress.seconds_left)} left"
-    )
+    pace = f"{count_text(round(progress.queries_per_second))} queries/s, " if speed else ""
+    return f"clone {clone}, {pace}{duration_text(progress.seconds_left)} left"
 
 
 def _bars() -> "Bars":
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bars
 
+    console = err()
     return Bars(
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
+        *([BarColumn(bar_width=24)] if console.width >= WIDE else []),
         TextColumn("{task.percentage:>3.0f}%", markup=False),
         TextColumn("{task.fields[notes]}", markup=False),
-        console=err(),
+        console=console,
         transient=True,
     )

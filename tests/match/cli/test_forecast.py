@@ -72,6 +72,28 @@ def test_the_time_left_for_a_run_follows_from_the_time_between_ends(clock):
     assert pace.text == "3 of 9, about 1 min 0 s left"
 
 
+@pytest.mark.parametrize(("width", "speed"), [(80, False), (120, True)])
+def test_a_terminal_shows_titles_phases_and_times_whole(monkeypatch, width, speed):
+    shown = io.StringIO()
+    console = Console(file=shown, width=width, force_terminal=True, color_system=None)
+    monkeypatch.setattr(watchers, "err", lambda: console)
+    title = "random-generator vs undefended, seed 0"
+    with watchers._bars() as bars:
+        watcher = watchers.LiveWatcher(bars)
+        watcher.begin(title, 0, 4)
+        watcher.progress(title, Progress(500, 1000, 0.1, 0.5))
+        bars.refresh()
+        frame = shown.getvalue()
+        watcher.phase(title, "training clone")
+    assert title in frame
+    assert "attacking, clone 10.0 %" in frame
+    assert "500 ms left" in frame
+    assert ("1,000 queries/s" in frame) is speed
+    assert "0 of 4" in frame
+    assert "training clone" in shown.getvalue()
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown.getvalue()
+
+
 def test_a_pipe_is_told_the_phase_and_the_time_left(clock, capsys):
     watcher = LineWatcher(lambda episode_id: 0.5)
     watcher.begin("a vs b", 0, 2)
