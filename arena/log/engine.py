@@ -32,14 +32,20 @@ class Address(NamedTuple):
     path: Path | None
 
 
+_SHOWN = 80
+"""Characters of a path that an error tells."""
+
+
 def resolve(target: str | Path) -> Address:
     """Read a path or an SQLAlchemy URL.
 
     Raises:
-        LogError: it has a scheme, but is no URL that SQLAlchemy can read.
+        LogError: it has a scheme, but is no URL that SQLAlchemy can read, or is no path to the
+            system.
     """
     if isinstance(target, Path) or "://" not in target:
         path = Path(target)
+        _require_path(path)
         return Address(URL.create("sqlite", database=str(path)), str(path), path)
     try:
         url = make_url(target)
@@ -52,7 +58,21 @@ def resolve(target: str | Path) -> Address:
     where = url.render_as_string(hide_password=True)
     if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
         return Address(url, where, None)
-    return Address(url, where, Path(url.database or ""))
+    path = Path(url.database or "")
+    _require_path(path)
+    return Address(url, where, path)
+
+
+def _require_path(path: Path) -> None:
+    """Refuse what the system takes for no path; that nothing is there is no fault."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        name = str(path) if len(str(path)) <= _SHOWN else f"{str(path)[:_SHOWN]}..."
+        why = error.strerror if isinstance(error, OSError) else error
+        raise LogError(f"no log can lie at {name}: {why}; give another path") from error
 
 
 def may_write(path: Path) -> bool:

@@ -3,7 +3,9 @@
 import os
 
 import pytest
+from typer.testing import CliRunner
 
+from arena.cli.app import app
 from arena.log import engine as engines
 from arena.log.rows import CheckpointRow, EpisodeRecord, RunRecord
 from arena.log.store import Log
@@ -83,3 +85,17 @@ def test_a_file_system_without_shared_memory_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(engines, "_ask_for_wal", lambda engine: "delete")
     with pytest.raises(LogError, match="does not serve SQLite's write-ahead log"):
         Log.open(tmp_path / "arena.db")
+
+
+@pytest.mark.parametrize(
+    "where", ["/" + "x" * 5000, "y" * 300 + ".db", "a\0b.db", "sqlite:///" + "z" * 5000]
+)
+def test_what_is_no_path_to_the_system_is_refused_in_one_short_line(where, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words in (["episodes"], ["log", "check"], ["log", "merge", where]):
+        place = "b.db" if words[-1] == where else where
+        done = CliRunner().invoke(app, [*words, "--log", place])
+        assert done.exit_code == 1
+        assert "no log can lie at" in done.output
+        assert "--debug" not in done.output
+        assert len(done.output) < 250
