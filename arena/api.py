@@ -127,6 +127,10 @@ class OpenLog:
         """Give one row for each thing that happened in an episode."""
         return frames.events(self._log, EpisodeFilter(**which))
 
+    def accounts(self, **which: Any) -> "pd.DataFrame":
+        """Give one row for each account that the attacker asked from."""
+        return frames.accounts(self._log, EpisodeFilter(**which))
+
     def exits(self, **which: Any) -> "pd.DataFrame":
         """Give one row for each bucket, kind of traffic and exit."""
         return frames.exits(self._log, EpisodeFilter(**which))

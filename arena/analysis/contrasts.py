@@ -13,7 +13,12 @@ from arena.log.rows import METRICS, EpisodeRow
 
 BySeed = Mapping[int, EpisodeRow]
 
-DEFAULT_MEASURES = tuple(name for name, metric in METRICS.items() if metric.short)
+DEFAULT_MEASURES = tuple(
+    name
+    for name, metric in METRICS.items()
+    # how many accounts there are is a setting, and a test of it corrects others for nothing
+    if metric.short and metric.unit not in ("count", "price")
+)
 
 HALF_WIDTH = 0.01
 """A difference known to one point is known well enough, unless the caller says otherwise."""
@@ -125,5 +130,5 @@ def _contrast(
 
 
 def _default_reach(name: str, mean: float) -> float:
-    relative = MEASURES[name].unit in ("macs", "seconds") and mean
+    relative = MEASURES[name].unit in ("macs", "seconds", "count", "price") and mean
     return abs(mean) / 20 if relative else HALF_WIDTH

@@ -20,6 +20,7 @@ from arena.log.cells import require_sound
 from arena.log.database_errors import explained
 from arena.log.reader import narrow
 from arena.log.rows import (
+    AccountRow,
     CheckpointRow,
     EpisodeFilter,
     EpisodeRow,
@@ -29,7 +30,7 @@ from arena.log.rows import (
 )
 from arena.log.settings_filter import require_known
 from arena.log.store import Log
-from arena.log.tables import Checkpoint, Episode, Event, Inference, Round
+from arena.log.tables import Account, Checkpoint, Episode, Event, Inference, Round
 from envs.errors import ArenaError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Comparison",
     "ScoreRow",
+    "accounts",
     "checkpoints",
     "chosen",
     "compare",
@@ -105,6 +107,11 @@ def inferences(log: Log, which: EpisodeFilter | None = None) -> "pd.DataFrame":
 def events(log: Log, which: EpisodeFilter | None = None) -> "pd.DataFrame":
     """Give one row for each thing that happened in an episode."""
     return _joined(log, which, kind=EventRow, table=Event.table(), order="id")
+
+
+def accounts(log: Log, which: EpisodeFilter | None = None) -> "pd.DataFrame":
+    """Give one row for each account that the attacker asked from; see docs/accounts.md."""
+    return _joined(log, which, kind=AccountRow, table=Account.table(), order="account")
 
 
 def exits(log: Log, which: EpisodeFilter | None = None) -> "pd.DataFrame":

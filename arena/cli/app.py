@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from arena.cli import (
+    accounts,
     agents,
     bench,
     check,
@@ -44,6 +45,7 @@ app.add_typer(episodes.app, name="episodes")
 app.add_typer(log.app, name="log")
 app.command("replay")(replay.replay)
 app.command("compare")(compare.compare)
+app.command("accounts")(accounts.accounts)
 app.command("report")(report.report)
 app.command("payoff")(payoff.payoff)
 app.command("view")(view.view)

@@ -9,6 +9,7 @@ from arena.cli.effects import show_effects
 from arena.cli.equal_service import show_equal_service
 from arena.cli.filters import filtered
 from arena.cli.render import write_json, write_line, write_table
+from arena.report.formatting import digits
 from envs.errors import ScenarioError
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def _line(contrast: "Contrast") -> tuple[str, ...]:
         if value is None:
             return "-"
         plus = "+" if signed and value > 0 else ""
-        return plus + (f"{scale * value:.1f}" if scale == 100 else f"{value:.3g}")
+        return plus + (f"{scale * value:.1f}" if scale == 100 else digits(value))
 
     def between(low: float | None, high: float | None) -> str:
         return "-" if low is None else f"{text(low, signed=True)} to {text(high, signed=True)}"

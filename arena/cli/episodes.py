@@ -18,13 +18,20 @@ from arena.cli.render import (
     write_line,
     write_table,
 )
-from arena.report.formatting import count_text, duration_text, percent
+from arena.report.formatting import count_text, duration_text, number, percent
 from envs.errors import UnknownName
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from arena.log.rows import CheckpointRow, EpisodeFilter, EpisodeRow, InferenceRow, RoundRow
+    from arena.log.rows import (
+        AccountRow,
+        CheckpointRow,
+        EpisodeFilter,
+        EpisodeRow,
+        InferenceRow,
+        RoundRow,
+    )
     from arena.log.store import Log
 
 # `Any` in this file: one key of an episode's settings, of whatever type.
@@ -109,7 +116,7 @@ def show(
         write_json({**asdict(row), **details})
         return
     console = out()
-    _show_outcome(console, row)
+    _show_outcome(console, row, details["accounts"])
     _show_curve(console, store.where, details["checkpoints"])
     _show_exits(console, row, details["rounds"])
     _show_inferences(console, details["inferences"])
@@ -159,11 +166,12 @@ def _details(log: "Log", row: "EpisodeRow") -> dict[str, Any]:
         "rounds": log.rounds(row.id),
         "inferences": log.inferences(row.id),
         "events": log.events(row.id),
+        "accounts": log.accounts(row.id),
         "artifacts": log.artifacts(row.id),
     }
 
 
-def _show_outcome(console: "Console", row: "EpisodeRow") -> None:
+def _show_outcome(console: "Console", row: "EpisodeRow", accounts: Sequence["AccountRow"]) -> None:
     title = f"{row.attacker} vs {row.defender}, seed {row.seed}: {fate(row)}"
     write_line(console, f"{title} ({row.id}, scenario {row.scenario_name})")
     if row.error:
@@ -172,6 +180,7 @@ def _show_outcome(console: "Console", row: "EpisodeRow") -> None:
         ("victim, clone, data", f"{row.victim}, {row.clone}, {row.data}"),
         *_known(row),
         ("queries", f"{count_text(row.queries_used)} of {count_text(row.budget)}"),
+        *_of_accounts(row, accounts),
         ("clone accuracy %", percent(row.clone_accuracy)),
         *_of_the_service(row),
         ("time", duration_text(row.wall_seconds)),
@@ -193,6 +202,19 @@ def _of_the_service(row: "EpisodeRow") -> list[tuple[str, str]]:
     ]
     if row.is_remote:
         return [(name, "unknown: the victim runs elsewhere") for name, _ in facts]
+    return facts
+
+
+def _of_accounts(row: "EpisodeRow", accounts: Sequence["AccountRow"]) -> list[tuple[str, str]]:
+    """Tell from how many accounts the attacker asked, and what that costs."""
+    facts = []
+    if accounts:
+        charged = sorted({one.queries_used for one in accounts})
+        most = f" to {count_text(charged[-1])}" if charged[1:] else ""
+        asked = f"{count_text(len(accounts))}, {count_text(charged[0])}{most} queries each"
+        facts.append(("accounts", asked))
+    if row.attack_price is not None:
+        facts.append(("price of the attack", number(row.attack_price, "price")))
     return facts
 
 

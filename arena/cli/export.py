@@ -21,7 +21,7 @@ def export(
         str,
         typer.Argument(
             metavar="TABLE",
-            help="episodes, checkpoints, rounds, inferences, events or artifacts.",
+            help="episodes, checkpoints, rounds, inferences, events, accounts or artifacts.",
         ),
     ],
     format: Annotated[

@@ -10,12 +10,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from arena.cli.common import is_live
 from arena.log.rows import METRICS
-from arena.report.formatting import ABSENT, count_text, duration_text, percent
+from arena.report.formatting import ABSENT, count_text, duration_text, number, percent
 from envs.errors import printable
 
 if TYPE_CHECKING:
@@ -156,11 +157,17 @@ def _plain(cell: str) -> str:
 
 def percent_interval(score: "Interval | None") -> str:
     """Write a share with the ends of its interval: "71.3 (69.2 to 73.4)"; one value has none."""
+    return _with_interval(score, "share")
+
+
+def _with_interval(score: "Interval | None", unit: str) -> str:
+    """Write a mean likewise, a share in percent; values that are all alike have no interval."""
     if score is None:
         return ABSENT
-    if score.low is None or score.high is None:
-        return percent(score.mean)
-    return f"{percent(score.mean)} ({percent(score.low)} to {percent(score.high)})"
+    write = percent if unit == "share" else partial(number, unit=unit)
+    if score.low is None or score.high is None or (unit != "share" and score.low == score.high):
+        return write(score.mean)
+    return f"{write(score.mean)} ({write(score.low)} to {write(score.high)})"
 
 
 def write_scoreboard(console: "Console", rows: Sequence["ScoreRow"]) -> None:
@@ -177,7 +184,7 @@ def write_scoreboard(console: "Console", rows: Sequence["ScoreRow"]) -> None:
             *((row.game.setting,) if settings else ()),
             row.attack,
             row.versus,
-            *(percent_interval(row.scores.get(name)) for name in shown),
+            *(_with_interval(row.scores.get(name), METRICS[name].unit) for name in shown),
             str(row.n),
         )
         for row in rows

@@ -5,6 +5,7 @@ import math
 import secrets
 import signal
 import socket
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
@@ -59,7 +60,8 @@ def serve(
     """Serve a scenario's defended victim over the Open Inference Protocol, until Ctrl-C or SIGTERM.
 
     Each key is an episode of the log: what it asked, how it was answered, and the score of the
-    clone that it hands over at its end.
+    clone that it hands over at its end. Where the scenario has several accounts, each of them gets
+    a key, and all keys of a name are one episode.
     """
     try:
         from arena.http.server import Account, create_app
@@ -77,10 +79,14 @@ def serve(
             episodes = open_episodes(
                 scenario, plan, budgets, store, device=pick_device(device), watcher=watcher
             )
-        accounts = {
-            secrets.token_urlsafe(24): Account(name, episode.game, episode.score)
-            for name, episode in episodes.items()
-        }
+        accounts: dict[str, Account] = {}
+        for name, episode in episodes.items():
+            count, turn = episode.game.threat.accounts, threading.Lock()
+            for number in range(count):
+                holder = name if count == 1 else f"{name}, account {number}"
+                accounts[secrets.token_urlsafe(24)] = Account(
+                    holder, episode.game, number, episode.score, turn
+                )
         try:
             _tell(plan, scenario, accounts, f"http://{host}:{listening.getsockname()[1]}")
             _run(create_app(accounts), listening)

@@ -1,5 +1,7 @@
 """A client of the Open Inference Protocol, and the oracle that asks `arena serve` through it."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,7 +12,10 @@ from torch import Tensor
 from arena.http.channels import Form, RequestFailed, seconds_of, without_secret
 from arena.http.protocol import HEADER_LENGTH, MODEL, Array, ProtocolError, decode, encode
 from envs.errors import ArenaError, BudgetExhausted, QueryError
-from envs.types import Response, ThreatModel, check_images
+from envs.game.accounts import Accounts
+from envs.game.extraction_game import in_order
+from envs.seeding import Streams
+from envs.types import AccountPolicy, Response, ThreatModel, check_images
 
 TIMEOUT = 600.0
 """Seconds to wait for the answer to one batch."""
@@ -159,20 +164,39 @@ class RemoteOracle:
 
     Args:
         url: of the server ("http://127.0.0.1:8151").
-        key: the API key; the server's budget for it is this oracle's.
+        key: the API key; the server's budget for it is this oracle's. Or one for each account, in
+            order, of those that the server gave to one name.
+        account_policy: which account asks where none is named; see `envs.game.accounts`.
+        streams: of the policy "by-similarity".
         transport: another way to reach the server, for tests.
 
     Raises:
-        ArenaError: no such server, another protocol, or a key it does not know.
+        ArenaError: no such server, another protocol, or a key it does not know, or more keys than
+            accounts.
     """
 
-    def __init__(self, url: str, key: str, *, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str | Sequence[str],
+        *,
+        account_policy: AccountPolicy = "one",
+        streams: Streams | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
         self._url = url.rstrip("/")
-        self._client = InferenceClient(
-            f"{self._url}/v2/models/{MODEL}", key=key, transport=transport
-        )
+        model = f"{self._url}/v2/models/{MODEL}"
+        keys = [key] if isinstance(key, str) else key
+        self._clients = [InferenceClient(model, key=one, transport=transport) for one in keys]
         try:
-            self.threat, self.remaining = self._describe()
+            threat, self.remaining = self._describe()
+            if not 1 <= len(keys) <= threat.accounts:
+                raise ArenaError(
+                    f"expected 1 to {threat.accounts} keys, one for each account that "
+                    f"{self._url} gives to a name, got {len(keys)}"
+                )
+            self.threat = replace(threat, accounts=len(keys), account_policy=account_policy)
+            self._accounts = Accounts(self.threat, streams or Streams(0))
         except ArenaError:
             self.close()
             raise
@@ -190,10 +214,13 @@ class RemoteOracle:
 
     def close(self) -> None:
         """Close the connection."""
-        self._client.close()
+        for client in self._clients:
+            client.close()
 
-    def query(self, images: Tensor) -> Response:
+    def query(self, images: Tensor, account: int | None = None) -> Response:
         """Ask for answers; they are on the images' device.
+
+        Each account asks for its part with its own key.
 
         A connection that breaks while an answer is on its way may have cost the batch: the next
         answer tells how many are left.
@@ -203,8 +230,26 @@ class RemoteOracle:
             ArenaError: the server cannot be reached, or fails.
         """
         images = check_images(images, self.threat.image_shape)
+        account = self._accounts.checked(account, len(images))
+        if account is None and len(self._clients) == 1:
+            account = 0
+        if account is not None:
+            return self._ask(images, account)
+        if len(images) > (left := min(self.remaining, self._accounts.room)):
+            raise BudgetExhausted(f"asked for {len(images)} answers with {left} left")
+        shares = self._accounts.deal(images, account)
+        if len(shares) == 1:
+            return self._ask(images, shares[0].account)
+        rows = [share.rows for share in shares if share.rows is not None]
+        parts = [images[chosen.to(images.device)] for chosen in rows]
+        answers = [
+            self._ask(part, share.account) for part, share in zip(parts, shares, strict=True)
+        ]
+        return in_order(answers, torch.cat(rows), latency=self.threat.latency_visible)
+
+    def _ask(self, images: Tensor, account: int) -> Response:
         try:
-            outputs = self._client.infer({"images": images.cpu().numpy()})
+            outputs = self._clients[account].infer({"images": images.cpu().numpy()})
         except RequestFailed as failed:
             if failed.status == 403:
                 raise BudgetExhausted(str(failed)) from failed
@@ -214,6 +259,7 @@ class RemoteOracle:
         try:
             posteriors = torch.from_numpy(outputs["posteriors"].copy()).to(images.device)
             self.remaining = int(outputs["remaining"][0])
+            self._accounts.charge(account, len(images))
         except (KeyError, IndexError) as error:
             raise ArenaError(f"{self._url} sent an answer that cannot be read: {error}") from error
         latency = outputs.get("latency")
@@ -224,7 +270,7 @@ class RemoteOracle:
     def _describe(self) -> tuple[ThreatModel, int]:
         """Ask what may be asked, and how much of the budget is left."""
         try:
-            told = self._client.metadata()
+            told = self._clients[0].metadata()
         except RequestFailed as failed:
             raise _told(failed) from failed
         try:
@@ -253,4 +299,6 @@ def _threat(told: JSON) -> ThreatModel:
         budget=int(told["parameters"]["budget"]),
         labels=labels,
         latency_visible="latency" in outputs,
+        accounts=int(told["parameters"].get("accounts", 1)),
+        account_budget=told["parameters"].get("account_budget"),
     )

@@ -56,22 +56,27 @@ Score = Mapping[str, float | None]
 class Account:
     """One API key: its game, which one request at a time plays.
 
+    Where the threat model has several accounts, each has a key, and all keys of a name play one
+    game.
+
     Args:
         name: whose it is, for the operator.
         game: with its budget.
+        number: which of the game's accounts asks with this key.
         score: scores the clone whose file is given, which ends the attack. None where clones are
             not taken.
     """
 
     name: str
     game: ExtractionGame
+    number: int = 0
     score: Callable[[bytes], Score] | None = None
     turn: threading.Lock = field(default_factory=threading.Lock)
 
     def ask(self, images: torch.Tensor) -> dict[str, Array]:
         """Answer a batch; see `envs.oracle.Oracle.query` for what is refused."""
         with self.turn:
-            response = self.game.play(images)
+            response = self.game.play(images, self.number)
             remaining = torch.tensor([self.game.remaining], dtype=torch.int64)
         answers = {"posteriors": response.posteriors.cpu().numpy(), "remaining": remaining.numpy()}
         if self.game.threat.latency_visible:
@@ -270,6 +275,9 @@ def described(account: Account) -> dict[str, Any]:  # Any: JSON
         "remaining": ("INT64", [1]),
         "latency": ("FP64", [-1]),
     }
+    accounts = {"account": account.number, "accounts": threat.accounts}
+    if threat.account_budget is not None:
+        accounts["account_budget"] = threat.account_budget
     return {
         "name": MODEL,
         "versions": [VERSION],
@@ -284,11 +292,14 @@ def described(account: Account) -> dict[str, Any]:  # Any: JSON
             "remaining": account.game.remaining,
             "labels": threat.labels,
             "image_datatypes": list(IMAGE_TYPES),
+            **(accounts if threat.accounts > 1 else {}),
         },
     }
 
 
 def _statistics(account: Account) -> dict[str, Any]:  # Any: JSON
     """Tell what was counted under one key, as the protocol's statistics do."""
-    counted = {"inference_count": account.game.used, "execution_count": account.game.rounds}
+    game, number = account.game, account.number
+    used = game.used if game.threat.accounts == 1 else game.charged_by_account[number]
+    counted = {"inference_count": used, "execution_count": game.rounds}
     return {"model_stats": [{"name": MODEL, "version": VERSION, **counted}]}

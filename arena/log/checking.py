@@ -18,7 +18,7 @@ from arena.log.database_errors import explained
 from arena.log.pruning import strays
 from arena.log.reader import LogReader
 from arena.log.rows import JsonMap
-from arena.log.tables import CHILDREN, Artifact, Checkpoint, Episode, Event, Round, Run
+from arena.log.tables import CHILDREN, Account, Artifact, Checkpoint, Episode, Event, Round, Run
 
 _SHOWN = 20
 """Damaged rows of one column that are named at most."""
@@ -153,6 +153,9 @@ def _changes(contents: Contents, id: str, *, files: bool) -> Iterator[Problem]:
     row = contents.episodes[id]
     rounds, points = (contents.parts[kind].get(id, ()) for kind in (Round, Checkpoint))
     yield from _accounts(row, rounds, points)
+    if row["status"] == "success" and not _adds_up(row, contents.parts[Account].get(id, ())):
+        yield Problem("fault", "accounts", f"episode {id}: its queries and accounts are not what "
+                      f"its accounts were charged")  # fmt: skip
     yield from _identity(row)
     kept = row["content_digest"] if row["finished"] is not None else None
     if kept is not None and not same_content(kept, contents.digest(id), files=files):
@@ -202,6 +205,16 @@ def _follows(row: Cells, last: Cells, asked: int) -> bool:
         same = row["answer_digest"] == last["answer_digest"]
         return bool(charged >= last["queries_used"] and same)
     return (charged, row["answer_digest"]) == (asked, last["answer_digest"])
+
+
+def _adds_up(row: Cells, accounts: Sequence[Cells]) -> bool:
+    """Tell whether an outcome is what its accounts add up to."""
+    if row["accounts_used"] is None:
+        return not accounts
+    asked = sum(account["queries_used"] for account in accounts)
+    # what a victim elsewhere, whose costs are not known, did not answer stays charged
+    known = row["full_macs"] is not None
+    return len(accounts) == row["accounts_used"] and (asked == row["attack_answered"] or not known)
 
 
 def _costs(row: Cells, rounds: Sequence[Cells]) -> Iterator[str]:

@@ -2,8 +2,8 @@
 
 The rows of an episode form a chain: each link is the SHA-256 of the link before it and of one row
 in canonical JSON. The chain begins with the episode's run and its own row and goes on with its
-rounds, checkpoints, inferences and events. The rows about its files have a chain of their own,
-because a log that is no file keeps no files. Both ends lie in `episode.content_digest`.
+rounds, checkpoints, inferences, events and accounts. The rows about its files have a chain of their
+own, because a log that is no file keeps no files. Both ends lie in `episode.content_digest`.
 
 Cells that are NULL are left out, so that a column which a later schema adds changes no digest.
 """
@@ -19,12 +19,22 @@ from sqlalchemy import Connection, Select, select
 from arena.log.batches import batches
 from arena.log.cells import require_sound
 from arena.log.jsontext import canonical_json
-from arena.log.tables import Artifact, Base, Checkpoint, Episode, Event, Inference, Round, Run
+from arena.log.tables import (
+    Account,
+    Artifact,
+    Base,
+    Checkpoint,
+    Episode,
+    Event,
+    Inference,
+    Round,
+    Run,
+)
 
 # `Any` in this file: rows as the database gives them, each column with its own type.
 Cells = Mapping[str, Any]
 
-_CHAINED = (Round, Checkpoint, Inference, Event)
+_CHAINED = (Round, Checkpoint, Inference, Event, Account)
 
 _CHANGING = frozenset({"content_digest", "heartbeat", "pid", "process_started"})
 """Columns of an episode's row that are written after its end, or only while it is played."""

@@ -30,6 +30,7 @@ from arena.log.reader import LogReader, narrow
 from arena.log.rows import EpisodeFilter
 from arena.log.settings_filter import require_known
 from arena.log.tables import (
+    Account,
     Artifact,
     Base,
     Checkpoint,
@@ -49,6 +50,7 @@ TABLES: Mapping[str, type[Base]] = {
     "rounds": Round,
     "inferences": Inference,
     "events": Event,
+    "accounts": Account,
     "artifacts": Artifact,
 }
 _BATCH = 5_000
@@ -72,7 +74,8 @@ def export(
 
     Args:
         log: an open log.
-        table: "episodes", "checkpoints", "rounds", "inferences", "events" or "artifacts".
+        table: "episodes", "checkpoints", "rounds", "inferences", "events", "accounts" or
+            "artifacts".
         format: "csv", "jsonl" or "parquet".
         path: the file, which is replaced; or an open text stream, for csv and jsonl.
         which: the episodes that are meant; all of them (and the log's own events) where None.

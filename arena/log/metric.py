@@ -3,7 +3,7 @@
 from dataclasses import field, fields
 from typing import Any, Literal, NamedTuple
 
-Unit = Literal["share", "points", "l1", "macs", "seconds", "images", "digest"]
+Unit = Literal["share", "points", "l1", "macs", "seconds", "images", "count", "price", "digest"]
 
 
 UNTRAINED = "clone_untrained"
@@ -15,7 +15,8 @@ class Metric(NamedTuple):
 
     Attributes:
         label: as a reader sees it.
-        unit: "share" is 0 to 1, "points" a difference of two shares, "l1" is 0 to 2.
+        unit: "share" is 0 to 1, "points" a difference of two shares, "l1" is 0 to 2, "price" is in
+            the scenario's own unit.
         bounds: what its mean cannot leave.
         averaged: it is averaged over seeds, in scoreboards, comparisons and reports.
         heading: of its column in the scoreboard of the report; "" gives it none.

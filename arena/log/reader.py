@@ -13,6 +13,7 @@ from arena.log.cells import require_sound
 from arena.log.database_errors import explained
 from arena.log.jsontext import to_json
 from arena.log.rows import (
+    AccountRow,
     ArtifactRow,
     CheckpointRow,
     Choice,
@@ -24,7 +25,17 @@ from arena.log.rows import (
     RunRow,
 )
 from arena.log.settings_filter import has_setting, require_known
-from arena.log.tables import Artifact, Base, Checkpoint, Episode, Event, Inference, Round, Run
+from arena.log.tables import (
+    Account,
+    Artifact,
+    Base,
+    Checkpoint,
+    Episode,
+    Event,
+    Inference,
+    Round,
+    Run,
+)
 from envs.errors import LogError, UnknownName
 
 # What explains an episode, but fills no table.
@@ -34,15 +45,24 @@ _RECENT = 1000
 
 
 _Row = TypeVar(
-    "_Row", RunRow, EpisodeRow, RoundRow, CheckpointRow, InferenceRow, EventRow, ArtifactRow
+    "_Row",
+    RunRow,
+    EpisodeRow,
+    RoundRow,
+    CheckpointRow,
+    InferenceRow,
+    EventRow,
+    AccountRow,
+    ArtifactRow,
 )
-Part = TypeVar("Part", RoundRow, CheckpointRow, InferenceRow, EventRow, ArtifactRow)
+Part = TypeVar("Part", RoundRow, CheckpointRow, InferenceRow, EventRow, AccountRow, ArtifactRow)
 
 _PARTS: Mapping[type[object], tuple[type[Base], str]] = {
     RoundRow: (Round, "bucket"),
     CheckpointRow: (Checkpoint, "index"),
     InferenceRow: (Inference, "id"),
     EventRow: (Event, "id"),
+    AccountRow: (Account, "account"),
     ArtifactRow: (Artifact, "id"),
 }
 """Where the parts of an episode lie, and the column that orders them."""
@@ -254,6 +274,10 @@ class LogReader:
     def inferences(self, id: str) -> list[InferenceRow]:
         """List what the attacker said about the victim, in order."""
         return self.of_episodes(InferenceRow, [id])[id]
+
+    def accounts(self, id: str) -> list[AccountRow]:
+        """List what each account of the attacker was charged, in order."""
+        return self.of_episodes(AccountRow, [id])[id]
 
     def artifacts(self, id: str) -> list[ArtifactRow]:
         """List an episode's files in order."""

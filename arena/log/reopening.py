@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, func, select, t
 
 from arena.log.processes import Process, mark_dead
 from arena.log.rows import OutcomeRow
-from arena.log.tables import Artifact, Checkpoint, Episode, Event, Inference, Round
+from arena.log.tables import Account, Artifact, Checkpoint, Episode, Event, Inference, Round
 
 BROKEN_OFF = ("cancelled", "error")
 """An episode that is `started` may still be played by somebody."""
@@ -25,6 +25,7 @@ _COUNTED = {
     "checkpoint": Checkpoint.table().c.index,
     "inference": Inference.table().c.id,
     "event": Event.table().c.id,
+    "account": Account.table().c.account,
     "artifact": Artifact.table().c.id,
 }
 

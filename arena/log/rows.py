@@ -129,6 +129,10 @@ class OutcomeRow:
             cache.
         query_digest: digest of all queries, for replay.
         answer_digest: digest of all answers, for replay.
+        accounts_used: accounts that the attacker asked from; None where the scenario says nothing
+            of accounts.
+        attack_price: queries_used x threat.query_price + accounts_used x threat.account_price;
+            None likewise.
     """
 
     queries_used: int | None = metric("queries", "images", averaged=False)
@@ -173,6 +177,10 @@ class OutcomeRow:
     harden_seconds: float | None = metric("hardening", "seconds", averaged=False, reproduced=False)
     query_digest: str | None = metric("digest of the queries", "digest", averaged=False)
     answer_digest: str | None = metric("digest of the answers", "digest", averaged=False)
+    accounts_used: int | None = metric("accounts", "count", heading="accounts", short="accounts")
+    attack_price: float | None = metric(
+        "price of the attack", "price", heading="price of the attack", short="price"
+    )
 
 
 METRICS: Mapping[str, Metric] = metrics_of(OutcomeRow)
@@ -340,6 +348,21 @@ class ArtifactRow:
     sha256: str
     bytes: int
     meta: JsonMap = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountRow:
+    """Hold what one account of the attacker was charged; written at the episode's end.
+
+    Attributes:
+        account: its number, from 0.
+        client: the number under which the server saw it.
+        queries_used: images charged to it, at least 1.
+    """
+
+    account: int
+    client: int
+    queries_used: int
 
 
 Choice = str | tuple[str, ...] | None

@@ -11,7 +11,7 @@ from arena.log.database_errors import ANOTHER
 from arena.log.engine import transaction
 from envs.errors import LogError
 
-HEAD = "v0004"
+HEAD = "v0005"
 MIGRATIONS = "arena.log:migrations"
 """As a package resource: works from a wheel, and no path can hold a character that counts."""
 

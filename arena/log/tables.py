@@ -1,6 +1,6 @@
 """Defines the tables of the log, as SQLAlchemy models.
 
-run ─< episode ─< round, checkpoint, inference, event, artifact
+run ─< episode ─< round, checkpoint, inference, event, account, artifact
 
 What users may sort or plot by is a column; what only explains (plans, parameters, histograms)
 is JSON. A change here, or of `OutcomeRow`, needs a migration in `migrations/versions` and a new
@@ -152,12 +152,17 @@ class Run(Base):
     python: Mapped[Name]
 
 
-def _outcome_columns() -> Iterator[Column[Any]]:  # Any: each column has its own type
-    """Make a column for each field of `OutcomeRow`, in their order."""
+_ADDED = ("accounts_used", "attack_price")
+"""Fields of `OutcomeRow` that later schemas brought: their columns stand last."""
+
+
+def _outcome_columns(*, added: bool) -> Iterator[Column[Any]]:  # Any: each has its own type
+    """Make a column for each field of `OutcomeRow`, in their order; the added ones apart."""
     types: Mapping[type, TypeEngine[Any]] = {int: BigInteger(), float: Double(), str: String(255)}
     for field in fields(OutcomeRow):
         kind, _ = get_args(field.type)  # each is optional
-        yield Column(field.name, types[kind])
+        if (field.name in _ADDED) == added:
+            yield Column(field.name, types[kind])
 
 
 class Episode(Base):
@@ -165,10 +170,11 @@ class Episode(Base):
 
     __tablename__ = "episode"
     __table_args__ = (
-        *_outcome_columns(),
+        *_outcome_columns(added=False),
         # Late, because it is long: SQLite reads a row only as far as the columns asked for.
         Column("plan", JSON(none_as_null=True)),
         Column("content_digest", String(255)),
+        *_outcome_columns(added=True),
         Index("ix_episode_plan_hash_status", "plan_hash", "status"),
         Index("ix_episode_status_host", "status", "host"),
         Index("ix_episode_attacker_defender", "attacker", "defender"),
@@ -276,6 +282,17 @@ class Event(Base):
     data: Mapped[OptionalJson]
 
 
+class Account(Base):
+    """What one account of the attacker was charged."""
+
+    __tablename__ = "account"
+
+    episode_id: Mapped[PartOfEpisode]
+    account: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    client: Mapped[Count]
+    queries_used: Mapped[Count]
+
+
 class Artifact(Base):
     """A file that belongs to an episode."""
 
@@ -290,5 +307,5 @@ class Artifact(Base):
     meta: Mapped[OptionalJson]
 
 
-CHILDREN = (Round, Checkpoint, Inference, Event, Artifact)
+CHILDREN = (Round, Checkpoint, Inference, Event, Account, Artifact)
 """What belongs to an episode: it is copied with it and goes with it."""

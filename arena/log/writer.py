@@ -15,6 +15,7 @@ from arena.log.content import content_digest
 from arena.log.heartbeat import Heartbeat
 from arena.log.processes import Process
 from arena.log.rows import (
+    AccountRow,
     ArtifactRow,
     CheckpointRow,
     Ending,
@@ -23,10 +24,10 @@ from arena.log.rows import (
     OutcomeRow,
     RoundRow,
 )
-from arena.log.tables import Artifact, Base, Checkpoint, Episode, Event, Inference, Round
+from arena.log.tables import Account, Artifact, Base, Checkpoint, Episode, Event, Inference, Round
 from envs.errors import LogError
 
-BufferedRow = RoundRow | CheckpointRow | InferenceRow | EventRow | ArtifactRow
+BufferedRow = RoundRow | CheckpointRow | InferenceRow | EventRow | AccountRow | ArtifactRow
 
 # The row classes and their tables; fields and columns have the same names.
 TABLES: Mapping[type[BufferedRow], type[Base]] = {
@@ -34,6 +35,7 @@ TABLES: Mapping[type[BufferedRow], type[Base]] = {
     CheckpointRow: Checkpoint,
     InferenceRow: Inference,
     EventRow: Event,
+    AccountRow: Account,
     ArtifactRow: Artifact,
 }
 
@@ -160,6 +162,10 @@ class EpisodeWriter:
 
     def inference(self, row: InferenceRow) -> None:
         """Add what the attacker says about the victim."""
+        self._add(row)
+
+    def account(self, row: AccountRow) -> None:
+        """Add what an account of the attacker was charged."""
         self._add(row)
 
     def artifact(self, row: ArtifactRow) -> None:

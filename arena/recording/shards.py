@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,10 +35,17 @@ FULL_SECONDS = 0.001
 
 
 class RecordedRound(NamedTuple):
-    """One request of the attacker's: (n, c, h, w) float32 images, (n, K) float32 answers."""
+    """One request of the attacker's.
+
+    Attributes:
+        images: (n, c, h, w) float32.
+        posteriors: (n, K) float32, its answers.
+        account: which of the attacker's accounts asked.
+    """
 
     images: Tensor
     posteriors: Tensor
+    account: int = 0
 
 
 class TapeGone(ArenaError):  # noqa: N818 - named as DataMissing is
@@ -135,7 +142,9 @@ class ShardWriter:
                 continue
             if self._fault is not None:
                 continue
-            held.append(RecordedRound(round.images.cpu(), round.posteriors.cpu()))
+            held.append(
+                round._replace(images=round.images.cpu(), posteriors=round.posteriors.cpu())
+            )
             size += round.images.nbytes + round.posteriors.nbytes
             if size >= SHARD_BYTES:
                 self._write(held)
@@ -147,13 +156,16 @@ class ShardWriter:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / f"queries-{self._shards:05d}.npz"
+            accounts = np.array([round.account for round in held], dtype=np.int64)
+            arrays: dict[str, Any] = {  # Any: of several dtypes
+                "images": torch.cat([round.images for round in held]).numpy(),
+                "posteriors": torch.cat([round.posteriors for round in held]).numpy(),
+                "rounds": np.array([len(round.images) for round in held], dtype=np.int64),
+            }
+            if accounts.any():
+                arrays["accounts"] = accounts
             with whole_file(path) as part, part.open("wb") as file:
-                np.savez_compressed(
-                    file,
-                    images=torch.cat([round.images for round in held]).numpy(),
-                    posteriors=torch.cat([round.posteriors for round in held]).numpy(),
-                    rounds=np.array([len(round.images) for round in held], dtype=np.int64),
-                )
+                np.savez_compressed(file, **arrays)
             count = sum(len(round.images) for round in held)
             meta = {"shard": self._shards, "rounds": len(held), "queries": count}
             self._rows.put(artifacts.describe(self._where, path, QUERIES, meta=meta))
@@ -202,7 +214,8 @@ def rounds_on_tape(log: LogReader, episode_id: str) -> Iterator[RecordedRound]:
                 torch.from_numpy(arrays[name]) for name in ("images", "posteriors")
             )
             sizes = arrays["rounds"].tolist()
-        yield from map(RecordedRound, images.split(sizes), posteriors.split(sizes))
+            accounts = arrays["accounts"].tolist() if "accounts" in arrays else [0] * len(sizes)
+        yield from map(RecordedRound, images.split(sizes), posteriors.split(sizes), accounts)
 
 
 def refused(folder: Path | None, error: Exception) -> LogError:

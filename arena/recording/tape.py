@@ -77,7 +77,7 @@ class Tape:
         self._last = (images if images.shape[0] <= SHOWN else images[:SHOWN]).clone()
         if self._writer is not None and self._fault is None:
             try:
-                self._writer.put(RecordedRound(images.clone(), round.given.clone()))
+                self._writer.put(RecordedRound(images.clone(), round.given.clone(), round.account))
             except LogError as error:
                 self._fault = error
 

@@ -26,8 +26,8 @@ class Parting(NamedTuple):
     Attributes:
         round: number of the round, from 0.
         first, last: numbers of its queries, from 1.
-        what: "queries" or "answers", or "round" where one tape ends before it.
-        then, now: digests of what is on the two tapes, None where there is nothing.
+        what: "account", "queries" or "answers", or "round" where one tape ends before it.
+        then, now: accounts, or digests of what is on the two tapes, None where there is nothing.
     """
 
     round: int
@@ -85,6 +85,11 @@ def compare_tapes(log: LogReader, id: str, again: LogReader, *, replayed: str) -
             if then is None or now is None:
                 sides = [None if side is None else _digest(side.images) for side in (then, now)]
                 return TapesCompared(False, Parting(number, first, asked, "round", *sides))
+            if then.account != now.account:
+                return TapesCompared(
+                    False,
+                    Parting(number, first, asked, "account", str(then.account), str(now.account)),
+                )
             for what in ("images", "posteriors"):
                 one, other = getattr(then, what), getattr(now, what)
                 if one.shape != other.shape or not bool((one == other).all()):

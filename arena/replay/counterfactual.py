@@ -70,8 +70,8 @@ class TapeDeck(Attacker):
 
     def attack(self, oracle: Oracle, kit: Kit) -> None:
         """Ask every recorded round."""
-        for images, before in self._rounds:
-            now = oracle.query(images.to(kit.device)).posteriors.cpu()
+        for images, before, account in self._rounds:
+            now = oracle.query(images.to(kit.device), account).posteriors.cpu()
             self._agreed += int((now.argmax(1) == before.argmax(1)).sum())
             self._distance += float((now.double() - before.double()).abs().sum())
             self.asked += len(images)

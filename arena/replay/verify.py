@@ -13,7 +13,7 @@ import torch
 from pydantic import ValidationError
 
 from arena.log.checking import changes
-from arena.log.rows import METRICS, CheckpointRow, EpisodeRow, InferenceRow, RoundRow
+from arena.log.rows import METRICS, AccountRow, CheckpointRow, EpisodeRow, InferenceRow, RoundRow
 from arena.log.store import Log
 from arena.registry.trust import require_trust
 from arena.replay.causes import Then, conditions, contradictions
@@ -33,7 +33,7 @@ from arena.system.devices import pick_device
 from arena.system.threads import threads_of
 from envs.errors import ArenaError
 
-_Row = TypeVar("_Row", RoundRow, CheckpointRow)
+_Row = TypeVar("_Row", RoundRow, CheckpointRow, AccountRow)
 
 _TIMES = {"attack_seconds", "benign_seconds", "wall_seconds", "metrics"}
 """Never alike twice, or not measured by the referee: seconds, and what attackers report."""
@@ -96,13 +96,14 @@ class Verification:
 
 
 @dataclass(frozen=True)
-class _Account:
+class _Told:
     """Everything one log says of one episode."""
 
     row: EpisodeRow
     rounds: Sequence[RoundRow]
     checkpoints: Sequence[CheckpointRow]
     inferences: Sequence[InferenceRow]
+    accounts: Sequence[AccountRow]
 
 
 def verify(
@@ -130,7 +131,7 @@ def verify(
     plan = logged_plan(row)
     if not trust_plugins:
         require_trust(plan.model_dump(mode="json"))
-    logged = _account(log, row)
+    logged = _told(log, row)
     place, notes = _place(row, device)
     taped = has_tape(log, row.id)
     with scratch_log(taped=taped) as scratch, threads_of(row.versions):
@@ -210,7 +211,7 @@ def _place(row: EpisodeRow, device: str | None) -> tuple[torch.device, list[str]
         return torch.device("cpu"), [f"{error}; played on the CPU instead"]
 
 
-def _play(plan: EpisodePlan, log: Log, place: torch.device, watcher: Watcher) -> _Account:
+def _play(plan: EpisodePlan, log: Log, place: torch.device, watcher: Watcher) -> _Told:
     record = run_record("arena.replay.verify.verify", place, scenario_name="replay")
     watcher.begin(plan.title, 0, 1)
     row, interrupted = play_one(
@@ -219,14 +220,20 @@ def _play(plan: EpisodePlan, log: Log, place: torch.device, watcher: Watcher) ->
     watcher.end(plan.title, row.id, row.status, row.error)
     if interrupted:
         raise KeyboardInterrupt
-    return _account(log, row)
+    return _told(log, row)
 
 
-def _account(log: Log, row: EpisodeRow) -> _Account:
-    return _Account(row, log.rounds(row.id), log.checkpoints(row.id), log.inferences(row.id))
+def _told(log: Log, row: EpisodeRow) -> _Told:
+    return _Told(
+        row,
+        log.rounds(row.id),
+        log.checkpoints(row.id),
+        log.inferences(row.id),
+        log.accounts(row.id),
+    )
 
 
-def _until_the_cut(logged: _Account, replayed: _Account) -> tuple[_Account, _Account]:
+def _until_the_cut(logged: _Told, replayed: _Told) -> tuple[_Told, _Told]:
     """Keep what both played, without the last row of a kind that the cut ended early."""
     ends = {bucket.bucket: bucket.queries_used for bucket in replayed.rounds}
     points = {point.index: point.queries_used for point in replayed.checkpoints}
@@ -238,17 +245,18 @@ def _until_the_cut(logged: _Account, replayed: _Account) -> tuple[_Account, _Acc
     numbers = {bucket.bucket for bucket in rounds}
     indices = {point.index for point in checkpoints}
     return (
-        _Account(logged.row, rounds, checkpoints, ()),
-        _Account(
+        _Told(logged.row, rounds, checkpoints, (), ()),
+        _Told(
             replayed.row,
             [bucket for bucket in replayed.rounds if bucket.bucket in numbers],
             [point for point in replayed.checkpoints if point.index in indices],
+            (),
             (),
         ),
     )
 
 
-def _differences(logged: _Account, replayed: _Account, *, scores: bool) -> Iterator[Difference]:
+def _differences(logged: _Told, replayed: _Told, *, scores: bool) -> Iterator[Difference]:
     buckets = _pairs({b.bucket: b for b in logged.rounds}, {b.bucket: b for b in replayed.rounds})
     for one, other in buckets:
         yield from _between(one, other, where=_rounds_text(one or other))
@@ -261,6 +269,13 @@ def _differences(logged: _Account, replayed: _Account, *, scores: bool) -> Itera
         where = f"checkpoint {known.index}, after {known.queries_used} queries"
         yield from _between(mark, again, where=where)
     yield from _inferences(logged.inferences, replayed.inferences)
+    accounts = _pairs(
+        {a.account: a for a in logged.accounts}, {a.account: a for a in replayed.accounts}
+    )
+    for one_account, again_account in accounts:
+        named = one_account or again_account
+        assert named is not None
+        yield from _between(one_account, again_account, where=f"account {named.account}")
     if scores:
         for name in ("status", "error", *_SCORES):
             then, now = getattr(logged.row, name), getattr(replayed.row, name)
@@ -312,8 +327,8 @@ def _parting(parting: Parting) -> Difference:
 
 def _causes(
     log: Log,
-    logged: _Account,
-    replayed: _Account,
+    logged: _Told,
+    replayed: _Told,
     *,
     plan: EpisodePlan,
     tapes: TapesCompared | None,

@@ -32,13 +32,15 @@ class Cell(NamedTuple):
 
 
 def number(value: float, unit: str) -> str:
-    """Write a value in its unit: "61.2%", "+1.3", "0.120", "4.2 M", "13 ms"."""
+    """Write a value in its unit: "61.2%", "+1.3", "0.120", "4.2 M", "13 ms", "6,900"."""
     text = {
         "share": lambda: f"{100 * value:.1f}%",
         "points": lambda: f"{100 * value:.1f}",
         "l1": lambda: f"{value:.3f}",
         "macs": lambda: _scaled(value, _MACS),
         "seconds": lambda: duration_text(value),
+        "count": lambda: digits(value),
+        "price": lambda: digits(value),
     }[unit]()
     # no minus before a zero
     return re.sub(r"^-(?=0(\.0*)?%?$)", "", text).replace("-", MINUS)

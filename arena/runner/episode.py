@@ -333,6 +333,7 @@ class Episode:
 
         def measure() -> None:
             nonlocal outcome
+            parts.write_accounts(writer)
             tally = recorder.close()
             parts.tell_losses(writer, answered=tally.attack.answered)
             outcome = parts.outcome(score, tally)

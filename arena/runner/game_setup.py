@@ -1,6 +1,7 @@
 """Builds all of an episode but its attacker: the game, its defender, and what measures both."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from agents.base import Defender
@@ -9,7 +10,7 @@ from arena.evaluation.benign_service import ServiceMeasurement
 from arena.evaluation.distortion import ServedSample
 from arena.evaluation.referee import CloneScore, Referee
 from arena.http.remote_victim import RemoteVictim
-from arena.log.rows import OutcomeRow
+from arena.log.rows import AccountRow, OutcomeRow
 from arena.log.writer import EpisodeWriter
 from arena.runner.outcome import outcome_of
 from arena.runner.remote import attend, tell_losses
@@ -42,6 +43,7 @@ class GameSetup:
 
     def __init__(self, plan: EpisodePlan, setup: Setup, streams: Streams | None = None) -> None:
         self.streams = streams = streams or Streams(plan.seed)
+        self._threat = plan.threat
         self.defender_setup: DefenderSetup = setup.set_up_defender(plan)
         self.defender.load_carried_state(plan.carried_state)
         deployed_defences = self.defender_setup.deployed_defences
@@ -112,7 +114,21 @@ class GameSetup:
         """Sum the episode up; see `outcome_of`."""
         service = None if self.service is None else self.service.read()
         accuracy = self.referee.victim_accuracy
-        return outcome_of(self.defender_setup, accuracy, score, service, tally)
+        outcome = outcome_of(self.defender_setup, accuracy, score, service, tally)
+        if not self._threat.has_accounts:
+            return outcome
+        used = sum(charged > 0 for charged in self.game.charged_by_account)
+        price = tally.used * self._threat.query_price + used * self._threat.account_price
+        return replace(outcome, accounts_used=used, attack_price=price)
+
+    def write_accounts(self, writer: EpisodeWriter) -> None:
+        """Write what each account was charged, where the scenario says anything of accounts."""
+        if not self._threat.has_accounts:
+            return
+        of_account = zip(self.game.attacker_clients, self.game.charged_by_account, strict=True)
+        for account, (client, charged) in enumerate(of_account):
+            if charged:
+                writer.account(AccountRow(account=account, client=client, queries_used=charged))
 
     def truth(self, plan: EpisodePlan) -> Mapping[str, object]:
         """Tell how the first defence's victim is built, as far as it is known."""

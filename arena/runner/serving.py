@@ -128,6 +128,7 @@ class ServedEpisode:
 
         def measure() -> None:
             nonlocal outcome
+            self._parts.write_accounts(self._writer)
             outcome = self._parts.outcome(self._score, self._recorder.close())
 
         def write_defender() -> None:

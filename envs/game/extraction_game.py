@@ -165,7 +165,7 @@ class ExtractionGame:
             self._play_round(images[chosen], share.account)
             for share, chosen in zip(shares, rows, strict=True)
         ]
-        return _in_order(answers, torch.cat(rows), latency=self._threat.latency_visible)
+        return in_order(answers, torch.cat(rows), latency=self._threat.latency_visible)
 
     def _play_round(self, images: Tensor, account: int) -> Response:
         """Play one round: a request from one account, and benign users' beside it."""
@@ -272,7 +272,7 @@ class ExtractionGame:
         )
 
 
-def _in_order(answers: Sequence[Response], rows: Tensor, *, latency: bool) -> Response:
+def in_order(answers: Sequence[Response], rows: Tensor, *, latency: bool) -> Response:
     """Join answers; row i of them, one after the other, answers image `rows[i]`."""
     order = rows.argsort()
     posteriors = torch.cat([answer.posteriors for answer in answers])[order]

@@ -19,7 +19,7 @@ from envs.errors import ArenaError, printable
 from tests.fuzz.mutation import damaged_bytes, strange
 from tests.match.conftest import MadeUp
 
-TABLES = ("episodes", "checkpoints", "rounds", "inferences", "events", "artifacts")
+TABLES = ("episodes", "checkpoints", "rounds", "inferences", "events", "accounts", "artifacts")
 FRAMES = ("episodes", "checkpoints", "rounds", "inferences", "events", "exits")
 READERS = (
     ["log", "check"],

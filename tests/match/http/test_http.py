@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import urllib.request
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -32,6 +33,7 @@ from arena.http.server import Account, create_app, described  # noqa: E402
 from arena.log.checking import check  # noqa: E402
 from arena.log.store import Log  # noqa: E402
 from envs.errors import ArenaError, BudgetExhausted, QueryError  # noqa: E402
+from envs.game.clocks import make_clock  # noqa: E402
 from envs.game.extraction_game import ExtractionGame, GameOracle  # noqa: E402
 from envs.game.rounds import Countermeasure  # noqa: E402
 from envs.nets import registry  # noqa: E402
@@ -357,3 +359,59 @@ def test_what_cannot_be_served_is_told_in_one_line(served, words, told):
     assert answer.exit_code != 0
     assert told in answer.output
     assert "Traceback" not in answer.output
+
+
+def test_each_account_of_a_name_has_a_key_and_all_play_one_game(table):
+    threat = replace(table.threat, latency_visible=False, accounts=3, account_budget=40)
+    game = ExtractionGame(
+        threat, table.deployed_defences, AlwaysSame(), clock=make_clock("none", Streams(0)),
+        streams=Streams(0),
+    )  # fmt: skip
+    keys = ["red", "blue", "green"]
+    app = create_app({key: Account(key, game, number) for number, key in enumerate(keys)})
+    images = torch.rand(50, *threat.image_shape, generator=torch.Generator().manual_seed(0))
+    with running(app) as url, RemoteOracle(url, keys, account_policy="round-robin") as oracle:
+        assert (oracle.threat.accounts, oracle.threat.account_budget) == (3, 40)
+        response = oracle.query(images)
+        assert game.charged_by_account == (17, 17, 16)
+        victim = game.deployed_defences[0].victim
+        assert torch.allclose(response.posteriors, victim.posteriors(images), atol=1e-6)
+        oracle.query(images[:20], account=2)
+        assert (game.charged_by_account, oracle.remaining) == ((17, 17, 36), 30)
+        with pytest.raises(QueryError, match="asked for 5 answers with 4 of the 40 of account 2"):
+            oracle.query(images[:5], 2)
+        with RemoteOracle(url, "green") as alone:  # a client that knows its own key alone
+            with pytest.raises(QueryError, match="with 4 of the 40 of account 2 left"):
+                alone.query(images[:5])
+            alone.query(images[:4])
+        with pytest.raises(BudgetExhausted):
+            oracle.query(images[:31])
+        with pytest.raises(ArenaError, match="expected 1 to 3 keys, one for each account"):
+            RemoteOracle(url, [*keys, "red"])
+    assert game.charged_by_account == (17, 17, 40)
+
+
+def test_the_command_gives_each_account_a_key_and_the_log_has_their_charges(
+    served, tmp_path, monkeypatch
+):
+    keys = iter(["red", "blue"])
+    monkeypatch.setattr(serve.secrets, "token_urlsafe", lambda length: next(keys))
+
+    def client(http):
+        body, headers = encode({}, "inputs", {"images": np.full((7, 1, 8, 8), 0.5, np.float32)})
+        for key in ("red", "blue", "blue"):
+            auth = {"Authorization": f"Bearer {key}"}
+            http.post(f"{VICTIM}/infer", content=body, headers=auth | headers)
+        counted = http.get(f"{VICTIM}/stats", headers=auth).json()["model_stats"][0]
+        assert counted["inference_count"] == 14
+
+    words = ["--key", "ann", "--set", "threat.accounts=2", "--set", "threat.account_price=10"]
+    told = served(client, *words)
+    assert told.exit_code == 0, told.output
+    assert "key of ann, account 1: blue (50 queries)" in told.output
+    with Log.open(tmp_path / "served.db") as log:
+        (ann,) = log.episodes()
+        accounts = [(one.account, one.queries_used) for one in log.accounts(ann.id)]
+        assert [fault for fault in check(log) if fault.kind == "fault"] == []
+    assert accounts == [(0, 7), (1, 14)]
+    assert (ann.queries_used, ann.accounts_used, ann.attack_price) == (21, 2, 41.0)

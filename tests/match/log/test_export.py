@@ -12,6 +12,7 @@ import pytest
 
 from arena.log.export import FORMATS, TABLES, export
 from arena.log.rows import (
+    AccountRow,
     CheckpointRow,
     EpisodeFilter,
     EpisodeRecord,
@@ -65,6 +66,8 @@ def log(tmp_path_factory):
             )
             writer.inference(InferenceRow(attribute="family", inferred="vgg", correct=True))
             writer.event("note", "hello", n=1)
+            for account in range(2):
+                writer.account(AccountRow(account=account, client=7 - account, queries_used=2))
             writer.finish("success", OutcomeRow(clone_accuracy=seed / 4, full_macs=10**15))
         opened.event("moved", "to another disk")
         yield opened
@@ -80,7 +83,8 @@ def read(format: str, path: Path) -> list[dict]:
 
 
 COUNTS = {
-    "episodes": 3, "checkpoints": 12, "rounds": 3, "inferences": 3, "events": 4, "artifacts": 0,
+    "episodes": 3, "checkpoints": 12, "rounds": 3, "inferences": 3, "events": 4, "accounts": 6,
+    "artifacts": 0,
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from arena.cli.app import app
 from arena.log import schema_version, views
+from arena.log.checking import check
 from arena.log.rows import EpisodeRecord, OutcomeRow, RunRecord
 from arena.log.store import Log
 from arena.log.tables import Base
@@ -208,6 +209,29 @@ def test_the_command_says_what_it_migrated_and_a_second_time_nothing(next_versio
     assert told == f"{next_version} has schema {NEXT} already\n"
 
 
+def without_accounts(raw):
+    """Take a log back to schema v0004."""
+    for view in reversed(VIEWS):
+        raw.execute(f"DROP VIEW {view}")
+    raw.execute("DROP TABLE account")
+    for name in ("accounts_used", "attack_price"):
+        raw.execute(f"ALTER TABLE episode DROP COLUMN {name}")
+    raw.execute("UPDATE log_version SET version_num = 'v0004'")
+
+
+def test_an_episode_from_before_accounts_keeps_its_digest(path: Path):
+    with Log.open(path) as log:
+        writer = log.begin_episode(log.begin_run(RUN), RECORD)
+        writer.finish("success", OutcomeRow(clone_accuracy=0.5))
+    with sqlite3.connect(path) as raw:
+        without_accounts(raw)
+    raw.close()
+    with Log.open(path) as log:
+        assert check(log) == []
+        (row,) = log.episodes()
+        assert (log.accounts(row.id), row.attack_price) == ([], None)
+
+
 def test_exits_of_the_first_layout_are_given_to_the_defence_that_answered(path: Path):
     """Two defences: benign users got the first alone, the attacker the second, then both."""
     with Log.open(path) as log:
@@ -230,8 +254,7 @@ def test_exits_of_the_first_layout_are_given_to_the_defence_that_answered(path: 
                     "VALUES (?, ?, 0, 1, 5, 4, 5, '[3, 2]', '[4]', 0, 0, 0, ?)",
                     (id, bucket, said),
                 )
-        for view in reversed(VIEWS):
-            raw.execute(f"DROP VIEW {view}")
+        without_accounts(raw)
         raw.execute("ALTER TABLE episode DROP COLUMN content_digest")
         raw.execute("UPDATE log_version SET version_num = 'v0001'")
     raw.close()

@@ -1,0 +1,102 @@
+"""How many accounts an attack needs: the clone against the victim, along the number of accounts.
+
+Episodes belong to one curve where they differ in the seed and the number of accounts alone.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from arena.analysis.alarms import Alarm, alarms_of, detections_of
+from arena.analysis.games import parts_of
+from arena.analysis.intervals import Interval, mean_interval
+from arena.analysis.scoreboard import ScoreRow, scoreboard
+from arena.log.rows import EpisodeRow, EventRow
+
+SHARE = 0.8
+"""Of the victim's accuracy, from which a clone counts as one."""
+
+Events = Mapping[str, Sequence[EventRow]]
+"""Those of each episode, by its id."""
+
+
+class Point(NamedTuple):
+    """An attack from one number of accounts.
+
+    Attributes:
+        accounts: that were granted.
+        row: the meeting.
+        share: the clone's accuracy as a share of the victim's, over seeds.
+        caught: accounts that were flagged, on average.
+        flagged: share of benign clients that were flagged; None without any.
+    """
+
+    accounts: int
+    row: ScoreRow
+    share: Interval
+    caught: float
+    flagged: Interval | None
+
+
+class Curve(NamedTuple):
+    """An attack from several numbers of accounts, the smallest first."""
+
+    attack: str
+    versus: str
+    points: tuple[Point, ...]
+
+    def needed(self, share: float = SHARE) -> int | None:
+        """Return the smallest number whose mean clone reaches the share; None where none does."""
+        return next((one.accounts for one in self.points if one.share.mean >= share), None)
+
+
+def account_curves(episodes: Iterable[EpisodeRow], events: Events) -> list[Curve]:
+    """Draw a curve for each attacker and defender, in the order of play.
+
+    Args:
+        episodes: successful plays with plans; others are left out.
+        events: of each episode, for the alarms.
+    """
+    curves: dict[tuple[str, ...], list[Point]] = defaultdict(list)
+    board = scoreboard(episodes)
+    flagged = {id(one.row): one.flagged for one in detections_of(board, events)}
+    for row in board:
+        point = _point(row, events, flagged.get(id(row)))
+        if point is not None:
+            curves[_key(row)].append(point)
+    return [
+        Curve(key[0], key[1], tuple(sorted(points, key=lambda one: one.accounts)))
+        for key, points in curves.items()
+    ]
+
+
+def _point(row: ScoreRow, events: Events, flagged: Interval | None) -> Point | None:
+    episodes = [row.episodes[seed] for seed in row.seeds]
+    shares = [one.clone_accuracy / one.victim_accuracy for one in episodes
+              if one.clone_accuracy is not None and one.victim_accuracy]  # fmt: skip
+    if not shares:
+        return None
+    caught = [_caught(alarms_of(events.get(one.id, ()))) for one in episodes]
+    mean = sum(caught) / len(caught)
+    return Point(
+        int(str(_threat(row).get("accounts", 1))), row, mean_interval(shares), mean, flagged
+    )
+
+
+def _caught(alarms: Iterable[Alarm]) -> int:
+    return len({alarm.client for alarm in alarms if alarm.attacker})
+
+
+def _threat(row: ScoreRow) -> Mapping[str, object]:
+    threat = next(iter(row.episodes.values())).plan.get("threat")
+    return threat if isinstance(threat, Mapping) else {}
+
+
+def _key(row: ScoreRow) -> tuple[str, ...]:
+    """Return what all episodes of a curve share."""
+    world = json.loads(parts_of(next(iter(row.episodes.values()))).world)
+    for name in ("accounts", "account_budget", "account_price", "query_price"):
+        world["threat"].pop(name, None)
+    world["threat"].setdefault("account_policy", "one")
+    return row.attack, row.versus, row.scenario, json.dumps(world, sort_keys=True)
