@@ -35,7 +35,7 @@ from envs.seeding import Streams
 from envs.types import AccountPolicy, ThreatModel
 from envs.victim.victim import Victim
 
-WINDOWS = (20, 50, 100, 200)
+WINDOWS = (20, 50, 100)  # a benign account of 200 images has fewer than 200 distances
 EVERY, BENIGN, EACH = 20, 300, 200
 SPREADS: tuple[tuple[int, AccountPolicy], ...] = (
     (1, "one"),

@@ -1,5 +1,6 @@
 """An attack from several accounts, from the scenario to the log and back."""
 
+import inspect
 import sqlite3
 from dataclasses import replace
 
@@ -168,11 +169,15 @@ def test_an_attacker_names_the_accounts_that_it_asks_from(tmp_path, with_attacke
 
 
 @pytest.mark.slow
-def test_an_isolated_attacker_names_accounts_as_a_trusted_one(tmp_path, with_attacker):
+def test_an_isolated_attacker_names_accounts_as_a_trusted_one(tmp_path, scenario):
+    player = tmp_path / "choosy.py"  # the process may not read the tests
+    source = "from agents.base import Attacker\nfrom envs.errors import QueryError\n\n\n"
+    player.write_text(source + inspect.getsource(Choosy))
     told = []
     for isolation in ("none", "process"):
         overrides = {f"threat.{key}": value for key, value in ACCOUNTS.items()}
-        wanted = with_attacker("Choosy", isolation=isolation, **overrides)
+        attackers = {"attackers": [{"use": f"{player}:Choosy"}]}
+        wanted = scenario(attackers, isolation=isolation, **overrides)
         with Log.open(tmp_path / f"{isolation}.db") as log:
             (row,) = play(wanted, log=log).episodes
             assert row.status == "success", row.error
