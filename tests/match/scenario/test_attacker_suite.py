@@ -27,7 +27,7 @@ LIGHT = {
     "knockoff": {"epochs": 1},
     "active-thief": {"choices": 2, "round_epochs": 1, "epochs": 1},
     "s4l": {"epochs": 1},
-    "e3": {"epochs": 2, "alignment": 0.5},
+    "e3": {"epochs": 2, "resolution": 0.75, "alignment": 0.5},
     "jbda": {"epochs": 1, "seeds": 30},
     "maze": {"directions": 2, "replays": 1},
     "late-knockoff": {"epochs": 2},

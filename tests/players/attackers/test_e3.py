@@ -84,8 +84,23 @@ def test_the_first_stage_sees_coarse_images_and_the_second_whole_ones(
     monkeypatch.setattr(SoftenedLoss, "__call__", watched)
     kit = with_pool()
     object.__setattr__(kit, "new_clone", small_convolution)
-    E3(selection="random", epochs=10, request=40).attack(fake_oracle(40, posteriors), kit)
+    E3(selection="random", resolution=0.75, epochs=10, request=40).attack(
+        fake_oracle(40, posteriors), kit
+    )
     assert seen == [6] * 7 + [8] * 3
+
+
+def test_small_images_are_shown_whole_unless_told_otherwise(
+    fake_oracle, posteriors, with_pool, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(
+        "agents.attackers.e3.coarsened", lambda clone, pixels, share: asked.append(share) or pixels
+    )
+    E3(epochs=2).attack(fake_oracle(20, posteriors), with_pool())
+    assert asked == []
+    E3(epochs=2, resolution=0.5).attack(fake_oracle(20, posteriors), with_pool())
+    assert asked == [0.5, 0.5]
 
 
 def test_alignment_takes_the_batchs_own_statistics():
