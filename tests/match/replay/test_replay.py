@@ -180,7 +180,7 @@ def test_the_exit_code_is_the_verdict(original):
     words = ["replay", original[1], "--verify", "--quiet"]
     done = CliRunner().invoke(app, [*words, "--log", str(original[0])])
     assert (done.exit_code, done.stdout.splitlines()[1]) == (
-        0, "the same: 16 buckets of rounds, 4 checkpoints, 17 scores"
+        0, "the same: 16 buckets of rounds, 4 checkpoints, 19 scores"
     )  # fmt: skip
     missing = str(original[0].parent / "gone.db")
     assert CliRunner().invoke(app, [*words, "--log", missing]).exit_code == 1
