@@ -45,7 +45,7 @@ def now_block(log: LogReader, episodes: Sequence[EpisodeRow]) -> Markup:
     playing = [_playing(log, log.episode(id)) for id in begun if id not in dead]
     fates = Counter[str](row.status for row in episodes if row.status != "started")
     fates["died"] = len(dead & set(begun))
-    said = [f"{count} {_FATES[fate]}" for fate, count in sorted(fates.items()) if count]
+    said = [f"{count} {_FATES.get(fate, fate)}" for fate, count in sorted(fates.items()) if count]
     summary = f"{counted(len(playing), 'episode')} now; {listed(said) or 'none has ended'}."
     template = environment().from_string(packaged("now.html.j2"))
     return Markup(template.render(summary=summary, playing=playing))

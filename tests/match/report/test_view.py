@@ -224,3 +224,12 @@ def test_the_command_says_where_it_serves_and_ends_with_ctrl_c(made_up, monkeypa
     done = CliRunner().invoke(app, ["view", "--log", made_up.log.where, "--port", "0"])
     assert done.exit_code == 0
     assert re.match(r"http://127\.0\.0\.1:\d+/ shows .*arena\.db; Ctrl-C stops it\n", done.stdout)
+
+
+@pytest.mark.parametrize("status", ["1000000000", "", "<b>"])
+def test_an_ending_that_a_damaged_log_tells_is_shown_as_it_is(made_up, live, status):
+    made_up.play(status="error")
+    with made_up.log.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE episode SET status = ?", (status,))
+    code, text, _ = ask(live, "/")
+    assert (code, "<b>" in text.split("now;")[-1][:40]) == (200, False)
