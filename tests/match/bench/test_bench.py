@@ -253,7 +253,7 @@ def test_the_agenda_names_every_item_of_a_gpu(agenda):
 def test_an_iteration_lasts_from_one_of_the_generator_s_queries_to_the_next(monkeypatch):
     moments = iter([1.0, 5.0, 7.0, 10.0])
     monkeypatch.setattr(isolation, "moment", lambda: isolation.Seconds(at := next(moments), at / 2))
-    timed = isolation.TimedOracle(types.SimpleNamespace(query=lambda images: None), 4)
+    timed = isolation.TimedOracle(types.SimpleNamespace(query=lambda images, account: None), 4)
     for size in (4, 2, 2, 4, 2, 4, 4, 2):
         timed.query(torch.zeros(size, 1))
     # the first, of 4 seconds, loads and allocates

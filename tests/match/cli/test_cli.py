@@ -317,7 +317,9 @@ def test_agents_lists_every_kind_with_parameters(cli):
     listed = json.loads(cli("agents", "--json").stdout)
     assert set(listed) == {"attackers", "defenders", "wrappers", "defences", "networks", "data"}
     dfme = next(entry for entry in listed["attackers"] if entry["name"] == "dfme")
-    assert {"name": "spend_rest", "type": "bool", "default": "True"} in dfme["parameters"]
+    parameters = {each["name"]: each for each in dfme["parameters"]}
+    spend = parameters["spend_rest"]
+    assert (spend["type"], spend["default"], bool(spend["meaning"])) == ("bool", "True", True)
     assert dfme["summary"]
     assert not [entry for kind in listed.values() for entry in kind if entry["fault"]]
     assert "resnet10" in cli("agents", "networks").stdout

@@ -25,7 +25,15 @@ def detail(findings, name: str) -> str:
     return next(finding.detail for finding in findings if finding.name == name)
 
 
-@pytest.mark.parametrize("make", [Noise, RandomGenerator, DFME, partial(DFME, batch=16)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        Noise,
+        RandomGenerator,
+        DFME,
+        pytest.param(partial(DFME, batch=16), marks=pytest.mark.slow),
+    ],
+)
 def test_the_built_in_attackers_conform(make):
     assert_conforms(make)
 

@@ -64,11 +64,12 @@ def ledger(oracle, kit, lent):
     if game is None:
         oracle._IsolatedOracle__remaining = 10**6
         return asks_beyond(oracle)
-    used, game._used = game._used, -(10**6)
+    used, room = game._used, game._accounts._room
+    game._used, game._accounts._room = -(10**6), 10**6
     try:
         return asks_beyond(oracle)
     finally:
-        game._used = used + lent_budget + 1 if game._used > 0 else used
+        game._used, game._accounts._room = used, room
 
 
 def of_type(name):

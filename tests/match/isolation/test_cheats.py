@@ -67,10 +67,8 @@ def test_what_code_in_the_attackers_process_gets(played, promises, tmp_path, mon
     assert got == {name: getattr(row, way) for name, row in table.items()}
 
 
-@pytest.mark.parametrize(
-    "how",
-    ["exits", *(pytest.param(one, marks=pytest.mark.slow) for one in ENDINGS if one != "exits")],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ENDINGS)
 def test_an_attacker_that_ends_its_process_ends_its_episode_alone(played, promises, how):
     row, _ = played("Ending", "isolated", params={"how": how})
     assert not promises[how].isolated

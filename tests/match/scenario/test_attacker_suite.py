@@ -25,7 +25,8 @@ LIGHT = {
         "gan_epochs": 1, "clone_epochs": 1, "diversity_epochs": 1, "averages": (0.0, 0.9)
     },
     "knockoff": {"epochs": 1},
-    "active-thief": {"choices": 2, "round_epochs": 1, "epochs": 1},
+    "active-thief": {"choices": 1, "round_epochs": 1, "epochs": 1, "candidates": 50},
+    "exit-timing": {"most_probes": 100},
     "s4l": {"epochs": 1},
     "e3": {"epochs": 2, "resolution": 0.75, "alignment": 0.5},
     "jbda": {"epochs": 1, "seeds": 30},
@@ -51,8 +52,10 @@ def reconnaissance() -> Campaign:
 
 @pytest.mark.parametrize(
     "make",
-    [reconnaissance, partial(Knockoff, policy="adaptive", epochs=2)],
-    ids=["campaign", "bandit"],
+    [
+        pytest.param(reconnaissance, id="campaign", marks=pytest.mark.slow),
+        pytest.param(partial(Knockoff, policy="adaptive", epochs=2), id="bandit"),
+    ],
 )
 def test_what_an_attacker_can_also_be_told_to_do_conforms(make):
     """Every image the victim saw was charged, in a campaign of several attackers too."""
