@@ -372,19 +372,6 @@ def test_every_cheat_of_the_page_is_played_by_a_test(promises):
     assert [name for name, row in promises.items() if row.isolated] == []
 
 
-def test_a_wait_that_is_broken_off_loses_no_half_of_a_message():
-    ours, theirs = socket.socketpair()
-    channel = Channel(ours, os.memfd_create("shared"), None)
-    text = b'{"say":"ended"}'
-    theirs.sendall(len(text).to_bytes(4, "big") + text[:5])
-    with pytest.raises(TimeoutError):
-        channel.receive(0.05)
-    theirs.sendall(text[5:])
-    assert channel.receive(1.0)["say"] == "ended"
-    channel.close()
-    theirs.close()
-
-
 def test_a_program_is_held_to_the_time_that_it_computes(monkeypatch):
     clock = SimpleNamespace(now=0.0, step=0.0)
 

@@ -1,0 +1,272 @@
+"""`arena serve`: signals, what the log has of each key, the line it tells, accounts."""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import urllib.request
+from dataclasses import replace
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+httpx = pytest.importorskip("httpx")
+pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
+
+from starlette.testclient import TestClient  # noqa: E402
+
+import arena  # noqa: E402
+from agents.base import Defender  # noqa: E402
+from arena.cli import serve  # noqa: E402
+from arena.cli.app import app as cli  # noqa: E402
+from arena.http.client import RemoteOracle  # noqa: E402
+from arena.http.protocol import encode  # noqa: E402
+from arena.http.server import Account, create_app, described  # noqa: E402
+from arena.log.checking import check  # noqa: E402
+from arena.log.store import Log  # noqa: E402
+from envs.errors import ArenaError, BudgetExhausted, QueryError  # noqa: E402
+from envs.game.clocks import make_clock  # noqa: E402
+from envs.game.extraction_game import ExtractionGame  # noqa: E402
+from envs.game.rounds import Countermeasure  # noqa: E402
+from envs.nets import registry  # noqa: E402
+from envs.seeding import Streams  # noqa: E402
+from tests.match.http.conftest import AlwaysSame, running  # noqa: E402
+from tests.started import Started  # noqa: E402
+
+VICTIM = "/v2/models/victim"
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGINT, 0, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
+)
+def test_the_command_serves_until_a_signal_and_says_who_asked_what(tiny_file, number, code):
+    scenario = tiny_file(threat={"budget": 50})
+    words = ["serve", str(scenario), "--port", "0", "--key", "eve=20"]
+    words += ["--log", str(scenario.with_name("log.db"))]
+    with Started(*words, "--quiet") as server:
+        url = server.wait_for(r"http://\S+")[0]
+        secret = server.wait_for(r"key of eve: (\S+) ")[1]
+        with RemoteOracle(url, secret) as oracle:
+            assert oracle.remaining == 20
+            oracle.query(torch.rand(7, 1, 8, 8))
+        server.signal(number)
+        out, _ = server.ended(60)
+        assert "eve used 7 of 20 queries" in out
+        assert server.returncode == code
+    with Log.open(scenario.with_name("log.db"), read_only=True) as log:
+        assert [(row.status, row.queries_used) for row in log.episodes()] == [("success", 7)]
+
+
+@pytest.fixture
+def served(tiny_file, tmp_path, monkeypatch):
+    """Run the command with a client in the place of Ctrl-C; returns what it wrote."""
+
+    def run(client, *words, **changes):
+        scenario = tiny_file(threat={"budget": 50}, **changes)
+
+        def ask(app, listening):
+            with listening, TestClient(app) as http:
+                client(http)
+
+        monkeypatch.setattr(serve, "_run", ask)
+        log = ["--log", str(tmp_path / "served.db")]
+        command = ["serve", str(scenario), "--port", "0", *log, *words]
+        return CliRunner().invoke(cli, command)
+
+    return run
+
+
+def test_serving_writes_each_key_into_the_log_and_scores_its_clone(served, tmp_path, monkeypatch):
+    keys = iter(["red", "blue"])
+    monkeypatch.setattr(serve.secrets, "token_urlsafe", lambda length: next(keys))
+    scores, handed = [], []
+
+    def client(http):
+        for key, count in (("red", 7), ("blue", 20)):
+            auth = {"Authorization": f"Bearer {key}"}
+            images = {"images": np.full((count, 1, 8, 8), 0.5, np.float32)}
+            body, headers = encode({}, "inputs", images)
+            for _ in range(2):
+                http.post(f"{VICTIM}/infer", content=body, headers=auth | headers)
+        clone = registry.build("mlp-small", num_classes=10, image_shape=(1, 8, 8),
+                               generator=torch.Generator().manual_seed(0))  # fmt: skip
+        written = BytesIO()
+        torch.save(clone.state_dict(), written)
+        handed.append(clone)
+        red = {"Authorization": "Bearer red"}
+        wrong = BytesIO()
+        torch.save({"x": torch.zeros(1)}, wrong)
+        for file in (b"nonsense", b"PKnonsense", b"", wrong.getvalue()):
+            answer = http.post(f"{VICTIM}/clone", content=file, headers=red)
+            assert (answer.status_code, "the file" in answer.json()["error"]) == (400, True)
+            assert len(answer.json()["error"]) < 400
+        scores.append(http.post(f"{VICTIM}/clone", content=written.getvalue(), headers=red).json())
+        again = http.post(f"{VICTIM}/clone", content=written.getvalue(), headers=red)
+        assert "each key hands over one" in again.json()["error"]
+        closed = http.post(f"{VICTIM}/infer", content=body, headers=red | headers)
+        assert "the attack is over" in closed.json()["error"]
+
+    told = served(client, "--key", "ann", "--key", "bob=30", keep=["clone"])
+    assert told.exit_code == 0, told.output
+    assert "inputs: images FP32 [-1, 1, 8, 8]" in told.output
+    assert "key of ann: red (50 queries)" in told.output
+    with Log.open(tmp_path / "served.db") as log:
+        bob, ann = sorted(log.episodes(), key=lambda row: row.attacker, reverse=True)
+        faults = [fault.message for fault in check(log) if fault.kind == "fault"]
+        rounds = log.rounds(ann.id)
+        assert "clone" not in [file.kind for file in log.artifacts(bob.id)]
+    with arena.open_log(tmp_path / "served.db") as log:
+        kept = log.clone(ann.id)
+    assert (ann.kind, ann.status, ann.queries_used, ann.attack_answered) == (
+        "served", "success", 14, 14
+    )  # fmt: skip
+    assert (ann.clone_accuracy, ann.clone_fidelity) == tuple(scores[0].values())
+    assert 0 < ann.clone_accuracy < 0.4
+    some = torch.rand(5, 1, 8, 8)
+    assert torch.equal(kept(some), handed[0].eval()(some))
+    assert ann.victim_accuracy == ann.served_accuracy > 0.2
+    assert sum(bucket.attack_answered for bucket in rounds) == 14
+    assert rounds[-1].query_digest == ann.query_digest
+    assert (bob.queries_used, bob.budget, bob.clone_accuracy) == (20, 30, None)
+    assert faults == []
+    assert f"bob used 20 of 30 queries, and handed over no clone ({bob.id})" in told.output
+
+
+class Stumbling(Defender):
+    def act(self, view):
+        return Countermeasure()
+
+    def notes(self):
+        raise RuntimeError("no notes")
+
+
+def test_a_defender_that_fails_at_the_end_ends_each_keys_episode_as_an_error(served, tmp_path):
+    brought = [{"use": f"{__file__}:Stumbling", "defence": "undefended"}]
+    told = served(lambda http: None, "--key", "ann", "--key", "bob", defenders=brought)
+    assert told.exit_code == 1
+    assert "bob used 0 of 50 queries" in told.output
+    with Log.open(tmp_path / "served.db") as log:
+        rows = log.episodes()
+    assert [(row.status, row.error) for row in rows] == [("error", "RuntimeError: no notes")] * 2
+
+
+def test_a_port_in_use_leaves_no_episode(served, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        told = served(lambda http: pytest.fail("served"), "--port", port)
+    assert "use another --port" in told.output
+    with Log.open(tmp_path / "served.db") as log:
+        assert log.episodes() == []
+
+
+def curled(line):
+    """Do what a line for a shell asks of curl, without curl; returns the answer."""
+    seen = subprocess.run(["bash", "-c", f'curl() {{ printf "%s\\0" "$@"; }}; {line}'],
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    silent, url, h, header, d, body, _ = seen.stdout.split("\0")
+    assert (silent, h, d) == ("-s", "-H", "-d")
+    asked = urllib.request.Request(url, body.encode(), dict([header.split(": ")]))
+    with urllib.request.urlopen(asked, timeout=60) as answer:
+        return answer.read()
+
+
+def by_curl(line):
+    return subprocess.run(line, shell=True, capture_output=True, timeout=60).stdout
+
+
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+
+
+@pytest.mark.parametrize("ask", [curled, pytest.param(by_curl, marks=needs_curl)])
+def test_the_command_that_serving_tells_asks_an_image(tiny_file, table, ask):
+    account = Account("red", table.new_game(AlwaysSame(), Streams(0)))
+    with running(create_app({"red": account})) as url:
+        told = ask(serve._curl(url, "red", described(account)["inputs"][0]))
+    (posteriors, *_) = json.loads(told)["outputs"]
+    assert sum(posteriors["data"]) == pytest.approx(1, abs=1e-5)
+    assert account.game.used == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--key", "eve", "--key", "eve=3"], "eve is there twice"),
+        (["--key", "eve=0"], "a whole number above 0"),
+        (["--defender", "dnf"], "no defender of this scenario named 'dnf'"),
+        (["--set", "victim={use = 'http://127.0.0.1:9/v2/models/a'}", "--set", "traffic.benign=0"],
+         "served elsewhere already"),
+        (["--set", 'keep=["clone"]', "--log", "sqlite://"], "keeps files beside the log"),
+        (["--set", 'record="queries"', "--log", "sqlite://"], "keeps files beside the log"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_served_is_told_in_one_line(served, words, told):
+    answer = served(lambda http: pytest.fail("served"), *words)
+    assert answer.exit_code != 0
+    assert told in answer.output
+    assert "Traceback" not in answer.output
+
+
+def test_each_account_of_a_name_has_a_key_and_all_play_one_game(table):
+    threat = replace(table.threat, latency_visible=False, accounts=3, account_budget=40)
+    game = ExtractionGame(
+        threat, table.deployed_defences, AlwaysSame(), clock=make_clock("none", Streams(0)),
+        streams=Streams(0),
+    )  # fmt: skip
+    keys = ["red", "blue", "green"]
+    app = create_app({key: Account(key, game, number) for number, key in enumerate(keys)})
+    images = torch.rand(50, *threat.image_shape, generator=torch.Generator().manual_seed(0))
+    with running(app) as url, RemoteOracle(url, keys, account_policy="round-robin") as oracle:
+        assert (oracle.threat.accounts, oracle.threat.account_budget) == (3, 40)
+        response = oracle.query(images)
+        assert game.charged_by_account == (17, 17, 16)
+        victim = game.deployed_defences[0].victim
+        assert torch.allclose(response.posteriors, victim.posteriors(images), atol=1e-6)
+        oracle.query(images[:20], account=2)
+        assert (game.charged_by_account, oracle.remaining) == ((17, 17, 36), 30)
+        with pytest.raises(QueryError, match="asked for 5 answers with 4 of the 40 of account 2"):
+            oracle.query(images[:5], 2)
+        with RemoteOracle(url, "green") as alone:  # a client that knows its own key alone
+            with pytest.raises(QueryError, match="with 4 of the 40 of account 2 left"):
+                alone.query(images[:5])
+            alone.query(images[:4])
+        with pytest.raises(BudgetExhausted):
+            oracle.query(images[:31])
+        with pytest.raises(ArenaError, match="expected 1 to 3 keys, one for each account"):
+            RemoteOracle(url, [*keys, "red"])
+    assert game.charged_by_account == (17, 17, 40)
+
+
+def test_the_command_gives_each_account_a_key_and_the_log_has_their_charges(
+    served, tmp_path, monkeypatch
+):
+    keys = iter(["red", "blue"])
+    monkeypatch.setattr(serve.secrets, "token_urlsafe", lambda length: next(keys))
+
+    def client(http):
+        body, headers = encode({}, "inputs", {"images": np.full((7, 1, 8, 8), 0.5, np.float32)})
+        for key in ("red", "blue", "blue"):
+            auth = {"Authorization": f"Bearer {key}"}
+            http.post(f"{VICTIM}/infer", content=body, headers=auth | headers)
+        counted = http.get(f"{VICTIM}/stats", headers=auth).json()["model_stats"][0]
+        assert counted["inference_count"] == 14
+
+    words = ["--key", "ann", "--set", "threat.accounts=2", "--set", "threat.account_price=10"]
+    told = served(client, *words)
+    assert told.exit_code == 0, told.output
+    assert "key of ann, account 1: blue (50 queries)" in told.output
+    with Log.open(tmp_path / "served.db") as log:
+        (ann,) = log.episodes()
+        accounts = [(one.account, one.queries_used) for one in log.accounts(ann.id)]
+        assert [fault for fault in check(log) if fault.kind == "fault"] == []
+    assert accounts == [(0, 7), (1, 14)]
+    assert (ann.queries_used, ann.accounts_used, ann.attack_price) == (21, 2, 41.0)
