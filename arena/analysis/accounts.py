@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from arena.analysis.alarms import Alarm, alarms_of, detections_of
+from arena.analysis.alarms import Alarm, alarms_of, benign_flagged
 from arena.analysis.games import parts_of
 from arena.analysis.intervals import Interval, mean_interval
 from arena.analysis.scoreboard import ScoreRow, scoreboard
@@ -60,9 +60,8 @@ def account_curves(episodes: Iterable[EpisodeRow], events: Events) -> list[Curve
     """
     curves: dict[tuple[str, ...], list[Point]] = defaultdict(list)
     board = scoreboard(episodes)
-    flagged = {id(one.row): one.flagged for one in detections_of(board, events)}
     for row in board:
-        point = _point(row, events, flagged.get(id(row)))
+        point = _point(row, events)
         if point is not None:
             curves[_key(row)].append(point)
     return [
@@ -71,16 +70,20 @@ def account_curves(episodes: Iterable[EpisodeRow], events: Events) -> list[Curve
     ]
 
 
-def _point(row: ScoreRow, events: Events, flagged: Interval | None) -> Point | None:
+def _point(row: ScoreRow, events: Events) -> Point | None:
     episodes = [row.episodes[seed] for seed in row.seeds]
     shares = [one.clone_accuracy / one.victim_accuracy for one in episodes
               if one.clone_accuracy is not None and one.victim_accuracy]  # fmt: skip
     if not shares:
         return None
-    caught = [_caught(alarms_of(events.get(one.id, ()))) for one in episodes]
-    mean = sum(caught) / len(caught)
+    alarms = {one.id: alarms_of(events.get(one.id, ())) for one in episodes}
+    caught = [_caught(alarms[one.id]) for one in episodes]
     return Point(
-        int(str(_threat(row).get("accounts", 1))), row, mean_interval(shares), mean, flagged
+        int(str(_threat(row).get("accounts", 1))),
+        row,
+        mean_interval(shares),
+        sum(caught) / len(caught),
+        benign_flagged(row, alarms),
     )
 
 

@@ -77,15 +77,31 @@ def detections_of(
 
 def _detection(row: ScoreRow, alarms: Mapping[str, Sequence[Alarm]]) -> Detection:
     episodes = [row.episodes[seed] for seed in row.seeds]
-    clients = sum(map(_clients, episodes))
-    firsts, flagged = [], 0
+    firsts = []
     for episode in episodes:
         raised = alarms[episode.id]
         against = [one.queries for one in raised if one.attacker and one.queries is not None]
         firsts.append(min(against, default=None))
-        flagged += len({one.client for one in raised if one.attacker is False})
-    share = share_interval(min(flagged, clients), clients) if clients else None
-    return Detection(row, delay_of(firsts, episodes[0].budget), share)
+    return Detection(row, delay_of(firsts, episodes[0].budget), benign_flagged(row, alarms))
+
+
+def benign_flagged(row: ScoreRow, alarms: Mapping[str, Sequence[Alarm]]) -> Interval | None:
+    """Return the share of benign clients, of all episodes together, that was flagged at some time.
+
+    Args:
+        row: the meeting.
+        alarms: of each episode, by its id.
+
+    Returns:
+        the share with its interval; None where no benign user asked.
+    """
+    episodes = list(row.episodes.values())
+    clients = sum(map(_clients, episodes))
+    flagged = sum(
+        len({one.client for one in alarms[episode.id] if one.attacker is False})
+        for episode in episodes
+    )
+    return share_interval(min(flagged, clients), clients) if clients else None
 
 
 def _clients(episode: EpisodeRow) -> int:
