@@ -271,6 +271,7 @@ def test_no_list_and_no_export_takes_a_setting_that_is_nowhere(two_budgets, cli,
     assert not said.stdout
 
 
+@pytest.mark.slow
 def test_lists_reports_and_exports_take_a_setting(two_budgets, cli, tmp_path):
     def found(*words):
         return len(json.loads(cli("episodes", "list", *words, "--json").stdout))

@@ -86,7 +86,10 @@ def test_other_parts_are_lent(played, part):
     assert (row.status, row.test_overlap) == ("success", 0)
 
 
-@pytest.mark.parametrize("form", ["grey", "colour", "shuffled", "few among others"])
+@pytest.mark.parametrize("form", [
+    "grey", "few among others",
+    *(pytest.param(one, marks=pytest.mark.slow) for one in ("colour", "shuffled")),
+])  # fmt: skip
 def test_an_exported_copy_of_test_images_is_refused_by_its_content(played, digits, tmp_path, form):
     images, expected = digits.test, 360
     if form == "few among others":

@@ -106,7 +106,8 @@ def test_what_would_wait_is_counted():
     assert waits.count == 4
 
 
-@pytest.mark.parametrize("make", [Noise, RandomGenerator, DFME, Argmax, DualStudents,
+@pytest.mark.parametrize("make", [Noise, RandomGenerator, DFME, Argmax,
+                                  pytest.param(DualStudents, marks=pytest.mark.slow),
                                   pytest.param(DisGUIDE, marks=pytest.mark.slow)])  # fmt: skip
 def test_a_request_more_is_no_wait_more(kit, make):
     assert per_request(make, kit) == 0

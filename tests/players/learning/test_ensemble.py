@@ -84,8 +84,15 @@ def test_the_generator_drives_the_clones_apart_and_asks_nothing(fake_oracle, kit
     assert torch.equal(weights(committee), before)
 
 
-@pytest.mark.parametrize("attack", [DisGUIDE, DualStudents])
-@pytest.mark.parametrize("labels", ["soft", "hard"])
+@pytest.mark.parametrize(
+    ("attack", "labels"),
+    [
+        (DisGUIDE, "soft"),
+        (DualStudents, "hard"),
+        pytest.param(DisGUIDE, "hard", marks=pytest.mark.slow),
+        pytest.param(DualStudents, "soft", marks=pytest.mark.slow),
+    ],
+)
 def test_both_learn_from_soft_and_from_hard_labels(game, kit, agrees, attack, labels):
     match, oracle = game(2_000, labels)
     attacker = attack(batch=32, clone_rate=0.1)

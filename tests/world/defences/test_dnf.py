@@ -2,6 +2,7 @@
 
 import copy
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -352,8 +353,16 @@ def test_exits_may_be_at_some_stages_only(victim, kit, splits):
     assert made.answer(splits.test.images(slice(0, 8)), generator=NONE).posteriors.shape == (8, 10)
 
 
-@pytest.mark.parametrize("estimator", ["C", "M", "U", "none"])
-@pytest.mark.parametrize("x_info", ["R", "N", "none"])
+EACH_ONCE = {("C", "R"), ("M", "none"), ("U", "N"), ("none", "R")}
+
+
+@pytest.mark.parametrize(
+    ("estimator", "x_info"),
+    [
+        pytest.param(*pair, marks=[] if pair in EACH_ONCE else [pytest.mark.slow])
+        for pair in product(("C", "M", "U", "none"), ("R", "N", "none"))
+    ],
+)
 def test_every_estimator_trains(victim, kit, estimator, x_info):
     made = DNF(estimator=estimator, x_info=x_info, w_s=0.1, **QUICK).harden(victim, kit)
     weights = made.network.heads.state_dict().values()

@@ -52,7 +52,10 @@ def test_every_defence_is_here():
     assert {use for use, _, _ in CASES.values()} == names
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(one, marks=[pytest.mark.slow] if one == "meco" else []) for one in CASES],
+)
 def test_hardening_draws_from_the_stated_sources_and_from_no_other(
     digits_world, case, monkeypatch, tmp_path
 ):
