@@ -26,10 +26,10 @@ quickstart: $(STAMP)  ## set up, play the first game on real digits, show scoreb
 	$(BIN)/arena run quickstart --workers 2 --log quickstart.db --out out/quickstart
 
 test: $(STAMP)        ## set up and run the tests (under 8 minutes on 2 cores)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(STAMP)    ## the tests that take long as well
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m ""
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m ""
 
 check: $(STAMP)       ## set up and check format, lint, types and layers; no tests
 	$(BIN)/ruff format --check .

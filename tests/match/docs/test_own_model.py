@@ -65,7 +65,7 @@ QUICK = [
     "threat.budget=64",
     "checkpoints=1",
     "clone.use=conv-small",
-    f"attackers=[{{ use = 'noise' }}, {KNOCKOFF}]",
+    f"attackers=[{KNOCKOFF}]",
     "defenders.1.params.epochs=1",
 ]
 AS_IT_STANDS = ["data.params.size=16", "threat.budget=400"]
@@ -74,7 +74,7 @@ AS_IT_STANDS = ["data.params.size=16", "threat.budget=400"]
 @pytest.mark.parametrize(
     ("attackers", "settings"),
     [
-        pytest.param(("noise", "knockoff"), QUICK, id="quick"),
+        pytest.param(("knockoff",), QUICK, id="quick"),
         pytest.param(
             ("random-generator", "dfme", "knockoff"),
             AS_IT_STANDS,

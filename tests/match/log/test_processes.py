@@ -218,7 +218,9 @@ def test_a_writer_is_known_by_its_process_here_and_by_its_signs_of_life_elsewher
             assert again.episode(writer.id).status == status
 
 
-@pytest.mark.parametrize("step", [-3600.0, 2.5, 3600.0])
+@pytest.mark.parametrize(
+    "step", [3600.0, *(pytest.param(one, marks=pytest.mark.slow) for one in (-3600.0, 2.5))]
+)
 def test_a_step_of_the_clock_kills_nobody(tmp_path: Path, step: float, monkeypatch):
     path = tmp_path / "arena.db"
     child = start(HANG, path, "alive")

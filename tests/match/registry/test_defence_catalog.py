@@ -33,7 +33,10 @@ DEFENCES = {
 }
 
 
-@pytest.mark.parametrize("use", DEFENCES)
+@pytest.mark.parametrize(
+    "use",
+    [pytest.param(one, marks=[pytest.mark.slow] if one == "meco" else []) for one in DEFENCES],
+)
 def test_a_defence_passes_the_suite_that_authors_run(use):
     findings = check_defence(partial(catalog.create, "defence", use, DEFENCES[use]))
     assert [found for found in findings if not found.passed] == []

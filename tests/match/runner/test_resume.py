@@ -103,7 +103,7 @@ CASES = {
 }
 
 
-QUICK = ("noise", "dfme")
+QUICK = ("dfme",)
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,13 @@ def _change(header, **values):
     header.write_text(json.dumps(json.loads(header.read_text()) | values))
 
 
-@pytest.mark.parametrize("forgery", FORGED)
+@pytest.mark.parametrize(
+    "forgery",
+    [
+        pytest.param(name, marks=[] if number < 2 else [pytest.mark.slow])
+        for number, name in enumerate(FORGED)
+    ],
+)
 def test_a_plug_in_s_save_that_this_user_did_not_seal_is_not_opened(
     break_game, of_a_plug_in, watcher, always, forgery, monkeypatch
 ):

@@ -163,7 +163,9 @@ def test_labels_alone_tell_exits_and_no_threshold():
     assert shared_findings["widths"] == ()
 
 
-@pytest.mark.parametrize("budget", [1, 7, 59, 60, 333])
+@pytest.mark.parametrize(
+    "budget", [1, 60, *(pytest.param(one, marks=pytest.mark.slow) for one in (7, 59, 333))]
+)
 def test_references_and_repeats_are_in_the_ledger(budget):
     """Acceptance 5: what the server answered is what was paid, and nothing goes beyond."""
     _, _, _, game = play(resnet10(), budget, model=LatencyModel(noise=0.05), shared_findings=False)
@@ -279,6 +281,7 @@ def test_a_server_that_batches_is_asked_one_image_at_a_time(returns):
     assert game.rounds > 150
 
 
+@pytest.mark.slow
 def test_the_same_seed_asks_and_concludes_the_same():
     runs = [play(resnet10(), 600, seed=3, model=LatencyModel(noise=0.02)) for _ in range(2)]
 
