@@ -95,7 +95,7 @@ class UnknownName(ArenaError):  # noqa: N818 - reads as the fault it is
         names = sorted(known)
         close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        hint = f"known: {', '.join(names[:_SHOWN])}{more}"
+        hint = f"known: {', '.join(names[:_SHOWN])}{more}" if names else "there is none"
         if close:
             hint = f"did you mean '{close[0]}'?"
         super().__init__(f"no {kind} named '{name}'; {hint}")

@@ -8,6 +8,7 @@ from arena.cli.common import JsonOption, LogOption, out
 from arena.cli.filters import filtered
 from arena.cli.render import percent_interval, write_json, write_line, write_table
 from arena.report.formatting import ABSENT, digits
+from envs.errors import ArenaError
 
 if TYPE_CHECKING:
     from arena.analysis.accounts import Curve, Point
@@ -34,10 +35,13 @@ def accounts(
     with Log.open(log, create=False) as store:
         episodes = store.episodes(which)
         events = store.of_episodes(EventRow, [row.id for row in episodes])
+        where = store.where
     curves = account_curves(episodes, events)
     if json:
         write_json([_as_dict(curve, share) for curve in curves])
         return
+    if not curves:
+        raise ArenaError(f"no such successful play in {where}; 'arena episodes' lists them")
     columns = ("attacker", "defender", "accounts", "clone / victim %", "caught", "benign flagged %",
                "price", "seeds")  # fmt: skip
     rows = [_cells(curve, point) for curve in curves for point in curve.points]

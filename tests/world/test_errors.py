@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.errors import ArenaError, LogError, one_line
+from envs.errors import ArenaError, LogError, UnknownName, one_line
 
 
 class UnreadableError(Exception):
@@ -34,3 +34,7 @@ def test_any_message_gives_one_printable_line_that_can_be_stored(message: str):
     line = one_line(ValueError(message))
     assert line.isprintable()
     assert line.encode()
+
+
+def test_a_name_is_missed_where_there_is_none_at_all():
+    assert str(UnknownName("episode", "ab", [])) == "no episode named 'ab'; there is none"

@@ -33,3 +33,6 @@ def test_the_page_leads_from_a_scenario_to_the_accounts_it_takes(tmp_path, monke
         of_accounts = {row.accounts_used: log.accounts(row.id) for row in log.episodes()}
     assert [one.queries_used for one in of_accounts[30]] == [20] * 30
     assert [one.queries_used for one in of_accounts[3]] == [200] * 3
+    none = CliRunner().invoke(app, ["accounts", "--scenario", "nothing"])
+    assert (none.exit_code, none.stdout) == (1, "")
+    assert "no such successful play in arena.db" in none.stderr
