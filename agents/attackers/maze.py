@@ -35,8 +35,9 @@ class MAZE(DFME):
         there) and widths; the clone is in evaluation mode while the generator's gradient is
         estimated; the first clone step learns from answers that were bought already, where the
         released code asks a second time and does not count it; the white-box gradient that it
-        logs is left out; the replay buffer is bounded. As there, both rates follow a cosine, and of
-        each iteration the last batch is kept for replay.
+        logs is left out; the replay buffer is bounded. As there, both rates follow a cosine over
+        the iterations, and of each the last batch is kept for replay. Its loop ends there; ours
+        spends the rest of the budget too, at the cosine's last rate, which is 0.
 
     Source:
         Kariyappa et al. 2021, MAZE, CVPR, arXiv:2005.03161, and its released code.
@@ -95,12 +96,6 @@ class MAZE(DFME):
         """Report the epoch that ended; rates follow the cosine."""
         self._report(kit)
 
-    def generator_step(self, oracle: Oracle, kit: Kit) -> None:
-        """Move the generator towards disagreement, and both rates on."""
-        super().generator_step(oracle, kit)
-        for rate in self._rates:
-            rate.step()
-
     def asked(self, images: Tensor, targets: Tensor) -> None:
         """Keep the answers to the generated images themselves, which come first."""
         count = self.settings.batch
@@ -116,11 +111,13 @@ class MAZE(DFME):
         self.note("clone_loss", self.learn(images, targets))
 
     def learn(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Train the clone on answers; after the last ones of an iteration, on replayed ones."""
+        """Train the clone; after an iteration's last answers replay, and move both rates on."""
         loss = super().learn(images, targets)
         self._learned += 1
         if self._learned % self.settings.clone_steps == 0:
             self._replay.add(images, targets)
             for _ in range(self._replays):
                 super().learn(*self._replay.draw(self.settings.batch, self._chance))
+            for rate in self._rates:
+                rate.step()
         return loss

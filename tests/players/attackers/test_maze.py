@@ -80,8 +80,6 @@ def test_the_generator_raises_the_disagreement(fake_oracle, kit):
             return float(kl_divergence(thief.clone.eval()(images), quarters(images)).mean())
 
     before = disagreement()
-    for rate in thief._rates:
-        rate.step = lambda: None
     for _ in range(10):
         thief.generator_step(oracle, lent)
     assert disagreement() > 1.1 * before
@@ -94,3 +92,17 @@ def test_both_rates_follow_a_cosine_to_nothing(fake_oracle, kit):
     rates = [one.param_groups[0]["lr"] for one in optimisers]
     assert rates[0] == pytest.approx(0.1 * 0.5 * (1 - 1), abs=1e-9)
     assert rates[1] == pytest.approx(0, abs=1e-9)
+
+
+def test_every_iteration_learns_at_the_rate_of_its_place_on_the_cosine(fake_oracle, kit):
+    class Watched(MAZE):
+        seen = ()
+
+        def learn(self, images, targets):
+            self.seen = (*self.seen, self.trainer.optimizer.param_groups[0]["lr"])
+            return super().learn(images, targets)
+
+    thief = Watched(batch=8, directions=1, clone_steps=2, replays=1, clone_rate=0.1)
+    thief.attack(fake_oracle(24 * 2 + 5, quarters), kit())
+    # two iterations of two clone steps; what is left over comes at the end of the cosine
+    assert thief.seen == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.0])
