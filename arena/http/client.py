@@ -189,7 +189,7 @@ class RemoteOracle:
         keys = [key] if isinstance(key, str) else key
         self._clients = [InferenceClient(model, key=one, transport=transport) for one in keys]
         try:
-            threat, self.remaining = self._describe()
+            threat, self._told_left = self._describe()
             if not 1 <= len(keys) <= threat.accounts:
                 raise ArenaError(
                     f"expected 1 to {threat.accounts} keys, one for each account that "
@@ -217,6 +217,11 @@ class RemoteOracle:
         for client in self._clients:
             client.close()
 
+    @property
+    def remaining(self) -> int:
+        """Images that may still be asked, with the keys that there are."""
+        return min(self._told_left, self._accounts.room)
+
     def query(self, images: Tensor, account: int | None = None) -> Response:
         """Ask for answers; they are on the images' device.
 
@@ -235,7 +240,7 @@ class RemoteOracle:
             account = 0
         if account is not None:
             return self._ask(images, account)
-        if len(images) > (left := min(self.remaining, self._accounts.room)):
+        if len(images) > (left := self.remaining):
             raise BudgetExhausted(f"asked for {len(images)} answers with {left} left")
         shares = self._accounts.deal(images, account)
         if len(shares) == 1:
@@ -258,7 +263,7 @@ class RemoteOracle:
             raise _told(failed) from failed
         try:
             posteriors = torch.from_numpy(outputs["posteriors"].copy()).to(images.device)
-            self.remaining = int(outputs["remaining"][0])
+            self._told_left = int(outputs["remaining"][0])
             self._accounts.charge(account, len(images))
         except (KeyError, IndexError) as error:
             raise ArenaError(f"{self._url} sent an answer that cannot be read: {error}") from error

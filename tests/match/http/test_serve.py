@@ -227,6 +227,8 @@ def test_each_account_of_a_name_has_a_key_and_all_play_one_game(table):
     images = torch.rand(50, *threat.image_shape, generator=torch.Generator().manual_seed(0))
     with running(app) as url, RemoteOracle(url, keys, account_policy="round-robin") as oracle:
         assert (oracle.threat.accounts, oracle.threat.account_budget) == (3, 40)
+        with RemoteOracle(url, "red") as alone:
+            assert (alone.remaining, oracle.remaining) == (40, 100)
         response = oracle.query(images)
         assert game.charged_by_account == (17, 17, 16)
         victim = game.deployed_defences[0].victim
