@@ -30,7 +30,8 @@ class ActiveThief(PoolRounds):
             whole budget, and "random" is the control.
         choices: rounds of choosing, after the seed set.
         seed_share: of the budget, drawn at random for the first clone.
-        validation_share: of the budget, drawn at random for judging the clones of the rounds.
+        validation_share: of the budget, drawn at random for judging the clones of the rounds; none
+            without a seed set.
         round_epochs: at most, of those clones.
         patience: epochs without a better F1 after which such a training stops.
         recipe, epochs, learning_rate, request, candidates, pretraining: see `PoolRounds`.

@@ -29,7 +29,7 @@ class E3(PoolRounds):
         selection: "features" asks, after a first part at random, the images whose features in
             the clone lie nearest the mean feature of each class, class after class; "random" all
             at random.
-        first_share: of the budget, drawn at random.
+        first_share: of the budget, drawn at random; 0 draws all so.
         resolution: side of the images in the first stage of a training, as a share of the whole
             side; 1 is one stage. Three quarters from 30 pixels a side, 1 below, if absent.
         coarse_share: of the epochs that are spent on the first stage.

@@ -32,7 +32,8 @@ class JBDA(PoolRounds):
         seeds: images of the pool to begin with; 100 and 1,000 if absent.
         reach: largest change of a value of an image in [0, 1]; 0.1 up to 28 pixels a side and
             0.025 above, if absent.
-        recipe, epochs, learning_rate, request, candidates, pretraining: see `PoolRounds`.
+        recipe, epochs, learning_rate, request, candidates, pretraining: see `PoolRounds`; nothing
+            is chosen among `candidates` here.
 
     Notes:
         Ours differs: seeds come from the pool, as in ModelGuard's suite, where Papernot's are the

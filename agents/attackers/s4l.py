@@ -30,7 +30,8 @@ class S4L(PoolRounds):
         weight: of the rotation's cross-entropy; 0 is `Knockoff`.
         unlabelled: images of the pool per step, each shown in its four turns; as many as answers
             if absent.
-        recipe, epochs, learning_rate, request, candidates, pretraining: see `PoolRounds`.
+        recipe, epochs, learning_rate, request, candidates, pretraining: see `PoolRounds`; nothing
+            is chosen among `candidates` here.
 
     Notes:
         Ours differs in what is turned: the whole pool, where ModelGuard's suite turns the images

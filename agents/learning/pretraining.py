@@ -25,12 +25,12 @@ def pretrain(clone: nn.Module, images: ImageSet, recipe: Recipe, *, seed: int) -
     Raises:
         PlayerError: the clone has no linear layer.
     """
-    places = [(parent, name, part) for parent in clone.modules()
-              for name, part in parent.named_children() if isinstance(part, nn.Linear)]  # fmt: skip
-    own = [part for part in clone.modules() if isinstance(part, nn.Linear)]
-    if not own:
+    linear = [(path, part) for path, part in clone.named_modules() if isinstance(part, nn.Linear)]
+    if not linear:
         raise PlayerError("pretraining exchanges a clone's last linear layer, and it has none")
-    parent, name, last = next(place for place in places if place[2] is own[-1])
+    path, last = linear[-1]
+    above, _, name = path.rpartition(".")
+    parent = clone.get_submodule(above)
     generator = torch.Generator(device=images.device).manual_seed(seed)
     other = nn.Linear(last.in_features, images.num_classes, device="meta")
     other.to_empty(device=images.device)
