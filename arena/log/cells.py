@@ -1,10 +1,10 @@
-"""Refuse cells that are none of their column's: SQLite stores whatever it is given."""
+"""Read rows, and refuse cells that are not of their column: SQLite stores whatever it is given."""
 
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Double, Integer, String
+from sqlalchemy import JSON, Boolean, Connection, Double, Integer, Select, String
 from sqlalchemy.types import TypeEngine
 
 MAPS = frozenset({"plan", "attacker_params", "defender_params", "versions", "countermeasure",
@@ -21,6 +21,23 @@ _KINDS: tuple[tuple[type[TypeEngine[Any]], frozenset[type]], ...] = (
     (String, frozenset({str, type(None)})),
 )
 _MAP: frozenset[type] = frozenset({dict, type(None)})
+
+
+def read_cells(
+    connection: Connection, query: Select[*tuple[Any, ...]], *, sound: bool
+) -> list[dict[str, Any]]:
+    """Run a query over columns; gives each row by their names.
+
+    Args:
+        connection: of the log.
+        query: what to read.
+        sound: check the cells; raises as `require_sound` does.
+    """
+    rows = connection.execute(query).all()
+    columns = {str(column.key): column.type for column in query.selected_columns}
+    if sound:
+        require_sound(columns, rows)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def require_sound(columns: Mapping[str, TypeEngine[Any]], rows: Sequence[Sequence[object]]) -> None:

@@ -12,8 +12,8 @@ from sqlalchemy import Column, Connection, Dialect, exists, select, type_coerce
 from sqlalchemy.types import NULLTYPE
 
 from arena.log import artifacts
-from arena.log.cells import meaning, require_sound
-from arena.log.content import Cells, Contents, contents_of, read_cells, same_content
+from arena.log.cells import meaning, read_cells, require_sound
+from arena.log.content import Cells, Contents, contents_of, same_content
 from arena.log.database_errors import explained
 from arena.log.pruning import strays
 from arena.log.reader import LogReader

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, select
 
 from arena.log.batches import batches
-from arena.log.cells import require_sound
+from arena.log.cells import read_cells
 from arena.log.jsontext import canonical_json
 from arena.log.tables import (
     Account,
@@ -92,7 +92,7 @@ def contents_of(
     Args:
         connection: of the log.
         ids: of the episodes; those that are not there are missing.
-        sound: check that each cell is one of its column's; see `require_sound`.
+        sound: check that each cell is one of its column's; see `read_cells`.
     """
     episode, run = Episode.table(), Run.table()
     for batch in batches(ids):
@@ -118,15 +118,6 @@ def first_links(connection: Connection, row: Cells, *, without: frozenset[str]) 
 def same_content(kept: str, found: str, *, files: bool) -> bool:
     """Tell whether two digests are of the same rows, and of the same files where they count."""
     return kept == found if files else kept.partition("-")[0] == found.partition("-")[0]
-
-
-def read_cells(connection: Connection, query: Select[Any], *, sound: bool) -> list[dict[str, Any]]:
-    """Run a query over columns; gives each row by their names. See `contents_of`."""
-    rows = connection.execute(query).all()
-    columns = {str(column.key): column.type for column in query.selected_columns}
-    if sound:
-        require_sound(columns, rows)
-    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def _parts(

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, Text, cast, select
 
 from arena.log.batches import batches
-from arena.log.cells import require_sound
+from arena.log.cells import read_cells, require_sound
 from arena.log.database_errors import explained
 from arena.log.jsontext import to_json
 from arena.log.rows import (
@@ -151,11 +151,8 @@ class LogReader:
 
     def _rows(self, query: Select[*tuple[object, ...]]) -> list[dict[str, Any]]:
         """Run a query over columns; gives each row by the names of its columns."""
-        columns = {str(column.key): column.type for column in query.selected_columns}
         with self._reading() as connection:
-            rows = connection.execute(query).all()
-            require_sound(columns, rows)
-        return [dict(zip(columns, row, strict=True)) for row in rows]
+            return read_cells(connection, query, sound=True)
 
     def of_episodes(self, kind: type[Part], ids: Iterable[str]) -> dict[str, list[Part]]:
         """List the rows of one kind of each of many episodes, in order, by a query for hundreds.
