@@ -65,6 +65,7 @@ class Account:
         number: which of the game's accounts asks with this key.
         score: scores the clone whose file is given, which ends the attack. None where clones are
             not taken.
+        turn: held while the game is asked; one lock for all keys of a game.
     """
 
     name: str
