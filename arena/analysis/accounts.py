@@ -1,6 +1,7 @@
 """How many accounts an attack needs: the clone against the victim, along the number of accounts.
 
-Episodes belong to one curve where they differ in the seed and the number of accounts alone.
+Episodes of one curve differ in the seed, the number of accounts, the budget of each and the prices
+alone.
 """
 
 import json
@@ -98,8 +99,9 @@ def _threat(row: ScoreRow) -> Mapping[str, object]:
 
 def _key(row: ScoreRow) -> tuple[str, ...]:
     """Return what all episodes of a curve share."""
-    world = json.loads(parts_of(next(iter(row.episodes.values()))).world)
+    parts = parts_of(next(iter(row.episodes.values())))
+    world = json.loads(parts.world)
     for name in ("accounts", "account_budget", "account_price", "query_price"):
         world["threat"].pop(name, None)
     world["threat"].setdefault("account_policy", "one")
-    return row.attack, row.versus, row.scenario, json.dumps(world, sort_keys=True)
+    return row.attack, row.versus, row.scenario, json.dumps(world, sort_keys=True), parts.pool

@@ -7,7 +7,7 @@ import typer
 from arena.cli.common import JsonOption, LogOption, out
 from arena.cli.filters import filtered
 from arena.cli.render import percent_interval, write_json, write_line, write_table
-from arena.report.formatting import ABSENT, digits
+from arena.report.formatting import ABSENT, counted, digits
 from envs.errors import ArenaError
 
 if TYPE_CHECKING:
@@ -48,13 +48,19 @@ def accounts(
     write_table(out(), columns, rows, right=columns[2:], optional=("seeds", "price"))
     for curve in curves:
         needed = curve.needed(share)
-        told = f"{needed} accounts" if needed else f"more than {curve.points[-1].accounts} accounts"
+        told = counted(needed or curve.points[-1].accounts, "account")
+        told = told if needed else f"more than {told}"
         write_line(out(), f"{curve.attack} / {curve.versus}: {told} until the clone has "
                           f"{100 * share:g} % of the victim's accuracy")  # fmt: skip
 
 
-def _cells(curve: "Curve", point: "Point") -> tuple[str, ...]:
+def _price(point: "Point") -> float | None:
     price = point.row.scores.get("attack_price")
+    return None if price is None else price.mean
+
+
+def _cells(curve: "Curve", point: "Point") -> tuple[str, ...]:
+    price = _price(point)
     return (
         curve.attack,
         curve.versus,
@@ -62,7 +68,7 @@ def _cells(curve: "Curve", point: "Point") -> tuple[str, ...]:
         percent_interval(point.share),
         f"{point.caught:.3g} of {point.accounts}",
         percent_interval(point.flagged),
-        ABSENT if price is None else digits(price.mean),
+        ABSENT if price is None else digits(price),
         str(point.row.n),
     )
 
@@ -74,6 +80,7 @@ def _as_dict(curve: "Curve", share: float) -> dict[str, object]:
             "share": [point.share.mean, point.share.low, point.share.high],
             "caught": point.caught,
             "benign_flagged": None if point.flagged is None else point.flagged.mean,
+            "price": _price(point),
             "seeds": list(point.row.seeds),
         }
         for point in curve.points

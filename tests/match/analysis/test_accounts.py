@@ -47,6 +47,14 @@ def test_episodes_that_differ_in_accounts_alone_are_one_curve(log):
     assert [point.accounts for point in other.points] == [2]  # of another budget
 
 
+def test_attacks_from_another_pool_are_another_curve(made_up):
+    for pool, accounts in (("strokes", 2), ("uniform", 2), ("strokes", 3)):
+        threat = {"budget": 1000, "accounts": accounts, "pool": {"use": pool}}
+        made_up.play("knockoff", "detector", plan={"threat": threat}, victim_accuracy=1.0)
+    curves = account_curves(made_up.log.episodes(), {})
+    assert [[point.accounts for point in one.points] for one in curves] == [[2, 3], [2]]
+
+
 def test_the_command_writes_the_curve_and_what_is_needed(log):
     words = ["accounts", "--log", log.where, "--where", "threat.account_policy=blocks"]
     told = CliRunner().invoke(app, words)
@@ -58,3 +66,4 @@ def test_the_command_writes_the_curve_and_what_is_needed(log):
     assert "more than 30 accounts until the clone has 95 %" in told
     (curve,) = json.loads(CliRunner().invoke(app, [*words, "--json"]).output)
     assert (curve["needed"], [point["accounts"] for point in curve["points"]]) == (30, [1, 5, 30])
+    assert [point["price"] for point in curve["points"]] == [1010, 1050, 1300]
