@@ -81,5 +81,5 @@ def _mix(words: Tensor) -> Tensor:
 
 
 def _shift_right(words: Tensor, bits: int) -> Tensor:
-    """PoolResult right without sign extension; torch's int64 shift is arithmetic."""
+    """Shift right without sign extension; torch's int64 shift is arithmetic."""
     return (words >> bits) & ((1 << (64 - bits)) - 1)

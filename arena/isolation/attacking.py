@@ -73,7 +73,7 @@ class _Line:
         return answer
 
     def hand_over(self) -> None:
-        """Hand the attacker's clone over, as it stands."""
+        """Send the attacker's clone, as it stands."""
         assert self.attacker is not None
         try:
             clone = self.attacker.clone

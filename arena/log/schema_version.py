@@ -46,8 +46,8 @@ def _check(connection: Connection, where: str) -> str | None:
             f"{where} has log schema {found}, newer than this version's {HEAD}; "
             f"upgrade fortress-arena {ANOTHER}"
         )
-    foreign = found is None and connection.dialect.name == "sqlite"
-    if foreign and (tables := inspect(connection).get_table_names()):
+    unversioned = found is None and connection.dialect.name == "sqlite"
+    if unversioned and (tables := inspect(connection).get_table_names()):
         raise LogError(
             f"{where} is an SQLite database, but no arena log (it has table '{tables[0]}'); "
             f"{ANOTHER.removeprefix('or ')}"

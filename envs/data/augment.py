@@ -79,7 +79,7 @@ def _coins(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _moved(images: Tensor, down: Tensor, right: Tensor, mirrored: Tensor | None) -> Tensor:
-    """PoolResult each image by its own offset, zeros flow in, then mirror those marked.
+    """Shift each image by its own offset, zeros flow in, then mirror those marked.
 
     One gather for the whole batch: `rows` and `columns` say where each output pixel comes from.
     """

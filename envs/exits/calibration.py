@@ -1,6 +1,6 @@
 """Sets exit thresholds on held-out data, to a stated loss of utility.
 
-No out-of-distribution image enters, so that results on such images stay honest. Methods are
+No out-of-distribution image enters, so that no result on such images was tuned on them. Methods are
 compared at an equal share of early exits, as detectors are at an equal false-positive rate.
 
 Every second held-out image sets the thresholds of each share; the others prove the loss. A bound
