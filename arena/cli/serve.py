@@ -114,8 +114,9 @@ def _tell(
         tensors = (f"{one['name']} {one['datatype']} {one['shape']}" for one in told[kind])
         write_line(console, f"{kind}: {', '.join(tensors)}")
     for secret, account in accounts.items():
-        left = count_text(account.game.remaining)
-        write_line(console, f"key of {account.name}: {secret} ({left} queries)")
+        left, most = account.game.remaining, account.game.threat.account_budget
+        left = left if most is None else min(left, most)
+        write_line(console, f"key of {account.name}: {secret} ({count_text(left)} queries)")
     write_line(console, "ask one grey image, which costs one query:")
     write_line(console, _curl(url, next(iter(accounts)), told["inputs"][0]))
 

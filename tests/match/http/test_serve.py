@@ -262,10 +262,11 @@ def test_the_command_gives_each_account_a_key_and_the_log_has_their_charges(
         counted = http.get(f"{VICTIM}/stats", headers=auth).json()["model_stats"][0]
         assert counted["inference_count"] == 14
 
-    words = ["--key", "ann", "--set", "threat.accounts=2", "--set", "threat.account_price=10"]
+    words = ["--key", "ann", "--set", "threat.accounts=2", "--set", "threat.account_price=10",
+             "--set", "threat.account_budget=30"]  # fmt: skip
     told = served(client, *words)
     assert told.exit_code == 0, told.output
-    assert "key of ann, account 1: blue (50 queries)" in told.output
+    assert "key of ann, account 1: blue (30 queries)" in told.output
     with Log.open(tmp_path / "served.db") as log:
         (ann,) = log.episodes()
         accounts = [(one.account, one.queries_used) for one in log.accounts(ann.id)]
