@@ -6,7 +6,7 @@ An attacker asks 6,000 images of the bare victim of `detector_table`, so that no
 depends on who asks. Its queries are then dealt to accounts by each policy, and every account goes
 through a test for each window, every 20 distances. The limit of a window is the coefficient that
 1 % of benign accounts fall below, which ask 200 turned and shifted digits each, all different.
-"default" is the detector as it ships. A minute on one core.
+"default" is the detector as it ships. A minute and a half of one core.
 """
 
 import argparse
