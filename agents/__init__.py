@@ -3,7 +3,15 @@
 from agents import Attacker, Kit, Oracle
 """
 
-from agents.base import ArchitectureGuess, Attacker, Defender, Kit, Note, OracleWrapper
+from agents.base import (
+    ArchitectureGuess,
+    Attacker,
+    Defender,
+    DefenderKit,
+    Kit,
+    Note,
+    OracleWrapper,
+)
 from envs.data.images import ImageSet
 from envs.errors import (
     ArenaError,
@@ -13,7 +21,7 @@ from envs.errors import (
     QueryError,
     ScenarioError,
 )
-from envs.game.rounds import Countermeasure, Served, View
+from envs.game.rounds import Countermeasure, OwnVictim, Served, View
 from envs.oracle import Oracle
 from envs.types import Response, ThreatModel
 
@@ -24,12 +32,14 @@ __all__ = [
     "BudgetExhausted",
     "Countermeasure",
     "Defender",
+    "DefenderKit",
     "ImageSet",
     "Kit",
     "NotGranted",
     "Note",
     "Oracle",
     "OracleWrapper",
+    "OwnVictim",
     "PlayerError",
     "QueryError",
     "Response",

@@ -4,18 +4,21 @@ Write an attacker by subclassing `Attacker` and overriding `attack`; the smalles
 `agents/attackers/noise.py`, is where to start reading.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import nn
 
 from envs.data.images import ImageSet
 from envs.errors import NotGranted, PlayerError
-from envs.game.rounds import Countermeasure, Served, View
+from envs.game.rounds import Countermeasure, OwnVictim, Served, View
 from envs.oracle import Oracle
+
+T = TypeVar("T")
 
 NEEDS = frozenset({"soft-labels", "latency", "pool"})
 """What an attacker may require of the threat model."""
@@ -174,6 +177,42 @@ class Note:
     data: Mapping[str, object] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class DefenderKit:
+    """What the match lends a defender: all that the owner of a model has.
+
+    Attributes:
+        deployed_defences: names of the deployed defences, in the order in which a countermeasure
+            counts them.
+        generator: its random stream, on the device. Nothing else may draw its chance.
+        victim: the undefended victim.
+        train: the images that the victim was trained on, with their labels.
+        validation: more images of the owner's; no user asks one of either set, no clone is scored
+            on one.
+    """
+
+    deployed_defences: tuple[str, ...]
+    generator: torch.Generator
+    victim: OwnVictim
+    train: ImageSet
+    validation: ImageSet
+
+    @property
+    def device(self) -> torch.device:
+        """Where images and networks live."""
+        return self.generator.device
+
+    @property
+    def shared(self) -> dict[str, object]:
+        """What copies of the defender share with it, by name; it is only read."""
+        return {name: getattr(self, name) for name in ("victim", "train", "validation")}
+
+    def copy_of(self, defender: T) -> T:
+        """Copy a defender with all that it holds, but what is `shared`."""
+        # deepcopy takes what the memo holds for an object instead of copying the object
+        return copy.deepcopy(defender, {id(one): one for one in self.shared.values()})
+
+
 class Defender(ABC):
     """A player who decides how each request is answered.
 
@@ -184,8 +223,8 @@ class Defender(ABC):
     learns_between_episodes: ClassVar[bool] = False
     """Whether the state of one episode is carried to the next, over the scenario's seeds."""
 
-    def begin(self, deployed_defences: int, generator: torch.Generator) -> None:  # noqa: B027 - a hook most defenders leave alone
-        """Set up: the number of deployed defences, and the defender's random stream."""
+    def begin(self, kit: DefenderKit) -> None:  # noqa: B027 - a hook most defenders leave alone
+        """Set up before the first request, with what an owner has."""
 
     @abstractmethod
     def act(self, view: View) -> Countermeasure:

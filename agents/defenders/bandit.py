@@ -11,7 +11,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
-from agents.base import Defender, Note
+from agents.base import Defender, DefenderKit, Note
 from agents.defenders.countermeasures import Step, check_indices, read_step
 from agents.defenders.query_drift import DriftTest
 from envs.errors import PlayerError
@@ -88,11 +88,12 @@ class Bandit(Defender):
         self.chosen = 0
         self.past: list[dict[str, float]] = []
 
-    def begin(self, deployed_defences: int, generator: torch.Generator) -> None:
+    def begin(self, kit: DefenderKit) -> None:
         """Set up; PlayerError where an arm names a defence that is not deployed."""
+        count = len(kit.deployed_defences)
         if not self._arms:
-            self._arms = [Countermeasure(defence, 1.0) for defence in range(deployed_defences)]
-        check_indices(self._arms, deployed_defences)
+            self._arms = [Countermeasure(defence, 1.0) for defence in range(count)]
+        check_indices(self._arms, count)
         self.load_carried_state({})
 
     def load_carried_state(self, carried_state: Mapping[str, object]) -> None:

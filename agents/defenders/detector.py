@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
-from agents.base import Defender, Note
+from agents.base import Defender, DefenderKit, Note
 from agents.defenders.countermeasures import Step, check_indices, read_step
 from agents.defenders.query_drift import DriftTest, Evidence
 from envs.errors import PlayerError
@@ -95,11 +93,12 @@ class Detector(Defender):
         self._files: dict[int, _ClientRecord] = {}
         self.alarms: list[Note] = []
 
-    def begin(self, deployed_defences: int, generator: torch.Generator) -> None:
+    def begin(self, kit: DefenderKit) -> None:
         """Set up; PlayerError where a step names a defence that is not deployed."""
+        count = len(kit.deployed_defences)
         if not self._rungs:
-            self._rungs = [Countermeasure(deployed_defences - 1, 1.0)]
-        check_indices([self._calm, *self._rungs], deployed_defences)
+            self._rungs = [Countermeasure(count - 1, 1.0)]
+        check_indices([self._calm, *self._rungs], count)
 
     def act(self, view: View) -> Countermeasure:
         """Decide by the level the client has come to."""

@@ -3,9 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 
-import torch
-
-from agents.base import Defender
+from agents.base import Defender, DefenderKit
 from agents.defenders.countermeasures import Step, check_indices, read_step
 from envs.errors import PlayerError
 from envs.game.rounds import Countermeasure, View
@@ -42,9 +40,9 @@ class Schedule(Defender):
             for number, piece in enumerate(pieces)
         ]
 
-    def begin(self, deployed_defences: int, generator: torch.Generator) -> None:
+    def begin(self, kit: DefenderKit) -> None:
         """Set up; PlayerError where a piece names a defence that is not deployed."""
-        check_indices(self._decisions, deployed_defences)
+        check_indices(self._decisions, len(kit.deployed_defences))
 
     def act(self, view: View) -> Countermeasure:
         """Decide by how many images were answered before this request."""

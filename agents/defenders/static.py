@@ -1,8 +1,6 @@
 """The defender that never changes its mind."""
 
-import torch
-
-from agents.base import Defender
+from agents.base import Defender, DefenderKit
 from envs.errors import PlayerError
 from envs.game.rounds import Countermeasure, View
 
@@ -23,13 +21,13 @@ class Static(Defender):
             raise PlayerError(f"expected a strength from 0 to 1, got {strength}")
         self._decision = Countermeasure(defence, strength)
 
-    def begin(self, deployed_defences: int, generator: torch.Generator) -> None:
+    def begin(self, kit: DefenderKit) -> None:
         """Check that the defence is there."""
-        if not 0 <= self._decision.defence < deployed_defences:
+        count = len(kit.deployed_defences)
+        if not 0 <= self._decision.defence < count:
             raise PlayerError(
                 f"this defender uses defence {self._decision.defence}, but the scenario brought "
-                f"{deployed_defences} "
-                f"(counted from 0); change its 'defence' or list more defences"
+                f"{count} (counted from 0); change its 'defence' or list more defences"
             )
 
     def act(self, view: View) -> Countermeasure:

@@ -13,7 +13,7 @@ Each check plays a few small games on synthetic images, some seconds in all.
 from arena.conformance.attackers import check_attacker
 from arena.conformance.checks import assert_conforms, check
 from arena.conformance.defences import check_defence
-from arena.conformance.defenders import check_defender
+from arena.conformance.defenders import check_defender, defender_kit
 from arena.conformance.findings import Claim
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "check_attacker",
     "check_defence",
     "check_defender",
+    "defender_kit",
 ]

@@ -1,13 +1,14 @@
 """What benign users get: the test images, asked along the defended way during the episode."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from agents.base import DefenderKit
 from envs.data.images import ImageSet
 from envs.defences.base import DeployedDefence
 from envs.defences.initial_state import copied
@@ -15,6 +16,7 @@ from envs.game.clients import ClientNumbers
 from envs.game.clocks import Untimed
 from envs.game.rounds import DefenderProtocol, Round
 from envs.game.service import Service
+from envs.game.standings import Standings
 from envs.seeding import Streams
 from envs.types import Labels
 
@@ -57,6 +59,8 @@ class ServiceMeasurement:
         labels: what is served.
         clients: benign users; one more user asks where there are none.
         accounts: of the attacker.
+        kit: what the defender was lent, which its copies share as far as nobody writes into it.
+        standings: gives the server's clock as it stands.
     """
 
     def __init__(
@@ -71,6 +75,8 @@ class ServiceMeasurement:
         labels: Labels,
         clients: int = 0,
         accounts: int = 1,
+        kit: DefenderKit | None = None,
+        standings: Callable[[], Standings] = Standings,
     ) -> None:
         self._test, self._posteriors = test, posteriors
         self._deployed_defences, self._defender = tuple(deployed_defences), defender
@@ -79,6 +85,7 @@ class ServiceMeasurement:
         numbers = ClientNumbers(streams, accounts)
         self._clients = [numbers.benign(client) for client in range(1, clients + 1)]
         self._clients = self._clients or [numbers.referee]
+        self._kit, self._standings = kit, standings
         self._used = self._answered = self._rounds = 0
         self._served: list[Tensor] = []
 
@@ -137,13 +144,16 @@ class ServiceMeasurement:
         asked = len(self._served)
         if due <= asked:
             return
+        kit = self._kit
         service = Service(
             [_copied(deployed) for deployed in self._deployed_defences],
-            copy.deepcopy(self._defender),
+            copy.deepcopy(self._defender) if kit is None else kit.copy_of(self._defender),
             clock=Untimed(),
             generator=self._generator,
             labels=self._labels,
             answered=self._answered,
+            standings=self._standings(),
+            owner=None if kit is None else kit.victim,
         )
         for place, first in islice(enumerate(self._requests), asked, due):
             answer = service.answer(

@@ -12,10 +12,11 @@ from arena.evaluation.referee import CloneScore, Referee
 from arena.http.remote_victim import RemoteVictim
 from arena.log.rows import AccountRow, OutcomeRow
 from arena.log.writer import EpisodeWriter
+from arena.runner.defender_setup import DefenderSetup
 from arena.runner.outcome import outcome_of
 from arena.runner.remote import attend, tell_losses
 from arena.runner.saves.changes import ChangedAttributes
-from arena.runner.setup import DefenderSetup, Setup
+from arena.runner.setup import Setup
 from arena.scenario import EpisodePlan
 from envs.game.counters import Tally
 from envs.game.extraction_game import ExtractionGame
@@ -46,12 +47,22 @@ class GameSetup:
         self._threat = plan.threat
         self.defender_setup: DefenderSetup = setup.set_up_defender(plan)
         self.defender.load_carried_state(plan.carried_state)
-        deployed_defences = self.defender_setup.deployed_defences
+        deployed_defences, kit = self.defender_setup.deployed_defences, self.defender_setup.kit
         reference = self.defender_setup.reference
         self._drifts = [ChangedAttributes(deployed.defence) for deployed in deployed_defences]
         splits, traffic = setup.splits(plan), plan.traffic
         self.referee = Referee(splits.checkpoint, splits.test, reference)
         self.remote = reference if isinstance(reference, RemoteVictim) else None
+        self.game = ExtractionGame(
+            setup.threat(plan),
+            deployed_defences,
+            self.defender,
+            clock=setup.clock(plan, streams),
+            streams=streams,
+            traffic=setup.traffic(plan, streams),
+            ledger=None if self.remote is None else self.remote.line.ledger,
+            owner=kit.victim,
+        )
         self.service: ServiceMeasurement | None = None
         self.served: ServedSample | None = None
         if self.referee.posteriors is not None:
@@ -65,6 +76,8 @@ class GameSetup:
                 labels=plan.threat.labels,
                 clients=traffic.clients if traffic.benign else 0,
                 accounts=plan.threat.accounts,
+                kit=kit,
+                standings=lambda: self.game.standings,
             )
             self.served = ServedSample(
                 reference.posteriors,
@@ -72,15 +85,6 @@ class GameSetup:
                 benign=traffic.benign,
                 ood_share=traffic.ood_share,
             )
-        self.game = ExtractionGame(
-            setup.threat(plan),
-            deployed_defences,
-            self.defender,
-            clock=setup.clock(plan, streams),
-            streams=streams,
-            traffic=setup.traffic(plan, streams),
-            ledger=None if self.remote is None else self.remote.line.ledger,
-        )
 
     @property
     def defender(self) -> Defender:
@@ -92,7 +96,8 @@ class GameSetup:
         """What a save knows by name: it is there again when the save is read."""
         victims = [deployed.victim for deployed in self.defender_setup.deployed_defences]
         named = {f"victim{number}": victim for number, victim in enumerate(victims)}
-        return {"reference": self.defender_setup.reference, **named}
+        shared = {f"own {name}": one for name, one in self.defender_setup.kit.shared.items()}
+        return {"reference": self.defender_setup.reference, **named, **shared}
 
     @property
     def observers(self) -> list[Observer]:

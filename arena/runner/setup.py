@@ -4,15 +4,15 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from agents.base import Defender
 from arena.isolation.attacker import Contestant
 from arena.registry import players as catalog
 from arena.runner.contestant import contestant_of
+from arena.runner.defender_setup import DefenderSetup, with_defender
 from arena.runner.progress import Watcher
 from arena.runner.remote import in_front_of, reach
 from arena.scenario import EpisodePlan
@@ -38,23 +38,6 @@ from envs.training.recipes import recipe_for
 from envs.training.victims import VictimTraining, remarks, train_victim
 from envs.types import ThreatModel
 from envs.victim.victim import Victim
-
-
-class DefenderSetup(NamedTuple):
-    """A defender with its deployed defences.
-
-    Attributes:
-        reference: the undefended victim.
-        deployed_defences: the defender's defences, each with the victim it hardened.
-        defender: the defender.
-        seconds: taken by hardening, without defences whose networks all came from the cache; None
-            where the victim runs elsewhere.
-    """
-
-    reference: Victim
-    deployed_defences: tuple[DeployedDefence, ...]
-    defender: Defender
-    seconds: float | None
 
 
 class Setup:
@@ -152,20 +135,15 @@ class Setup:
             if uses.made or not uses.recalled:
                 seconds += time.perf_counter() - began
             deployed_defences.append(DeployedDefence(brought.use, defence, victim, reference))
-        defender = self._defender(plan, len(deployed_defences))
-        return DefenderSetup(reference, tuple(deployed_defences), defender, seconds)
+        return with_defender(
+            plan, reference, deployed_defences, splits, device=self.device, seconds=seconds
+        )
 
     def _set_up_elsewhere(self, plan: EpisodePlan) -> DefenderSetup:
         victim = reach(plan, self.threat(plan), self.device, self.watcher.line)
-        deployed = in_front_of(victim, plan, self.splits(plan), self.device)
-        return DefenderSetup(victim, deployed, self._defender(plan, len(deployed)), None)
-
-    def _defender(self, plan: EpisodePlan, count: int) -> Defender:
-        """Make the defender, who brings so many defences."""
-        defender = catalog.defenders.create(plan.defender.use, plan.defender.policy)
-        assert isinstance(defender, Defender)
-        defender.begin(count, Streams(plan.seed).torch("defender", self.device))
-        return defender
+        splits = self.splits(plan)
+        deployed = in_front_of(victim, plan, splits, self.device)
+        return with_defender(plan, victim, deployed, splits, device=self.device, seconds=None)
 
     def _remark(self, victim: Victim, splits: Splits) -> None:
         """Tell once what users should know of a victim that is not one of ours."""

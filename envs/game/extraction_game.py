@@ -17,8 +17,16 @@ from envs.game.access import Access
 from envs.game.accounts import Accounts
 from envs.game.clients import ClientNumbers
 from envs.game.counters import Counters, Tally
-from envs.game.rounds import AnsweredRequest, DefenderProtocol, Ledger, Observer, Round
+from envs.game.rounds import (
+    AnsweredRequest,
+    DefenderProtocol,
+    Ledger,
+    Observer,
+    OwnVictim,
+    Round,
+)
 from envs.game.service import Service
+from envs.game.standings import Standings
 from envs.game.traffic import BenignTraffic
 from envs.plain_tensors import without_overrides
 from envs.seeding import Streams
@@ -46,6 +54,7 @@ class ExtractionGame:
             distribution.
         ledger: of a victim elsewhere, which charges in the game's place, and may charge more than
             it answers.
+        owner: the undefended victim, into which the defender may look.
     """
 
     def __init__(
@@ -59,6 +68,7 @@ class ExtractionGame:
         traffic: BenignTraffic | None = None,
         ood: bool = True,
         ledger: Ledger | None = None,
+        owner: OwnVictim | None = None,
     ) -> None:
         self._ledger = ledger
         # a copy of the game's own: the values that rule it are in no player's hands
@@ -78,6 +88,7 @@ class ExtractionGame:
             clock=clock,
             generator=streams.torch("defence", self.device),
             labels=threat.labels,
+            owner=owner,
         )
         self._counters = Counters(self.deployed_defences, self.device)
         self._query_fault = torch.zeros((), dtype=torch.bool, device=self.device)
@@ -107,6 +118,11 @@ class ExtractionGame:
     def charged_by_account(self) -> tuple[int, ...]:
         """Images answered to each of the attacker's accounts, in order."""
         return tuple(self._accounts.charged.tolist())
+
+    @property
+    def standings(self) -> Standings:
+        """The server's clock: a copy at each look."""
+        return self._service.standings.copy()
 
     @property
     def over(self) -> bool:
@@ -218,6 +234,7 @@ class ExtractionGame:
             "query_fault": self._query_fault,
             "traffic": None if self._traffic is None else self._traffic.position,
             "served": self._service.clock.served,
+            "standings": self._service.standings.state(),
         }
 
     def restore(self, state: dict[str, Any], defender: DefenderProtocol) -> None:
@@ -235,6 +252,7 @@ class ExtractionGame:
         service.defender, service.fault = defender, state["fault"]
         service.generator.set_state(state["generator"])
         service.clock.served = state["served"]
+        service.standings.restore(state["standings"])
         service.answered = self._counters.answered
         if self._traffic is not None:
             self._traffic.position = state["traffic"]

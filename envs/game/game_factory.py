@@ -21,6 +21,7 @@ from envs.seeding import Streams
 from envs.training.recipes import Recipe, recipe_for
 from envs.training.victims import VictimTraining, train_victim
 from envs.types import AccountPolicy, Labels, LatencyMode, ThreatModel
+from envs.victim.owned import Owned
 from envs.victim.victim import Victim
 
 
@@ -148,6 +149,7 @@ class GameFactory:
             clock=make_clock(self._spec.latency, streams),
             streams=streams,
             traffic=traffic,
+            owner=Owned(self._bare),
         )
 
     def _victim(self, trained: VictimTraining) -> Victim:

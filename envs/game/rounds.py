@@ -3,26 +3,97 @@
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from envs.errors import PlayerError
+from envs.errors import NotGranted, PlayerError
+
+
+class OwnVictim(Protocol):
+    """The undefended victim, as its owner may look at it; nothing of it is charged to anybody."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers whose output may be asked for, in the order in which they run."""
+        ...
+
+    def features(self, images: Tensor, layer: str | None = None) -> Tensor:
+        """Compute what a layer makes of images.
+
+        Args:
+            images: (n, c, h, w) float32 in [0, 1], n at least 1.
+            layer: out of `layers`; the input of the classifier if absent.
+
+        Returns:
+            (n, ...) float, as the layer leaves it.
+
+        Raises:
+            UnknownName: there is no such layer.
+            NotGranted: the victim runs elsewhere, or its layers cannot be looked at.
+        """
+        ...
+
+    def network(self) -> nn.Module:
+        """Return a copy of its layers up to the classifier, which may be trained further.
+
+        It maps (n, c, h, w) in [0, 1] to the (n, width) features. NotGranted as `features`.
+        """
+        ...
 
 
 class View:
     """What a server sees of one request before it answers.
 
-    Attributes:
-        client: who asks, as far as the server can tell: a number drawn for this episode.
+    Args:
+        images: as they were asked.
+        client: the account that asks: a number drawn for this episode.
         answered: images answered before this request, to all clients.
         round: index of the round.
+        time: seconds, from 0, on the server's clock when the request came; see
+            `envs.game.standings`.
+        victim: the owner's own; None where there is none to look at.
     """
 
-    __slots__ = ("_copy", "_images", "answered", "client", "round")
+    __slots__ = ("_copy", "_features", "_images", "_time", "_victim", "answered", "client", "round")
 
-    def __init__(self, images: Tensor, client: int, answered: int, round: int) -> None:
+    def __init__(
+        self,
+        images: Tensor,
+        client: int,
+        answered: int,
+        round: int,
+        *,
+        time: float | Tensor = 0.0,
+        victim: OwnVictim | None = None,
+    ) -> None:
         self._images = images
         self._copy: Tensor | None = None
+        self._features: dict[str | None, Tensor] = {}
+        self._time, self._victim = time, victim
         self.client, self.answered, self.round = client, answered, round
+
+    @property
+    def account(self) -> int:
+        """The account that asks, which is all that a server knows of a client."""
+        return self.client
+
+    @property
+    def time(self) -> float:
+        """Seconds on the server's clock, from 0; on an accelerator it waits for the device."""
+        return float(self._time)
+
+    def features(self, layer: str | None = None) -> Tensor:
+        """Return what a layer of the undefended victim makes of the images.
+
+        It is computed at the first look, and kept for the defender's further looks.
+
+        Args:
+            layer: see `OwnVictim.features`, which tells the shape and what is raised too.
+        """
+        if self._victim is None:
+            raise NotGranted("there is no victim whose layers could be looked at")
+        if layer not in self._features:
+            self._features[layer] = self._victim.features(self._images, layer)
+        return self._features[layer]
 
     @property
     def images(self) -> Tensor:

@@ -8,7 +8,15 @@ from torch import Tensor
 
 from envs.defences.base import Clock, DeployedDefence
 from envs.errors import PlayerError
-from envs.game.rounds import AnsweredRequest, Countermeasure, DefenderProtocol, Served, View
+from envs.game.rounds import (
+    AnsweredRequest,
+    Countermeasure,
+    DefenderProtocol,
+    OwnVictim,
+    Served,
+    View,
+)
+from envs.game.standings import Standings
 from envs.types import Labels
 
 _UNTIMED = nullcontext()
@@ -24,6 +32,8 @@ class Service:
         generator: the defences' random stream.
         labels: what the attacker sees of an answer.
         answered: images answered before.
+        standings: the server's clock; a new one if absent.
+        owner: the undefended victim, into which the defender may look.
 
     Attributes:
         fault: True once an answer left the simplex or its L1 budget; a 0-d bool tensor, which
@@ -39,10 +49,14 @@ class Service:
         generator: torch.Generator,
         labels: Labels,
         answered: int = 0,
+        standings: Standings | None = None,
+        owner: OwnVictim | None = None,
     ) -> None:
         self.deployed_defences = tuple(deployed_defences)
         self.defender, self.clock, self.generator = defender, clock, generator
         self.answered = answered
+        self.standings = standings or Standings()
+        self._owner = owner
         self.fault = torch.zeros((), dtype=torch.bool, device=generator.device)
         self._labels = labels
 
@@ -70,7 +84,9 @@ class Service:
             PlayerError: the defender chose no defence that it brought.
             DefenceError: a hook of the defence returned something else than it was given.
         """
-        view = View(images, client, self.answered, round)
+        view = View(
+            images, client, self.answered, round, time=self.standings.elapsed, victim=self._owner
+        )
         decision = self.defender.act(view)
         deployed = self._chosen(decision)
         with torch.no_grad(), timer:
@@ -86,6 +102,7 @@ class Service:
         if fault is not False:
             self.fault |= fault
         self.answered += images.shape[0]
+        self.standings.answered(images.shape[0], latency)
         self.defender.learn(Served(view, decision, posteriors, exits))
         return AnsweredRequest(images, client, decision, posteriors, exits, latency, ood, labels)
 

@@ -25,8 +25,8 @@ def detail(findings, name: str) -> str:
 class Alternating(Defender):
     """A benign defender that draws its chance from its stream."""
 
-    def begin(self, deployed_defences, generator):
-        self.deployed_defences, self.generator = deployed_defences, generator
+    def begin(self, kit):
+        self.deployed_defences, self.generator = len(kit.deployed_defences), kit.generator
 
     def act(self, view):
         deployed_defence = int(torch.randint(self.deployed_defences, (), generator=self.generator))
@@ -74,7 +74,7 @@ def test_chance_of_a_defender_from_elsewhere_is_found():
 
 def test_a_defender_whose_copy_is_no_copy_is_found():
     class Shared(Defender):
-        def begin(self, deployed_defences, generator):
+        def begin(self, kit):
             Shared.served = 0
 
         def act(self, view):

@@ -46,7 +46,7 @@ class Lingering(Attacker):
 class ByNumber(Defender):
     """Takes client 0 for the attacker, and -1 for the referee, who gets true answers alone."""
 
-    def begin(self, deployed_defences, generator):
+    def begin(self, kit):
         self.seen = set()
 
     def act(self, view):

@@ -64,7 +64,7 @@ class Sick(Defender):
     def __init__(self, *, how: str = ""):
         self.how = how
 
-    def begin(self, deployed_defences, generator):
+    def begin(self, kit):
         exec(self.how if self.how.startswith("raise") else "")
 
     def act(self, view):

@@ -6,6 +6,7 @@ import torch
 from agents.attackers.noise import Noise
 from agents.base import granted
 from agents.defenders.static import Static
+from arena.conformance import defender_kit
 from envs.errors import PlayerError
 from envs.game.rounds import Countermeasure, View
 
@@ -42,14 +43,14 @@ def view() -> View:
 
 def test_static_decides_as_it_was_told():
     defender = Static(strength=0.5, defence=1)
-    defender.begin(2, torch.Generator())
+    defender.begin(defender_kit())
     assert defender.act(view()) == Countermeasure(1, 0.5)
     assert Static().act(view()) == Countermeasure(0, 1.0)
 
 
 def test_static_refuses_a_post_that_nobody_brought():
     with pytest.raises(PlayerError, match="uses defence 2, but the scenario brought 2"):
-        Static(defence=2).begin(2, torch.Generator())
+        Static(defence=2).begin(defender_kit())
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])

@@ -13,7 +13,7 @@ from agents.defenders.bandit import Answers, Bandit, choose
 from agents.defenders.detector import Detector
 from agents.defenders.schedule import Schedule
 from agents.defenders.static import Static
-from arena.conformance import check_defender
+from arena.conformance import check_defender, defender_kit
 from envs.data.sources import load
 from envs.defences.base import Defence, DeployedDefence
 from envs.errors import PlayerError
@@ -29,7 +29,7 @@ STEADY, FIRM = Countermeasure(0, 0.0), Countermeasure(1, 1.0)
 
 
 def set_up(defender: Defender, deployed_defences=2):
-    defender.begin(deployed_defences, Streams(0).torch("defender"))
+    defender.begin(defender_kit(deployed_defences, image_shape=SHAPE))
     return defender
 
 
@@ -90,15 +90,32 @@ def test_a_static_defender_answers_everybody_by_what_it_was_told():
 # schedule -------------------------------------------------------------------------------------
 
 
-def test_the_example_of_the_documentation_works():
+def of_the_page(name):
+    """Run the example of the documentation that defines a defender, and return it."""
     text = Path(__file__).parents[3].joinpath("docs", "defenders.md").read_text()
-    code = text.split("```python\n")[1].split("```")[0]
+    (code,) = [part.split("```")[0] for part in text.split("```python\n")[1:] if name in part]
     names = {}
     exec(compile(code, "docs/defenders.md", "exec"), names)
-    patient = set_up(names["Patient"](after=150))
+    return names[name]
+
+
+def test_the_page_shows_a_defender_that_uses_what_an_owner_has():
+    make = of_the_page("Strangers")
+    assert [finding for finding in check_defender(make) if not finding.passed] == []
+    kit = defender_kit(image_shape=SHAPE)
+    strangers = make()
+    strangers.begin(kit)
+    own, white = kit.validation.images(slice(0, 32)), torch.ones(32, *SHAPE)
+    found = [strangers.act(View(images, 1, 0, 0, victim=kit.victim)) for images in (own, white)]
+    assert found == [STEADY, FIRM]
+
+
+def test_the_example_of_the_documentation_works():
+    make = of_the_page("Patient")
+    patient = set_up(make(after=150))
     found = [ask(patient, ordinary(100), client) for client in (0, 0, 0, 5)]
     assert found == [STEADY, STEADY, FIRM, STEADY]
-    assert [finding for finding in check_defender(names["Patient"]) if not finding.passed] == []
+    assert [finding for finding in check_defender(make) if not finding.passed] == []
 
 
 def test_a_piece_holds_from_its_number_of_answers_until_the_next_one():
