@@ -10,7 +10,7 @@ from torch import Tensor
 
 from agents.attackers.noise import Noise
 from agents.defenders.static import Static
-from arena.bench.subjects import CLASSES, SHAPE, image_set, images, plain
+from arena.bench.subjects import CLASSES, SHAPE, Shape, image_set, images, plain
 from arena.bench.timing import Line, interleave, ratios, spread
 from arena.evaluation.referee import Referee
 from arena.log.rows import EpisodeRecord, RunRecord
@@ -95,9 +95,12 @@ def measure(
 
 
 @contextmanager
-def new_oracle(victim: Victim, budget: int, *, labels: Labels = "soft") -> Iterator[Oracle]:
+def new_oracle(
+    victim: Victim, budget: int, *, labels: Labels = "soft", shape: Shape = SHAPE
+) -> Iterator[Oracle]:
     """Set up a whole game, recorder and log included, and give its oracle."""
-    threat = ThreatModel(CLASSES, SHAPE, budget, labels)
+    threat = ThreatModel(CLASSES, shape, budget, labels)
+    test_set = image_set(8, shape)
     streams = Streams(0)
     deployed_defences = [DeployedDefence("none", Defence(), victim)]
     game = ExtractionGame(threat, deployed_defences, Static(), clock=Untimed(), streams=streams)
@@ -110,7 +113,7 @@ def new_oracle(victim: Victim, budget: int, *, labels: Labels = "soft") -> Itera
             recorder = Recorder(
                 game,
                 Noise(),
-                Referee(image_set(8), image_set(8), victim),
+                Referee(test_set, test_set, victim),
                 writer,
                 checkpoints=10,
                 title="bench",

@@ -10,7 +10,9 @@ from envs.exits.rules import ExitDecision, Thresholds
 from envs.nets.multi_exit import MultiExit, with_heads
 from envs.nets.registry import build
 
-SHAPE = (3, 32, 32)
+Shape = tuple[int, int, int]
+
+SHAPE: Shape = (3, 32, 32)
 CLASSES = 10
 MIXES = ("all-last", "uniform", "90 % first")
 
@@ -20,15 +22,15 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def images(count: int, seed: int = 1) -> Tensor:
-    """Draw (count, 3, 32, 32) noise images."""
-    return torch.rand((count, *SHAPE), generator=generator(seed))
+def images(count: int, seed: int = 1, shape: Shape = SHAPE) -> Tensor:
+    """Draw (count, *shape) noise images."""
+    return torch.rand((count, *shape), generator=generator(seed))
 
 
-def image_set(count: int) -> ImageSet:
+def image_set(count: int, shape: Shape = SHAPE) -> ImageSet:
     """Draw a set of noise images with labels 0 to 9 in turn."""
     return ImageSet(
-        to_pixels(images(count)),
+        to_pixels(images(count, shape=shape)),
         torch.arange(count) % CLASSES,
         CLASSES,
         "noise",
@@ -46,10 +48,10 @@ def eight_exits(width: float = 1.0) -> MultiExit:
     return with_heads(backbone, generator=generator(1), exits=range(7)).eval()
 
 
-def plain(name: str, width: float = 1.0) -> MultiExit:
+def plain(name: str, width: float = 1.0, shape: Shape = SHAPE) -> MultiExit:
     """Build a network without exits."""
     options: dict[str, Any] = {} if width == 1.0 else {"width": width}
-    network = build(name, num_classes=CLASSES, image_shape=SHAPE, generator=generator(), **options)
+    network = build(name, num_classes=CLASSES, image_shape=shape, generator=generator(), **options)
     return MultiExit(network).eval()
 
 

@@ -43,7 +43,7 @@ QUICK: Mapping[str, Measure] = {
     "packing": lambda: packing.measure(batches=(4,), rounds=2, width=0.125),
     "overhead": lambda: overhead.measure(rounds=3, calls=20, batch=32, width=0.125),
     "attacks": lambda: engines.measure(rounds=1, batch=8, width=0.0625, budget=64),
-    "isolation": lambda: isolation.measure(rounds=1, iterations=2, batch=8, width=0.0625),
+    "isolation": lambda: isolation.measure(subjects=[isolation.SMALLEST], batch=8),
     "log": lambda: log_speed.measure(rounds=4000, episodes=200, repeats=1),
     "start-up": lambda: startup.measure(rounds=2),
     "defences": lambda: defence_cost.measure(small=2, large=0),

@@ -250,20 +250,24 @@ def test_the_agenda_names_every_item_of_a_gpu(agenda):
     assert {"exit-gaps", "matrix-rate", "dfme", "clone-steps"} <= set(names)
 
 
-def test_an_iteration_lasts_from_one_of_the_generator_s_queries_to_the_next(monkeypatch):
-    moments = iter([1.0, 5.0, 7.0, 10.0])
-    monkeypatch.setattr(isolation, "moment", lambda: isolation.Seconds(at := next(moments), at / 2))
-    timed = isolation.TimedOracle(types.SimpleNamespace(query=lambda images, account: None), 4)
-    for size in (4, 2, 2, 4, 2, 4, 4, 2):
-        timed.query(torch.zeros(size, 1))
-    # the first, of 4 seconds, loads and allocates
-    assert timed.iterations() == [(2.0, 1.0), (3.0, 1.5)]
+def test_an_isolated_iteration_lasts_from_one_pause_to_the_next(monkeypatch):
+    moments = iter([0.0, 1.0, 3.0, 5.0, 8.0, 12.0])
+    monkeypatch.setattr(
+        isolation, "moment", lambda others: isolation.Seconds(at := next(moments), at / 2)
+    )
+    asked, answering = [], types.SimpleNamespace(query=lambda images, account: asked.append("it"))
+    oracle = isolation.PausingOracle(answering, 4, lambda: asked.append("pause"))
+    for size in (4, 2, 2, 4, 2, 4):
+        oracle.query(torch.zeros(size, 1))
+    assert oracle.paused == [(1.0, 0.5), (2.0, 1.0), (4.0, 2.0)]
+    assert oracle.between == [(2.0, 1.0), (3.0, 1.5)]
+    assert asked == ["pause", "it", "it", "it", "pause", "it", "it", "pause", "it"]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="isolated play is for Linux")
 def test_isolated_play_is_measured_against_trusted_play():
-    wall, processor, start = isolation.measure(rounds=1, iterations=2, batch=4, width=0.0625)
+    wall, processor, start = isolation.measure(subjects=[isolation.SMALLEST], batch=4)
     for ratio in (wall, processor):
         assert (ratio.unit, ratio.target) == ("x", 1.05)
         assert ratio.value > 0
