@@ -31,7 +31,7 @@ from envs.errors import ArenaError, ScenarioError, UnknownName
 
 if TYPE_CHECKING:
     from arena.http.server import Account
-    from arena.log.rows import EpisodeRow
+    from arena.log.rows import EpisodeRow, RunRecord
     from arena.log.store import Log
     from arena.runner.progress import Watcher
     from arena.runner.serving import ServedEpisode
@@ -61,7 +61,8 @@ def serve(
 
     Each key is an episode of the log: what it asked, how it was answered, and the score of the
     clone that it hands over at its end. Where the scenario has several accounts, each of them gets
-    a key, and all keys of a name are one episode.
+    a key, and all keys of a name are one episode. What a key of that name has used in the log
+    before stays used.
     """
     try:
         from arena.http.server import Account, create_app
@@ -188,7 +189,11 @@ def open_episodes(
     device: str,
     watcher: "Watcher",
 ) -> "dict[str, ServedEpisode]":
-    """Prepare the victim, and begin a run with an episode for each key, by its name."""
+    """Prepare the victim, and begin a run with an episode for each key, by its name.
+
+    Raises:
+        ArenaError: no key has anything left to ask; or see `arena.runner.serving.before`.
+    """
     from arena.recording.tape import require_places
     from arena.runner.run_record import run_record
     from arena.runner.serving import ServedEpisode
@@ -200,12 +205,38 @@ def open_episodes(
     record = run_record(
         "arena serve", place(device), scenario_name=scenario.name, scenario_text=scenario.text
     )
+    left = _left(plan, budgets, log, record)
     run = log.begin_run(record)
     episodes = {}
-    for name, budget in budgets.items():
+    for name, budget in left.items():
         own = plan.model_copy(update={"threat": plan.threat.model_copy(update={"budget": budget})})
         episodes[name] = ServedEpisode(own, name, setup, log, run=run, record=record)
     return episodes
+
+
+def _left(
+    plan: "EpisodePlan", budgets: "Mapping[str, int]", log: "Log", record: "RunRecord"
+) -> dict[str, int]:
+    """Return what each key has left to ask after what it did in this log, and tell of it."""
+    from arena.runner.serving import before
+
+    left = {}
+    for name, budget in budgets.items():
+        earlier = before(log, plan, name, record)
+        used = f"{count_text(earlier.used)} of its {count_text(budget)} queries"
+        if earlier.is_over:
+            told = f"{name} gets no key: it handed its clone over in this log ({earlier.id})"
+        elif earlier.used >= budget:
+            told = f"{name} gets no key: it has used {used} in this log ({earlier.id})"
+        else:
+            left[name] = budget - earlier.used
+            told = f"{name} goes on: it has used {used} in this log ({earlier.id})"
+        if earlier.id:
+            write_line(out(), told)
+    if not left:
+        raise ArenaError("no key may ask anything; begin anew with another --key NAME or another "
+                         "--log, or give more by --key NAME=BUDGET")  # fmt: skip
+    return left
 
 
 def _listen(host: str, port: int) -> socket.socket:

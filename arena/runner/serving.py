@@ -5,10 +5,11 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from agents.base import Attacker, Kit
 from arena.evaluation.referee import CloneScore
-from arena.log.rows import EpisodeRow, OutcomeRow, RunRecord
+from arena.log.rows import EpisodeFilter, EpisodeRow, OutcomeRow, RunRecord
 from arena.log.store import Log
 from arena.recording.tape import Tape
 from arena.runner.clone_file import write_clone
@@ -20,12 +21,19 @@ from arena.runner.setup import Setup
 from arena.scenario import EpisodePlan
 from arena.scenario.planning import AttackerPlan
 from arena.system.process_state import ProcessState
-from envs.errors import DataMissing, QueryError
+from envs.errors import DataMissing, LogError, QueryError, ScenarioError
 from envs.game.extraction_game import ExtractionGame
+from envs.game.rounds import Round
 from envs.nets.given_weights import take_weights
 from envs.nets.staged import Staged
 from envs.oracle import Oracle
 from envs.seeding import Streams
+
+HANDED_OVER = "clone-handed-over"
+"""Kind of the event that ends a key's attack."""
+
+_SERVICE = ("scenario_name", "attacker", "defender", "victim", "clone", "data", "seed")
+"""Columns by which episodes of one key of one service are known."""
 
 
 class _Elsewhere(Attacker):
@@ -33,6 +41,56 @@ class _Elsewhere(Attacker):
 
     def attack(self, oracle: Oracle, kit: Kit) -> None:
         raise NotImplementedError
+
+
+class Before(NamedTuple):
+    """What a key has done in a log before.
+
+    Attributes:
+        used: images that were charged to it.
+        id: its last episode; "" without any.
+        is_over: whether it handed its clone over.
+    """
+
+    used: int
+    id: str
+    is_over: bool
+
+
+def before(log: Log, plan: EpisodePlan, key: str, record: RunRecord) -> Before:
+    """Look up what a key has asked of the same service in a log.
+
+    A service is known by its scenario's name, data, networks, defender and seed.
+
+    Raises:
+        LogError: another server serves this key.
+        ScenarioError: its accounts have budgets of their own, whose rests are not known.
+    """
+    new = episode_record(_named(plan, key), record)
+    rows = [
+        row
+        for row in log.episodes(EpisodeFilter(kind="served"), brief=True)
+        if all(getattr(row, name) == getattr(new, name) for name in _SERVICE)
+    ]
+    if not rows:
+        return Before(0, "", is_over=False)
+    if living := [row.id for row in rows if row.status == "started"]:
+        raise LogError(
+            f"another server serves {key} into this log, as episode {living[0]}; stop it, give the "
+            f"key another name or use another --log ('arena log close {living[0]}' if it is gone)"
+        )
+    used = sum(row.queries_used or 0 for row in rows)
+    if used and plan.threat.account_budget is not None:
+        raise ScenarioError(
+            f"{key} has used {used} queries in this log (episode {rows[0].id}), and what each of "
+            f"its accounts has left is not known; give the key another name or use another --log"
+        )
+    handed_over = any(event.kind == HANDED_OVER for row in rows for event in log.events(row.id))
+    return Before(used, rows[0].id, handed_over)
+
+
+def _named(plan: EpisodePlan, key: str) -> EpisodePlan:
+    return plan.model_copy(update={"attacker": AttackerPlan(name=key, use="elsewhere")})
 
 
 class ServedEpisode:
@@ -50,7 +108,7 @@ class ServedEpisode:
     def __init__(
         self, plan: EpisodePlan, key: str, setup: Setup, log: Log, *, run: str, record: RunRecord
     ) -> None:
-        plan = plan.model_copy(update={"attacker": AttackerPlan(name=key, use="elsewhere")})
+        plan = _named(plan, key)
         self._plan, self._setup, self._log = plan, setup, log
         streams = Streams(plan.seed).child(f"key/{key}")
         self._parts = GameSetup(plan, setup, streams)
@@ -79,12 +137,16 @@ class ServedEpisode:
             tape=tape,
             measured=self._parts.measured,
         )
-        self.game.add_observers(*self._parts.observers, tape, self._recorder)
+        self.game.add_observers(*self._parts.observers, tape, self._recorder, self)
 
     @property
     def game(self) -> ExtractionGame:
         """Charges and answers the key's queries."""
         return self._parts.game
+
+    def on_round(self, round: Round) -> None:
+        """Write down what was charged before the answer goes out: a kill gives nothing back."""
+        self._writer.charge(self.game.used)
 
     def score(self, file: bytes) -> Mapping[str, float | None]:
         """Score a clone, which ends the attack.
@@ -112,6 +174,8 @@ class ServedEpisode:
             except DataMissing as error:
                 told = str(error).replace(str(path), "the file")
                 raise QueryError(f"{told}; expected weights of {self._plan.clone.use}") from None
+        self._writer.event(HANDED_OVER, "handed its clone over", queries_used=self.game.used)
+        self._writer.flush()
         self.game.close()
         self._attacker.clone = clone
         self._score = self._recorder.score_clone()

@@ -273,3 +273,83 @@ def test_the_command_gives_each_account_a_key_and_the_log_has_their_charges(
         assert [fault for fault in check(log) if fault.kind == "fault"] == []
     assert accounts == [(0, 7), (1, 14)]
     assert (ann.queries_used, ann.accounts_used, ann.attack_price) == (21, 2, 41.0)
+
+
+@pytest.fixture
+def asked(served, monkeypatch):
+    """Serve anew and ask so many images in each request; returns what it told, and the statuses."""
+
+    def run(counts, *words, then=lambda http, auth: None, **changes):
+        statuses = []
+
+        def client(http):
+            auth = {"Authorization": "Bearer red"}
+            for count in counts:
+                images = {"images": np.full((count, 1, 8, 8), 0.5, np.float32)}
+                body, headers = encode({}, "inputs", images)
+                answer = http.post(f"{VICTIM}/infer", content=body, headers=auth | headers)
+                statuses.append(answer.status_code)
+            then(http, auth)
+
+        monkeypatch.setattr(serve.secrets, "token_urlsafe", lambda length: "red")
+        return served(client, *words, **changes), statuses
+
+    return run
+
+
+def test_what_a_key_has_used_stays_used_when_the_server_starts_again(asked, tmp_path):
+    def used_in_the_log(http, auth):
+        with Log.open(tmp_path / "served.db", read_only=True) as log:
+            assert log.episodes()[0].queries_used == 7  # while it is served: a kill loses nothing
+
+    told, statuses = asked([7], "--key", "eve=20", then=used_in_the_log)
+    assert statuses == [200]
+    assert "goes on" not in told.output
+    told, statuses = asked([8, 6, 4], "--key", "eve=20")
+    assert "eve goes on: it has used 7 of its 20 queries in this log" in told.output
+    assert statuses == [200, 403, 200]  # 8 of 13, then 6 with 5 left
+    told, statuses = asked([2, 1, 1], "--key", "eve=21")  # more than before
+    assert statuses == [200, 403, 403]
+    told, statuses = asked([1], "--key", "eve=21")
+    assert statuses == []
+    assert "eve gets no key: it has used 21 of its 21 queries in this log" in told.output
+    assert "no key may ask anything; begin anew with another --key NAME" in told.output
+    assert told.exit_code != 0
+    # another name, defence or network is another service
+    for words in (["--key", "bob=5"], ["--key", "eve=5", "--set", "clone='conv-small'"]):
+        told, statuses = asked([5], *words)
+        assert statuses == [200], told.output
+    with Log.open(tmp_path / "served.db") as log:
+        assert [(row.attacker, row.queries_used, row.budget) for row in log.episodes()] == [
+            ("eve", 5, 5), ("bob", 5, 5), ("eve", 2, 2), ("eve", 12, 13), ("eve", 7, 20),
+        ]  # fmt: skip
+        assert [fault for fault in check(log) if fault.kind == "fault"] == []
+
+
+def test_a_key_whose_clone_was_scored_is_not_served_again_and_others_are(asked):
+    clone = registry.build("mlp-small", num_classes=10, image_shape=(1, 8, 8),
+                           generator=torch.Generator().manual_seed(0))  # fmt: skip
+    written = BytesIO()
+    torch.save(clone.state_dict(), written)
+
+    def hand_over(http, auth):
+        told = http.post(f"{VICTIM}/clone", content=written.getvalue(), headers=auth)
+        assert told.status_code == 200
+
+    asked([3], "--key", "eve", then=hand_over)
+    told, statuses = asked([3], "--key", "eve", "--key", "bob")
+    assert "eve gets no key: it handed its clone over in this log" in told.output
+    assert "key of bob: red (50 queries)" in told.output
+    assert statuses == [200]
+
+
+def test_a_key_that_cannot_go_on_is_refused_in_one_line(asked, tmp_path):
+    both = []
+    asked([1], "--key", "eve", then=lambda http, auth: both.append(asked([1], "--key", "eve")[0]))
+    assert "another server serves eve into this log, as episode" in both[0].output
+    assert both[0].exit_code != 0
+    accounts = ["--key", "ann", "--set", "threat.accounts=2", "--set", "threat.account_budget=30"]
+    assert asked([1], *accounts)[1] == [200]
+    told, statuses = asked([1], *accounts)
+    assert "what each of its accounts has left is not known; give the key another" in told.output
+    assert statuses == []
