@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
-    from arena.replay.timeline import TimelineStep
+    from arena.analysis.timeline import TimelineStep
     from arena.replay.verify import Verification
 
 # `Any` in this file: tables and frames, which carry no types.
@@ -168,7 +168,7 @@ class OpenLog:
             from arena.replay.verify import verify as play_again
 
             return play_again(self._log, id, device=device, trust_plugins=trust_plugins)
-        from arena.replay.timeline import timeline_steps
+        from arena.analysis.timeline import timeline_steps
 
         return timeline_steps(self._log, self.episode(id))
 

@@ -18,7 +18,7 @@ from arena.analysis.learning import LEVELS, learning_of
 from arena.analysis.scoreboard import Comparison, ScoreRow, compare, scoreboard
 from arena.log.cells import require_sound
 from arena.log.database_errors import explained
-from arena.log.reader import narrow
+from arena.log.narrowing import narrow
 from arena.log.rows import (
     AccountRow,
     CheckpointRow,

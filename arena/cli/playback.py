@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from arena.analysis.timeline import TimelineStep, exits_text
 from arena.cli.common import out
 from arena.cli.keyboard import Keys, keyboard
 from arena.cli.render import write_line, write_table
 from arena.cli.thumbnails import drawn, latest
 from arena.log.rows import Exits, added_exits
-from arena.replay.timeline import TimelineStep, exits_text
 from arena.report.formatting import count_text, duration_text, percent
 
 if TYPE_CHECKING:

@@ -73,10 +73,10 @@ def replay(
 
 
 def _reenact(episode: str, log: str | None, *, speed: float | None, step: bool, json: bool) -> None:
+    from arena.analysis.timeline import timeline_steps
     from arena.cli.playback import show
     from arena.log.store import Log
     from arena.recording.samples import asked_in, sample_path
-    from arena.replay.timeline import timeline_steps
 
     with Log.open(log, create=False) as store:
         row = store.episode(episode)

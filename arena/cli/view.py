@@ -1,4 +1,4 @@
-"""`arena view`: serve the live report of a log to a browser."""
+"""`arena view`: show a log in a browser, while episodes are played."""
 
 import contextlib
 from typing import TYPE_CHECKING, Annotated
@@ -25,13 +25,14 @@ def view(
     which: "EpisodeFilter | None" = None,
     log: LogOption = None,
 ) -> None:
-    """Serve the live report of a log on this machine, read-only."""
+    """Show episodes, their queries and the report in a browser on this machine, read-only."""
     from arena.log.store import Log
 
     with Log.open(log, create=False, read_only=True, busy_seconds=PATIENCE) as store:
-        from arena.report.server import LivePage, LiveServer
+        from arena.report.server import LiveServer
+        from arena.report.view.site import Site
 
-        with LiveServer(LivePage(store, which, title=title), port) as server:
+        with LiveServer(Site(store, which, title=title), port) as server:
             write_line(out(), f"{server.url} shows {store.where}; Ctrl-C stops it")
             with contextlib.suppress(KeyboardInterrupt):  # how it is ended
                 server.serve_forever()

@@ -26,7 +26,8 @@ from sqlalchemy import (
 
 from arena.log.database_errors import explained
 from arena.log.jsontext import to_json
-from arena.log.reader import LogReader, narrow
+from arena.log.narrowing import narrow
+from arena.log.reader import LogReader
 from arena.log.rows import EpisodeFilter
 from arena.log.settings_filter import require_known
 from arena.log.tables import (

@@ -6,17 +6,17 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, Text, cast, select
+from sqlalchemy import Connection, Engine, Select, Table, Text, cast, select
 
 from arena.log.batches import batches
 from arena.log.cells import read_cells, require_sound
 from arena.log.database_errors import explained
 from arena.log.jsontext import to_json
+from arena.log.narrowing import narrow
 from arena.log.rows import (
     AccountRow,
     ArtifactRow,
     CheckpointRow,
-    Choice,
     EpisodeFilter,
     EpisodeRow,
     EventRow,
@@ -24,7 +24,7 @@ from arena.log.rows import (
     RoundRow,
     RunRow,
 )
-from arena.log.settings_filter import has_setting, require_known
+from arena.log.settings_filter import require_known
 from arena.log.tables import (
     Account,
     Artifact,
@@ -66,48 +66,6 @@ _PARTS: Mapping[type[object], tuple[type[Base], str]] = {
     ArtifactRow: (Artifact, "id"),
 }
 """Where the parts of an episode lie, and the column that orders them."""
-
-
-def narrow(
-    query: Select[*tuple[object, ...]], which: EpisodeFilter | None
-) -> Select[*tuple[object, ...]]:
-    """Add a filter to a query over the episode table: conditions, order and limit.
-
-    Raises:
-        UnknownName: no such column to sort by.
-    """
-    which = which or EpisodeFilter()
-    column = Episode.table().c
-    choices: tuple[tuple[ColumnElement[str], Choice], ...] = (
-        (column.scenario_name, which.scenario),
-        (column.attacker, which.attacker),
-        (column.defender, which.defender),
-        (column.status, which.status),
-        (column.run_id, which.run),
-        (column.kind, which.kind),
-        (column.plan_hash, which.plan_hash),
-    )
-    for chosen, choice in choices:
-        if choice is not None:
-            query = query.where(chosen.in_(choice if isinstance(choice, tuple) else (choice,)))
-    if which.seed is not None:
-        query = query.where(column.seed == which.seed)
-    for path, value in which.where:
-        query = query.where(has_setting(path, value))
-    if which.id_prefix:
-        query = query.where(column.id.startswith(which.id_prefix.lower(), autoescape=True))
-    if which.since is not None:
-        query = query.where(column.started >= which.since)
-    if which.until is not None:
-        query = query.where(column.started < which.until)
-    if which.sort is not None:
-        if which.sort not in column:
-            raise UnknownName("column to sort by", which.sort, column.keys())
-        key = column[which.sort]
-        query = query.order_by((key.desc() if which.newest_first else key.asc()).nulls_last())
-    order = (column.started, column.id)
-    query = query.order_by(*(key.desc() if which.newest_first else key for key in order))
-    return query if which.limit is None else query.limit(which.limit)
 
 
 def _columns(

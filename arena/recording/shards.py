@@ -41,11 +41,17 @@ class RecordedRound(NamedTuple):
         images: (n, c, h, w) float32.
         posteriors: (n, K) float32, its answers.
         account: which of the attacker's accounts asked.
+        exits: (n,) int64, the exit of each answer; None of a victim elsewhere.
+        seconds: (n,) float64, the latency of each answer; None in a game without a clock.
+        undefended: (n, K) float32, what the undefended victim says; None of a victim elsewhere.
     """
 
     images: Tensor
     posteriors: Tensor
     account: int = 0
+    exits: Tensor | None = None
+    seconds: Tensor | None = None
+    undefended: Tensor | None = None
 
 
 class TapeGone(ArenaError):  # noqa: N818 - named as DataMissing is
@@ -142,9 +148,7 @@ class ShardWriter:
                 continue
             if self._fault is not None:
                 continue
-            held.append(
-                round._replace(images=round.images.cpu(), posteriors=round.posteriors.cpu())
-            )
+            held.append(_on_host(round))
             size += round.images.nbytes + round.posteriors.nbytes
             if size >= SHARD_BYTES:
                 self._write(held)
@@ -164,6 +168,10 @@ class ShardWriter:
             }
             if accounts.any():
                 arrays["accounts"] = accounts
+            for name in _EXTRAS:
+                parts = [getattr(round, name) for round in held]
+                if all(part is not None for part in parts):
+                    arrays[name] = torch.cat(parts).numpy()
             with whole_file(path) as part, part.open("wb") as file:
                 np.savez_compressed(file, **arrays)
             count = sum(len(round.images) for round in held)
@@ -172,6 +180,16 @@ class ShardWriter:
             self._shards += 1
         except Exception as error:  # told to the game's thread at its next round
             self._fault = error
+
+
+_EXTRAS = ("exits", "seconds", "undefended")
+"""Arrays that a shard has where the game knows them."""
+
+
+def _on_host(round: RecordedRound) -> RecordedRound:
+    """Bring a round's tensors off its device."""
+    on_host = (part.cpu() if isinstance(part, Tensor) else part for part in round)
+    return RecordedRound(*on_host)  # type: ignore[arg-type]  # each as it was, in its place
 
 
 def require_tape(log: LogReader, episode_id: str) -> list[ArtifactRow]:
@@ -210,12 +228,16 @@ def rounds_on_tape(log: LogReader, episode_id: str) -> Iterator[RecordedRound]:
         if artifacts.digest(path) != row.sha256:
             raise ArenaError(f"episode {episode_id}: {row.path} was altered")
         with np.load(path, allow_pickle=False) as arrays:
-            images, posteriors = (
-                torch.from_numpy(arrays[name]) for name in ("images", "posteriors")
-            )
             sizes = arrays["rounds"].tolist()
             accounts = arrays["accounts"].tolist() if "accounts" in arrays else [0] * len(sizes)
-        yield from map(RecordedRound, images.split(sizes), posteriors.split(sizes), accounts)
+            parts = {
+                name: torch.from_numpy(arrays[name]).split(sizes)
+                for name in ("images", "posteriors", *_EXTRAS)
+                if name in arrays
+            }
+        for place, account in enumerate(accounts):
+            mine = {name: of_round[place] for name, of_round in parts.items()}
+            yield RecordedRound(account=account, **mine)
 
 
 def refused(folder: Path | None, error: Exception) -> LogError:

@@ -5,7 +5,7 @@ queries of each checkpoint.
 """
 
 import queue
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,10 @@ class Tape:
         where: the log, as it was named.
         episode_id: whose queries.
         queries: keep all of them, not only a sample.
+
+    Attributes:
+        undefended: gives the undefended victim's (n, K) posteriors of (n, c, h, w) images, which
+            are kept beside the answers; None where the victim runs elsewhere.
     """
 
     def __init__(self, where: str, episode_id: str, *, queries: bool) -> None:
@@ -59,6 +63,7 @@ class Tape:
         self._folder = None if root is None else root / episode_id
         self._rows: queue.SimpleQueue[ArtifactRow] = queue.SimpleQueue()
         self._fault: LogError | None = None
+        self.undefended: Callable[[Tensor], Tensor] | None = None
         self._last: Tensor | None = None
         self._samples: list[tuple[int, Tensor]] = []
         self._writer = (
@@ -77,9 +82,22 @@ class Tape:
         self._last = (images if images.shape[0] <= SHOWN else images[:SHOWN]).clone()
         if self._writer is not None and self._fault is None:
             try:
-                self._writer.put(RecordedRound(images.clone(), round.given.clone(), round.account))
+                self._writer.put(self._recorded(round))
             except LogError as error:
                 self._fault = error
+
+    def _recorded(self, round: Round) -> RecordedRound:
+        """Copy what is kept of a round, with what the attacker did not see."""
+        images, latency = round.attack.images, round.attack.latency
+        known = self.undefended is not None
+        return RecordedRound(
+            images.clone(),
+            round.given.clone(),
+            round.account,
+            exits=round.attack.exits.clone() if known else None,
+            seconds=None if latency is None else latency.clone(),
+            undefended=None if self.undefended is None else self.undefended(images).clone(),
+        )
 
     @property
     def where(self) -> str:

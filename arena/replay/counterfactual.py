@@ -70,7 +70,7 @@ class TapeDeck(Attacker):
 
     def attack(self, oracle: Oracle, kit: Kit) -> None:
         """Ask every recorded round."""
-        for images, before, account in self._rounds:
+        for images, before, account, *_ in self._rounds:
             now = oracle.query(images.to(kit.device), account).posteriors.cpu()
             self._agreed += int((now.argmax(1) == before.argmax(1)).sum())
             self._distance += float((now.double() - before.double()).abs().sum())

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from arena.analysis.alarms import detections_of
@@ -158,24 +159,32 @@ def page(
         state: names what a served page shows, so that its script can tell when that is old.
     """
     names = [section.name for section in body.sections]
-    template = environment().from_string(packaged("page.html.j2"))
-    text = template.render(
-        title=title or (f"Model extraction: {listed(names)}" if names else "Model extraction"),
-        style=Markup(packaged("page.css")),  # ours, and CSS has other rules than HTML
-        sections=body.sections,
-        beside=body.beside,
-        total=body.total,
-        version=_version(),
-        live=live,
-        state=state,
+    text = (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            title=title or (f"Model extraction: {listed(names)}" if names else "Model extraction"),
+            style=Markup(packaged("page.css")),  # ours, and CSS has other rules than HTML
+            sections=body.sections,
+            beside=body.beside,
+            total=body.total,
+            version=_version(),
+            live=live,
+            state=state,
+        )
     )
     return printable(text)
 
 
+@cache
 def environment() -> Environment:
-    """Give the settings that every template of the report is filled in with."""
+    """Give what every template of the report is filled in with."""
     return Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FunctionLoader(packaged),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 

@@ -11,7 +11,7 @@ from arena.log.processes import find_dead
 from arena.log.reader import LogReader
 from arena.log.rows import CheckpointRow, EpisodeRow
 from arena.report.formatting import count_text, counted, duration_text, listed, number
-from arena.report.html import environment, packaged
+from arena.report.html import environment
 
 
 class Playing(NamedTuple):
@@ -32,23 +32,24 @@ class Playing(NamedTuple):
     points: str
 
 
-def now_block(log: LogReader, episodes: Sequence[EpisodeRow]) -> Markup:
+def now_block(log: LogReader, episodes: Sequence[tuple[str, str]]) -> Markup:
     """Write the part of a served page that changes while episodes are played.
 
     Args:
         log: to look further in.
-        episodes: all that the page is about, without their plans.
+        episodes: ids and statuses of all that the page is about.
     """
-    begun = [row.id for row in episodes if row.status == "started"]
+    begun = [id for id, status in episodes if status == "started"]
     with log.engine.connect() as connection:
         dead = {one.id for one in find_dead(connection)} if begun else set()
     playing = [_playing(log, log.episode(id)) for id in begun if id not in dead]
-    fates = Counter[str](row.status for row in episodes if row.status != "started")
+    fates = Counter(status for _, status in episodes if status != "started")
     fates["died"] = len(dead & set(begun))
     said = [f"{count} {_FATES.get(fate, fate)}" for fate, count in sorted(fates.items()) if count]
     summary = f"{counted(len(playing), 'episode')} now; {listed(said) or 'none has ended'}."
-    template = environment().from_string(packaged("now.html.j2"))
-    return Markup(template.render(summary=summary, playing=playing))
+    return Markup(
+        environment().get_template("now.html.j2").render(summary=summary, playing=playing)
+    )
 
 
 _FATES: Mapping[str, str] = {

@@ -1,118 +1,25 @@
-"""Serves the report on this machine while episodes are played; reads the log and writes nothing."""
+"""Serves the pages of a log on this machine, and to no other; reads the log and writes nothing."""
 
-import hashlib
-import json
 import sys
-import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
 
-from markupsafe import Markup
-
-from arena.analysis.episode_data import gather
-from arena.log.rows import EpisodeFilter, EpisodeRow
-from arena.log.store import Log
-from arena.report.html import PageContents, body_of, packaged, page
-from arena.report.running import now_block
-from envs.errors import ArenaError, one_line
+from arena.report.live import Found
+from arena.report.view.site import Site
+from envs.errors import ArenaError, ScenarioError, UnknownName, one_line
 
 HOST = "127.0.0.1"
 _OURS = frozenset({HOST, "localhost"})
 """Names of this machine; a page of another site that points its own name here is refused."""
 
-
-class Found(NamedTuple):
-    """What an answer is made of."""
-
-    text: str
-    kind: str
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """The part of the page that takes seconds, and the state it shows."""
-
-    state: str
-    body: PageContents
-
-
-class LivePage:
-    """The report about some episodes of a log, as it stands at each moment.
-
-    Figures of a game are drawn again only when another episode of it has ended.
-
-    Args:
-        log: is only read.
-        which: episodes it is about; all where None.
-        title: of the page.
-    """
-
-    def __init__(
-        self, log: Log, which: EpisodeFilter | None = None, *, title: str | None = None
-    ) -> None:
-        self._log, self._which, self._title = log, which, title
-        self._kept: _Kept | None = None
-        self._drawing = threading.Lock()  # one at a time: it is heavy, and matplotlib has globals
-
-    def page(self) -> Found:
-        """Give the whole page."""
-        episodes = self._episodes()
-        kept = self._up_to_date(episodes)
-        text = page(kept.body, title=self._title, live=self._now(episodes), state=kept.state)
-        return Found(text, "text/html")
-
-    def now(self) -> Found:
-        """Give the part about what is being played."""
-        return Found(str(self._now(self._episodes())), "text/html")
-
-    def state(self) -> Found:
-        """Give short names of what page and part would show now."""
-        episodes = self._episodes()
-        names = {"report": _state(episodes), "now": _digest(self._now(episodes))}
-        return Found(json.dumps(names), "application/json")
-
-    def script(self) -> Found:
-        """Give the script that follows the log."""
-        return Found(packaged("live.js"), "text/javascript")
-
-    def _episodes(self) -> list[EpisodeRow]:
-        """List the episodes, the oldest first, as a report names them."""
-        return list(reversed(self._log.episodes(self._which, brief=True)))
-
-    def _now(self, episodes: Sequence[EpisodeRow]) -> Markup:
-        return now_block(self._log, episodes)
-
-    def _up_to_date(self, episodes: Sequence[EpisodeRow]) -> _Kept:
-        state = _state(episodes)
-        with self._drawing:
-            if self._kept is None or self._kept.state != state:
-                ended = [row.id for row in episodes if row.status != "started"]
-                before = None if self._kept is None else self._kept.body
-                body = (
-                    body_of(gather(self._log, ended), before)
-                    if ended
-                    else PageContents([], [], "no episode")
-                )
-                self._kept = _Kept(state, body)
-            return self._kept
-
-
-def _state(episodes: Sequence[EpisodeRow]) -> str:
-    return _digest([(row.id, row.status) for row in episodes if row.status != "started"])
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(str(value).encode()).hexdigest()[:16]
+_PLAIN = "text/plain"
 
 
 class LiveServer(ThreadingHTTPServer):
     """Answers a browser on this machine.
 
     Args:
-        live: what it shows.
+        site: what it shows.
         port: 0 takes a free one.
 
     Raises:
@@ -121,8 +28,8 @@ class LiveServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, live: LivePage, port: int) -> None:
-        self.live = live
+    def __init__(self, site: Site, port: int) -> None:
+        self.site = site
         try:
             super().__init__((HOST, port), _Handler)
         except OSError as error:
@@ -158,40 +65,34 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: a page that looks every two seconds would fill the terminal."""
 
     def _answer(self, *, with_text: bool) -> None:
-        live = self.server.live
-        pages: dict[str, Callable[[], Found]] = {
-            "/": live.page,
-            "/now": live.now,
-            "/state": live.state,
-            "/live.js": live.script,
-        }
-        status, found = HTTPStatus.OK, Found("", "text/plain")
+        path, _, query = self.path.partition("?")
         name = (self.headers.get("Host") or "").rpartition(":")[0]
-        make = pages.get(self.path.partition("?")[0])
         if name not in _OURS:
-            status, found = HTTPStatus.FORBIDDEN, Found("asked by another name", "text/plain")
-        elif make is None:
-            status, found = HTTPStatus.NOT_FOUND, Found("there is no such page", "text/plain")
+            found = Found("asked by another name", _PLAIN, HTTPStatus.FORBIDDEN)
         else:
             try:
-                found = make()
+                found = self.server.site.answer(path, query)
+            except UnknownName as error:  # in the address, which may be old
+                found = Found(str(error), _PLAIN, HTTPStatus.NOT_FOUND)
+            except ScenarioError as error:
+                found = Found(str(error), _PLAIN, HTTPStatus.BAD_REQUEST)
             except ArenaError as error:  # the log is locked, or gone; perhaps not the next time
-                status = HTTPStatus.SERVICE_UNAVAILABLE
-                found = Found(str(error), "text/plain")
+                found = Found(str(error), _PLAIN, HTTPStatus.SERVICE_UNAVAILABLE)
             except Exception as error:  # of a damaged log; the server goes on
-                status = HTTPStatus.INTERNAL_SERVER_ERROR
                 text = f"this log cannot be shown ({one_line(error)}); see 'arena log check'"
-                found = Found(text, "text/plain")
-        self._send(status, found, with_text=with_text)
+                found = Found(text, _PLAIN, HTTPStatus.INTERNAL_SERVER_ERROR)
+        self._send(found, with_text=with_text)
 
-    def _send(self, status: HTTPStatus, found: Found, *, with_text: bool) -> None:
-        content = found.text.encode()
-        self.send_response(status)
+    def _send(self, found: Found, *, with_text: bool) -> None:
+        content = found.text.encode("utf-8", "replace")
+        self.send_response(found.status)
         self.send_header("Content-Type", f"{found.kind}; charset=utf-8")
         self.send_header("Content-Length", str(len(content)))
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
-        if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        if found.address:  # shown in place of the long one that a form makes
+            self.send_header("HX-Replace-Url", found.address)
+        if found.status is HTTPStatus.SERVICE_UNAVAILABLE:
             self.send_header("Refresh", "3")
         self.end_headers()
         if with_text:

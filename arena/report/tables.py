@@ -169,18 +169,23 @@ def episode_details(episode_data: EpisodeData, episode: EpisodeRow) -> EpisodeDe
     return EpisodeDetails(
         episode=episode,
         accuracy="" if score is None else number(score, "share"),
-        facts=_facts(episode),
+        facts=episode_facts(episode),
         checkpoints=[_checkpoint(row) for row in shown],
         hidden_checkpoints=len(checkpoints) - len(shown),
-        events=[_event(row) for row in events[:EVENTS]],
+        events=[event_line(row) for row in events[:EVENTS]],
         hidden_events=max(0, len(events) - EVENTS),
-        plan=without_machine_paths(
-            json.dumps(episode.plan, indent=1, sort_keys=True, ensure_ascii=False, default=str)
-        ),
+        plan=plan_text(episode),
     )
 
 
-def _facts(episode: EpisodeRow) -> list[tuple[str, str]]:
+def plan_text(episode: EpisodeRow) -> str:
+    """Write an episode's settings as JSON."""
+    plan = json.dumps(episode.plan, indent=1, sort_keys=True, ensure_ascii=False, default=str)
+    return without_machine_paths(plan)
+
+
+def episode_facts(episode: EpisodeRow) -> list[tuple[str, str]]:
+    """List what the log says of an episode, as names and values for people."""
     facts: list[tuple[str, str]] = [("status", episode.status)]
     if episode.error:
         facts.append(("error", without_machine_paths(episode.error)))
@@ -223,7 +228,8 @@ def _checkpoint(row: CheckpointRow) -> tuple[str, str, str]:
     return count_text(row.queries_used), accuracy, fidelity
 
 
-def _event(row: EventRow) -> tuple[str, str]:
+def event_line(row: EventRow) -> tuple[str, str]:
+    """Say what happened and when, and the message."""
     at = "" if row.queries_used is None else f" at {count_text(row.queries_used)} queries"
     return f"{row.kind}{at}", without_machine_paths(row.message)
 

@@ -163,6 +163,7 @@ class Episode:
             limit -= self.seconds
         apart = isinstance(attacker, IsolatedAttacker)
         self._time = TimeLimit(limit, lambda: self._game.busy, once=apart)
+        tape.undefended = parts.undefended
         # the recorder comes late: its checkpoints read what the others hold of the same round
         self._game.add_observers(*parts.observers, tape, recorder, self._time)
         if self._saved is not None:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
+
 from agents.base import Defender
 from arena.evaluation.architecture import truth_of
 from arena.evaluation.benign_service import ServiceMeasurement
@@ -98,6 +100,11 @@ class GameSetup:
         named = {f"victim{number}": victim for number, victim in enumerate(victims)}
         shared = {f"own {name}": one for name, one in self.defender_setup.kit.shared.items()}
         return {"reference": self.defender_setup.reference, **named, **shared}
+
+    @property
+    def undefended(self) -> Callable[[Tensor], Tensor] | None:
+        """Gives the undefended victim's (n, K) posteriors; None where the victim runs elsewhere."""
+        return None if self.remote is not None else self.defender_setup.reference.posteriors
 
     @property
     def observers(self) -> list[Observer]:

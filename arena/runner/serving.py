@@ -126,6 +126,7 @@ class ServedEpisode:
         )
         self._events = EpisodeEvents(self._writer, self.game, ProcessState.capture())
         tape = Tape(log.where, self._writer.id, queries=plan.record == "queries")
+        tape.undefended = self._parts.undefended
         self._recorder = Recorder(
             self.game,
             self._attacker,

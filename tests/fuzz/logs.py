@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import arena
 from arena.cli.app import app
 from arena.log.store import Log
-from arena.report.server import LivePage
+from arena.report.live import LivePage
 from envs.errors import ArenaError, printable
 from tests.fuzz.mutation import damaged_bytes, strange
 from tests.match.conftest import MadeUp

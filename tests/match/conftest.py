@@ -91,6 +91,8 @@ class MadeUp:
         inferences=(),
         events=(),
         asked=(),
+        taped=(),
+        countermeasures=(None, None),
         plan=None,
         kind="play",
         named=None,
@@ -101,8 +103,9 @@ class MadeUp:
         """Write one episode.
 
         `curve` gives the share of the final accuracy at each checkpoint; `asked` the queries of
-        which a sample is kept, as pairs of a ledger and (n, c, h, w) images; `named` other names
-        of victim, clone and data. Without `num_classes` the game was never set up.
+        which a sample is kept, as pairs of a ledger and (n, c, h, w) images; `taped` rounds whose
+        queries are kept, with a uniform answer as the undefended one; `named` other names of
+        victim, clone and data. Without `num_classes` the game was never set up.
         """
         names = {"victim": "resnet10", "clone": "resnet10", "data": "digits", **(named or {})}
         plan = {"seed": seed, "threat": {"budget": 1000}, **(plan or {})}
@@ -160,14 +163,18 @@ class MadeUp:
                         benign_macs=_total(benign) // 2 * 900,
                         attack_exits=_half(attack),
                         benign_exits=_half(benign),
+                        countermeasure=countermeasures[bucket],
                     )
                 )
         for inference in inferences:
             writer.inference(InferenceRow(**inference))
         for event_kind, message, data in events:
             writer.event(event_kind, message, queries_used=10, **data)
-        if asked:
-            tape = Tape(self.log.where, writer.id, queries=False)
+        if asked or taped:
+            tape = Tape(self.log.where, writer.id, queries=bool(taped))
+            tape.undefended = lambda images: torch.full((len(images), 4), 0.25)
+            for round in taped:
+                tape.on_round(round)
             for used, images in asked:
                 tape.on_round(asking(images))
                 tape.sample(used)

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from arena.cli.app import app
 from arena.log.checking import check
 from arena.log.store import Log
-from arena.report.server import LivePage
+from arena.report.live import LivePage
 from envs.errors import ArenaError
 
 INFINITE = float("inf")

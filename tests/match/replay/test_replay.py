@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import create_engine, text
 from typer.testing import CliRunner
 
+from arena.analysis.timeline import timeline_steps
 from arena.cli.app import app
 from arena.log.store import Log
-from arena.replay.timeline import timeline_steps
 from arena.replay.verify import verify
 from arena.runner.match import play
 from arena.runner.stopping import STOP

@@ -11,7 +11,8 @@ import torch
 
 from arena.log.store import Log
 from arena.report.html import write_report
-from arena.report.server import LivePage, LiveServer
+from arena.report.server import LiveServer
+from arena.report.view.site import Site
 
 pytestmark = pytest.mark.slow
 
@@ -199,11 +200,11 @@ def test_the_live_page_follows_the_log_and_keeps_what_was_unfolded(browser, made
     made_up.play("dfme", seed=0)
     with (
         Log.open(made_up.log.where, read_only=True) as log,
-        LiveServer(LivePage(log), 0) as server,
+        LiveServer(Site(log), 0) as server,
     ):
         threading.Thread(target=server.serve_forever).start()
         try:
-            look(browser, server.url)
+            look(browser, f"{server.url}report")
             browser.find_elements("css selector", "details summary")[-1].click()
             made_up.play("noise", seed=5, status="started")
             until(lambda: "noise / dnf, seed 5" in browser.find_element("id", "now").text)

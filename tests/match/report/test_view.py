@@ -15,7 +15,9 @@ from arena.cli.app import app
 from arena.log.rows import EpisodeFilter
 from arena.log.store import Log
 from arena.report import html as page
-from arena.report.server import LivePage, LiveServer
+from arena.report.live import LivePage
+from arena.report.server import LiveServer
+from arena.report.view.site import Site
 from envs.errors import ArenaError
 
 
@@ -26,7 +28,7 @@ def no_figures(monkeypatch):
 
 @contextmanager
 def served(log, **options):
-    with LiveServer(LivePage(log, **options), 0) as server:
+    with LiveServer(Site(log, **options), 0) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -56,14 +58,14 @@ def live(made_up, no_figures):
 
 
 def test_an_empty_log_has_a_page(live):
-    status, text, _ = ask(live, "/")
+    status, text, _ = ask(live, "/report")
     assert status == 200
     assert "0 episodes now; none has ended." in text
 
 
 def test_what_is_being_played_stands_on_top_with_its_curve(made_up, live):
     made_up.play("dfme", "dnf", 3, status="started")
-    status, text, headers = ask(live, "/")
+    status, text, headers = ask(live, "/report")
     assert status == 200
     assert headers["Content-Type"] == "text/html; charset=utf-8"
     assert "dfme / dnf, seed 3" in text
@@ -76,11 +78,11 @@ def test_what_is_being_played_stands_on_top_with_its_curve(made_up, live):
 
 def test_the_page_follows_when_an_episode_ends(made_up, live):
     before = json.loads(ask(live, "/state")[1])
-    assert f'data-state="{before["report"]}"' in ask(live, "/")[1]
+    assert f'data-state="{before["report"]}"' in ask(live, "/report")[1]
     made_up.play(clone=0.37)
     after = json.loads(ask(live, "/state")[1])
     assert after["report"] != before["report"]
-    text = ask(live, "/")[1]
+    text = ask(live, "/report")[1]
     assert f'data-state="{after["report"]}"' in text
     assert "37.0% (one seed, no interval)" in text
     assert "0 episodes now; 1 ended well." in text
@@ -140,7 +142,7 @@ def test_a_filter_narrows_the_page(made_up, no_figures):
     made_up.play("dfme")
     made_up.play("noise")
     with served(made_up.log, which=EpisodeFilter(attacker="noise"), title="Mine") as server:
-        text = ask(server, "/")[1]
+        text = ask(server, "/report")[1]
     assert "<title>Mine</title>" in text
     assert "noise / dnf" in text
     assert "dfme / dnf" not in text
@@ -148,8 +150,8 @@ def test_a_filter_narrows_the_page(made_up, no_figures):
 
 def test_the_page_asks_nobody_but_its_own_server(made_up, live):
     made_up.play()
-    text = ask(live, "/")[1]
-    assert re.findall(r'(?:src|href)="([^"#][^"]*)"', text) == ["/live.js"]
+    text = ask(live, "/report")[1]
+    assert re.findall(r'(?:src|href)="([^"#][^"]*)"', text) == ["/live.js", "/"]
     assert "default-src 'none'" in text
     assert "script-src 'self'; connect-src 'self'" in text
     status, script, headers = ask(live, "/live.js")
@@ -176,20 +178,20 @@ def test_nothing_can_be_written_and_no_other_site_can_ask(live):
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(made_up):
-    live = LivePage(made_up.log)
+    live = Site(made_up.log)
     with LiveServer(live, 0) as first, pytest.raises(ArenaError, match="choose another --port"):
         LiveServer(live, first.server_port)
 
 
 def test_a_fault_of_the_log_is_an_answer_and_the_next_one_may_be_well(made_up, monkeypatch):
-    live = LivePage(made_up.log)
+    live = Site(made_up.log)
 
     def locked(*args, **options):
         raise ArenaError("log x: another process has held its lock for too long")
 
     with served(made_up.log) as server:
-        server.live = live
-        monkeypatch.setattr(live, "_episodes", locked)
+        server.site = live
+        monkeypatch.setattr(live.live, "_fates", locked)
         status, text, headers = ask(server, "/")
         assert (status, headers["Refresh"]) == (503, "3")
         assert text == "log x: another process has held its lock for too long"
@@ -231,5 +233,5 @@ def test_an_ending_that_a_damaged_log_tells_is_shown_as_it_is(made_up, live, sta
     made_up.play(status="error")
     with made_up.log.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE episode SET status = ?", (status,))
-    code, text, _ = ask(live, "/")
+    code, text, _ = ask(live, "/report")
     assert (code, "<b>" in text.split("now;")[-1][:40]) == (200, False)

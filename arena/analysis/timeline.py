@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from arena.log.reader import LogReader
-from arena.log.rows import CheckpointRow, EpisodeRow, EventRow, Exits, RoundRow
+from arena.log.rows import CheckpointRow, EpisodeRow, EventRow, Exits, JsonMap, RoundRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,8 @@ class TimelineStep:
         measured: whether it was measured just now.
         attack_exits, benign_exits: images by deployed defence and exit, in this bucket alone.
         benign_correct, benign_answered: benign images answered rightly and answered, in it.
+        countermeasure: which settings answered whom in it; see
+            `arena.runner.countermeasures`.
         events: what happened in it.
     """
 
@@ -30,6 +32,7 @@ class TimelineStep:
     benign_exits: Exits
     benign_correct: int
     benign_answered: int
+    countermeasure: JsonMap
     events: tuple[EventRow, ...]
 
 
@@ -76,6 +79,7 @@ def _moment(
         benign_exits=bucket.benign_exits or (),
         benign_correct=bucket.benign_correct,
         benign_answered=bucket.benign_answered,
+        countermeasure=bucket.countermeasure or {},
         events=happened,
     )
 

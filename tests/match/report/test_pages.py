@@ -1,0 +1,373 @@
+"""The pages of the viewer say what the log says, and an address is all they need."""
+
+import base64
+import io
+import re
+from html import unescape
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sqlalchemy import update
+
+from arena.log import artifacts
+from arena.log.rows import EpisodeFilter
+from arena.log.store import Log
+from arena.log.tables import Artifact
+from arena.recording import excerpts, shards
+from arena.report.view import episode_table, query_browser
+from arena.report.view.site import Site
+from envs.errors import ScenarioError, UnknownName
+from envs.game.rounds import AnsweredRequest, Countermeasure, Round
+from tests.match.conftest import MadeUp
+
+HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "javascript:alert(1)",
+           "a\x1b[31m\x9b2J\u202e", "' hx-get='http://evil'", "{{ 7 * 7 }}")  # fmt: skip
+
+
+def text_of(site, address):
+    """Give the words of a page, tags left out."""
+    page = site.answer(*(urlsplit(address).path, urlsplit(address).query))
+    assert page.status is HTTPStatus.OK, page.text
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", page.text.partition("<main>")[2])).split())
+
+
+def page_of(site, address):
+    return site.answer(*(urlsplit(address).path, urlsplit(address).query)).text
+
+
+def rows_of(site, address):
+    """List the ids in the table, in order."""
+    return re.findall(r'name="id" value="(\w+)"', page_of(site, address))
+
+
+@pytest.fixture(scope="module")
+def three(shared_made_up):
+    """Episodes of which the second copies best."""
+    made_up = shared_made_up
+    ids = [
+        made_up.play("dfme", "dnf", 0, clone=0.3, plan={"threat": {"budget": 1000}}),
+        made_up.play("noise", "dnf", 1, clone=0.9, plan={"threat": {"budget": 3000}}),
+        made_up.play("noise", "randp", 2, clone=0.6, status="error", error="boom"),
+    ]
+    return Site(made_up.log), ids
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("/", [2, 1, 0]),
+        ("/?order=asc", [0, 1, 2]),
+        ("/?sort=clone_accuracy", [1, 2, 0]),
+        ("/?sort=clone_accuracy&order=asc", [0, 2, 1]),
+        ("/?sort=attacker", [0, 1, 2]),
+        ("/?attacker=noise", [2, 1]),
+        ("/?attacker=noise&defender=dnf", [1]),
+        ("/?status=error", [2]),
+        ("/?seed=0", [0]),
+        ("/?q=NOI+rand", [2]),
+        ("/?q=dfme+rand", []),
+        ("/?q=%25", []),
+        ("/?where=threat.budget%3D3000", [1]),
+        ("/?where=threat.budget%3D3000&where=seed%3D2", []),
+        ("/?q=&attacker=&seed=", [2, 1, 0]),
+    ],
+)
+def test_the_table_is_searched_filtered_and_sorted_by_its_address(three, address, expected):
+    site, ids = three
+    assert rows_of(site, address) == [ids[place] for place in expected]
+    assert f"of {len(expected)}" in text_of(site, address)
+
+
+def test_an_episode_outside_what_the_site_is_about_is_in_no_table(three, shared_made_up):
+    _, ids = three
+    site = Site(shared_made_up.log, EpisodeFilter(defender="dnf"))
+    assert rows_of(site, "/?attacker=noise") == [ids[1]]
+    assert rows_of(site, "/?defender=randp") == []
+
+
+def test_pages_of_a_table_hold_every_episode_once(made_up, monkeypatch):
+    monkeypatch.setattr(episode_table, "ROWS", 2)
+    ids = [made_up.play(seed=seed) for seed in range(5)]
+    site, address, seen = Site(made_up.log), "/?sort=seed&order=asc", []
+    while address:
+        seen += rows_of(site, address)
+        (*_, address) = (None, *re.findall(r'rel="next" href="([^"]+)"', page_of(site, address)))
+        address = address and unescape(address)
+    assert seen == ids
+    assert "Episodes 5 to 5 of 5" in text_of(site, "/?sort=seed&order=asc&page=3")
+    assert "Episodes none of 5" in text_of(site, "/?page=9")
+
+
+@pytest.mark.parametrize(
+    ("asked", "short"),
+    [
+        ("q=&sort=started&order=desc&scenario=", "/"),
+        ("order=desc&sort=clone_accuracy&q=a+b", "/?q=a+b&sort=clone_accuracy"),
+        ("sort=attacker&order=desc&page=2", "/?sort=attacker&order=desc&page=2"),
+        ("attacker=%3Cb%3E&where=seed%3D1&where=", "/?attacker=%3Cb%3E&where=seed%3D1"),
+    ],
+)
+def test_a_state_of_the_table_has_one_shortest_address(three, asked, short):
+    site, _ = three
+    found = site.answer("/", asked)
+    assert found.address == short
+    assert site.answer(*short.partition("?")[::2]).address == short
+
+
+def test_a_table_that_is_shown_already_is_not_sent_again(made_up):
+    site = Site(made_up.log)
+    made_up.play("noise")
+    shown = re.search(r'"shown": "(\w+)"', page_of(site, "/?q=noise"))[1]
+    assert site.answer("/", f"q=noise&shown={shown}").status is HTTPStatus.NO_CONTENT
+    made_up.play("noise", "dnf", 7)
+    assert site.answer("/", f"q=noise&shown={shown}").status is HTTPStatus.OK
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "said"),
+    [
+        ("/?sort=clone_acuracy", UnknownName, "did you mean 'clone_accuracy'"),
+        ("/?page=0", ScenarioError, "page as a whole number from 1, got '0'"),
+        ("/?page=" + "9" * 400, ScenarioError, "page as a whole number"),
+        ("/?seed=-1", ScenarioError, "seed as a whole number"),
+        ("/?where=threat.budget", ScenarioError, "a setting like threat.budget=3000"),
+        ("/?where=threat.bugdet%3D1&seed=77", UnknownName, "did you mean 'threat.budget'"),
+        ("/episode/0123456789ab", UnknownName, "no episode named"),
+        ("/compare?id=0123456789ab&id=1", UnknownName, "no episode named"),
+        ("/compare?id=1", ScenarioError, "expected two episodes to compare, got 1"),
+        ("/compare?id=1&id=2&id=3", ScenarioError, "got 3"),
+        ("/?" + "q=a&" * 300, ScenarioError, "at most 200 fields"),
+    ],
+)
+def test_an_address_that_says_nothing_is_answered_in_one_line(three, address, error, said):
+    site, _ = three
+    parts = urlsplit(address)
+    with pytest.raises(error, match=re.escape(said)) as raised:
+        site.answer(parts.path, parts.query)
+    assert "\n" not in str(raised.value)
+
+
+def alarm(client, attacker):
+    return ("alarm", f"client {client} flagged", {"data": {"client": client, "attacker": attacker}})
+
+
+def setting(*answered):
+    return {side: [{"defence": 0, "strength": strength, "first_round": 0, "answered": count}
+                   for strength, count in answered] for side in ("attack", "benign")}  # fmt: skip
+
+
+def test_an_episode_has_its_course_along_the_budget(made_up):
+    id = made_up.play(
+        clone=0.5,
+        events=[alarm(3, True), alarm(4, False), alarm(4, False)],
+        exits=(((600, 400), (0, 0)), ((20, 0), (30, 200))),
+        countermeasures=(setting((0.5, 500)), setting((0.5, 100), (1.0, 400))),
+    )
+    site = Site(made_up.log)
+    page, said = page_of(site, f"/episode/{id}"), text_of(site, f"/episode/{id}")
+    # accuracies 0.25, 0.4 and 0.5 at 250, 500 and 1000 of 1000 queries; a guess gets 0.1
+    assert 'class="accuracy" points="250.0,75.0 500.0,60.0 1000.0,50.0"' in page
+    assert 'points="0,90.0 1000,90.0"' in page
+    assert "defence 1, exit 1 (stage 1): 60.0%" in said
+    assert "defence 2, exit 2: 80.0%" in said  # 200 of 250 benign answers
+    # flagged after 10 queries, three alarms at two places
+    assert page.count('d="M10.0 0v100"') == 2
+    assert "1 of the attacker 2 of benign users" in said
+    # the second half of the budget: a fifth at half strength
+    assert re.search(
+        r'x="500.0" y="80.0" width="500.0" height="20.0"><title>defence 1 at 0.5', page
+    )
+    assert "defence 1 at 1: 40.0%" in said  # of all 1000
+
+
+def test_an_episode_without_rounds_says_so(made_up):
+    id = made_up.play(clone=None, curve=(), exits=None, status="error", error="boom")
+    said = text_of(Site(made_up.log), f"/episode/{id}")
+    assert "The log has no rounds and no checkpoints of it." in said
+    assert "boom" in said
+
+
+def test_two_episodes_stand_side_by_side_with_what_differs(made_up):
+    one = made_up.play("dfme", seed=0, clone=0.3, plan={"threat": {"budget": 1000}, "same": 1})
+    other = made_up.play("noise", seed=0, clone=0.45, plan={"threat": {"budget": 3000}, "same": 1})
+    site = Site(made_up.log)
+    said = text_of(site, f"/compare?id={one}&id={other}")
+    assert re.search(r"attacker dfme noise .*threat.budget 1000 3000 ", said)
+    assert "clone accuracy 30.0% 45.0% +15.0" in said
+    assert "clone accuracy 45.0% 30.0% \N{MINUS SIGN}15.0" in text_of(
+        site, f"/compare?id={other}&id={one}"
+    )
+    assert "same 1" not in said
+    assert page_of(site, f"/compare?id={one}&id={other}").count('<figure class="chart">') == 6
+
+
+def test_an_episode_names_its_siblings_and_the_address_of_each_comparison(made_up):
+    ids = [made_up.play(seed=seed) for seed in (0, 1)]
+    made_up.play("noise")
+    page = page_of(Site(made_up.log), f"/episode/{ids[0]}")
+    assert [unescape(one) for one in re.findall(r'href="(/compare[^"]*)"', page)] == [
+        f"/compare?id={ids[0]}&id={ids[1]}"
+    ]
+
+
+def a_round(number, images, account=0):
+    """A round whose answers name class 1, at the second exit, after 1 ms, 2 ms and so on."""
+    n = len(images)
+    answers = torch.tensor([[0.2, 0.7, 0.1, 0.0]]).repeat(n, 1)
+    seconds = 0.001 * torch.arange(1, n + 1, dtype=torch.float64)
+    exits = torch.ones(n, dtype=torch.int64)
+    request = AnsweredRequest(images, 0, Countermeasure(), answers, exits, seconds)
+    return Round(number, request, (), answers, account)
+
+
+@pytest.fixture(scope="module")
+def taped(tmp_path_factory):
+    """A site with an episode of 30 queries in three shards; query n is all grey n."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "SHARD_BYTES", 10 * 80)
+        patch.setattr(query_browser, "SHOWN", 8)
+        with Log.open(tmp_path_factory.mktemp("taped") / "arena.db") as log:
+            yield _taped(MadeUp(log))
+
+
+def _taped(made_up):
+    grey = torch.arange(1, 31).float().div(255).reshape(30, 1, 1, 1).expand(30, 1, 4, 4)
+    parts = [a_round(n, part, n % 2) for n, part in enumerate(grey.split(5))]
+    id = made_up.play(taped=parts, queries_used=30)
+    return Site(made_up.log), id, made_up.log
+
+
+def pixels(page):
+    """Read the first pixel of each picture."""
+    found = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    return [int(np.asarray(Image.open(io.BytesIO(base64.b64decode(one)))).flat[0]) for one in found]
+
+
+@pytest.mark.parametrize(("first", "shown"), [(1, range(1, 9)), (7, range(7, 15)), (29, (29, 30))])
+def test_queries_are_browsed_across_shards(taped, first, shown):
+    site, id, _ = taped
+    page = page_of(site, f"/episode/{id}/queries?from={first}")
+    assert pixels(page) == list(shown)
+    assert f"Queries {shown[0]} to {shown[-1]} of 30" in page
+
+
+def test_a_query_is_told_with_answer_exit_latency_and_what_an_undefended_victim_says(taped):
+    site, id, _ = taped
+    said = text_of(site, f"/episode/{id}/queries?from=7")
+    card = said.partition("Query 7 ")[2].partition("Query 8")[0]
+    expected = (
+        "asked round 2, account 2 answer class 1: 70.0% class 0: 20.0% class 2: 10.0% "
+        "undefended class 0: 25.0% class 1: 25.0% class 2: 25.0% another class "
+        "exit 2, whole network latency 2 ms"
+    )
+    assert card.strip() == expected
+    assert f'href="/episode/{id}/queries"' in page_of(site, f"/episode/{id}")
+    assert "The tape ends after 30 queries" in text_of(site, f"/episode/{id}/queries?from=31")
+
+
+@pytest.fixture
+def first_shard(taped):
+    """The row of the first shard; what a test changes in it is put back."""
+    _, id, log = taped
+    row = next(row for row in log.artifacts(id) if row.kind == "queries")
+    file = artifacts.locate(log.where, id, row.path)
+    before = file.read_bytes()
+    yield row, file
+    file.write_bytes(before)
+    with log.engine.begin() as connection:
+        connection.execute(
+            update(Artifact.table()).where(Artifact.table().c.meta["shard"].as_integer() == 0),
+            {"path": row.path, "sha256": row.sha256, "meta": row.meta},
+        )
+
+
+def _put(log, row, **values):
+    table = Artifact.table()
+    with log.engine.begin() as connection:
+        connection.execute(update(table).where(table.c.path == row.path).values(**values))
+
+
+def test_an_older_tape_says_what_it_did_not_keep(taped, first_shard):
+    site, id, log = taped
+    row, file = first_shard
+    with np.load(file) as arrays:
+        kept = {name: arrays[name] for name in ("images", "posteriors", "rounds")}
+    np.savez_compressed(file, **kept)
+    _put(log, row, sha256=artifacts.digest(file))
+    said = text_of(site, f"/episode/{id}/queries")
+    assert "undefended not kept exit not kept latency none" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"path": "../../../../etc/passwd"}, "does not lie in the episode's folder"),
+        ({"path": "/etc/passwd"}, "does not lie in the episode's folder"),
+        ({"sha256": "0" * 64}, "was altered"),
+        ({"meta": {"shard": 0, "rounds": 2, "queries": "ten"}}, "queries as a whole number"),
+        ({"meta": {"shard": 0, "rounds": 2, "queries": 9}}, "answers of 9 queries"),
+    ],
+)
+def test_a_tape_from_elsewhere_is_refused_in_a_line_and_the_page_stands(
+    taped, first_shard, change, said
+):
+    site, id, log = taped
+    _put(log, first_shard[0], **change)
+    told = text_of(site, f"/episode/{id}/queries")
+    assert said in told
+    assert "root:" not in told
+    assert f"Episode {id}" in told
+
+
+def test_a_shard_that_would_fill_the_memory_is_not_read(taped, first_shard, monkeypatch):
+    site, id, _ = taped
+    monkeypatch.setattr(excerpts, "LARGEST", 1000)
+    assert "arrays of at most 1,000 bytes" in text_of(site, f"/episode/{id}/queries")
+
+
+def test_hostile_names_stay_text_on_every_page(made_up):
+    ids = [
+        made_up.play(name, name, seed, scenario=name, error=name, status="error",
+                     named={"data": name}, plan={"note": name, name: seed},
+                     inferences=[{"attribute": name, "inferred": name, "truth": name}],
+                     events=[(name, name, {}), ("alarm", name, {"data": {"client": name}})])
+        for seed, name in enumerate(HOSTILE)
+    ]  # fmt: skip
+    site = Site(made_up.log)
+    addresses = ["/", "/?q=%3Cscript%3Ealert(1)&where=note%3D%22%3E%3Cimg", "/?sort=attacker",
+                 *(f"/episode/{id}" for id in ids), f"/compare?id={ids[0]}&id={ids[1]}",
+                 f"/compare?id={ids[4]}&id={ids[5]}"]  # fmt: skip
+    for address in addresses:
+        page = page_of(site, address)
+        assert len(re.findall("<script", page)) == 1  # ours
+        assert not re.search(r"<img|<b>|(href|src|hx-get|action)\s*=\s*.(javascript|http)", page)
+        assert not set(page) & set("\x1b\x9b\u202e")
+        assert "49" not in re.findall(r">\s*49\s*<", page)
+        links = re.findall(r'(?:href|src|action)="([^"]*)"', page)
+        assert all(re.match(r"/(?!/)|\?|data:", unescape(one)) for one in links), links
+
+
+def test_every_page_works_without_a_script_and_says_what_it_holds(three):
+    site, ids = three
+    for address in ("/", f"/episode/{ids[0]}", f"/compare?id={ids[0]}&id={ids[1]}"):
+        page = page_of(site, address)
+        fields = re.findall(r"<(?:input|select)[^>]*>", page)
+        named = [one for one in fields if "aria-label" in one or 'type="hidden"' in one]
+        labelled = re.findall(r"<label[^>]*>[^<]+<(?:input|select)", page)
+        assert len(named) + len(labelled) == len(fields)
+        assert page.count("<h1>") == 1
+        assert "script-src 'self'" in page
+        assert "onclick" not in page
+
+
+def test_the_library_is_whole_and_comes_with_its_licence():
+    folder = Path(episode_table.__file__).parent
+    library = (folder / "htmx.min.js").read_text()
+    assert 'version:"2.0.' in library
+    assert library.startswith("var htmx=function()")
+    assert "Zero-Clause BSD" in (folder / "htmx.LICENSE.txt").read_text()
