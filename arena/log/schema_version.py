@@ -4,11 +4,22 @@ Versions are a v and four digits, and count up. Alembic is imported only when th
 do, because opening an up-to-date log has to be fast.
 """
 
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    inspect,
+    text,
+)
 
 from arena.log import views
 from arena.log.database_errors import ANOTHER
 from arena.log.engine import transaction
+from arena.log.tables import Base
 from envs.errors import LogError
 
 HEAD = "v0005"
@@ -17,6 +28,12 @@ MIGRATIONS = "arena.log:migrations"
 
 # Of our own name, so that a log may share a database with other tools that use Alembic.
 VERSION_TABLE = "log_version"
+_VERSION = Table(  # as Alembic makes it
+    VERSION_TABLE,
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name=f"{VERSION_TABLE}_pkc"),
+)
 # Any number will do, as long as all versions of this program take the same one.
 _ADVISORY_LOCK = 0x0A2E_7A10
 
@@ -67,6 +84,17 @@ def upgrade(connection: Connection, revision: str = "head") -> None:
     views.create(connection)
 
 
+def create(connection: Connection) -> None:
+    """Make the tables and views of this version, as the migrations would, at a tenth of the time.
+
+    A table of the same name is an error of the database: it is somebody else's.
+    """
+    Base.metadata.create_all(connection, checkfirst=False)
+    _VERSION.create(connection)
+    connection.execute(_VERSION.insert().values(version_num=HEAD))
+    views.create(connection)
+
+
 def prepare(engine: Engine, where: str, *, read_only: bool) -> None:
     """Make sure that the database has this version's tables.
 
@@ -84,5 +112,8 @@ def prepare(engine: Engine, where: str, *, read_only: bool) -> None:
         if connection.dialect.name == "postgresql":
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
         # Another process may have done it while we waited for the lock.
-        if _check(connection, where) != HEAD:
+        found = _check(connection, where)
+        if found is None:
+            create(connection)
+        elif found != HEAD:
             upgrade(connection)

@@ -12,6 +12,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, inspect
+from sqlalchemy.exc import OperationalError
 from typer.testing import CliRunner
 
 from arena.cli.app import app
@@ -30,22 +31,11 @@ RECORD = EpisodeRecord(
 )  # fmt: skip
 
 
-def shape(engine: Engine) -> dict:
-    """Everything a database says about its tables, except Alembic's own."""
+def shape(engine: Engine) -> dict[str, str]:
+    """What SQLite holds of each table, index and view, without white space and quotes."""
     with engine.connect() as connection:
-        look = inspect(connection)
-        return {
-            table: {
-                "columns": [
-                    (c["name"], str(c["type"]), c["nullable"]) for c in look.get_columns(table)
-                ],
-                "key": look.get_pk_constraint(table),
-                "foreign keys": look.get_foreign_keys(table),
-                "indexes": sorted(look.get_indexes(table), key=lambda i: i["name"]),
-            }
-            for table in look.get_table_names()
-            if table != schema_version.VERSION_TABLE
-        }
+        written = connection.exec_driver_sql("SELECT name, coalesce(sql, '') FROM sqlite_master")
+        return {name: "".join(sql.replace('"', "").split()) for name, sql in written}
 
 
 @pytest.fixture
@@ -53,18 +43,28 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "arena.db"
 
 
-def test_migrating_an_empty_file_gives_the_tables_of_the_models(path: Path):
-    path.touch()
-    fresh = create_engine("sqlite://")
-    Base.metadata.create_all(fresh)
-    with Log.open(path) as log:
-        assert shape(log.engine) == shape(fresh)
-        with log.engine.connect() as connection:
-            options = {"version_table": schema_version.VERSION_TABLE}
-            context = MigrationContext.configure(connection, opts=options)
-            assert compare_metadata(context, Base.metadata) == []
-            assert schema_version.version(connection) == schema_version.HEAD
-    fresh.dispose()
+def test_a_new_log_has_the_tables_that_the_migrations_make(path: Path):
+    migrated = create_engine("sqlite://")
+    with Log.open(path) as log, migrated.begin() as connection:
+        schema_version.upgrade(connection)
+        options = {"version_table": schema_version.VERSION_TABLE}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, Base.metadata) == []
+        assert schema_version.version(connection) == schema_version.HEAD
+        assert len(shape(log.engine)) > 10
+        assert shape(log.engine) == shape(migrated)
+        with log.engine.connect() as other:
+            assert schema_version.version(other) == schema_version.HEAD
+    migrated.dispose()
+
+
+def test_a_database_that_holds_a_table_of_that_name_is_left_alone():
+    engine = create_engine("sqlite://")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE episode (mine INTEGER)")
+        with pytest.raises(OperationalError, match="already exists"):
+            schema_version.create(connection)
+    engine.dispose()
 
 
 def test_the_head_in_the_code_is_the_newest_migration():
@@ -84,13 +84,13 @@ def test_every_migration_can_be_taken_back(path: Path):
         assert inspect(connection).get_table_names() == [schema_version.VERSION_TABLE]
 
 
-def test_a_migration_that_fails_leaves_no_half_a_log(path: Path, monkeypatch):
-    def upgrade_and_fail(connection):
-        upgrade(connection)
+def test_a_creation_that_fails_leaves_no_half_a_log(path: Path, monkeypatch):
+    def create_and_fail(connection):
+        create(connection)
         raise KeyboardInterrupt
 
-    upgrade = schema_version.upgrade
-    monkeypatch.setattr(schema_version, "upgrade", upgrade_and_fail)
+    create = schema_version.create
+    monkeypatch.setattr(schema_version, "create", create_and_fail)
     with pytest.raises(KeyboardInterrupt):
         Log.open(path)
     monkeypatch.undo()
