@@ -1,6 +1,7 @@
 """What every test shares: one thread, a cache of its own, and one small scenario."""
 
 import gc
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,8 +51,12 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keep the tests' victims out of the user's cache, shared within one run."""
-    folder = tmp_path_factory.mktemp("cache")
+    """Keep the tests' victims out of the user's cache, shared by all processes of one run."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each process has a folder of its own in the run's
+        folder = folder.parent
+    folder = folder / "cache"
+    folder.mkdir(exist_ok=True)
     patch = pytest.MonkeyPatch()
     patch.setenv("ARENA_CACHE", str(folder))
     yield folder

@@ -86,7 +86,7 @@ def kill(child: subprocess.Popen) -> None:
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("episodes", [40, pytest.param(2500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("episodes", [15, pytest.param(2500, marks=pytest.mark.slow)])
 def test_four_writers_and_a_reader_lose_nothing(tmp_path: Path, episodes: int):
     path = tmp_path / "arena.db"
     names = [f"w{number}" for number in range(PROCESSES)]

@@ -186,9 +186,9 @@ def test_a_player_that_is_not_granted_what_it_needs_is_turned_away(tmp_path, sce
 def test_a_killed_run_leaves_a_readable_log_and_opening_it_tells_that_the_process_died(
     tmp_path, scenario
 ):
-    scenario(**{"threat.budget": 2_000_000})
+    scenario()
     log_path = tmp_path / "killed.db"
-    budget = "threat.budget=2000000"
+    budget = "threat.budget=500000"
     with Started("run", tmp_path / "tiny.toml", "--set", budget, "--log", log_path, "--quiet"):
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not _rounds(log_path):

@@ -136,7 +136,7 @@ def playing(path):
 def test_the_command_ends_by_a_signal_with_a_last_save_and_says_what_is_left(
     tmp_path, tiny_file, number, code, workers
 ):
-    path = tiny_file(seeds=[0, 1, 2], threat={"budget": 5_000_000})
+    path = tiny_file(seeds=[0, 1, 2], threat={"budget": 500_000})
     log_path = tmp_path / "a.db"
     words = ("--save-every", "3600", "--workers", str(workers))
     with started(path, log_path, *words) as process:

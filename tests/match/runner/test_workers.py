@@ -135,7 +135,7 @@ def test_a_ray_cluster_plays_what_one_process_plays(tmp_path, path):
 
 def test_an_interrupt_stops_all_workers_and_their_episodes_end_as_cancelled(tmp_path, path):
     log_path = tmp_path / "a.db"
-    options = ["--log", log_path, "--set", "threat.budget=5_000_000", "--no-figure"]
+    options = ["--log", log_path, "--set", "threat.budget=500_000", "--no-figure"]
     with Started("run", path, "--workers", 2, *options) as process:
         deadline = time.monotonic() + 200
         while time.monotonic() < deadline and _with_rounds(log_path) < 2:
