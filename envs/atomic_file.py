@@ -15,7 +15,7 @@ def whole_file(path: Path, *, flush: bool = False) -> Iterator[Path]:
     """Lend a name beside a file, and move what was written there to the file when all went well.
 
     Whoever reads the file finds the old content or the new, at any moment; of several writers the
-    last one's stays.
+    last one's stays. A device or a pipe (/dev/stdout) is no file to replace: what is lent is itself.
 
     Args:
         path: of the file; its folder is there.
@@ -24,6 +24,9 @@ def whole_file(path: Path, *, flush: bool = False) -> Iterator[Path]:
     Raises:
         OSError: no room, no rights.
     """
+    if path.exists() and not path.is_file():
+        yield path
+        return
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{LEFT}")
     try:
         yield part

@@ -54,3 +54,17 @@ def test_a_killed_writer_leaves_a_hidden_file_that_tells_whose_it_is(tmp_path):
     (left,) = tmp_path.iterdir()
     assert left.name.startswith(".scores.json.")
     assert left.name.endswith(LEFT)
+
+
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):
+    path = tmp_path / "out"
+    path.symlink_to("/dev/null")
+    with whole_file(path) as part:
+        part.write_text("new")
+    assert path.is_symlink()
+    assert path.read_text() == ""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with pytest.raises(OSError, match="directory"), whole_file(folder) as part:
+        part.write_text("new")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["folder", "out"]
