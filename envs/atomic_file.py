@@ -15,7 +15,7 @@ def whole_file(path: Path, *, flush: bool = False) -> Iterator[Path]:
     """Lend a name beside a file, and move what was written there to the file when all went well.
 
     Whoever reads the file finds the old content or the new, at any moment; of several writers the
-    last one's stays. A device or a pipe (/dev/stdout) is no file to replace: what is lent is itself.
+    last one's stays. A device or a pipe (/dev/stdout) is no file to replace: its own name is lent.
 
     Args:
         path: of the file; its folder is there.

@@ -30,6 +30,8 @@ from arena.runner.stopping import stopping
 from envs.errors import ArenaError, ScenarioError, UnknownName
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from arena.http.server import Account
     from arena.log.rows import EpisodeRow, RunRecord
     from arena.log.store import Log
@@ -248,14 +250,10 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _run(app: object, listening: socket.socket) -> None:
+def _run(app: "FastAPI", listening: socket.socket) -> None:
     import uvicorn
 
-    config = uvicorn.Config(
-        app,  # type: ignore[arg-type]
-        log_level="warning",
-        lifespan="off",
-        limit_concurrency=256,  # so that clients that open and ask nothing do not take all
-    )
+    from arena.http.arrival import server_config
+
     with listening, suppress(KeyboardInterrupt):  # uvicorn raises signals again once it has stopped
-        uvicorn.Server(config).run(sockets=[listening])
+        uvicorn.Server(server_config(app)).run(sockets=[listening])

@@ -8,7 +8,6 @@ answers: what an in-process attacker does not see goes over no wire either.
 import asyncio
 import hmac
 import threading
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +20,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
+from arena.http.arrival import read_body
 from arena.http.protocol import (
     HEADER_LENGTH,
     MODEL,
@@ -35,19 +35,11 @@ from envs.errors import ArenaError, BudgetExhausted, QueryError, printable
 from envs.game.extraction_game import ExtractionGame
 from envs.types import ThreatModel
 
-LARGEST_BODY = 256 * 2**20
-"""Bytes of a request at most, as it comes and unpacked."""
-
-PATIENCE = 60
-"""Seconds in which a request has to arrive."""
-
 EXTENSIONS = ("binary_tensor_data", "statistics", "clone_scoring")
 """Of the protocol, as the server's metadata announce them; the last one is ours."""
 
 IMAGE_TYPES = ("FP32", "FP16", "UINT8")
 """Datatypes that images may come in; bytes stand for 0 to 1 in steps of 1/255."""
-
-_WINDOW = {"gzip": 31, "deflate": 15}  # what zlib calls the two ways to pack a body
 
 Score = Mapping[str, float | None]
 
@@ -73,6 +65,8 @@ class Account:
     number: int = 0
     score: Callable[[bytes], Score] | None = None
     turn: threading.Lock = field(default_factory=threading.Lock)
+    arriving: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2), init=False)
+    handling: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     def ask(self, images: torch.Tensor) -> dict[str, Array]:
         """Answer a batch; see `envs.oracle.Oracle.query` for what is refused."""
@@ -139,14 +133,23 @@ def _add_model_routes(app: FastAPI, prefix: str, accounts: Mapping[str, Account]
     @app.post(f"{prefix}/infer")
     async def infer(request: Request, model: str, version: str = VERSION) -> Response:
         account = _account(request, accounts, model, version)
-        body = await _body(request)
-        return await run_in_threadpool(_infer, account, body, request.headers.get(HEADER_LENGTH))
+        length = request.headers.get(HEADER_LENGTH)
+        return await _handled(request, account, lambda body: _infer(account, body, length))
 
     @app.post(f"{prefix}/clone")
     async def clone(request: Request, model: str, version: str = VERSION) -> Response:
         account = _account(request, accounts, model, version)
-        body = await _body(request)
-        return await run_in_threadpool(_score, account, body)
+        return await _handled(request, account, lambda body: _score(account, body))
+
+
+async def _handled(
+    request: Request, account: Account, handle: Callable[[bytes], Response]
+) -> Response:
+    """Take a body and answer it: few of one key are kept at a time, and one takes a thread."""
+    async with account.arriving:
+        body = await read_body(request)
+        async with account.handling:
+            return await run_in_threadpool(handle, body)
 
 
 def _infer(account: Account, body: bytes, header_length: str | None) -> Response:
@@ -213,42 +216,6 @@ def _account(
     if found is None or scheme.lower() != "bearer":
         raise HTTPException(401, "expected a known API key as 'Authorization: Bearer KEY'")
     return found
-
-
-async def _body(request: Request) -> bytes:
-    """Read a body, and unpack it where it is packed; none is kept that is too large."""
-    packing = request.headers.get("Content-Encoding", "identity").strip().lower()
-    if packing != "identity" and packing not in _WINDOW:
-        raise HTTPException(415, f"expected Content-Encoding gzip or deflate, got {packing[:40]}")
-    parts, size = [], 0
-    try:
-        async with asyncio.timeout(PATIENCE):
-            async for part in request.stream():
-                size += len(part)
-                if size > LARGEST_BODY:
-                    raise _too_large()
-                parts.append(part)
-    except TimeoutError:
-        raise HTTPException(408, f"expected the whole request within {PATIENCE} s") from None
-    body = b"".join(parts)
-    return body if packing == "identity" else _unpacked(body, _WINDOW[packing])
-
-
-def _unpacked(body: bytes, window: int) -> bytes:
-    reader = zlib.decompressobj(window)
-    try:
-        unpacked = reader.decompress(body, LARGEST_BODY + 1)
-    except zlib.error:
-        raise HTTPException(400, "expected a body packed as Content-Encoding says") from None
-    if len(unpacked) > LARGEST_BODY:
-        raise _too_large()
-    if not reader.eof:
-        raise HTTPException(400, "expected a whole packed body, got a part of one")
-    return unpacked
-
-
-def _too_large() -> HTTPException:
-    return HTTPException(413, f"expected at most {LARGEST_BODY} bytes")
 
 
 async def _no_route(request: Request, error: Exception) -> JSONResponse:

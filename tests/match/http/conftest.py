@@ -35,8 +35,10 @@ def table():
 def running(app):
     """Run a web application in a thread; gives its address."""
     uvicorn = pytest.importorskip("uvicorn")
+    from arena.http.arrival import server_config
+
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+        server = uvicorn.Server(server_config(app, log_level="error"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         while not server.started:

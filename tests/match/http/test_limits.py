@@ -38,6 +38,12 @@ BAD = {
     "a number of 5,000 digits": (b'{"inputs": ' + b"9" * 5000 + b"}", None, "expected a JSON"),
     "halves where bytes are due": (message(datatype="UINT8"), None, "whole numbers of UINT8"),
     "a byte of 300": (message(datatype="UINT8", data=[300]), None, "whole numbers of UINT8"),
+    "lists in lists": (message(shape=[2, 3], data=[[1, 2, 3], [1, 2]]), None, "expected 6 numbers"),
+    "another nesting": (message(shape=[2, 2], data=[[[1], [2]], [3, 4]]), None, "expected 4 num"),
+    "lists too many": (message(shape=[2], data=[[1], [2]]), None, "expected 2 numbers"),
+    "texts": (message(data=["0.5"]), None, "expected 1 numbers"),
+    "tables": (message(data=[{}]), None, "expected 1 numbers"),
+    "no list": (message(data=0.5), None, "expected 1 numbers"),
     "much JSON": (b" " * (LARGEST_JSON + 1), None, "expected a JSON header of at most"),
 }  # fmt: skip
 
@@ -51,5 +57,15 @@ def test_a_message_out_of_bounds_is_refused_in_one_short_line(case):
     str(caught.value).encode()
 
 
-def test_the_image_itself_is_read():
-    assert decode(message(), None, "inputs").tensors["images"].tolist() == [0.5]
+@pytest.mark.parametrize("data", [[1, 2, 3, 4, 5, 6], [[1, 2, 3], [4, 5, 6]]])
+def test_the_image_itself_is_read(data):
+    read = decode(message(shape=[2, 3], data=data), None, "inputs").tensors["images"]
+    assert read.tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+def test_lists_of_another_nesting_are_refused_before_they_are_converted(monkeypatch):
+    """NumPy takes half a minute for 8 MB of empty lists."""
+    monkeypatch.setattr("arena.http.protocol.np.array", lambda data: pytest.fail("converted"))
+    for data in ([[]] * 1000, [[[0.5]]] * 1000, [0.5] * 1001, ["x"] * 1000):
+        with pytest.raises(ProtocolError, match="expected 1000 numbers in 'data'"):
+            decode(message(shape=[1000], data=data), None, "inputs")

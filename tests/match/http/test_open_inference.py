@@ -10,7 +10,7 @@ import pytest
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("fastapi")
 
-from arena.http import server  # noqa: E402
+from arena.http import arrival  # noqa: E402
 from arena.http.client import InferenceClient  # noqa: E402
 from arena.http.protocol import HEADER_LENGTH, decode  # noqa: E402
 
@@ -150,7 +150,7 @@ def test_packed_requests_are_read_and_answers_packed(serving):
 
 def test_a_small_body_that_unpacks_to_too_much_is_refused(serving, monkeypatch):
     url, games = serving
-    monkeypatch.setattr(server, "LARGEST_BODY", 10_000)
+    monkeypatch.setattr(arrival, "LARGEST_BODY", 10_000)
     answer = infer(url, gzip.compress(b" " * 20_000), PACKED)
     assert (answer.status_code, games["red"].used) == (413, 0)
 
