@@ -19,6 +19,7 @@ from envs.errors import (
     NotGranted,
     PlayerError,
     QueryError,
+    Refused,
     ScenarioError,
 )
 from envs.game.rounds import Countermeasure, OwnVictim, Served, View
@@ -42,6 +43,7 @@ __all__ = [
     "OwnVictim",
     "PlayerError",
     "QueryError",
+    "Refused",
     "Response",
     "ScenarioError",
     "Served",

@@ -1,7 +1,7 @@
 """Both sides of the game as a PettingZoo environment, whose players move at once."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -14,7 +14,15 @@ from torch import Tensor, nn
 
 from envs.defences.base import Defence
 from envs.errors import PlayerError
-from envs.extraction_env import accuracy_of, answer_space, arrays, asked, padded, query_space
+from envs.extraction_env import (
+    accuracy_of,
+    answer_space,
+    arrays,
+    asked,
+    padded,
+    played,
+    query_space,
+)
 from envs.game.counters import Tally
 from envs.game.extraction_game import ExtractionGame
 from envs.game.game_factory import GameFactory, GameSpec, check_counts, check_defences
@@ -33,10 +41,14 @@ class _MovedDefender:
 
     def __init__(self) -> None:
         self.move = Countermeasure()
+        self.refused: Set[int] = frozenset()
+        self.closed: Set[int] = frozenset()
         self.served: list[Served] = []
 
     def act(self, view: View) -> Countermeasure:
-        return self.move
+        if view.client in self.closed:
+            return replace(self.move, cut_off=True)
+        return replace(self.move, refuse=True) if view.client in self.refused else self.move
 
     def learn(self, served: Served) -> None:
         self.served.append(served)
@@ -52,7 +64,9 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
     ## Action Spaces
     `attacker`: `Box(0, 1, (batch, channels, height, width), float32)`, and with more than one
     account a `Dict` as in `envs.extraction_env.ExtractionEnv`. `defender`:
-    `Dict(defence=Discrete(defences), strength=Box(0, 1, (1,)))`.
+    `Dict(defence=Discrete(defences), strength=Box(0, 1, (1,)))`. With `refusals=True` also
+    `refuse=MultiBinary(numbers), cut_off=MultiBinary(numbers)`: which clients, by the numbers that
+    it observes, get no answer in this round, or none any more.
 
     ## Observation Spaces
     `attacker`: as in `envs.extraction_env.ExtractionEnv`. `defender`: what its server saw of the
@@ -72,11 +86,12 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
     An unspent budget; `reset(seed=...)` fixes every random stream.
 
     ## Episode End
-    Both are `terminated` when the budget is spent, and gone from `agents`.
+    Both are `terminated` when the budget is spent or every account of the attacker's is cut off,
+    and gone from `agents`.
 
     ## Arguments
     `spec`: what is played with. `defences`: what the defender brings. `batch`, `measure_every`,
-    `utility_price`, `compute_price`. Submit the attacker's clone with `submit(clone)`.
+    `utility_price`, `compute_price`, `refusals`. Submit the attacker's clone with `submit(clone)`.
 
     ## Version History
     v0: first version.
@@ -93,6 +108,7 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
         measure_every: int = 10,
         utility_price: float = 0.0,
         compute_price: float = 0.0,
+        refusals: bool = False,
     ) -> None:
         spec = spec or GameSpec()
         check_counts(batch=batch, measure_every=measure_every)
@@ -111,14 +127,17 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
             ATTACKER: answer_space(self._games.threat, batch),
             DEFENDER: _server_space(self._games, self._window),
         }
+        moves: dict[str, spaces.Space[Any]] = {
+            "defence": spaces.Discrete(len(self._games.deployed_defences)),
+            "strength": spaces.Box(0.0, 1.0, (1,), np.float32),
+        }
+        self._refusals = refusals
+        if refusals:
+            count = _numbers(self._games.threat)
+            moves |= {name: spaces.MultiBinary(count) for name in ("refuse", "cut_off")}
         self.action_spaces = {
             ATTACKER: query_space(self._games.threat, batch),
-            DEFENDER: spaces.Dict(
-                {
-                    "defence": spaces.Discrete(len(self._games.deployed_defences)),
-                    "strength": spaces.Box(0.0, 1.0, (1,), np.float32),
-                }
-            ),
+            DEFENDER: spaces.Dict(moves),
         }
 
     def observation_space(self, agent: str) -> spaces.Space[Any]:
@@ -174,9 +193,13 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
         if not self.agents:
             raise gymnasium.error.ResetNeeded("the budget is spent; call reset() first")
         query = asked(actions[ATTACKER], self._game, self._batch)
-        self._defender.move = self._move(actions[DEFENDER])
-        self._defender.served = []
-        response = self._game.play(*query)
+        defender, move = self._defender, actions[DEFENDER]
+        defender.move, defender.served = self._move(move), []
+        defender.refused, defender.closed = (
+            self._named(move, "refuse"),
+            self._named(move, "cut_off"),
+        )
+        response = played(self._game, *query)
         self._rounds += 1
         rewards = self._rewards()
         observations, over = self._observe(response), self._game.over
@@ -199,6 +222,13 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
                 f"got {defence} and {strength}"
             )
         return Countermeasure(defence, strength)
+
+    def _named(self, action: Mapping[str, Any], measure: str) -> Set[int]:
+        """Return the clients, by the game's own numbers, that a move names."""
+        if not self._refusals:
+            return frozenset()
+        marked = np.flatnonzero(np.asarray(action[measure]).reshape(-1)).tolist()
+        return {client for client, number in self._shown.items() if number in marked}
 
     def _rewards(self) -> dict[str, float]:
         gained = 0.0

@@ -3,6 +3,7 @@
 ArenaError
 ├── QueryError         a query the oracle refuses; nothing was charged
 ├── BudgetExhausted    more images than the budget has left; nothing was charged
+│   └── Refused        the defender refuses; the error tells what was charged
 ├── NotGranted         the threat model does not grant what was asked for
 ├── PlayerError        a player broke a rule of the game
 ├── DefenceError       a defended answer broke its contract
@@ -60,6 +61,33 @@ class QueryError(ArenaError):
 
 class BudgetExhausted(ArenaError):  # noqa: N818 - an end of the episode, not a fault
     """A query asked for more answers than the budget has left. Nothing was charged."""
+
+
+class Refused(BudgetExhausted):
+    """The server refuses a query, or every further one of an account.
+
+    It is a `BudgetExhausted`, because an attacker that does not handle it can get no more: the
+    attack ends with the clone that there is. One that does may ask other images, or from another
+    account.
+
+    Args:
+        message: one line.
+        account: that was refused last, as the attacker counts them; None where all are cut off.
+        is_closed: whether it is cut off for good.
+        charged: images that the call was charged, for requests that were refused and for answers
+            of other accounts, which are lost.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        account: int | None = None,
+        is_closed: bool = False,
+        charged: int = 0,
+    ) -> None:
+        super().__init__(message)
+        self.account, self.is_closed, self.charged = account, is_closed, charged
 
 
 class NotGranted(ArenaError):  # noqa: N818 - a statement about the threat model

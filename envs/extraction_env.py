@@ -1,6 +1,6 @@
 """The attacker's side of the game as a Gymnasium environment."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, SupportsFloat, cast
 
 import gymnasium
@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 from envs.data.images import Splits
 from envs.defences.base import Defence
-from envs.errors import QueryError
+from envs.errors import QueryError, Refused
 from envs.game.accounts import whole_account
 from envs.game.extraction_game import ExtractionGame
 from envs.game.game_factory import GameFactory, GameSpec, check_counts, check_defences
-from envs.game.rounds import Countermeasure, Served, View
+from envs.game.rounds import Countermeasure, DefenderProtocol, Served, View
 from envs.plain_tensors import plain_tensor, without_overrides
 from envs.seeding import Streams
 from envs.training.evaluation import clone_labels
 from envs.training.recipes import Recipe
-from envs.types import AccountPolicy, Labels, LatencyMode, Response, ThreatModel
+from envs.types import AccountPolicy, Labels, LatencyMode, Refusals, Response, ThreatModel
 
 Observation = dict[str, Any]
 """NumPy arrays, or torch tensors on the device: hence Any."""
@@ -51,7 +51,7 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
     a torch tensor. Fewer images than a batch may be sent. Of a batch larger than what is left,
     the first images are answered; the rows behind them are zeros. With more than one account
     `Dict(images=Box(...), account=Discrete(accounts + 1, start=-1))`: which account asks, and -1
-    for `account_policy`.
+    for `account_policy`. A batch that the defender refuses gets no answer: the rows are zeros.
 
     ## Observation Space
     `Dict(posteriors=Box(0, 1, (batch, classes)), latency=Box(0, 86400, (batch,)),
@@ -68,19 +68,22 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
     An unspent budget. `reset(seed=...)` fixes every random stream of the episode.
 
     ## Episode End
-    `terminated` when the budget is spent; never `truncated`.
+    `terminated` when the budget is spent, or every account is cut off; never `truncated`.
 
     ## Info
-    Always the same keys: `answered` (images answered in this step), `queries_used`,
-    `queries_left`, `macs` (spent on the attacker so far), `exits` (its answers by exit),
-    `clone_accuracy` (last measured, 0 before). `macs` and `exits` are the simulator's
-    knowledge, not the attacker's: a benign agent does not read them.
+    Always the same keys: `answered` (images answered in this step), `refused` (whether the
+    defender refused the batch), `queries_used`, `queries_left`, `macs` (spent on the attacker so
+    far), `exits` (its answers by exit), `clone_accuracy` (last measured, 0 before). `macs` and
+    `exits` are the simulator's knowledge, not the attacker's: a benign agent does not read them.
 
     ## Arguments
     `data`, `victim`, `victim_params`, `recipe`, `victim_seed`: what is trained (and cached) as
     the victim. `defence`: a `Defence`, hardened here. `budget`, `batch`, `labels`,
     `latency` ("none" or "virtual"), `benign` (share of benign traffic), `measure_every` (steps),
     `accounts`, `account_budget`, `account_policy` (see `envs.game.accounts`), `tensors`, `device`.
+    `defender`: gives a fresh defender for each episode, an object with `act` and `learn` (see
+    `envs.game.rounds.DefenderProtocol`); the one defence answers everything where it is absent.
+    `refused` ("charged" or "free"): whether what the defender refuses is charged.
     With `tensors=True` make it with `disable_env_checker=True`: Gymnasium's checker knows arrays
     only.
 
@@ -109,6 +112,8 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
         accounts: int = 1,
         account_budget: int | None = None,
         account_policy: AccountPolicy = "one",
+        refused: Refusals = "charged",
+        defender: Callable[[], DefenderProtocol] = _AlwaysFirst,
         tensors: bool = False,
         device: str = "cpu",
         render_mode: str | None = None,
@@ -131,7 +136,9 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
             accounts=accounts,
             account_budget=account_budget,
             account_policy=account_policy,
+            refused=refused,
         )
+        self._defender = defender
         self._games = GameFactory(spec, [defence or Defence()])
         self._tensors = tensors
         self._batch, self._measure_every = batch, measure_every
@@ -153,20 +160,20 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
         streams = Streams(seed if seed is not None else int(self.np_random.integers(2**31)))
         if options and "clone" in options:
             self.submit(options["clone"])
-        self._game = self._games.new_game(_AlwaysFirst(), streams)
+        self._game = self._games.new_game(self._defender(), streams)
         self._steps, self._accuracy = 0, 0.0
-        return self._observe(None, 0), self._info(0)
+        return self._observe(None, 0), self._info(0, is_refused=False)
 
     def step(self, action: Any) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Ask one batch. QueryError where it is refused; nothing is charged then."""
         if self._game is None or self._game.over:
             raise gymnasium.error.ResetNeeded("the budget is spent; call reset() first")
-        response = self._game.play(*asked(action, self._game, self._batch))
+        response = played(self._game, *asked(action, self._game, self._batch))
         self._steps += 1
         measured = self._game.over or self._steps % self._measure_every == 0
         reward = self._reward() if measured else 0.0
-        answered = len(response.posteriors)
-        info = self._info(answered)
+        answered = 0 if response is None else len(response.posteriors)
+        info = self._info(answered, is_refused=response is None)
         return self._observe(response, answered), reward, self._game.over, False, info
 
     def _reward(self) -> float:
@@ -180,17 +187,26 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
         seen = padded(game, response, self._batch)
         return seen if self._tensors else arrays(seen)
 
-    def _info(self, answered: int) -> dict[str, Any]:
+    def _info(self, answered: int, *, is_refused: bool) -> dict[str, Any]:
         game = cast(ExtractionGame, self._game)
         exits, macs = game.attack_counters()
         return {
             "answered": answered,
+            "refused": is_refused,
             "queries_used": game.used,
             "queries_left": game.remaining,
             "macs": macs if self._tensors else float(macs),
             "exits": exits if self._tensors else exits.cpu().numpy(),
             "clone_accuracy": self._accuracy,
         }
+
+
+def played(game: ExtractionGame, images: Tensor, account: int | None) -> Response | None:
+    """Ask a batch; None where the defender refuses it. Raises as `ExtractionGame.play`."""
+    try:
+        return game.play(images, account)
+    except Refused:
+        return None
 
 
 def accuracy_of(clone: nn.Module, splits: Splits, game: ExtractionGame) -> float:
@@ -233,7 +249,7 @@ def padded(game: ExtractionGame, response: Response | None, batch: int) -> dict[
 
     Args:
         game: tells device, threat model and remaining budget.
-        response: what was answered; None before the first query.
+        response: what was answered; None before the first query, and where it is refused.
         batch: rows of the observation.
     """
     answered = 0 if response is None else len(response.posteriors)

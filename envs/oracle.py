@@ -11,7 +11,8 @@ class Oracle(Protocol):
     """A black-box API that answers images under a query budget.
 
     One query is one image. The game charges it (`envs.game.extraction_game`), repeats and probes
-    included. A call is all or nothing: a refused call costs nothing and changes nothing.
+    included. A call is all or nothing: a faulty call costs nothing and changes nothing. What the
+    defender refuses is charged as `threat.refused` says.
     """
 
     @property
@@ -37,7 +38,9 @@ class Oracle(Protocol):
 
         Raises:
             BudgetExhausted: n is larger than `remaining`; nothing was charged.
-            QueryError: wrong shape, dtype or range, or not finite, or an account that is none, is
-                closed or has less left; nothing was charged.
+            Refused: the defender gives this account no answer, or none any more; of several
+                accounts that the policy deals to, none. It tells what was charged.
+            QueryError: wrong shape, dtype or range, or not finite, or an account that is none or
+                has less left; nothing was charged.
         """
         ...

@@ -13,6 +13,8 @@ Labels = Literal["soft", "hard"]
 LatencyMode = Literal["none", "virtual", "wall"]
 AccountPolicy = Literal["one", "round-robin", "blocks", "by-similarity"]
 """Which account asks for an image where the attacker names none; see `envs.game.accounts`."""
+Refusals = Literal["charged", "free"]
+"""Whether a request that is refused is charged as if it were answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class ThreatModel:
         accounts: accounts that the attacker may ask from.
         account_budget: images that each of them may ask; the whole budget if absent.
         account_policy: which account asks for an image where the attacker names none.
+        refused: whether a refused request is charged.
     """
 
     num_classes: int
@@ -38,6 +41,7 @@ class ThreatModel:
     accounts: int = 1
     account_budget: int | None = None
     account_policy: AccountPolicy = "one"
+    refused: Refusals = "charged"
 
 
 class Response:

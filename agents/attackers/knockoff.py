@@ -20,7 +20,7 @@ from agents.learning.transfer_set import (
 )
 from agents.oracle_wrappers.averaging import Combine, Duplicates, Repeated
 from envs.data.images import ImageSet, bytes_to_unit
-from envs.errors import PlayerError, ScenarioError
+from envs.errors import PlayerError, Refused, ScenarioError
 from envs.oracle import Oracle
 from envs.ranges import Count, Natural, Positive
 from envs.training.recipes import Recipe
@@ -189,7 +189,12 @@ class AdaptivePolicy(RandomPolicy):
         """Buy `count` answers, a request at a time, and learn from each request."""
         answers: TransferSet | None = None
         for start in range(0, count, request):
-            more = self._ask(oracle, min(request, count - start))
+            try:
+                more = self._ask(oracle, min(request, count - start))
+            except Refused:
+                if answers is None:
+                    raise
+                break
             answers = more if answers is None else answers + more
         return answers
 

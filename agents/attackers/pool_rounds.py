@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from agents.base import Attacker, Kit
 from agents.learning.pretraining import pretrain
 from agents.learning.transfer_set import TransferSet, bought, branch, of_pool, recipe_for, trained
-from envs.errors import PlayerError
+from envs.errors import PlayerError, Refused
 from envs.oracle import Oracle
 from envs.ranges import Count, Natural, Positive
 from envs.training.loop import FitReport
@@ -155,7 +155,14 @@ class PoolRounds(Attacker):
         while self._pending is not None:
             kit.safe_point()
             now, later = self._pending[: self._request], self._pending[self._request :]
-            self._parts.append(bought(self._oracle, now, request=self._request))
+            try:
+                self._parts.append(bought(self._oracle, now, request=self._request))
+            except Refused:
+                if not self._parts:
+                    raise
+                # the clone of the answers that there are is the last one
+                self._pending, self._stops = None, self._stops[:1]
+                return
             self._pending = later if len(later) else None
 
     def _picked(self, open_: Tensor, count: int, kit: Kit) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from envs.data.images import ImageSet, bytes_to_unit
-from envs.errors import UnknownName
+from envs.errors import Refused, UnknownName
 from envs.oracle import Oracle
 from envs.training.evaluation import predict
 from envs.training.loop import FitReport, Loss, fit
@@ -156,16 +156,22 @@ def bought(oracle: Oracle, pixels: Tensor, *, request: int) -> TransferSet:
 
     Returns:
         The transfer set; answers that do not sum to 1 (rounded ones, the largest few alone) are
-        normalised.
+        normalised. Of the images before the first request that is refused, if one is.
 
     Raises:
         BudgetExhausted: the budget does not pay for all of them.
+        Refused: the first request is refused.
     """
-    answers = [
-        oracle.query(bytes_to_unit(part)).posteriors.to(pixels.device)
-        for part in pixels.split(request)
-    ]
+    answers: list[Tensor] = []
+    for part in pixels.split(request):
+        try:
+            answers.append(oracle.query(bytes_to_unit(part)).posteriors.to(pixels.device))
+        except Refused:
+            if not answers:
+                raise
+            break
     posteriors = torch.cat(answers).clamp_min(0)
+    pixels = pixels[: len(posteriors)]
     return TransferSet(pixels, posteriors / posteriors.sum(1, keepdim=True).clamp_min(1e-12))
 
 

@@ -116,10 +116,17 @@ def _played(defender: Defender, views: Iterable[View]) -> list[Countermeasure]:
 
 
 def _decisions(defender: Defender, views: Iterable[View]) -> Iterator[Countermeasure]:
-    """Yield each decision; the defender then sees an answer by chance."""
+    """Yield each decision; the defender then sees an answer by chance, where it gives one."""
     generator = Streams(0).torch("answers")
+    closed: set[int] = set()
     for view in views:
+        if view.client in closed:
+            continue
         decision = defender.act(view)
+        if isinstance(decision, Countermeasure) and not decision.answers:
+            closed |= {view.client} if decision.cut_off else set()
+            yield decision
+            continue
         logits = torch.randn((len(view.images), _CLASSES), generator=generator)
         exits = torch.randint(_EXITS, (len(view.images),), generator=generator)
         defender.learn(Served(view, decision, logits.softmax(1), exits))

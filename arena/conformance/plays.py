@@ -14,7 +14,7 @@ from agents.defenders.static import Static
 from arena.conformance.tiny_world import TinyWorld
 from arena.system.process_state import ProcessState
 from envs.defences.base import Defence, DeployedDefence
-from envs.errors import BudgetExhausted, QueryError, one_line
+from envs.errors import BudgetExhausted, QueryError, Refused, one_line
 from envs.game.clocks import make_clock
 from envs.game.extraction_game import ExtractionGame, GameOracle
 from envs.seeding import Streams
@@ -105,7 +105,7 @@ class WatchedOracle(GameOracle):
         """Ask for answers."""
         self._look()
         if self.threat.budget - super().remaining + len(images) > self._open:
-            raise BudgetExhausted(f"this account was closed after {self._open} answers")
+            raise Refused(f"this account is cut off after {self._open} answers", is_closed=True)
         try:
             # on an accelerator the game notes bad values without waiting, and tells later
             if isinstance(images, Tensor) and images.is_cuda and bool(faulty_values(images)):

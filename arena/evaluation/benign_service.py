@@ -30,10 +30,10 @@ class ServiceScore(NamedTuple):
     """What benign users get on the defended way, over the test set.
 
     Attributes:
-        accuracy: share of right labels, in [0, 1].
+        accuracy: share of right labels, in [0, 1]; an image that is refused has none.
         agreement: share of answers whose label is the undefended victim's, in [0, 1].
         distortion_mean, distortion_p95: L1 distance of a served posterior from the undefended
-            victim's ("effective epsilon"), 0 to 2.
+            victim's ("effective epsilon"), 0 to 2; 1 where an image is refused.
     """
 
     accuracy: float
@@ -95,9 +95,8 @@ class ServiceMeasurement:
         Raises:
             PlayerError, DefenceError: as `envs.game.service.Service.answer`.
         """
-        count = len(round.attack.images)
-        self._used += count
-        self._answered += count + sum(len(request.images) for request in round.benign)
+        self._used += len(round.attack.images) if round.is_charged else 0
+        self._answered += sum(len(request.exits) for request in (round.attack, *round.benign))
         self._rounds = round.number + 1
         looks = min(self._used * LOOKS // self._budget, LOOKS)
         self._ask(len(self._requests) * looks // LOOKS)
@@ -106,7 +105,8 @@ class ServiceMeasurement:
         """Ask what is left, and sum up; waits for the device."""
         self._ask(len(self._requests))
         served = torch.cat(self._served)
-        labels = served.argmax(1)
+        # what is refused is all zeros, and no label
+        labels = torch.where(served.any(1), served.argmax(1), -1)
         distance = (served.double() - self._posteriors.double()).abs().sum(1)
         return ServiceScore(
             accuracy=_share(labels == self._test.labels),

@@ -99,6 +99,8 @@ class _Side:
         self._asked += len(images)
         if first >= len(images):
             return
+        if request.refused is not None:
+            return
         rows = slice(first, None, self._stride)
         self._kept.append((images[rows].clone(), posteriors[rows].clone()))
         self._waiting += len(self._kept[-1][0])

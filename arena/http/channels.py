@@ -21,14 +21,16 @@ class RequestFailed(ArenaError):  # noqa: N818 - a state of the connection, whic
         status: of the refusal; None where there was no response.
         is_sent: whether the server may have seen the request.
         wait: seconds after which the server wants to be asked again; None where it tells none.
+        told: what else the refusal says, as JSON.
     """
 
     def __init__(
         self, line: str, *, status: int | None = None, is_sent: bool = True,
-        wait: float | None = None,
+        wait: float | None = None, told: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(line)
         self.status, self.is_sent, self.wait = status, is_sent, wait
+        self.told = told or {}
 
 
 class Channel(Protocol):

@@ -1,19 +1,22 @@
 """A client of the Open Inference Protocol, and the oracle that asks `arena serve` through it."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import httpx
 import torch
 from torch import Tensor
 
 from arena.http.channels import Form, RequestFailed, seconds_of, without_secret
+from arena.http.patient import LONGEST_ASKED, TRIES
 from arena.http.protocol import HEADER_LENGTH, MODEL, Array, ProtocolError, decode, encode
-from envs.errors import ArenaError, BudgetExhausted, QueryError
+from envs.errors import ArenaError, BudgetExhausted, QueryError, Refused
 from envs.game.accounts import Accounts
-from envs.game.extraction_game import in_order
+from envs.game.asking import ask_accounts
+from envs.game.rounds import Refusal
 from envs.seeding import Streams
 from envs.types import AccountPolicy, Response, ThreatModel, check_images
 
@@ -112,11 +115,13 @@ class InferenceClient:
             raise RequestFailed(f"cannot reach {self._url} ({told})", is_sent=is_sent) from None
         if answer.status_code == 200:
             return answer
-        words = self._json(answer).get("error") or f"status {answer.status_code}"
+        body = self._json(answer)
+        words = body.get("error") or f"status {answer.status_code}"
         raise RequestFailed(
             f"{self._url} refuses: {without_secret(str(words), self._key)[:300]}",
             status=answer.status_code,
             wait=seconds_of(answer.headers.get("Retry-After")),
+            told=body,
         )
 
     def _json(self, answer: httpx.Response) -> JSON:
@@ -232,32 +237,35 @@ class RemoteOracle:
 
         Raises:
             BudgetExhausted, QueryError: refused; nothing was charged.
+            Refused: by the defender; it tells what was charged.
             ArenaError: the server cannot be reached, or fails.
         """
         images = check_images(images, self.threat.image_shape)
         account = self._accounts.checked(account, len(images))
         if account is None and len(self._clients) == 1:
             account = 0
-        if account is not None:
-            return self._ask(images, account)
-        if len(images) > (left := self.remaining):
+        if account is None and len(images) > (left := self.remaining):
             raise BudgetExhausted(f"asked for {len(images)} answers with {left} left")
-        shares = self._accounts.deal(images, account)
-        if len(shares) == 1:
-            return self._ask(images, shares[0].account)
-        rows = [share.rows for share in shares if share.rows is not None]
-        parts = [images[chosen.to(images.device)] for chosen in rows]
-        answers = [
-            self._ask(part, share.account) for part, share in zip(parts, shares, strict=True)
-        ]
-        return in_order(answers, torch.cat(rows), latency=self.threat.latency_visible)
+        before = int(self._accounts.charged.sum())
+        try:
+            return ask_accounts(
+                self._ask,
+                self._accounts,
+                images,
+                account,
+                remaining=lambda: self.remaining,
+                latency=self.threat.latency_visible,
+            )
+        except Refused as refusal:
+            refusal.charged = int(self._accounts.charged.sum()) - before
+            raise
 
     def _ask(self, images: Tensor, account: int) -> Response:
         try:
-            outputs = self._clients[account].infer({"images": images.cpu().numpy()})
+            outputs = self._outputs(images, account)
         except RequestFailed as failed:
             if failed.status == 403:
-                raise BudgetExhausted(str(failed)) from failed
+                raise self._refusal(failed, account) from failed
             if failed.status == 400:
                 raise QueryError(str(failed)) from failed
             raise _told(failed) from failed
@@ -271,6 +279,29 @@ class RemoteOracle:
         if latency is None:
             return Response(posteriors)
         return Response(posteriors, torch.from_numpy(latency.copy()).to(images.device))
+
+    def _outputs(self, images: Tensor, account: int) -> dict[str, Array]:
+        """Ask with the key of an account, as often as the server wants to be asked later."""
+        for _ in range(TRIES - 1):
+            try:
+                return self._clients[account].infer({"images": images.cpu().numpy()})
+            except RequestFailed as failed:
+                if failed.status != 429 or failed.wait is None or failed.wait > LONGEST_ASKED:
+                    raise
+                time.sleep(failed.wait)
+        return self._clients[account].infer({"images": images.cpu().numpy()})
+
+    def _refusal(self, failed: RequestFailed, account: int) -> BudgetExhausted:
+        """Return what the server's refusal is to an attacker, and count what it charged."""
+        refused, charged = failed.told.get("refused"), failed.told.get("charged")
+        if refused not in get_args(Refusal) or type(charged) is not int:
+            return BudgetExhausted(str(failed))
+        left = failed.told.get("remaining")
+        self._told_left = left if type(left) is int else self._told_left - charged
+        self._accounts.charge(account, charged)
+        if refused == "account":
+            self._accounts.close(account)
+        return Refused(str(failed), account=account, is_closed=refused == "account")
 
     def _describe(self) -> tuple[ThreatModel, int]:
         """Ask what may be asked, and how much of the budget is left."""
@@ -306,4 +337,5 @@ def _threat(told: JSON) -> ThreatModel:
         latency_visible="latency" in outputs,
         accounts=int(told["parameters"].get("accounts", 1)),
         account_budget=told["parameters"].get("account_budget"),
+        refused="free" if told["parameters"].get("refused") == "free" else "charged",
     )

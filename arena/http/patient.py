@@ -10,7 +10,7 @@ import numpy as np
 from arena.http.channels import Channel, RequestFailed
 from arena.http.protocol import Array
 from arena.http.query_ledger import QueryLedger
-from envs.errors import ArenaError, BudgetExhausted, VictimUnreachable
+from envs.errors import ArenaError, BudgetExhausted, Refused, VictimUnreachable
 
 T = TypeVar("T")
 
@@ -24,6 +24,7 @@ LONGEST_ASKED = 300.0
 """Seconds that a server may ask to wait."""
 
 _REFUSED = (429, 503)
+_FORBIDDEN = 403
 _PASSING = (408, 500, 502, 504)
 
 
@@ -89,7 +90,8 @@ class PatientChannel:
 
         Raises:
             BudgetExhausted: what lost requests cost has used the budget up.
-            VictimUnreachable: it gives no answer, or refuses.
+            Refused: the server forbids it (403): the request, or any more of this key.
+            VictimUnreachable: it gives no answer, or refuses for another reason.
             ArenaError: an answer that cannot be used.
         """
         batch = self._batch or len(images)
@@ -123,6 +125,11 @@ class PatientChannel:
             except RequestFailed as failed:
                 self.lost += 1
                 self._account(failed, len(images))
+                if failed.status == _FORBIDDEN:
+                    self.settle()
+                    raise Refused(
+                        str(failed), is_closed=failed.told.get("refused") == "account"
+                    ) from failed
                 self._sleep(_wait(failed, number))
             except ArenaError:  # answered, with what cannot be used
                 self.settle()

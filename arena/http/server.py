@@ -7,7 +7,9 @@ answers: what an in-process attacker does not see goes over no wire either.
 
 import asyncio
 import hmac
+import math
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,7 +33,7 @@ from arena.http.protocol import (
     encode,
     wanted,
 )
-from envs.errors import ArenaError, BudgetExhausted, QueryError, printable
+from envs.errors import ArenaError, BudgetExhausted, QueryError, Refused, printable
 from envs.game.extraction_game import ExtractionGame
 from envs.types import ThreatModel
 
@@ -42,6 +44,18 @@ IMAGE_TYPES = ("FP32", "FP16", "UINT8")
 """Datatypes that images may come in; bytes stand for 0 to 1 in steps of 1/255."""
 
 Score = Mapping[str, float | None]
+
+
+class TooSoon(Exception):  # noqa: N818 - a state that passes
+    """An account asks more than its rate allows.
+
+    Args:
+        seconds: to wait.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"this key may ask again in {seconds:.3g} s: its rate is limited")
+        self.seconds = seconds
 
 
 @dataclass(eq=False)
@@ -58,6 +72,7 @@ class Account:
         score: scores the clone whose file is given, which ends the attack. None where clones are
             not taken.
         turn: held while the game is asked; one lock for all keys of a game.
+        clock: gives seconds, by which a key whose rate is limited is made to wait.
     """
 
     name: str
@@ -67,16 +82,35 @@ class Account:
     turn: threading.Lock = field(default_factory=threading.Lock)
     arriving: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2), init=False)
     handling: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    clock: Callable[[], float] = time.monotonic
+    _until: float | None = None
 
     def ask(self, images: torch.Tensor) -> dict[str, Array]:
-        """Answer a batch; see `envs.oracle.Oracle.query` for what is refused."""
+        """Answer a batch; see `envs.oracle.Oracle.query` for what is refused.
+
+        Raises:
+            TooSoon: the key has to wait; nothing was charged.
+        """
         with self.turn:
+            self._wait()
             response = self.game.play(images, self.number)
             remaining = torch.tensor([self.game.remaining], dtype=torch.int64)
         answers = {"posteriors": response.posteriors.cpu().numpy(), "remaining": remaining.numpy()}
         if self.game.threat.latency_visible:
             answers["latency"] = response.latency.cpu().numpy()
         return answers
+
+    def _wait(self) -> None:
+        """Send a key away for as long as its game would hold its answer back."""
+        if self._until is None:
+            wait = self.game.wait(self.number)
+            if wait <= 0:
+                return
+            self._until = self.clock() + wait
+        left = self._until - self.clock()
+        if left > 0:
+            raise TooSoon(left)
+        self._until = None
 
     def take_clone(self, file: bytes) -> Score:
         """Score a clone; afterwards the key gets no more answers.
@@ -158,6 +192,16 @@ def _infer(account: Account, body: bytes, header_length: str | None) -> Response
         message = decode(body, header_length, "inputs")
         asked = wanted(message.fields, _outputs(account.game.threat))
         answers = account.ask(_images(message.tensors))
+    except TooSoon as error:
+        return _refused(429, str(error), headers={"Retry-After": str(math.ceil(error.seconds))})
+    except Refused as error:
+        return _refused(
+            403,
+            str(error),
+            refused="account" if error.is_closed else "request",
+            charged=error.charged,
+            remaining=account.game.remaining,
+        )
     except BudgetExhausted as error:
         return _refused(403, str(error))  # for good: 429 would ask the client to try again
     except (ProtocolError, QueryError) as error:
@@ -227,8 +271,10 @@ async def _no_route(request: Request, error: Exception) -> JSONResponse:
     return _refused(error.status_code, words)
 
 
-def _refused(status: int, error: str) -> JSONResponse:
-    return JSONResponse({"error": printable(error)}, status_code=status)
+def _refused(
+    status: int, error: str, *, headers: Mapping[str, str] | None = None, **more: object
+) -> JSONResponse:
+    return JSONResponse({"error": printable(error), **more}, status_code=status, headers=headers)
 
 
 def _outputs(threat: ThreatModel) -> list[str]:
@@ -261,6 +307,7 @@ def described(account: Account) -> dict[str, Any]:  # Any: JSON
             "labels": threat.labels,
             "image_datatypes": list(IMAGE_TYPES),
             **(accounts if threat.accounts > 1 else {}),
+            **({"refused": "free"} if threat.refused == "free" else {}),
         },
     }
 

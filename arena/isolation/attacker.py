@@ -34,7 +34,7 @@ from arena.isolation.job import (
     torch_settings,
 )
 from envs.data.images import ImageSet
-from envs.errors import BudgetExhausted, PlayerError, QueryError, one_line
+from envs.errors import BudgetExhausted, PlayerError, QueryError, Refused, one_line
 from envs.oracle import Oracle
 from envs.types import Response
 
@@ -242,8 +242,7 @@ class IsolatedAttacker(Attacker):
         try:
             response = self._ask(channel, oracle, count, account)
         except (BudgetExhausted, QueryError) as refusal:
-            kind = "BudgetExhausted" if isinstance(refusal, BudgetExhausted) else "QueryError"
-            channel.send("refused", kind=kind, text=str(refusal))
+            channel.send("refused", remaining=oracle.remaining, **_told_of(refusal))
             return
         shown = oracle.threat.latency_visible
         channel.put(response.posteriors, *([response.latency] if shown else []))
@@ -319,6 +318,15 @@ def _reason(code: int | None) -> str:
             name = f"signal {-code}"
         return f"was ended by {name}"
     return f"ended by itself, with exit code {code}"
+
+
+def _told_of(refusal: BudgetExhausted | QueryError) -> dict[str, object]:
+    """Describe a refusal in JSON values."""
+    if isinstance(refusal, Refused):
+        more = {name: getattr(refusal, name) for name in ("account", "is_closed", "charged")}
+        return {"kind": "Refused", "text": str(refusal), "more": more}
+    kind = "BudgetExhausted" if isinstance(refusal, BudgetExhausted) else "QueryError"
+    return {"kind": kind, "text": str(refusal), "more": {}}
 
 
 def _table(message: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from arena.isolation.sandbox import limit_memory
 from arena.log.player_values import checked_data, checked_numbers, checked_text
 from arena.registry import players as catalog
 from envs.data.images import ImageSet
-from envs.errors import ArenaError, BudgetExhausted, QueryError, one_line
+from envs.errors import ArenaError, BudgetExhausted, QueryError, Refused, one_line
 from envs.game.accounts import whole_account
 from envs.nets import registry
 from envs.nets.given_weights import take_weights
@@ -32,7 +32,9 @@ from envs.types import Response, ThreatModel, check_images
 
 # `Any` in this file: JSON as it was parsed.
 
-_REFUSALS = {"BudgetExhausted": BudgetExhausted, "QueryError": QueryError}
+_REFUSALS: dict[str, type[ArenaError]] = {
+    "BudgetExhausted": BudgetExhausted, "QueryError": QueryError, "Refused": Refused
+}  # fmt: skip
 
 
 class _Line:
@@ -118,7 +120,8 @@ class IsolatedOracle:
             line.channel.put(plain)
             answer = line.ask("query", count=len(plain), account=asking)
             if answer["say"] == "refused":
-                raise _REFUSALS.get(answer["kind"], ArenaError)(answer["text"])
+                self.__remaining = answer["remaining"]
+                raise _REFUSALS.get(answer["kind"], ArenaError)(answer["text"], **answer["more"])
             self.__remaining = answer["remaining"]
             size = (len(plain), threat.num_classes)
             posteriors, place = line.channel.get(size, torch.float32)

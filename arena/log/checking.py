@@ -153,7 +153,9 @@ def _changes(contents: Contents, id: str, *, files: bool) -> Iterator[Problem]:
     row = contents.episodes[id]
     rounds, points = (contents.parts[kind].get(id, ()) for kind in (Round, Checkpoint))
     yield from _accounts(row, rounds, points)
-    if row["status"] == "success" and not _adds_up(row, contents.parts[Account].get(id, ())):
+    if row["status"] == "success" and not _adds_up(
+        row, rounds, contents.parts[Account].get(id, ())
+    ):
         yield Problem("fault", "accounts", f"episode {id}: its queries and accounts are not what "
                       f"its accounts were charged")  # fmt: skip
     yield from _identity(row)
@@ -167,7 +169,7 @@ def _accounts(row: Cells, rounds: Sequence[Cells], points: Sequence[Cells]) -> I
     """Hold an episode's rounds against each other and against its outcome."""
     id, next_round, asked = row["id"], 0, 0
     for bucket in rounds:
-        asked += bucket["attack_answered"]
+        asked += bucket["attack_answered"] + _refused(row, [bucket])
         extra = bucket["queries_used"] - asked
         # a victim elsewhere charges lost requests too
         follows = extra == 0 or (extra > 0 and bucket["attack_macs"] is None)
@@ -207,14 +209,24 @@ def _follows(row: Cells, last: Cells, asked: int) -> bool:
     return (charged, row["answer_digest"]) == (asked, last["answer_digest"])
 
 
-def _adds_up(row: Cells, accounts: Sequence[Cells]) -> bool:
+def _refused(row: Cells, rounds: Sequence[Cells]) -> int:
+    """Count the images of the attacker's that were refused and charged all the same."""
+    threat = (row["plan"] or {}).get("threat")
+    if isinstance(threat, Mapping) and threat.get("refused") == "free":
+        return 0
+    told = [(bucket["countermeasure"] or {}).get("attack_refused", 0) for bucket in rounds]
+    return sum(count for count in told if type(count) is int)
+
+
+def _adds_up(row: Cells, rounds: Sequence[Cells], accounts: Sequence[Cells]) -> bool:
     """Tell whether an outcome is what its accounts add up to."""
     if row["accounts_used"] is None:
         return not accounts
     asked = sum(account["queries_used"] for account in accounts)
+    charged = row["attack_answered"] + _refused(row, rounds)
     # what a victim elsewhere, whose costs are not known, did not answer stays charged
     known = row["full_macs"] is not None
-    return len(accounts) == row["accounts_used"] and (asked == row["attack_answered"] or not known)
+    return len(accounts) == row["accounts_used"] and (asked == charged or not known)
 
 
 def _costs(row: Cells, rounds: Sequence[Cells]) -> Iterator[str]:

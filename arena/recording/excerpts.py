@@ -27,8 +27,8 @@ class TapedQuery(NamedTuple):
         round: of the episode, from 0.
         account: which of the attacker's accounts asked.
         image: (c, h, w) float32 in [0, 1].
-        posteriors: (K,) float32, as the attacker was given them.
-        exit: at which the answer left, from 0; None where the tape does not say.
+        posteriors: (K,) float32, as the attacker was given them; zeros where it was refused.
+        exit: at which the answer left, from 0; None where the tape does not say, or it was refused.
         seconds: the latency of the answer; None likewise, and in a game without a clock.
         undefended: (K,) float32, what the undefended victim says; None where the tape does not say.
     """
@@ -142,9 +142,16 @@ def _queries(
                 account=0 if accounts is None else int(accounts[round]),
                 image=arrays["images"][place],
                 posteriors=arrays["posteriors"][place],
-                exit=None if exits is None else int(exits[place]),
-                seconds=None if seconds is None else float(seconds[place]),
+                exit=None if exits is None or exits[place] < 0 else int(exits[place]),
+                seconds=_seconds(seconds, place),
                 undefended=None if undefended is None else undefended[place],
             )
         )
     return found
+
+
+def _seconds(seconds: NDArray[np.float64] | None, place: int) -> float | None:
+    """Return the latency of an answer; None where there is none."""
+    if seconds is None or np.isnan(seconds[place]):
+        return None
+    return float(seconds[place])

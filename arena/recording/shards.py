@@ -39,10 +39,12 @@ class RecordedRound(NamedTuple):
 
     Attributes:
         images: (n, c, h, w) float32.
-        posteriors: (n, K) float32, its answers.
+        posteriors: (n, K) float32, its answers; zeros where it was refused.
         account: which of the attacker's accounts asked.
-        exits: (n,) int64, the exit of each answer; None of a victim elsewhere.
-        seconds: (n,) float64, the latency of each answer; None in a game without a clock.
+        exits: (n,) int64, the exit of each answer, -1 where it was refused; None of a victim
+            elsewhere.
+        seconds: (n,) float64, the latency of each answer, NaN where it was refused; None in a game
+            without a clock.
         undefended: (n, K) float32, what the undefended victim says; None of a victim elsewhere.
     """
 

@@ -80,7 +80,8 @@ class Tape:
         images = round.attack.images
         # a slice costs as much as the copy of a small request
         self._last = (images if images.shape[0] <= SHOWN else images[:SHOWN]).clone()
-        if self._writer is not None and self._fault is None:
+        # what is not charged is not taped: a tape is what the budget bought
+        if self._writer is not None and self._fault is None and round.is_charged:
             try:
                 self._writer.put(self._recorded(round))
             except LogError as error:
@@ -88,13 +89,16 @@ class Tape:
 
     def _recorded(self, round: Round) -> RecordedRound:
         """Copy what is kept of a round, with what the attacker did not see."""
-        images, latency = round.attack.images, round.attack.latency
+        images, latency, exits = round.attack.images, round.attack.latency, round.attack.exits
+        if round.attack.refused is not None:
+            exits = exits.new_full(images.shape[:1], -1)
+            latency = torch.full(images.shape[:1], torch.nan, dtype=torch.float64)
         known = self.undefended is not None
         return RecordedRound(
             images.clone(),
             round.given.clone(),
             round.account,
-            exits=round.attack.exits.clone() if known else None,
+            exits=exits.clone() if known else None,
             seconds=None if latency is None else latency.clone(),
             undefended=None if self.undefended is None else self.undefended(images).clone(),
         )

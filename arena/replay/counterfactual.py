@@ -25,7 +25,7 @@ from arena.scenario import Scenario
 from arena.scenario.planning import defender_plan
 from arena.scenario.schema import DefenderSpec
 from arena.system.devices import pick_device
-from envs.errors import ArenaError, UnknownName
+from envs.errors import ArenaError, Refused, UnknownName
 from envs.oracle import Oracle
 
 FROZEN = (
@@ -40,8 +40,9 @@ class WhatIf(NamedTuple):
     Attributes:
         origin: the episode whose queries were answered.
         episode: the row of the what-if, of kind "what-if".
-        agreement: share of answers whose label is the recorded one's, in [0, 1].
-        distance: mean L1 distance of the answers from the recorded ones, 0 to 2.
+        agreement: share of answers whose label is the recorded one's, in [0, 1]; of images that
+            both defenders answered.
+        distance: mean L1 distance of the answers from the recorded ones, 0 to 2; likewise.
     """
 
     origin: EpisodeRow
@@ -69,9 +70,14 @@ class TapeDeck(Attacker):
         return self._distance / max(1, self.asked)
 
     def attack(self, oracle: Oracle, kit: Kit) -> None:
-        """Ask every recorded round."""
+        """Ask every recorded round that this defender does not refuse."""
         for images, before, account, *_ in self._rounds:
-            now = oracle.query(images.to(kit.device), account).posteriors.cpu()
+            try:
+                now = oracle.query(images.to(kit.device), account).posteriors.cpu()
+            except Refused:
+                continue
+            if not before.any():  # refused then: there is nothing to compare with
+                continue
             self._agreed += int((now.argmax(1) == before.argmax(1)).sum())
             self._distance += float((now.double() - before.double()).abs().sum())
             self.asked += len(images)

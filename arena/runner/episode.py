@@ -336,6 +336,7 @@ class Episode:
             nonlocal outcome
             parts.write_accounts(writer)
             tally = recorder.close()
+            parts.tell_refusals(writer, tally)
             parts.tell_losses(writer, answered=tally.attack.answered)
             outcome = parts.outcome(score, tally)
 

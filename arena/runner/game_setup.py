@@ -25,6 +25,9 @@ from envs.game.extraction_game import ExtractionGame
 from envs.game.rounds import Observer
 from envs.seeding import Streams
 
+TOLD = 100
+"""Accounts that are cut off and named in the log at most."""
+
 
 class GameSetup:
     """The game of one plan, with the defender at its deployed defences.
@@ -132,6 +135,27 @@ class GameSetup:
         used = sum(charged > 0 for charged in self.game.charged_by_account)
         price = tally.used * self._threat.query_price + used * self._threat.account_price
         return replace(outcome, accounts_used=used, attack_price=price)
+
+    def tell_refusals(self, writer: EpisodeWriter, tally: Tally) -> None:
+        """Write down how many images were refused, and which accounts are cut off, if any."""
+        closed = self.game.standings.closed
+        attack, benign = tally.attack.refused, tally.benign.refused
+        if not (attack or benign or closed):
+            return
+        mine = self.game.closed_accounts
+        of_all = len(self.game.attacker_clients)
+        writer.event(
+            "refused",
+            f"{attack} images of the attacker's were refused ({self._threat.refused}), and "
+            f"{benign} of benign users'; cut off were {len(mine)} of {of_all} accounts of the "
+            f"attacker's and {len(closed) - len(mine)} benign clients",
+            queries_used=tally.used,
+            attack=attack,
+            benign=benign,
+            accounts_cut_off=list(mine[:TOLD]),
+            accounts_cut_off_count=len(mine),
+            benign_cut_off_count=len(closed) - len(mine),
+        )
 
     def write_accounts(self, writer: EpisodeWriter) -> None:
         """Write what each account was charged, where the scenario says anything of accounts."""

@@ -194,7 +194,9 @@ class ServedEpisode:
         def measure() -> None:
             nonlocal outcome
             self._parts.write_accounts(self._writer)
-            outcome = self._parts.outcome(self._score, self._recorder.close())
+            tally = self._recorder.close()
+            self._parts.tell_refusals(self._writer, tally)
+            outcome = self._parts.outcome(self._score, tally)
 
         def write_defender() -> None:
             self._events.write_defender(self._parts.defender, self._recorder.used_at)

@@ -80,6 +80,7 @@ class Setup:
             accounts=plan.threat.accounts,
             account_budget=plan.threat.account_budget,
             account_policy=plan.threat.account_policy,
+            refused=plan.threat.refused,
         )
 
     def victim_spec(self, plan: EpisodePlan) -> VictimTraining:

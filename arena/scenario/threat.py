@@ -36,6 +36,8 @@ class ThreatSpec(Table):
     """Which account asks where the attacker names none; see docs/accounts.md."""
     account_price: Price = 0.0
     """Price of an account that was asked from, in the unit of query_price."""
+    refused: Literal["charged", "free"] = "charged"
+    """Whether a request that the defender refuses is charged as if it were answered."""
     query_price: Price = 1.0
     """Price of a charged image, in any unit; 1 where prices are in queries."""
 
@@ -46,8 +48,10 @@ class ThreatSpec(Table):
 
     @model_serializer(mode="wrap")
     def _without_usual(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave accounts out where nothing is said of them: they then bear on nothing."""
+        """Leave out what nothing is said of: it then bears on nothing."""
         table: dict[str, Any] = dump(self)
+        if self.refused == "charged":
+            table.pop("refused", None)
         return {k: v for k, v in table.items() if self.has_accounts or k not in _ONE_ACCOUNT}
 
 

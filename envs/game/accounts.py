@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from envs.errors import QueryError, ScenarioError
+from envs.errors import QueryError, Refused, ScenarioError
 from envs.seeding import Streams
 from envs.types import ThreatModel
 
@@ -54,7 +54,8 @@ class Accounts:
     """Deals an attacker's images out to its accounts, and counts what each is charged.
 
     Images without an account are dealt by `threat.account_policy`; one that would go to an account
-    without queries left goes to the next one that has some, the first following the last.
+    without queries left goes to the next one that has some, the first following the last. So does
+    one that was refused, and the policy passes by an account that refused, until all have.
 
     "one": to account 0. "round-robin": in turn, image by image. "blocks": equal parts of the budget
     one after the other. "by-similarity": by the image's place on a random line, which is cut where
@@ -86,6 +87,7 @@ class Accounts:
         self._block = -(-threat.budget // threat.accounts)
         self.charged: Numbers = np.zeros(self._count, dtype=np.int64)
         self._closed: set[int] = set()
+        self._passed: set[int] = set()  # refused a request
         self._room = self._count * most
         self._dealt = 0
         length = math.prod(threat.image_shape) if self._policy == "by-similarity" else 0
@@ -103,11 +105,22 @@ class Accounts:
             self._room -= self._left(account)
             self._closed.add(account)
 
+    @property
+    def all_closed(self) -> bool:
+        """Whether every account is refused every further query."""
+        return len(self._closed) == self._count
+
+    @property
+    def closed(self) -> tuple[int, ...]:
+        """The accounts that are refused every further query."""
+        return tuple(sorted(self._closed))
+
     def checked(self, account: object, count: int) -> int | None:
         """Return an account that can ask for so many images; None leaves it to the policy.
 
         Raises:
-            QueryError: there is no such account, it is closed, or has not so many queries left.
+            QueryError: there is no such account, or it has not so many queries left.
+            Refused: it is closed.
         """
         account = whole_account(account)
         if account is None:
@@ -118,7 +131,11 @@ class Accounts:
                 f"got {account}"
             )
         if account in self._closed:
-            raise QueryError(f"account {account} is closed; ask from another one")
+            raise Refused(
+                f"account {account} is cut off; ask from another one",
+                account=account,
+                is_closed=True,
+            )
         if count > (left := self._left(account)):
             raise QueryError(
                 f"asked for {count} answers with {left} of the {self._most} of account {account} "
@@ -139,14 +156,32 @@ class Accounts:
             return [Share(0, None)]
         dealt = self._with_room(self._wanted(images))
         self._dealt += len(images)
-        names, firsts = np.unique(dealt, return_index=True)
-        if len(names) == 1:
-            return [Share(int(names[0]), None)]
-        order = names[np.argsort(firsts)]
-        return [Share(int(one), torch.from_numpy(np.flatnonzero(dealt == one))) for one in order]
+        return _shares(dealt)
+
+    def passes(self, account: int) -> bool:
+        """Whether the policy passes an account by: it refused a request, or is cut off."""
+        return account in self._passed or account in self._closed
+
+    def others(self, account: int, count: int) -> list[Share]:
+        """Say who asks for images that an account was refused, and pass it by from now on.
+
+        Args:
+            account: that was refused.
+            count: images.
+
+        Returns:
+            The next accounts with room that did not refuse, with places among these images; none
+            where all have refused or have no room. Then the policy begins with all of them again.
+        """
+        self._passed.add(account)
+        if int(self._room_left().sum()) < count:
+            self._passed.clear()
+            return []
+        following = np.full(count, (account + 1) % self._count, dtype=np.int64)
+        return _shares(self._with_room(following))
 
     def charge(self, account: int, count: int) -> None:
-        """Count images that an account asks for."""
+        """Count images that an account asks for; below 0 it takes a charge back."""
         self.charged[account] += count
         self._room -= count
 
@@ -155,6 +190,7 @@ class Accounts:
         return {
             "charged": self.charged.tolist(),
             "closed": sorted(self._closed),
+            "passed": sorted(self._passed),
             "dealt": self._dealt,
             "places": list(self._places),
         }
@@ -163,6 +199,7 @@ class Accounts:
         """Go on where the accounts of another game of the same plan stood."""
         self.charged = np.array(state["charged"], dtype=np.int64)
         self._closed, self._dealt = set(), state["dealt"]
+        self._passed = set(state["passed"])
         self._places = list(state["places"])
         self._room = self._count * self._most - int(self.charged.sum())
         for account in state["closed"]:
@@ -170,6 +207,13 @@ class Accounts:
 
     def _left(self, account: int) -> int:
         return self._most - int(self.charged[account])
+
+    def _room_left(self) -> Numbers:
+        """Return the (accounts,) images that each may ask, without those that are passed by."""
+        left = self._most - self.charged
+        left[list(self._closed)] = 0
+        left[list(self._passed)] = 0
+        return left
 
     def _wanted(self, images: Tensor) -> Numbers:
         """Return the (n,) accounts that the policy means, whether they have room or not."""
@@ -194,8 +238,10 @@ class Accounts:
 
     def _with_room(self, wanted: Numbers) -> Numbers:
         """Move what an account cannot take to the next one that can."""
-        left = self._most - self.charged
-        left[list(self._closed)] = 0
+        left = self._room_left()
+        if self._passed and int(left.sum()) < len(wanted):
+            self._passed.clear()
+            left = self._room_left()
         if (np.bincount(wanted, minlength=self._count) <= left).all():
             return wanted
         found = wanted.copy()
@@ -205,3 +251,12 @@ class Accounts:
             left[account] -= 1
             found[place] = account
         return found
+
+
+def _shares(dealt: Numbers) -> list[Share]:
+    """Gather (n,) accounts of images into shares, in the order in which accounts come up."""
+    names, firsts = np.unique(dealt, return_index=True)
+    if len(names) == 1:
+        return [Share(int(names[0]), None)]
+    order = names[np.argsort(firsts)]
+    return [Share(int(one), torch.from_numpy(np.flatnonzero(dealt == one))) for one in order]

@@ -21,6 +21,7 @@ class SideTally:
 
     Attributes:
         answered: images answered.
+        refused: images refused.
         exits: answers by exit, one row per defence of the defender.
         macs: multiply-accumulates spent.
         seconds: service time spent, measured.
@@ -30,6 +31,7 @@ class SideTally:
     exits: tuple[tuple[int, ...], ...]
     macs: float
     seconds: float
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class _Side:
     """Device counters of one kind of traffic."""
 
     def __init__(self, shape: tuple[int, int], device: torch.device) -> None:
-        self.answered = 0
+        self.answered = self.refused = 0
         self.exits = torch.zeros(shape, dtype=torch.int64, device=device)
         self.rows = self.exits.unbind()  # views: a defence's row is looked up at every request
         self.off = [0] * shape[0]  # images that each defence answered at strength 0
@@ -107,6 +109,9 @@ class _Side:
 
     def count(self, request: AnsweredRequest) -> None:
         exits = request.exits
+        if request.refused is not None:
+            self.refused += request.images.shape[0]
+            return
         self.answered += exits.shape[0]
         decision = request.countermeasure
         if decision.strength == 0:
@@ -121,17 +126,17 @@ class _Side:
             for row, length in zip(exits.tolist(), lengths, strict=True)
         )
         spent = float((exits.double() * macs).sum()) - self.spared(spared)
-        return SideTally(self.answered, rows, spent, self.timer.read())
+        return SideTally(self.answered, rows, spent, self.timer.read(), self.refused)
 
     def spared(self, each: Sequence[float]) -> float:
         """Sum what answers at strength 0 cost less than those of the hardened network."""
         return sum(count * macs for count, macs in zip(self.off, each, strict=True))
 
-    def state(self) -> tuple[int, Tensor, float, list[int]]:
-        return self.answered, self.exits, self.timer.read(), list(self.off)
+    def state(self) -> tuple[int, int, Tensor, float, list[int]]:
+        return self.answered, self.refused, self.exits, self.timer.read(), list(self.off)
 
-    def restore(self, state: tuple[int, Tensor, float, list[int]]) -> None:
-        self.answered, exits, seconds, off = state
+    def restore(self, state: tuple[int, int, Tensor, float, list[int]]) -> None:
+        self.answered, self.refused, exits, seconds, off = state
         self.off = list(off)
         self.exits.copy_(exits)
         self.timer.set(seconds)
@@ -175,7 +180,7 @@ class Counters:
         for request in round.benign:
             self._benign.count(request)
             if request.labels is not None:
-                self._count_right(request.posteriors, request.labels)
+                self._count_right(request, request.labels)
         self._attack.count(round.attack)
         self._digests.add(round.attack.images, round.given)
 
@@ -185,10 +190,11 @@ class Counters:
         macs = (exits.double() * self._macs.to(exits.device, non_blocking=True)).sum()
         return exits.sum(0), macs - self._attack.spared(self._spared)
 
-    def _count_right(self, posteriors: Tensor, labels: Tensor) -> None:
+    def _count_right(self, request: AnsweredRequest, labels: Tensor) -> None:
         known = labels >= 0
         self._labelled += known.sum()
-        self._correct += (known & (posteriors.argmax(1) == labels)).sum()
+        if request.refused is None:  # what is refused is not right
+            self._correct += (known & (request.posteriors.argmax(1) == labels)).sum()
 
     def state(self) -> tuple[object, ...]:
         """Return every counter; see `restore`."""

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from envs.defences.base import Clock, DeployedDefence
-from envs.errors import BudgetExhausted, DefenceError, QueryError
+from envs.errors import BudgetExhausted, DefenceError, QueryError, Refused
 from envs.game.access import Access
 from envs.game.accounts import Accounts
+from envs.game.asking import ask_accounts
 from envs.game.clients import ClientNumbers
 from envs.game.counters import Counters, Tally
 from envs.game.rounds import (
@@ -23,6 +24,7 @@ from envs.game.rounds import (
     Ledger,
     Observer,
     OwnVictim,
+    Refusal,
     Round,
 )
 from envs.game.service import Service
@@ -116,12 +118,17 @@ class ExtractionGame:
 
     @property
     def charged_by_account(self) -> tuple[int, ...]:
-        """Images answered to each of the attacker's accounts, in order."""
+        """Images charged to each of the attacker's accounts, in order."""
         return tuple(self._accounts.charged.tolist())
 
     @property
+    def closed_accounts(self) -> tuple[int, ...]:
+        """The attacker's accounts that are cut off."""
+        return self._accounts.closed
+
+    @property
     def standings(self) -> Standings:
-        """The server's clock: a copy at each look."""
+        """The server's clock and the accounts it has cut off or slowed down: a copy each time."""
         return self._service.standings.copy()
 
     @property
@@ -149,7 +156,8 @@ class ExtractionGame:
     def play(self, images: Tensor, account: int | None = None) -> Response:
         """Answer the attacker's query, and benign users' requests beside it.
 
-        Each account that the query is dealt to makes a request of its own, which is a round.
+        Each account that the query is dealt to makes a request of its own, which is a round; so
+        does the next account where one is refused.
 
         Args:
             images: see `envs.oracle.Oracle.query`.
@@ -157,14 +165,21 @@ class ExtractionGame:
 
         Raises:
             BudgetExhausted, QueryError: refused; nothing was charged or changed.
+            Refused: by the defender; it tells what was charged.
             DefenceError: the defender wrote into images or answers that are not its own.
         """
         with self._access.turn(), without_overrides():
             return self._play(images, account)
 
+    def wait(self, account: int) -> float:
+        """Return the seconds, by the server's clock, until an account's rate allows an answer."""
+        return self._service.standings.wait(self._clients.accounts[account])
+
     def _play(self, images: Tensor, account: int | None) -> Response:
         images = check_images(images, self._threat.image_shape)
         count = images.shape[0]
+        if self._accounts.all_closed:
+            raise Refused("every account of the attacker is cut off", is_closed=True)
         if count > self.remaining:
             raise BudgetExhausted(
                 f"asked for {count} answers with {self.remaining} of {self._threat.budget} left"
@@ -173,21 +188,28 @@ class ExtractionGame:
         # a copy: the attacker keeps its own tensor, and may write into it while this one is used
         images = images.to(self.device, copy=True, memory_format=torch.contiguous_format)
         self._check_values(images)
-        shares = self._accounts.deal(images, account)
-        if len(shares) == 1:
-            return self._play_round(images, shares[0].account)
-        rows = [share.rows.to(self.device) for share in shares if share.rows is not None]
-        answers = [
-            self._play_round(images[chosen], share.account)
-            for share, chosen in zip(shares, rows, strict=True)
-        ]
-        return in_order(answers, torch.cat(rows), latency=self._threat.latency_visible)
+        before = self.used
+        try:
+            return ask_accounts(
+                self._play_round,
+                self._accounts,
+                images,
+                account,
+                remaining=lambda: self.remaining,
+                latency=self._threat.latency_visible,
+            )
+        except Refused as refusal:
+            refusal.charged = self.used - before
+            raise
 
     def _play_round(self, images: Tensor, account: int) -> Response:
-        """Play one round: a request from one account, and benign users' beside it."""
-        count = images.shape[0]
-        self._used += count
-        self._accounts.charge(account, count)
+        """Play one round: a request from one account, and benign users' beside it.
+
+        Raises:
+            Refused: by the defender, or by a victim elsewhere.
+        """
+        count, before = images.shape[0], self.used
+        self._charge(account, count)
         benign = () if self._traffic is None else self._answer_benign(self._traffic, count)
         attack = self._service.answer(
             images,
@@ -196,14 +218,26 @@ class ExtractionGame:
             ood=self._ood,
             timer=self._counters.attack_timer,
         )
-        given = attack.posteriors
-        if self._threat.labels == "hard":
+        given, is_charged = attack.posteriors, True
+        if attack.refused is not None:
+            if self._threat.refused == "free" or self._ledger is not None:
+                self._charge(account, -count)
+                is_charged = self.used > before
+            if attack.refused == "account":
+                self._accounts.close(account)
+        elif self._threat.labels == "hard":
             given = harden_labels(given)
-        round = Round(self.rounds, attack, benign, given, account)
+        round = Round(self.rounds, attack, benign, given, account, is_charged)
         self.rounds += 1
         for observer in self._observers:
             observer.on_round(round)
+        if attack.refused is not None:
+            raise _refusal(account, attack.refused)
         return Response(given, attack.latency if self._threat.latency_visible else None)
+
+    def _charge(self, account: int, count: int) -> None:
+        self._used += count
+        self._accounts.charge(account, count)
 
     def tally(self) -> Tally:
         """Read the counters of the whole episode so far; waits for the device.
@@ -290,14 +324,10 @@ class ExtractionGame:
         )
 
 
-def in_order(answers: Sequence[Response], rows: Tensor, *, latency: bool) -> Response:
-    """Join answers; row i of them, one after the other, answers image `rows[i]`."""
-    order = rows.argsort()
-    posteriors = torch.cat([answer.posteriors for answer in answers])[order]
-    if not latency:
-        return Response(posteriors)
-    seconds = torch.cat([answer.latency for answer in answers])
-    return Response(posteriors, seconds[order.to(seconds.device)])
+def _refusal(account: int, refused: Refusal) -> Refused:
+    if refused == "account":
+        return Refused(f"account {account} is cut off", account=account, is_closed=True)
+    return Refused(f"the server refuses this request of account {account}", account=account)
 
 
 class GameOracle:

@@ -20,7 +20,7 @@ from envs.nets.multi_exit import MultiExit
 from envs.seeding import Streams
 from envs.training.recipes import Recipe, recipe_for
 from envs.training.victims import VictimTraining, train_victim
-from envs.types import AccountPolicy, Labels, LatencyMode, ThreatModel
+from envs.types import AccountPolicy, Labels, LatencyMode, Refusals, ThreatModel
 from envs.victim.owned import Owned
 from envs.victim.victim import Victim
 
@@ -35,6 +35,7 @@ class GameSpec:
         budget, labels, latency: the threat model; latency "none" or "virtual".
         benign: share of benign queries among all, 0 to below 1.
         accounts, account_budget, account_policy: of the attacker; see `envs.types.ThreatModel`.
+        refused: whether refused requests are charged; likewise.
         device: where networks and images live.
     """
 
@@ -52,11 +53,13 @@ class GameSpec:
     accounts: int = 1
     account_budget: int | None = None
     account_policy: AccountPolicy = "one"
+    refused: Refusals = "charged"
 
     def __post_init__(self) -> None:
         check_choices(labels=(self.labels, get_args(Labels)))
         check_choices(latency=(self.latency, ("none", "virtual")))
         check_choices(account_policy=(self.account_policy, get_args(AccountPolicy)))
+        check_choices(refused=(self.refused, get_args(Refusals)))
         check_counts(budget=self.budget, accounts=self.accounts)
         if self.account_budget is not None:
             check_counts(account_budget=self.account_budget)
@@ -124,6 +127,7 @@ class GameFactory:
             accounts=spec.accounts,
             account_budget=spec.account_budget,
             account_policy=spec.account_policy,
+            refused=spec.refused,
         )
         self._spec = spec
 

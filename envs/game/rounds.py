@@ -1,11 +1,14 @@
 """The values of a round, and the protocols of those who take part in it or observe it."""
 
+import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
 from envs.errors import NotGranted, PlayerError
+
+Refusal = Literal["request", "account"]
 
 
 class OwnVictim(Protocol):
@@ -105,15 +108,24 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Countermeasure:
-    """How the defender answers a request.
+    """How the defender answers a request, and what becomes of the account that asks.
 
     Args:
         defence: index of the defence to use, among those the defender brought.
         strength: its knob, 0 (off) to 1 (as configured).
+        refuse: give no answer to this request.
+        cut_off: refuse this request and every further one of the account.
+        delay: seconds for which the answer is held back.
+        rate: images a second that the account gets from this request on, at most: answers that
+            would come sooner are held back. `math.inf` lifts it; None leaves it as it is.
     """
 
     defence: int = 0
     strength: float = 1.0
+    refuse: bool = False
+    cut_off: bool = False
+    delay: float = 0.0
+    rate: float | None = None
 
     def __post_init__(self) -> None:
         """Raise PlayerError where a value is out of range."""
@@ -121,6 +133,20 @@ class Countermeasure:
             raise PlayerError(f"expected a defence counted from 0, got {self.defence!r}")
         if type(self.strength) not in (int, float) or not 0 <= self.strength <= 1:
             raise PlayerError(f"expected a strength from 0 to 1, got {self.strength!r}")
+        if type(self.refuse) is not bool or type(self.cut_off) is not bool:
+            raise PlayerError(
+                f"expected refuse and cut_off as True or False, got {self.refuse!r} and "
+                f"{self.cut_off!r}"
+            )
+        if type(self.delay) not in (int, float) or not 0 <= self.delay < math.inf:
+            raise PlayerError(f"expected a delay in seconds of at least 0, got {self.delay!r}")
+        if self.rate is not None and (type(self.rate) not in (int, float) or not self.rate > 0):
+            raise PlayerError(f"expected a rate in images a second above 0, got {self.rate!r}")
+
+    @property
+    def answers(self) -> bool:
+        """Whether the request is answered."""
+        return not (self.refuse or self.cut_off)
 
 
 class Served:
@@ -151,7 +177,11 @@ class Served:
 
 
 class DefenderProtocol(Protocol):
-    """Decides for each request. It is not told which requests are the attacker's."""
+    """Decides for each request. It is not told which requests are the attacker's.
+
+    A request that it refuses is not shown to `learn`, and one of an account that it cut off not to
+    `act` either.
+    """
 
     def act(self, view: View) -> Countermeasure:
         """Decide how a request is answered."""
@@ -174,6 +204,8 @@ class AnsweredRequest(NamedTuple):
         latency: (n,) float64 seconds; None in a game without a clock.
         ood: whether the images are out of distribution.
         labels: (n,) int64 of a benign request, -1 where unknown; None of the attacker's.
+        refused: "request" where it was refused, "account" where its account is cut off; then the
+            posteriors are zeros, and there are no exits and no latency. None where it was answered.
     """
 
     images: Tensor
@@ -184,6 +216,7 @@ class AnsweredRequest(NamedTuple):
     latency: Tensor | None = None
     ood: bool = False
     labels: Tensor | None = None
+    refused: Refusal | None = None
 
 
 class Round(NamedTuple):
@@ -200,6 +233,7 @@ class Round(NamedTuple):
             labels are served.
         account: which of the attacker's accounts asked. A query that is dealt to several is a
             round for each of them.
+        is_charged: whether the attacker's request was charged; a refused one may not be.
     """
 
     number: int
@@ -207,6 +241,7 @@ class Round(NamedTuple):
     benign: tuple[AnsweredRequest, ...]
     given: Tensor
     account: int = 0
+    is_charged: bool = True
 
 
 class Ledger(Protocol):

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from envs.defences.base import Clock, DeployedDefence
-from envs.errors import PlayerError
+from envs.errors import PlayerError, Refused
 from envs.game.rounds import (
     AnsweredRequest,
     Countermeasure,
     DefenderProtocol,
     OwnVictim,
+    Refusal,
     Served,
     View,
 )
@@ -20,6 +21,9 @@ from envs.game.standings import Standings
 from envs.types import Labels
 
 _UNTIMED = nullcontext()
+
+_CLOSED = Countermeasure(cut_off=True)
+"""What becomes of a request from an account that is cut off."""
 
 
 class Service:
@@ -82,29 +86,62 @@ class Service:
 
         Raises:
             PlayerError: the defender chose no defence that it brought.
+            BudgetExhausted: a victim elsewhere has no budget left.
             DefenceError: a hook of the defence returned something else than it was given.
         """
+        standings, count = self.standings, images.shape[0]
+        if client in standings.closed:
+            return self._refused(images, client, _CLOSED, "account", ood=ood, labels=labels)
         view = View(
-            images, client, self.answered, round, time=self.standings.elapsed, victim=self._owner
+            images, client, self.answered, round, time=standings.elapsed, victim=self._owner
         )
         decision = self.defender.act(view)
         deployed = self._chosen(decision)
-        with torch.no_grad(), timer:
-            answer = deployed.answer(
-                images,
-                clock=self.clock,
-                generator=self.generator,
-                strength=decision.strength,
-                labels=self._labels,
-                ood=ood,
-            )
+        if not decision.answers:
+            refused: Refusal = "account" if decision.cut_off else "request"
+            return self._refused(images, client, decision, refused, ood=ood, labels=labels)
+        try:
+            with torch.no_grad(), timer:
+                answer = deployed.answer(
+                    images,
+                    clock=self.clock,
+                    generator=self.generator,
+                    strength=decision.strength,
+                    labels=self._labels,
+                    ood=ood,
+                )
+        except Refused as refusal:  # by a victim elsewhere
+            refused = "account" if refusal.is_closed else "request"
+            return self._refused(images, client, decision, refused, ood=ood, labels=labels)
         posteriors, exits, latency, fault = answer
         if fault is not False:
             self.fault |= fault
-        self.answered += images.shape[0]
-        self.standings.answered(images.shape[0], latency)
+        self.answered += count
+        held = standings.hold(client, decision, count)
+        standings.pass_time(count, latency, held)
+        if held and latency is not None:
+            latency = latency + held
         self.defender.learn(Served(view, decision, posteriors, exits))
         return AnsweredRequest(images, client, decision, posteriors, exits, latency, ood, labels)
+
+    def _refused(
+        self,
+        images: Tensor,
+        client: int,
+        decision: Countermeasure,
+        refused: Refusal,
+        *,
+        ood: bool,
+        labels: Tensor | None,
+    ) -> AnsweredRequest:
+        """Give no answer, and none to the account any more if that is what is refused."""
+        if refused == "account":
+            self.standings.closed.add(client)
+        self.standings.pass_time(0, None)
+        classes = self.deployed_defences[0].victim.num_classes
+        nothing = images.new_zeros(images.shape[0], classes)
+        exits = torch.zeros(0, dtype=torch.int64, device=images.device)
+        return AnsweredRequest(images, client, decision, nothing, exits, None, ood, labels, refused)
 
     def _chosen(self, decision: Countermeasure) -> DeployedDefence:
         """Return the defence that the defender chose."""

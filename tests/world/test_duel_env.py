@@ -132,3 +132,34 @@ def test_a_move_that_is_none_is_refused_and_costs_nothing(changes, error, word):
     with pytest.raises(error, match=word):
         env.step({**moves(), **changes})
     assert env.step(moves())[4][ATTACKER]["queries_used"] == 32
+
+
+def test_a_defender_may_refuse_clients_or_cut_them_off():
+    env = make(benign=0.5, refusals=True)
+    env.reset(seed=0)
+    count = len(env.action_space(DEFENDER)["refuse"].sample())
+
+    def step(**named):
+        sent = moves()
+        for measure in ("refuse", "cut_off"):
+            sent[DEFENDER][measure] = np.isin(np.arange(count), named.get(measure, []))
+        seen, _, ended, _, infos = env.step(sent)
+        clients = set(seen[DEFENDER]["clients"].tolist()) - {-1}
+        answered = bool(seen[ATTACKER]["posteriors"].any())
+        return clients, answered, infos[ATTACKER]["queries_used"], ended[ATTACKER]
+
+    both, answered, used, _ = step()
+    assert (len(both), answered, used) == (2, True, 32)
+    for client in both:  # neither is told from the other but by what follows
+        clients, answered, used, over = step(refuse=[client])
+        assert clients == both - {client}
+        attacker = client if not answered else (both - {client}).pop()
+    assert (used, over) == (96, False)
+    clients, answered, used, over = step(cut_off=[attacker])
+    assert (clients, answered, used, over) == (both - {attacker}, False, 100, True)
+    assert env.agents == []
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_test_of_pettingzoo_passes_with_refusals_too():
+    pettingzoo_test.parallel_api_test(make(refusals=True), num_cycles=20)

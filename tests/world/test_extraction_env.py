@@ -8,6 +8,7 @@ from gymnasium.utils.env_checker import check_env
 
 import envs.registration  # noqa: F401 - registers the environment
 from envs.errors import QueryError
+from envs.game.rounds import Countermeasure
 from envs.nets import registry
 from envs.training.evaluation import evaluate
 from envs.training.recipes import Recipe
@@ -160,3 +161,33 @@ def test_an_action_names_the_account_that_asks_or_leaves_it_to_the_policy():
     *_, over, _, info = env.unwrapped.step(images)  # a plain batch is dealt, too
     *_, over, _, info = env.unwrapped.step(images)
     assert (over, info["queries_used"], game.charged_by_account) == (True, 100, (37, 23, 40))
+
+
+class CutsOff:
+    """A defender that refuses the second request and cuts the account off at the third."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def act(self, view):
+        self.asked += 1
+        return Countermeasure(refuse=self.asked == 2, cut_off=self.asked == 3)
+
+    def learn(self, served):
+        pass
+
+
+@pytest.mark.parametrize(("refused", "used"), [("charged", [32, 64, 96]), ("free", [32, 32, 32])])
+def test_a_batch_that_is_refused_gets_zeros_and_a_cut_off_ends_the_episode(refused, used):
+    env = make(defender=CutsOff, refused=refused)
+    env.reset(seed=0)
+    sent = actions(env)
+    seen = [env.step(next(sent)) for _ in range(3)]
+    infos = [step[4] for step in seen]
+    assert [info["refused"] for info in infos] == [False, True, True]
+    assert [info["answered"] for info in infos] == [32, 0, 0]
+    assert [info["queries_used"] for info in infos] == used
+    assert [bool(step[0]["posteriors"].any()) for step in seen] == [True, False, False]
+    assert [step[2] for step in seen] == [False, False, True]
+    env.reset(seed=0)  # a fresh defender
+    assert env.step(next(sent))[4]["answered"] == 32

@@ -88,17 +88,19 @@ def query_page(log: LogReader, id: str, asked: Mapping[str, list[str]]) -> Found
 
 
 def _card(row: EpisodeRow, query: TapedQuery) -> QueryCard:
-    undefended = query.undefended
+    undefended, is_answered = query.undefended, bool(query.posteriors.any())
     return QueryCard(
         number=count_text(query.number),
         asked=f"round {count_text(query.round + 1)}"
         + (f", account {query.account + 1}" if query.account else ""),
         image=_image(query.image),
         answer=_likely(query.posteriors),
-        exit=_exit(row, query.exit),
+        exit=_exit(row, query.exit) if is_answered else "none",
         latency="" if query.seconds is None else number(query.seconds, "seconds"),
         undefended=() if undefended is None else _likely(undefended),
-        differs=undefended is not None and undefended.argmax() != query.posteriors.argmax(),
+        differs=is_answered
+        and undefended is not None
+        and undefended.argmax() != query.posteriors.argmax(),
     )
 
 
@@ -113,6 +115,8 @@ def _exit(row: EpisodeRow, exit: int | None) -> str:
 
 def _likely(posteriors: NDArray[np.float32]) -> list[str]:
     """Name the likeliest classes of an answer, and what it gives them."""
+    if not posteriors.any():
+        return ["refused"]
     best = np.argsort(-posteriors, kind="stable")[:_CLASSES]
     shown = [place for place in best if posteriors[place] >= 0.0005 or place == best[0]]
     return [f"class {place}: {percent(float(posteriors[place]))}%" for place in shown]

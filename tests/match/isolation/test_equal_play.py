@@ -63,3 +63,42 @@ def test_an_attacker_plays_the_same_game_both_ways(both_ways, attacker):
     trusted, isolated = both_ways(attackers=[player], threat=threat, checkpoints=3)
     assert isolated == trusted
     assert trusted["rounds"]
+
+
+STUBBORN = """
+import torch
+from agents import Attacker, Refused
+
+class Stubborn(Attacker):
+    def attack(self, oracle, kit):
+        self.clone = kit.new_clone()
+        while oracle.remaining:
+            try:
+                shape = (min(50, oracle.remaining), 1, 8, 8)
+                oracle.query(torch.rand(shape, generator=kit.generator))
+            except Refused as refusal:
+                told = (refusal.account, refusal.is_closed, refusal.charged, oracle.remaining)
+                kit.note("refused", str(refusal), told=list(told))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attacker", ["stubborn", "knockoff"])
+def test_refusals_end_the_same_attack_both_ways(both_ways, tmp_path, attacker):
+    (tmp_path / "stubborn.py").write_text(STUBBORN)
+    player = {"use": f"{tmp_path / 'stubborn.py'}:Stubborn"}
+    if attacker == "knockoff":
+        player = {"use": "knockoff", "params": tomllib.loads(PARAMETERS["knockoff"])}
+    pool = {"use": "digits", "params": {"split": "validation"}}
+    pieces = [{"from": 0}, {"from": 300, "refuse": True}]
+    defender = {"use": "schedule", "defence": "undefended", "policy": {"pieces": pieces}}
+    trusted, isolated = both_ways(
+        attackers=[player], defenders=[defender], threat={"pool": pool, "budget": 600},
+        traffic={"benign": 0.0},
+    )  # fmt: skip
+    assert isolated == trusted
+    kinds = [event["kind"] for event in trusted["events"]]
+    assert kinds.count("refused") == (7 if attacker == "stubborn" else 1)
+    # what was bought before the refusal was trained on
+    (row,) = trusted["episode"]
+    assert (row["clone_accuracy"] > 0.3) == (attacker == "knockoff")

@@ -78,6 +78,7 @@ def images(count, seed=0):
         ("latency_visible", True),
         ("image_shape", (3, 8, 8)),
         ("num_classes", 2),
+        ("refused", "free"),
     ],
 )
 def test_a_threat_model_that_is_written_into_buys_nothing(make_game, name, value):
@@ -93,7 +94,7 @@ def test_a_threat_model_that_is_written_into_buys_nothing(make_game, name, value
         _ = response.latency
     with pytest.raises(BudgetExhausted):
         oracle.query(images(1))
-    assert len(fields(ThreatModel)) == 8  # a new field needs a line above
+    assert len(fields(ThreatModel)) == 9  # a new field needs a line above
 
 
 def test_a_threat_model_written_into_by_who_made_the_game_changes_no_game(victim, defender):
