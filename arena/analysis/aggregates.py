@@ -9,7 +9,7 @@ Source:
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ THRESHOLDS = np.linspace(0, 1, 51)
 """Accuracies at which a profile is read."""
 
 Floats = NDArray[np.float64]
+Whole = NDArray[np.integer]
+Number = TypeVar("Number", bound=np.generic)
 
 
 class Aggregate(NamedTuple):
@@ -53,8 +55,12 @@ class Aggregate(NamedTuple):
 
 def interquartile_means(draws: Floats) -> Floats:
     """Average the middle half of each row of runs: a quarter is cut off at either end."""
-    cut = draws.shape[1] // 4
-    return np.asarray(np.sort(draws, axis=1)[:, cut : draws.shape[1] - cut].mean(1))
+    return _middle_means(np.sort(draws, axis=1))
+
+
+def _middle_means(ascending: Floats) -> Floats:
+    cut = ascending.shape[1] // 4
+    return np.asarray(ascending[:, cut : ascending.shape[1] - cut].mean(1))
 
 
 def aggregates_of(
@@ -82,26 +88,43 @@ def aggregates_of(
 
 def _aggregate(name: str, strata: Sequence[Floats], images: int | None) -> Aggregate:
     runs = np.concatenate(strata)
+    ascending = np.sort(runs)
+    # whole numbers of 16 bits are sorted in a fifth of the time
+    ranks = np.argsort(np.argsort(runs)).astype(np.uint16 if len(runs) < 2**16 else np.int64)
+    by_opponent = np.split(ranks, np.cumsum([len(one) for one in strata])[:-1])
     # the same log gives the same interval whenever it is asked
-    drawn = stratified_draws(strata, np.random.default_rng(0))
-    low, high = np.percentile(interquartile_means(drawn), [2.5, 97.5])
+    drawn = np.sort(stratified_draws(by_opponent, np.random.default_rng(0)), 1, kind="stable")
+    low, high = np.percentile(_middle_means(ascending[drawn]), [2.5, 97.5])
     mean = float(interquartile_means(runs[None])[0])
     found = Interval(mean, float(low), float(high), len(runs))
-    profiles = (drawn[:, :, None] > THRESHOLDS).mean(1)
-    ends = np.percentile(profiles, [2.5, 97.5], axis=0)
+    passed = np.searchsorted(THRESHOLDS, ascending)
+    ends = np.percentile(shares_above(passed[drawn]), [2.5, 97.5], axis=0)
     return Aggregate(
         name,
         len(strata),
         found.widened(share_variance(found.mean, images)).within(0, 1),
-        (runs[:, None] > THRESHOLDS).mean(0),
+        shares_above(passed[None])[0],
         ends[0],
         ends[1],
     )
 
 
+def shares_above(passed: Whole) -> Floats:
+    """Tell which share of each row of runs is above each threshold; (rows, 51).
+
+    Args:
+        passed: (rows, runs), how many of `THRESHOLDS` each run is above.
+    """
+    rows, places = len(passed), len(THRESHOLDS) + 1
+    counts = np.bincount(
+        (passed + places * np.arange(rows)[:, None]).ravel(), minlength=rows * places
+    ).reshape(rows, places)
+    return np.asarray(counts[:, :0:-1].cumsum(1)[:, ::-1] / passed.shape[1])
+
+
 def stratified_draws(
-    strata: Sequence[Floats], generator: np.random.Generator, resamples: int = RESAMPLES
-) -> Floats:
+    strata: Sequence[NDArray[Number]], generator: np.random.Generator, resamples: int = RESAMPLES
+) -> NDArray[Number]:
     """Draw the runs anew within each stratum; returns (resamples, runs)."""
     parts = [runs[generator.integers(0, len(runs), (resamples, len(runs)))] for runs in strata]
     return np.concatenate(parts, axis=1)

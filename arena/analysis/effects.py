@@ -123,6 +123,11 @@ def _told(effect: Effect) -> dict[str, object]:
     }
 
 
+def defence_effects(board: Sequence[ScoreRow]) -> list[DefenceEffects]:
+    """Hold every defender of a game against the undefended one; empty where none was played."""
+    return effects_of(board) if any(row.defender == CONTROL for row in board) else []
+
+
 def effects_of(board: Sequence[ScoreRow], control: str = CONTROL) -> list[DefenceEffects]:
     """Hold every defender of a game against the control, those that are copied least first.
 

@@ -3,11 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 from arena.analysis.along_budget import Slice, slices_of
+from arena.analysis.effects import DefenceEffects, defence_effects
 from arena.analysis.frames import chosen
 from arena.analysis.games import Game, Played, games_of
+from arena.analysis.inferring import Inferred, inferred_by
 from arena.analysis.scoreboard import ScoreRow, scoreboard
 from arena.log.rows import (
     CheckpointRow,
@@ -55,6 +58,16 @@ class EpisodeData:
     events: Mapping[str, Sequence[EventRow]]
     asked: Mapping[str, Sequence[Asked]]
     runs: tuple[RunRow, ...]
+
+    @cached_property
+    def effects(self) -> list[DefenceEffects]:
+        """Every defender held against the undefended one; empty where none was played."""
+        return defence_effects(self.board)
+
+    @cached_property
+    def inferred(self) -> list[Inferred]:
+        """What each attacker said of the victims."""
+        return inferred_by(self.board, self.inferences)
 
     def games(self) -> dict[str, "EpisodeData"]:
         """Take it apart by game, named for people, in the order of the episodes."""

@@ -153,25 +153,10 @@ def _mean(name: str, side: Scored) -> float | None:
 
 
 def _same_victims(first: Scored, second: Scored) -> bool:
-    one, other = _victims(first.episodes), _victims(second.episodes)
-    return one.keys() == other.keys() and all(
-        len(one[seed]) == len(other[seed]) and all(victim in other[seed] for victim in one[seed])
-        for seed in one
+    one, other = (
+        {(row.seed, row.victim_settings) for row in side.episodes} for side in (first, second)
     )
-
-
-def _victims(episodes: Iterable[EpisodeRow]) -> dict[int, list[tuple[object, ...]]]:
-    """Give what tells the victims of each seed apart, each once.
-
-    A report asks this of the same episodes for each pair of defenders. Settings are compared as
-    values, because writing them as JSON text takes ten times as long.
-    """
-    found: dict[int, list[tuple[object, ...]]] = defaultdict(list)
-    for row in episodes:
-        victim = (row.victim, row.plan.get("victim"), row.data, row.plan.get("data"))
-        if victim not in found[row.seed]:
-            found[row.seed].append(victim)
-    return found
+    return one == other
 
 
 def data_of(episode: EpisodeRow) -> str:

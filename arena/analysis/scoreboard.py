@@ -55,6 +55,9 @@ class ScoreRow:
     episodes: Mapping[int, EpisodeRow]
     scores: Mapping[str, Interval] = field(default_factory=dict)
     images: int | None = None
+    _read: dict[str, Mapping[int, float]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -105,11 +108,13 @@ class ScoreRow:
         """Give the episodes of some seeds, and how many images they were scored on."""
         return Scored([self.episodes[seed] for seed in seeds], self.images)
 
-    def by_seed(self, measure: str) -> dict[int, float]:
-        """Give a measure of each seed it was taken on."""
-        read = MEASURES[measure].read
-        found = ((seed, read(self.episodes[seed])) for seed in self.seeds)
-        return {seed: value for seed, value in found if value is not None}
+    def by_seed(self, measure: str) -> Mapping[int, float]:
+        """Give a measure of each seed it was taken on; it is read once, however often asked for."""
+        if measure not in self._read:
+            read = MEASURES[measure].read
+            found = ((seed, read(self.episodes[seed])) for seed in self.seeds)
+            self._read[measure] = {seed: value for seed, value in found if value is not None}
+        return self._read[measure]
 
     def as_dict(self) -> dict[str, object]:
         """Give plain values: names, seeds, and {mean, low, high, n} of each measure."""

@@ -13,6 +13,7 @@ from sqlalchemy.types import NULLTYPE
 
 from arena.log import artifacts
 from arena.log.cells import meaning, read_cells, require_sound
+from arena.log.collector import rare_collections
 from arena.log.content import Cells, Contents, contents_of, same_content
 from arena.log.database_errors import explained
 from arena.log.pruning import strays
@@ -39,6 +40,7 @@ class Problem:
     message: str
 
 
+@rare_collections()
 def check(log: LogReader) -> list[Problem]:
     """Examine a log: the database itself, its references, its accounts and its files.
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from arena.log import artifacts
 from arena.log.batches import batches
+from arena.log.collector import rare_collections
 from arena.log.content import content_digests, same_content
 from arena.log.continued import continues
 from arena.log.database_errors import explained
@@ -40,6 +41,7 @@ class Merged:
     left_out: tuple[str, ...]
 
 
+@rare_collections()
 def merge(log: Log, other: LogReader) -> Merged:
     """Copy what another log has and this one has not: runs, episodes, their files. Ids are kept.
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, Select, Table, Text, cast, select
 
 from arena.log.batches import batches
 from arena.log.cells import read_cells, require_sound
+from arena.log.collector import rare_collections
 from arena.log.database_errors import explained
 from arena.log.jsontext import to_json
 from arena.log.narrowing import narrow
@@ -134,6 +135,7 @@ class LogReader:
         query = _columns(RunRow, table).order_by(table.c.created.desc(), table.c.id)
         return self._read(RunRow, query)
 
+    @rare_collections()
     def episodes(
         self, which: EpisodeFilter | None = None, *, brief: bool = False
     ) -> list[EpisodeRow]:

@@ -5,9 +5,11 @@ Nothing here knows a database or a tensor. A new metric of an episode is one mor
 `OutcomeRow`, and a migration that adds its column; everything else follows from the field.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from itertools import zip_longest
 from typing import Literal
 
@@ -227,6 +229,12 @@ class EpisodeRow(EpisodeRecord, OutcomeRow):
     process_started: str
     heartbeat: datetime
     content_digest: str | None = None
+
+    @cached_property
+    def victim_settings(self) -> str:
+        """What tells its victim from others: network, data and their settings, as JSON."""
+        parts = (self.victim, self.plan.get("victim"), self.data, self.plan.get("data"))
+        return json.dumps(parts, sort_keys=True, default=str)
 
     @property
     def is_remote(self) -> bool:

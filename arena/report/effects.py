@@ -4,14 +4,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from arena.analysis.effects import (
-    CONTROL,
     KINDS,
     DefenceEffects,
     Effect,
-    effects_of,
     told_kinds,
 )
-from arena.analysis.scoreboard import ScoreRow
 from arena.report.formatting import Cell, interval_cell, listed
 
 
@@ -34,13 +31,6 @@ class EffectTable(NamedTuple):
     headings: list[str]
     lines: list[EffectLine]
     note: str
-
-
-def defence_effects(board: Sequence[ScoreRow]) -> list[DefenceEffects]:
-    """Hold every defender of a game against the undefended one; empty where none was played."""
-    if all(row.defender != CONTROL for row in board):
-        return []
-    return effects_of(board)
 
 
 def effect_table(found: Sequence[DefenceEffects]) -> EffectTable:

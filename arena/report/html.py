@@ -14,10 +14,11 @@ from markupsafe import Markup
 from arena.analysis.alarms import detections_of
 from arena.analysis.episode_data import EpisodeData, gather
 from arena.analysis.learning import Learning, learning_of
+from arena.log.collector import rare_collections
 from arena.log.rows import EpisodeRow
 from arena.log.store import Log
 from arena.report.alarms import AlarmLine, alarm_lines
-from arena.report.effects import EffectTable, defence_effects, effect_table
+from arena.report.effects import EffectTable, effect_table
 from arena.report.findings import Finding, findings
 from arena.report.formatting import count_text, counted, listed
 from arena.report.headline import headline
@@ -87,6 +88,7 @@ class PageContents:
     total: str
 
 
+@rare_collections()
 def write_report(
     log: Log, episode_ids: Iterable[str], out: Path, *, title: str | None = None
 ) -> Path:
@@ -193,7 +195,7 @@ def _section(
 ) -> Section:
     detailed = episode_data.episodes[:DETAILED]
     learning = learning_of(episode_data.board, episode_data.checkpoints)
-    effects = effect_table(defence_effects(episode_data.board))
+    effects = effect_table(episode_data.effects)
     pictures, missing = _pictures(episode_data, anchor)
     forest = pictures.pop("effects", None)  # it stands at the top
     return Section(

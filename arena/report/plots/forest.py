@@ -8,7 +8,6 @@ from matplotlib.lines import Line2D
 
 from arena.analysis.effects import KINDS, DefenceEffects, Effect, told_kinds
 from arena.analysis.episode_data import EpisodeData
-from arena.report.effects import defence_effects
 from arena.report.formatting import number
 from arena.report.plots.style import (
     COLOURS,
@@ -60,7 +59,7 @@ PANELS: Sequence[tuple[str, str, tuple[Series, ...]]] = (
 
 def draw_forest(episode_data: EpisodeData) -> Drawing | None:
     """Draw the effects of every defender; None where there is no undefended victim beside them."""
-    found = defence_effects(episode_data.board)
+    found = episode_data.effects
     kinds = told_kinds(found)
     panels = [
         (title, hint, drawn)

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.ticker import PercentFormatter
 
 from arena.analysis.episode_data import EpisodeData
-from arena.analysis.inferring import Calibration, Inferred, Verdicts, inferred_by
+from arena.analysis.inferring import Calibration, Inferred, Verdicts
 from arena.report.plots.heat import draw_heat, heat_height
 from arena.report.plots.style import (
     GREY,
@@ -31,7 +31,7 @@ LEAST = 10
 
 def draw_inferences(episode_data: EpisodeData) -> Drawing | None:
     """Draw attributes by defender for each attacker; None where none said anything."""
-    found = inferred_by(episode_data.board, episode_data.inferences)[:PANELS]
+    found = episode_data.inferred[:PANELS]
     if not found:
         return None
     tables = [(_attributes(one), list(one.verdicts)) for one in found]
@@ -94,7 +94,7 @@ def draw_calibration(episode_data: EpisodeData) -> Drawing | None:
     """Draw how often attackers were right at which confidence; None where too few gave one."""
     found = [
         (one.attacker, one.calibration)
-        for one in inferred_by(episode_data.board, episode_data.inferences)
+        for one in episode_data.inferred
         if one.calibration is not None and one.calibration.n >= LEAST
     ]
     if not found:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from arena.analysis import aggregates
 from arena.analysis.aggregates import (
     THRESHOLDS,
     aggregates_of,
@@ -68,3 +69,18 @@ def test_both_sides_are_drawn_where_each_met_enough(made_up):
         "undefended",
     ]
     assert [text.get_text() for text in axes[1].texts] == ["undefended", "dnf"]
+
+
+def test_profiles_of_draws_are_shares_above_each_threshold():
+    """The bootstrap of one player, against its definition."""
+    generator = np.random.default_rng(3)
+    strata = [np.round(generator.random(n), 2) for n in (2, 3, 40)]
+    strata[0][:], strata[1][0] = (0.5, 1.0), 0.0  # on thresholds
+    found = aggregates._aggregate("x", strata, None)
+    drawn = aggregates.stratified_draws(strata, np.random.default_rng(0))
+    above = (drawn[:, :, None] > aggregates.THRESHOLDS).mean(1)
+    low, high = np.percentile(aggregates.interquartile_means(drawn), [2.5, 97.5])
+    assert (found.iqm.low, found.iqm.high) == (low, high)
+    np.testing.assert_array_equal([found.low, found.high], np.percentile(above, [2.5, 97.5], 0))
+    runs = np.concatenate(strata)
+    np.testing.assert_array_equal(found.profile, (runs[:, None] > aggregates.THRESHOLDS).mean(0))

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from arena.analysis.effects import LEVEL, effects_of
+from arena.analysis.effects import LEVEL, defence_effects, effects_of
 from arena.analysis.scoreboard import scoreboard
-from arena.report.effects import defence_effects, effect_table
+from arena.report.effects import effect_table
 from envs.errors import UnknownName
 
 IMAGES = 600

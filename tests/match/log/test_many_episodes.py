@@ -1,5 +1,6 @@
 """Claims about logs of thousands of episodes: few queries, and the same answers as one by one."""
 
+import gc
 import json
 
 import pytest
@@ -9,6 +10,7 @@ from arena.analysis.episode_data import gather
 from arena.bench.full_log import fill
 from arena.log import batches
 from arena.log.checking import changes, check
+from arena.log.collector import rare_collections
 from arena.log.content import content_digest
 from arena.log.jsontext import canonical_json, from_json
 from arena.log.merging import merge
@@ -101,3 +103,16 @@ def test_what_is_no_json_is_refused(text):
 def test_values_that_json_cannot_tell_apart_have_one_canonical_text():
     assert canonical_json({"b": (1, 2), "a": float("nan")}) == '{"a":null,"b":[1,2]}'
     assert canonical_json({"a": None, "b": [1, 2]}) == '{"a":null,"b":[1,2]}'
+
+
+def test_the_collector_looks_as_often_as_before_once_a_log_was_read():
+    before = gc.get_threshold()
+
+    @rare_collections()
+    def read():
+        assert gc.get_threshold()[0] >= 50_000
+        raise ValueError("damaged")
+
+    with pytest.raises(ValueError, match="damaged"):
+        read()
+    assert gc.get_threshold() == before
