@@ -43,12 +43,15 @@ def printable(text: str) -> str:
 def one_line(error: BaseException) -> str:
     """Describe an error in one line: ours by its message, any other by its type and message.
 
-    Never raises, whatever a player's exception does: a message that cannot be read or is empty is
-    replaced, control characters become blanks, and lone surrogates are written as escapes.
+    Ctrl-C alone gets through, whatever a player's exception does: a message that cannot be read or
+    is empty is replaced, control characters become blanks, and lone surrogates are written as
+    escapes.
     """
     try:
         text = str(error).encode("utf-8", "backslashreplace").decode()
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # a player's may end the process
         text = "its message cannot be read"
     text = "".join(char if char.isprintable() else " " for char in text)
     text = " ".join(text.split()) or "no message"

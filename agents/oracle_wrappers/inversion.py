@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from agents.base import Kit, OracleWrapper
@@ -166,5 +165,7 @@ def _assignment(answers: Tensor, labels: Tensor) -> Tensor:
     mass.index_add_(0, labels, answers.double())
     # a class without an image keeps its own, if it is free
     mass += 1e-9 * torch.eye(classes, dtype=torch.float64, device=answers.device)
+    from scipy.optimize import linear_sum_assignment  # slow to load
+
     _, columns = linear_sum_assignment(mass.cpu().numpy(), maximize=True)
     return torch.from_numpy(np.asarray(columns, dtype=np.int64)).to(answers.device)

@@ -1,6 +1,6 @@
 """`arena scenarios`: list, show and check scenario files."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,9 @@ from arena.cli.loading import load_one
 from arena.cli.render import write_json, write_line, write_table
 from arena.report.formatting import counted
 from envs.errors import ScenarioError, UnknownName
+
+if TYPE_CHECKING:
+    from arena.scenario import Scenario
 
 app = typer.Typer(cls=WithDefault, help="List, show and check scenarios.")
 
@@ -61,7 +64,7 @@ def check(
     trust_plugins: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Check every key, name and parameter of scenarios."""
+    """Check every key, name and parameter of scenarios, and look for the files they need."""
     verdicts: list[dict[str, object]] = []
     for file in files:
         try:
@@ -71,13 +74,30 @@ def check(
             if not json:
                 tell(str(error))
         else:
-            verdicts.append({"file": file, "ok": True, "episodes": scenario.size, "problems": []})
+            missing = _missing(scenario)
+            verdicts.append(
+                {"file": file, "ok": True, "episodes": scenario.size, "problems": [],
+                 "missing": missing}
+            )  # fmt: skip
             if not json:
-                write_line(out(), f"{file}: OK, {counted(scenario.size, 'episode')}")
+                told = "".join(f"\n  not here yet: {line}" for line in missing)
+                write_line(out(), f"{file}: OK, {counted(scenario.size, 'episode')}{told}")
     if json:
         write_json(verdicts)
     if not all(verdict["ok"] for verdict in verdicts):
         raise typer.Exit(USAGE)
+
+
+def _missing(scenario: "Scenario") -> list[str]:
+    """Tell which files a scenario needs to be played, and does not find here: a line for each."""
+    from arena.scenario.required_files import require_files
+    from envs.errors import DataMissing
+
+    try:
+        require_files(scenario)
+    except DataMissing as missing:
+        return str(missing).splitlines()
+    return []
 
 
 @app.command()

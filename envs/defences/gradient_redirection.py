@@ -20,7 +20,6 @@ import torch.autograd.forward_ad as fwd
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils.flop_counter import FlopCounterMode
 
 from envs.defences.base import HardenKit, Serving
 from envs.defences.label_preserving import PosteriorDefence, Preserve
@@ -257,6 +256,8 @@ def _convolve(layer: nn.Conv2d, signal: Tensor, weight: Tensor, groups: int) -> 
 def slope_macs(network: Staged, along: Along) -> int:
     """Count the multiply-accumulates that `log_slopes` takes for one image, by running it once."""
     image = next(network.parameters()).new_zeros(1, *network.image_shape)
+    from torch.utils.flop_counter import FlopCounterMode  # loads a compiler
+
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         log_slopes(network, image, along)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 from torch import Tensor
 
 from envs.data.images import ImageSet
@@ -173,6 +172,8 @@ def clopper_pearson_upper(events: int, count: int, confidence: float = 0.95) -> 
     """Bound a share from above, one-sided and exact, after `events` out of `count`."""
     if events == count:
         return 1.0
+    from scipy.special import betaincinv  # slow to load, and needed here alone
+
     return float(betaincinv(events + 1, count - events, confidence))
 
 

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from annotated_types import Ge, Le
 from numpy.typing import NDArray
-from scipy.special import ndtri
 from torch import Tensor
 
 from envs.errors import UnknownName
@@ -169,7 +168,7 @@ class LatencyModel:
 
     def _factor(self, seed: int, first: int, count: int) -> Floats:
         """Return the (count,) noise that multiplies the service time."""
-        log = self.noise * ndtri(uniforms(seed, first, count)[:, 0])
+        log = self.noise * _quantile(uniforms(seed, first, count)[:, 0])
         if self.drift:
             log = log + self.drift * _correlated(seed, first, count, memory=self.memory)
         return np.asarray(np.exp(log), dtype=np.float64)
@@ -237,7 +236,7 @@ class Network:
     def _jitter(self, chance: Floats) -> Floats:
         if self.family == "exponential":
             return np.asarray(-self.jitter * np.log1p(-chance))
-        normal = np.asarray(ndtri(chance), dtype=np.float64)
+        normal = _quantile(chance)
         return self.jitter * (np.exp(normal) if self.family == "lognormal" else normal)
 
 
@@ -291,7 +290,7 @@ def _correlated(seed: int, first: int, count: int, *, memory: float) -> Floats:
 
     A recursion would need every value before; the average needs the last 64 innovations.
     """
-    innovations = ndtri(uniforms(seed, first - _HISTORY, count + _HISTORY)[:, 1])
+    innovations = _quantile(uniforms(seed, first - _HISTORY, count + _HISTORY)[:, 1])
     weights = memory ** np.arange(_HISTORY + 1)
     weights /= np.sqrt(np.square(weights).sum())
     total = np.zeros(count)
@@ -307,3 +306,10 @@ def _tables(cost: ServiceCost, profile: ExitProfile, device: torch.device) -> tu
     """Return both parts of the cost by exit as (N,) float64 on the device, made once."""
     request = torch.tensor(cost.per_request(profile), dtype=torch.float64, device=device)
     return request, torch.tensor(cost.per_image(profile), dtype=torch.float64, device=device)
+
+
+def _quantile(chance: Floats) -> Floats:
+    """Return quantiles of the standard normal distribution."""
+    from scipy.special import ndtri  # slow to load, and reading a scenario needs none
+
+    return np.asarray(ndtri(chance))

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from envs.nets.multi_exit import MultiExit
 from envs.nets.staged import Staged
@@ -141,6 +140,8 @@ def _run(
     run: Callable[[Tensor], Tensor], features: Tensor, formulas: Formulas | None = None
 ) -> tuple[Tensor, tuple[int, int]]:
     """Run a part on tensors without data; return its output and (MACs, operations)."""
+    from torch.utils.flop_counter import FlopCounterMode  # loads a compiler
+
     flops = FlopCounterMode(display=False, custom_mapping=dict(formulas or {}))
     ops = _OpCounter()
     # the operation counter is outermost, so that it sees what the other one passes on

@@ -12,6 +12,11 @@ class UnreadableError(Exception):
         raise RuntimeError("no words")
 
 
+class EndingError(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [
@@ -21,6 +26,7 @@ class UnreadableError(Exception):
         (ValueError(""), "ValueError: no message"),
         (ArenaError(), "no message"),
         (UnreadableError(), "UnreadableError: its message cannot be read"),
+        (EndingError(), "EndingError: its message cannot be read"),
         (ValueError("file \udce9.toml"), "ValueError: file \\udce9.toml"),
         (ValueError("\x1b[31mred\x00"), "ValueError: [31mred"),
     ],

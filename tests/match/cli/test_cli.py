@@ -307,6 +307,15 @@ def test_the_check_of_several_scenarios_names_each(cli, tmp_path):
     ]
 
 
+def test_the_check_tells_which_files_are_not_there_yet(cli):
+    words = ["scenarios", "check", "tiny.toml", "--set", 'data={use="folder", root="nowhere"}']
+    told = cli(*words).stdout
+    assert told.startswith("tiny.toml: OK, 2 episodes\n  not here yet: no 'folder' in nowhere")
+    (one,) = json.loads(cli(*words, "--json").stdout)
+    assert one["ok"]
+    assert [line[:23] for line in one["missing"]] == ["no 'folder' in nowhere:"]
+
+
 def test_the_schema_knows_every_key(cli):
     schema = json.loads(cli("scenarios", "schema").stdout)
     assert {"version", "data", "threat", "attackers", "defenders"} <= set(schema["properties"])
