@@ -1,12 +1,17 @@
 """Looks for the files a scenario needs before its first episode begins."""
 
+import json
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
+from typing import TYPE_CHECKING
 
 from arena.http.addresses import read_key
 from arena.scenario.schema import ScenarioFile
 from arena.scenario.schema_parts import DataSpec, NetSpec
 from envs.errors import DataMissing
+
+if TYPE_CHECKING:
+    from envs.nets.staged import Start
 
 
 def require_files(scenario: ScenarioFile) -> None:
@@ -46,12 +51,17 @@ def _look_for_data(data: DataSpec) -> None:
 
 
 def _look_for_weights(net: NetSpec, where: str) -> None:
-    from envs.nets import registry
     from envs.nets.given_weights import require_weights
 
     if net.weights is not None:
         require_weights(net.weights, f"{where}.weights")
 
-    start = registry.start_of(net.use, net.params)
-    if start is not None:
+    if net.params.get("weights") and (start := _start(net.use, json.dumps(net.params))) is not None:
         start.path()
+
+
+@cache  # laying a large network out takes a second, and scenarios come in families
+def _start(use: str, params: str) -> "Start | None":
+    from envs.nets import registry
+
+    return registry.start_of(use, json.loads(params))

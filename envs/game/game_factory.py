@@ -78,7 +78,9 @@ def check_counts(**given: object) -> None:
     """Refuse what is no whole number of at least 1. Raises ScenarioError."""
     for name, value in given.items():
         if type(value) is not int or not 1 <= value < 2**63:
-            raise ScenarioError(f"expected {name} as a whole number of at least 1, got {value!r}")
+            raise ScenarioError(
+                f"expected {name} as a whole number of at least 1 and below 9.2e18, got {value!r}"
+            )
 
 
 def check_defences(defences: Sequence[object]) -> None:
