@@ -14,7 +14,7 @@ from typing import NamedTuple
 from arena.analysis.contrasts import DEFAULT_MEASURES, Contrast, contrasts_of
 from arena.analysis.games import Settings
 from arena.analysis.image_sampling import images_by_data
-from arena.analysis.metrics import MEASURES
+from arena.analysis.metrics import measures_of
 from arena.analysis.paired_tests import holm
 from arena.analysis.sides import (
     SIDES,
@@ -114,7 +114,7 @@ def pair(
             setting that is compared.
         second: another one.
         by: which of these they are; found out if absent, unless it is a setting.
-        measures: out of `arena.analysis.metrics.MEASURES`.
+        measures: names that `arena.analysis.metrics.measure_of` knows.
         half_width: how well each difference should be known, in the measure's unit; one point, or
             a twentieth of the first side's mean where the measure is no share.
 
@@ -123,12 +123,13 @@ def pair(
         ScenarioError: it is not clear what is meant.
         ArenaError: nothing can be compared; the message says what stands between them.
     """
+    rows = [row for row in episodes if row.status == "success" and row.kind == "play"]
+    known = measures_of(rows)
     for name in measures:
-        if name not in MEASURES:
-            raise UnknownName("measure", name, MEASURES)
+        if name not in known:
+            raise UnknownName("measure", name, known)
     if first == second:
         raise ScenarioError(f"expected two different names to compare, got '{first}' twice")
-    rows = [row for row in episodes if row.status == "success" and row.kind == "play"]
     by = by or _kind_of(rows, first, second)
     if by not in SIDES:
         require_setting(rows, by)

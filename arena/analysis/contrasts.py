@@ -7,7 +7,7 @@ import numpy as np
 
 from arena.analysis.games import Game
 from arena.analysis.intervals import Interval, bootstrap_interval, mean_interval, seeds_needed
-from arena.analysis.metrics import MEASURES
+from arena.analysis.metrics import measure_of
 from arena.analysis.scoreboard import Comparison, ScoreRow, compare, row_of
 from arena.log.rows import METRICS, EpisodeRow
 
@@ -88,7 +88,7 @@ def contrasts_of(
     Args:
         first: the plays of one side by seed.
         second: those of the other.
-        measures: out of `arena.analysis.metrics.MEASURES`.
+        measures: names that `arena.analysis.metrics.measure_of` knows.
         half_width: how well each difference should be known, in the measure's unit; one point, or
             a twentieth of the first side's mean where the measure is no share.
         images: test images of each data set; see `arena.analysis.image_sampling`.
@@ -130,5 +130,5 @@ def _contrast(
 
 
 def _default_reach(name: str, mean: float) -> float:
-    relative = MEASURES[name].unit in ("macs", "seconds", "count", "price") and mean
+    relative = measure_of(name).unit in ("macs", "seconds", "count", "price", "number") and mean
     return abs(mean) / 20 if relative else HALF_WIDTH

@@ -3,7 +3,7 @@
 They are the metrics that `OutcomeRow` declares, and a few that are computed from them.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from arena.log.metric import Metric, Unit
@@ -101,3 +101,23 @@ def _measures() -> Iterator[Measure]:
 
 MEASURES: Mapping[str, Measure] = {measure.name: measure for measure in _measures()}
 """Every measure of an episode, by name."""
+
+
+def measure_of(name: str) -> Measure:
+    """Return a measure by name: one of `MEASURES`, or a metric of the clone that a scenario has."""
+    return MEASURES.get(name) or _of_clone(name)
+
+
+def measures_of(episodes: Iterable[EpisodeRow]) -> dict[str, Measure]:
+    """Return the measures that episodes may have, by name: ours, then their clones' metrics."""
+    others = dict.fromkeys(name for one in episodes for name in one.clone_metrics or ())
+    return {**MEASURES, **{name: _of_clone(name) for name in others}}
+
+
+def _of_clone(name: str) -> Measure:
+    def read(episode: EpisodeRow) -> float | None:
+        value = (episode.clone_metrics or {}).get(name)
+        return value if isinstance(value, float) else None
+
+    anything = (float("-inf"), float("inf"))
+    return Measure(name, Metric(name, "number", anything, heading=name, short=name), read)

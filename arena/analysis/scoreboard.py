@@ -22,7 +22,7 @@ from arena.analysis.image_sampling import (
     share_variance,
 )
 from arena.analysis.intervals import Interval, mean_interval, normal_reach
-from arena.analysis.metrics import MEASURES, chance_level
+from arena.analysis.metrics import chance_level, measure_of, measures_of
 from arena.analysis.paired_tests import (
     EffectSize,
     PairedTest,
@@ -111,7 +111,7 @@ class ScoreRow:
     def by_seed(self, measure: str) -> Mapping[int, float]:
         """Give a measure of each seed it was taken on; it is read once, however often asked for."""
         if measure not in self._read:
-            read = MEASURES[measure].read
+            read = measure_of(measure).read
             found = ((seed, read(self.episodes[seed])) for seed in self.seeds)
             self._read[measure] = {seed: value for seed, value in found if value is not None}
         return self._read[measure]
@@ -252,7 +252,7 @@ def compare(
 
 def _scores(side: Scored, confidence: float) -> dict[str, Interval]:
     scores = {}
-    for name, measure in MEASURES.items():
+    for name, measure in measures_of(side.episodes).items():
         values = [value for row in side.episodes if (value := measure.read(row)) is not None]
         if values:
             found = mean_interval(values, confidence).widened(sampling_variance(name, side))
@@ -299,7 +299,7 @@ def over_attackers(rows: Iterable[ScoreRow], measure: str) -> Interval | None:
     if not means:
         return None
     found = mean_interval(means).widened(sampling_variance(measure, scored(rows)))
-    return found.within(*MEASURES[measure].bounds)
+    return found.within(*measure_of(measure).bounds)
 
 
 def scored(rows: Sequence[ScoreRow]) -> Scored:

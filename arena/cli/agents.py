@@ -20,8 +20,8 @@ def agents(
         str | None,
         typer.Argument(
             metavar="[KIND|NAME]",
-            help="Only attackers, wrappers, defenders, defences, networks or data; or one of them "
-            "by its name, with all that it can be told.",
+            help="Only attackers, wrappers, defenders, defences, metrics, networks or data; or one "
+            "of them by its name, with all that it can be told.",
         ),
     ] = None,
     json: JsonOption = False,

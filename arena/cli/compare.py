@@ -122,9 +122,9 @@ def _show_meeting(pairing: "Pairing", meeting: "Meeting") -> None:
 
 
 def _line(contrast: "Contrast") -> tuple[str, ...]:
-    from arena.analysis.metrics import MEASURES
+    from arena.analysis.metrics import measure_of
 
-    measure = MEASURES[contrast.measure]
+    measure = measure_of(contrast.measure)
     scale = 100 if measure.unit in ("share", "points") else 1
     test, effect, t = contrast.paired.test, contrast.paired.effect, contrast.paired.difference
 

@@ -183,6 +183,7 @@ def _show_outcome(console: "Console", row: "EpisodeRow", accounts: Sequence["Acc
         *_of_accounts(row, accounts),
         ("clone accuracy %", percent(row.clone_accuracy)),
         *_of_the_service(row),
+        *_of_clone(row),
         ("time", duration_text(row.wall_seconds)),
         ("started", f"{row.started:%Y-%m-%d %H:%M:%S} UTC on {row.host}, {row.device}"),
         ("settings", row.plan_hash),
@@ -216,6 +217,15 @@ def _of_accounts(row: "EpisodeRow", accounts: Sequence["AccountRow"]) -> list[tu
     if row.attack_price is not None:
         facts.append(("price of the attack", number(row.attack_price, "price")))
     return facts
+
+
+def _of_clone(row: "EpisodeRow") -> list[tuple[str, str]]:
+    """Tell what else the scenario measured of the clone."""
+    from arena.analysis.metrics import measure_of
+
+    measures = [measure_of(name) for name in row.clone_metrics or ()]
+    known = [(one, value) for one in measures if (value := one.read(row)) is not None]
+    return [(one.label, number(value, one.unit)) for one, value in known]
 
 
 def _known(row: "EpisodeRow") -> list[tuple[str, str]]:

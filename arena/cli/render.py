@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from arena.cli.common import is_live
-from arena.log.rows import METRICS
 from arena.report.formatting import ABSENT, count_text, duration_text, number, percent
 from envs.errors import printable
 
@@ -172,19 +171,22 @@ def _with_interval(score: "Interval | None", unit: str) -> str:
 
 def write_scoreboard(console: "Console", rows: Sequence["ScoreRow"]) -> None:
     """Write the scoreboard: a row for each attacker against each defender."""
-    from arena.analysis.metrics import chance_level
+    from arena.analysis.metrics import chance_level, measures_of
 
+    measures = measures_of(one for row in rows for one in row.episodes.values())
     shown = [
-        name for name in METRICS if METRICS[name].short and any(name in r.scores for r in rows)
+        name
+        for name in measures
+        if measures[name].metric.short and any(name in row.scores for row in rows)
     ]
     settings = any(row.game.setting for row in rows)
-    columns = ["attacker", "defender", *(METRICS[name].short for name in shown), "seeds"]
+    columns = ["attacker", "defender", *(measures[name].metric.short for name in shown), "seeds"]
     cells = [
         (
             *((row.game.setting,) if settings else ()),
             row.attack,
             row.versus,
-            *(_with_interval(row.scores.get(name), METRICS[name].unit) for name in shown),
+            *(_with_interval(row.scores.get(name), measures[name].unit) for name in shown),
             str(row.n),
         )
         for row in rows

@@ -3,7 +3,9 @@
 from dataclasses import field, fields
 from typing import Any, Literal, NamedTuple
 
-Unit = Literal["share", "points", "l1", "macs", "seconds", "images", "count", "price", "digest"]
+Unit = Literal[
+    "share", "points", "l1", "macs", "seconds", "images", "count", "price", "number", "digest"
+]
 
 
 UNTRAINED = "clone_untrained"
@@ -16,7 +18,7 @@ class Metric(NamedTuple):
     Attributes:
         label: as a reader sees it.
         unit: "share" is 0 to 1, "points" a difference of two shares, "l1" is 0 to 2, "price" is in
-            the scenario's own unit.
+            the scenario's own unit, "number" has none.
         bounds: what its mean cannot leave.
         averaged: it is averaged over seeds, in scoreboards, comparisons and reports.
         heading: of its column in the scoreboard of the report; "" gives it none.

@@ -135,6 +135,8 @@ class OutcomeRow:
             of accounts.
         attack_price: queries_used x threat.query_price + accounts_used x threat.account_price;
             None likewise.
+        clone_metrics: what else a scenario measures of the clone, by the metric's name; None where
+            it asks for nothing.
     """
 
     queries_used: int | None = metric("queries", "images", averaged=False)
@@ -183,6 +185,7 @@ class OutcomeRow:
     attack_price: float | None = metric(
         "price of the attack", "price", heading="price of the attack", short="price"
     )
+    clone_metrics: JsonMap | None = None
 
 
 METRICS: Mapping[str, Metric] = metrics_of(OutcomeRow)

@@ -22,7 +22,7 @@ from arena.log.engine import transaction
 from arena.log.tables import Base
 from envs.errors import LogError
 
-HEAD = "v0005"
+HEAD = "v0006"
 MIGRATIONS = "arena.log:migrations"
 """As a package resource: works from a wheel, and no path can hold a character that counts."""
 

@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
-from arena.log.rows import OutcomeRow
+from arena.log.rows import JsonMap, OutcomeRow
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -152,13 +152,15 @@ class Run(Base):
     python: Mapped[Name]
 
 
-_ADDED = ("accounts_used", "attack_price")
+_ADDED = ("accounts_used", "attack_price", "clone_metrics")
 """Fields of `OutcomeRow` that later schemas brought: their columns stand last."""
 
 
 def _outcome_columns(*, added: bool) -> Iterator[Column[Any]]:  # Any: each has its own type
     """Make a column for each field of `OutcomeRow`, in their order; the added ones apart."""
-    types: Mapping[type, TypeEngine[Any]] = {int: BigInteger(), float: Double(), str: String(255)}
+    types: Mapping[object, TypeEngine[Any]] = {
+        int: BigInteger(), float: Double(), str: String(255), JsonMap: JSON(none_as_null=True),
+    }  # fmt: skip
     for field in fields(OutcomeRow):
         kind, _ = get_args(field.type)  # each is optional
         if (field.name in _ADDED) == added:

@@ -11,7 +11,7 @@ from envs.loading import imports
 if TYPE_CHECKING:
     from envs.data.sources import SourceInfo
 
-Kind = Literal["attackers", "wrappers", "defenders", "defences", "networks", "data"]
+Kind = Literal["attackers", "wrappers", "defenders", "defences", "metrics", "networks", "data"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -26,6 +26,7 @@ def inventory(kind: Kind) -> list[Entry]:
         "wrappers": catalog.wrappers,
         "defenders": catalog.defenders,
         "defences": catalog.defences,
+        "metrics": catalog.metrics,
     }
     return players[kind].describe()
 

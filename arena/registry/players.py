@@ -1,8 +1,8 @@
-"""Players by name: attackers, oracle wrappers, defenders and defences.
+"""Players by name: attackers, oracle wrappers, defenders and defences; and metrics of clones.
 
 Ours are named here as text and imported when they are asked for. Those of others come from
 installed distributions (entry points `arena.attackers`, `arena.wrappers`, `arena.defenders`,
-`arena.defences`) or straight from a file: `use = "path/to/file.py:Class"`.
+`arena.defences`, `arena.metrics`) or straight from a file: `use = "path/to/file.py:Class"`.
 """
 
 import inspect
@@ -49,12 +49,12 @@ class Catalog:
     """The names of one kind of player.
 
     Attributes:
-        kind: "attacker", "wrapper", "defender" or "defence".
+        kind: "attacker", "wrapper", "defender", "defence" or "metric".
         base: "module:Class" that every one of them subclasses.
         builtin: name to "module:Class".
     """
 
-    kind: Kind | Literal["wrapper"]
+    kind: Kind | Literal["wrapper", "metric"]
     base: str
     builtin: Mapping[str, str] = field(default_factory=dict)
 
@@ -275,6 +275,14 @@ defences = Catalog(
         "modelguard-s": "envs.defences.modelguard:ModelGuardS",
         "timing": "envs.defences.timing:Timing",
         "stack": "envs.defences.stack:Stack",
+    },
+)
+
+metrics = Catalog(
+    "metric",
+    "arena.evaluation.clone_metric:CloneMetric",
+    {
+        "adversarial-transfer": "arena.evaluation.adversarial_transfer:AdversarialTransfer",
     },
 )
 

@@ -277,7 +277,7 @@ def _differences(logged: _Told, replayed: _Told, *, scores: bool) -> Iterator[Di
         assert named is not None
         yield from _between(one_account, again_account, where=f"account {named.account}")
     if scores:
-        for name in ("status", "error", *_SCORES):
+        for name in ("status", "error", *_SCORES, "clone_metrics"):
             then, now = getattr(logged.row, name), getattr(replayed.row, name)
             if then != now:
                 yield Difference("the episode's outcome", name, then, now)

@@ -41,6 +41,7 @@ def number(value: float, unit: str) -> str:
         "seconds": lambda: duration_text(value),
         "count": lambda: digits(value),
         "price": lambda: digits(value),
+        "number": lambda: digits(value),
     }[unit]()
     # no minus before a zero
     return re.sub(r"^-(?=0(\.0*)?%?$)", "", text).replace("-", MINUS)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from arena.analysis.episode_data import EpisodeData
 from arena.analysis.inferring import verdicts_on
-from arena.analysis.metrics import MEASURES
+from arena.analysis.metrics import measure_of, measures_of
 from arena.analysis.scoreboard import ScoreRow, best, by_defender
 from arena.log.rows import CheckpointRow, EpisodeRow, EventRow, InferenceRow, JsonMap, RunRow
 from arena.report.formatting import (
@@ -80,9 +80,10 @@ class Origin:
 
 def headings(board: Sequence[ScoreRow]) -> list[tuple[str, str]]:
     """Choose the measures that have a heading, and some row a number for."""
+    played = [one for row in board for one in row.episodes.values()]
     return [
         (name, measure.metric.heading)
-        for name, measure in MEASURES.items()
+        for name, measure in measures_of(played).items()
         if measure.metric.heading and any(name in row.scores for row in board)
     ]
 
@@ -94,7 +95,8 @@ def score_lines(board: Sequence[ScoreRow]) -> list[ScoreLine]:
     for rows in by_defender(board).values():
         ranked = best(rows)
         for row in ranked + [row for row in rows if row not in ranked]:
-            cells = [cell(row.scores.get(name), MEASURES[name], seeds=row.n) for name, _ in columns]
+            cells = [cell(row.scores.get(name), measure_of(name), seeds=row.n)
+                     for name, _ in columns]  # fmt: skip
             lines.append(ScoreLine(row, bool(ranked) and row is ranked[0], cells))
     return lines
 
@@ -193,7 +195,7 @@ def episode_facts(episode: EpisodeRow) -> list[tuple[str, str]]:
         facts.append(
             ("queries", f"{count_text(episode.queries_used)} of {count_text(episode.budget)}")
         )
-    for measure in MEASURES.values():
+    for measure in measures_of([episode]).values():
         value = measure.read(episode)
         if value is not None:
             facts.append((measure.label, number(value, measure.unit)))

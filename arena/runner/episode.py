@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import IO, Any, NamedTuple
 
 from agents.base import Attacker, Kit, granted
@@ -16,6 +17,7 @@ from arena.log.writer import EpisodeWriter
 from arena.recording.tape import Tape
 from arena.registry import players as catalog
 from arena.runner.clone_file import write_clone
+from arena.runner.clone_metrics import clone_metrics
 from arena.runner.events import EpisodeEvents, Fault
 from arena.runner.game_setup import GameSetup
 from arena.runner.recorder import Recorder
@@ -340,6 +342,19 @@ class Episode:
             parts.tell_losses(writer, answered=tally.attack.answered)
             outcome = parts.outcome(score, tally)
 
+        def take_metrics() -> None:
+            nonlocal outcome
+            clone = attacker.clone if score is not None and self._plan.metrics else None
+            if clone is not None:
+                taken = clone_metrics(
+                    self._plan.metrics,
+                    lambda metric: parts.handed(clone, metric.name),
+                    writer,
+                    used=self._game.used,
+                    tell=self._setup.watcher.line,
+                )
+                outcome = replace(outcome, clone_metrics=taken)
+
         def write_inferences() -> None:
             score_inferences(attacker.inferred, writer, truth=parts.truth(self._plan))
 
@@ -348,7 +363,10 @@ class Episode:
 
         found = [
             fault,
-            *map(events.fault_of, (score_clone, measure, write_inferences, write_defender)),
+            *map(
+                events.fault_of,
+                (score_clone, measure, take_metrics, write_inferences, write_defender),
+            ),
         ]
         faults = [one for one in found if one is not None]
         recorder.keep_files()

@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from agents.base import Defender
 from arena.evaluation.architecture import truth_of
 from arena.evaluation.benign_service import ServiceMeasurement
+from arena.evaluation.clone_metric import Handed
 from arena.evaluation.distortion import ServedSample
 from arena.evaluation.referee import CloneScore, Referee
 from arena.http.remote_victim import RemoteVictim
@@ -165,6 +166,11 @@ class GameSetup:
         for account, (client, charged) in enumerate(of_account):
             if charged:
                 writer.account(AccountRow(account=account, client=client, queries_used=charged))
+
+    def handed(self, clone: nn.Module, metric: str) -> Handed:
+        """Return what a metric of that name gets of a clone."""
+        test, chance = self.referee.test, self.streams.child("metrics").torch(metric)
+        return Handed(clone, self.undefended, test, chance, test.device)
 
     def truth(self, plan: EpisodePlan) -> Mapping[str, object]:
         """Tell how the first defence's victim is built, as far as it is known."""

@@ -68,6 +68,9 @@ def _trials(scenario: ScenarioFile) -> Iterator[Trial]:
     victim = cache(partial(_victim_of, scenario.victim, form))
     yield ("victim", "recipe"), partial(_check_recipe, scenario.victim.recipe)
     yield ("latency",), partial(_check_latency, scenario.latency)
+    for number, metric in enumerate(scenario.metrics):
+        place: messages.Path = ("metrics", number)
+        yield place, partial(catalog.metrics.check, metric.use, metric.params, (*place, "params"))
     for attacker in scenario.attackers:
         yield ("attackers", attacker.name), partial(_check_attacker, attacker, scenario)
     for defender in scenario.defenders:

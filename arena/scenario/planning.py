@@ -69,6 +69,12 @@ class AttackerPlan(_Made):
         return table
 
 
+class MetricPlan(_Made):
+    """What else is measured of the final clone."""
+
+    name: str
+
+
 class DefencePlan(_Made):
     """What a defender brings."""
 
@@ -106,6 +112,8 @@ class EpisodePlan(_Part):
     record: str = "digests"
     keep: tuple[Kept, ...] = ()
     """What of the attacker's is stored beside the log."""
+    metrics: tuple[MetricPlan, ...] = ()
+    """What else is measured of the final clone."""
     contents: dict[str, str] = {}
     """Digests of the files that are read, where a name does not fix what they hold."""
     isolation: Isolation = "none"
@@ -124,8 +132,9 @@ class EpisodePlan(_Part):
         for name in HOW_PLAYED:
             if table.get(name) == type(self).model_fields[name].default:
                 table.pop(name, None)
-        if not self.keep:
-            table.pop("keep", None)
+        for name in ("keep", "metrics"):
+            if not getattr(self, name):
+                table.pop(name, None)
         return table
 
     @property
@@ -183,6 +192,7 @@ def plans_of(scenario: ScenarioFile) -> list[EpisodePlan]:
     digests: dict[str, str] = {}  # every file is looked at once
     attackers = {spec.name: attacker_plan(spec, scenario.isolation) for spec in scenario.attackers}
     defenders = {spec.name: defender_plan(spec) for spec in scenario.defenders}
+    metrics = metric_plans(scenario)
     plans: list[EpisodePlan] = []
     for spec, opponent in scenario.pairs:
         attacker, defender = attackers[spec.name], defenders[opponent.name]
@@ -191,7 +201,7 @@ def plans_of(scenario: ScenarioFile) -> list[EpisodePlan]:
             threat = threat.model_copy(update={"pool": spec.pool})
         known = _contents(scenario, threat, attacker, defender, digests)
         series = [
-            _plan(scenario, threat, attacker, defender, seed=seed, read=known)
+            _plan(scenario, threat, attacker, defender, seed=seed, read=known, metrics=metrics)
             for seed in scenario.seeds
         ]
         plans += _chained(series) if catalog.learns_between_episodes(defender.use) else series
@@ -215,6 +225,7 @@ def _plan(
     *,
     seed: int,
     read: dict[str, str],
+    metrics: tuple[MetricPlan, ...],
 ) -> EpisodePlan:
     return EpisodePlan(
         scenario=scenario.name,
@@ -230,6 +241,7 @@ def _plan(
         checkpoints=scenario.checkpoints,
         record=scenario.record,
         keep=scenario.keep,
+        metrics=metrics,
         contents=read,
         isolation=scenario.isolation,
         time_limit=scenario.time_limit,
@@ -298,6 +310,14 @@ def said(spec: catalog.Named) -> Said:
 def _made(names: catalog.Catalog, spec: catalog.Named) -> dict[str, object]:
     params, code = names.resolve(spec.use, spec.params)
     return {"use": spec.use, "params": params, "code": code}
+
+
+def metric_plans(scenario: ScenarioFile) -> tuple[MetricPlan, ...]:
+    """Resolve the metrics likewise."""
+    return tuple(
+        MetricPlan.model_validate({"name": spec.name, **_made(catalog.metrics, spec)})
+        for spec in scenario.metrics
+    )
 
 
 def defender_plan(spec: DefenderSpec | DefenderPlan) -> DefenderPlan:

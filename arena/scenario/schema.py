@@ -3,11 +3,13 @@
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from arena.log.rows import EpisodeRow
 from arena.registry.messages import MESSAGE
 from arena.registry.strict_types import NUMBER, WHOLE
 from arena.scenario.schema_parts import (
@@ -31,6 +33,9 @@ from envs.loading.imports import short_name
 
 VERSION = 1
 """The version of scenario files that this program reads."""
+
+_OWN_MEASURES = {one.name for one in fields(EpisodeRow)} | {"utility_loss", "compute_share"}
+"""Names of what the log and the analysis measure of every episode."""
 
 MOST_EPISODES = 100_000
 """Of one scenario; a larger question is played in parts."""
@@ -85,6 +90,21 @@ def _uses(entries: Iterable[Any]) -> list[str]:
     """Return what a list of names, or of tables with `use`, names."""
     uses = (entry.get("use") if isinstance(entry, Mapping) else entry for entry in entries)
     return [use for use in uses if isinstance(use, str)]
+
+
+class MetricSpec(Named):
+    """One more measure of each final clone."""
+
+    name: Name
+    """How tables, comparisons and the log call it; `use` where absent."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_name(cls, value: Any) -> Any:
+        table = {"use": value} if isinstance(value, str) else value
+        if not isinstance(table, Mapping) or not isinstance(table.get("use"), str):
+            return table
+        return {"name": short_name(table["use"]), **table}
 
 
 class DefenceSpec(Named):
@@ -173,6 +193,8 @@ class ScenarioFile(Table):
     """What the log keeps of the queries."""
     keep: tuple[Kept, ...] = ()
     """"clone" stores each episode's clone beside the log; see `arena episodes clone`."""
+    metrics: tuple[MetricSpec, ...] = ()
+    """What else is measured of each final clone, beside accuracy and fidelity."""
     isolation: Isolation = "none"
     """"process" plays each attacker in a process of its own; see docs/promises.md."""
     time_limit: Limit | None = None
@@ -192,6 +214,8 @@ class ScenarioFile(Table):
     def _told_apart(self) -> Self:
         for kind, players in (("attackers", self.attackers), ("defenders", self.defenders)):
             _refuse_twins(kind, [player.name for player in players])
+        _refuse_twins("metrics", [metric.name for metric in self.metrics])
+        _refuse_own_measures(self.metrics)
         _refuse_strangers(self.attackers, [defender.name for defender in self.defenders])
         if len(set(self.seeds)) < len(self.seeds):
             twin = Counter(self.seeds).most_common(1)[0][0]
@@ -262,9 +286,21 @@ def _refuse_strangers(attackers: tuple[AttackerSpec, ...], known: list[str]) -> 
                     )  # fmt: skip
 
 
+def _refuse_own_measures(metrics: tuple[MetricSpec, ...]) -> None:
+    """Refuse a metric that has the name of a measure of ours, in tables and filters."""
+    for metric in metrics:
+        if metric.name in _OWN_MEASURES:
+            raise PydanticCustomError(
+                MESSAGE,
+                "metrics: '{name}' is a measure of every episode; give yours another name",
+                {"name": metric.name},
+            )
+
+
 def _refuse_twins(kind: str, names: list[str]) -> None:
-    name, count = Counter(names).most_common(1)[0]
-    if count > 1:
+    for name, count in Counter(names).most_common(1):
+        if count == 1:
+            return
         raise PydanticCustomError(
             MESSAGE,
             "{kind}: {count} are named '{name}'; give each a name of its own",

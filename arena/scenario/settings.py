@@ -6,7 +6,7 @@ FOLLOW_FROM_THE_SEED = frozenset({"seed", "after", "carried_state"})
 """Keys of an `EpisodePlan` that make no other meeting: what a defender carries over from earlier
 episodes follows from players and seeds."""
 
-ONLY_MEASURE = frozenset({"checkpoints", "record", "keep"})
+ONLY_MEASURE = frozenset({"checkpoints", "record", "keep", "metrics"})
 """Keys that change what is written down of an episode, and not its result."""
 
 

@@ -6,7 +6,8 @@ import math
 import pytest
 
 from arena.analysis import frames as analysis
-from arena.analysis.scoreboard import MEASURES, best, compare, over_attackers, scoreboard
+from arena.analysis.metrics import MEASURES
+from arena.analysis.scoreboard import best, compare, over_attackers, scoreboard
 from arena.log.rows import EpisodeFilter
 from envs.errors import ArenaError, UnknownName
 

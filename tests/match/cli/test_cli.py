@@ -324,7 +324,9 @@ def test_the_schema_knows_every_key(cli):
 
 def test_agents_lists_every_kind_with_parameters(cli):
     listed = json.loads(cli("agents", "--json").stdout)
-    assert set(listed) == {"attackers", "defenders", "wrappers", "defences", "networks", "data"}
+    assert set(listed) == {
+        "attackers", "defenders", "wrappers", "defences", "metrics", "networks", "data"
+    }  # fmt: skip
     dfme = next(entry for entry in listed["attackers"] if entry["name"] == "dfme")
     parameters = {each["name"]: each for each in dfme["parameters"]}
     spend = parameters["spend_rest"]

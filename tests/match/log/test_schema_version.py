@@ -214,7 +214,7 @@ def without_accounts(raw):
     for view in reversed(VIEWS):
         raw.execute(f"DROP VIEW {view}")
     raw.execute("DROP TABLE account")
-    for name in ("accounts_used", "attack_price"):
+    for name in ("accounts_used", "attack_price", "clone_metrics"):
         raw.execute(f"ALTER TABLE episode DROP COLUMN {name}")
     raw.execute("UPDATE log_version SET version_num = 'v0004'")
 

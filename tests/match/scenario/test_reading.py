@@ -72,8 +72,8 @@ GOLDEN = {
     "nobody attacks": ('[[attackers]]\nuse = "noise"\nparams = { batch = 64 }\n[[attackers]]\n'
         'use = "dfme"\n', "[notes]\n", "2 problems\n  attackers: missing; expected a list of at "
         "least 1\n  notes: unknown key; known: attackers, checkpoints, clone, data, defenders, "
-        "description, isolation, keep, latency, memory_limit, name, record, seeds, tags, "
-        "threat, time_limit, traffic, version, victim"),
+        "description, isolation, keep, latency, memory_limit, metrics, name, record, seeds, "
+        "tags, threat, time_limit, traffic, version, victim"),
     "twins": ('use = "dfme"', 'use = "noise"',
         "attackers: 2 are named 'noise'; give each a name of its own"),
     "a key of an attacker": ('use = "dfme"', 'use = "dfme"\nparms = {}',
