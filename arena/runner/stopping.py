@@ -37,6 +37,10 @@ class Stop:
 
     def __init__(self) -> None:
         self.once = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget earlier signals and the exit code of the last one."""
         self._ended_by: int | None = None
         self.reset()
 
@@ -156,7 +160,7 @@ def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
 @contextmanager
 def stopping() -> Iterator[Stop]:
     """Let signals stop what is played inside."""
-    STOP.reset()
+    STOP.begin()
     try:
         with handled(STOP.handle):
             yield STOP
