@@ -212,11 +212,18 @@ def _follows(row: Cells, last: Cells, asked: int) -> bool:
 
 
 def _refused(row: Cells, rounds: Sequence[Cells]) -> int:
-    """Count the images of the attacker's that were refused and charged all the same."""
+    """Count the images of the attacker's that were refused and charged all the same.
+
+    What a victim elsewhere charges for them is not known here.
+    """
     threat = (row["plan"] or {}).get("threat")
     if isinstance(threat, Mapping) and threat.get("refused") == "free":
         return 0
-    told = [(bucket["countermeasure"] or {}).get("attack_refused", 0) for bucket in rounds]
+    told = [
+        (bucket["countermeasure"] or {}).get("attack_refused", 0)
+        for bucket in rounds
+        if bucket["attack_macs"] is not None
+    ]
     return sum(count for count in told if type(count) is int)
 
 

@@ -254,6 +254,10 @@ defenders = Catalog(
         "schedule": "agents.defenders.schedule:Schedule",
         "detector": "agents.defenders.detector:Detector",
         "bandit": "agents.defenders.bandit:Bandit",
+        "prada": "agents.defenders.prada:Prada",
+        "seat": "agents.defenders.seat:Seat",
+        "feature-gaussian": "agents.defenders.feature_gaussian:FeatureGaussian",
+        "account-clusters": "agents.defenders.account_clusters:AccountClusters",
     },
 )
 

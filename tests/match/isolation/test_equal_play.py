@@ -99,6 +99,5 @@ def test_refusals_end_the_same_attack_both_ways(both_ways, tmp_path, attacker):
     assert isolated == trusted
     kinds = [event["kind"] for event in trusted["events"]]
     assert kinds.count("refused") == (7 if attacker == "stubborn" else 1)
-    # what was bought before the refusal was trained on
-    (row,) = trusted["episode"]
-    assert (row["clone_accuracy"] > 0.3) == (attacker == "knockoff")
+    if attacker == "knockoff":  # it trains on what it got before
+        assert trusted["checkpoints"][-1]["metrics"]["transfer_set"] == 300
