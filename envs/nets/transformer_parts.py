@@ -32,7 +32,7 @@ class TokenStem(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map (n, c, h, w) to (n, tokens, width)."""
         places = self.patches(images)
-        lead = [token.expand(len(places), -1, -1) for token in self.lead]
+        lead = [token.expand(places.shape[0], -1, -1) for token in self.lead]
         return torch.cat([*lead, places], 1) + self.positions
 
 
@@ -102,7 +102,7 @@ class ClassAttention(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """Map (n, places, width) to (n, width)."""
-        token = self.token.expand(len(patches), -1, -1)
+        token = self.token.expand(patches.shape[0], -1, -1)
         for block in self.blocks:
             token = block(patches, token)
         normal: Tensor = self.norm(token)
