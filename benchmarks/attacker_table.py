@@ -164,13 +164,14 @@ def _curve(log: Log, row: EpisodeRow) -> Mapping[float, float | None]:
 
 
 def _percent(values: Sequence[float | None]) -> str:
-    """Write mean and half the t interval in percent; a dash where nothing was measured."""
+    """Write mean and t interval in percent; a dash where nothing was measured."""
     known = [value for value in values if value is not None]
     if not known:
         return "-"
-    found = mean_interval(known)
-    reach = "" if found.half_width is None else f" ± {100 * found.half_width:.1f}"
-    return f"{100 * found.mean:.1f}{reach}"
+    found = mean_interval(known).within(-1, 1)
+    if found.low is None or found.high is None:
+        return f"{100 * found.mean:.1f}"
+    return f"{100 * found.mean:.1f} ({100 * found.low:.1f} to {100 * found.high:.1f})"
 
 
 def _seeds(rows: Iterable[EpisodeRow]) -> str:

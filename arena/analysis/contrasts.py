@@ -36,8 +36,8 @@ class Contrast:
         adjusted_p: the p value of that test, adjusted by Holm for the number of p values that
             are reported together.
         half_width: what the interval should reach.
-        more_seeds: seeds still missing for that; None where one pair says nothing about it, and
-            where the test images alone leave more.
+        more_seeds: seeds still missing for that; None where one pair, or pairs that are
+            alike, say nothing about it, and where the test images alone leave more.
         at_chance: the accuracy of a guess, where neither side's clone is shown to be better.
     """
 
@@ -113,6 +113,8 @@ def _contrast(
     pairs = paired.gap.differences
     reach = half_width or _default_reach(name, means[0])
     needed = seeds_needed(pairs, reach, variance=paired.gap.variance)
+    # seeds that are all alike say nothing about the spread of others
+    silent = paired.difference.alike and not paired.gap.variance
     # a comparison has to come out alike whenever it is asked for
     spread = bootstrap_interval(pairs, np.random.default_rng(0)).widened(paired.gap.variance)
     guesses = [row.at_chance if name == "clone_accuracy" else None for row in rows]
@@ -124,7 +126,7 @@ def _contrast(
         paired=paired,
         adjusted_p=paired.test.p,
         half_width=reach,
-        more_seeds=None if needed is None else max(0, needed - len(pairs)),
+        more_seeds=None if needed is None or silent else max(0, needed - len(pairs)),
         at_chance=guesses[0] if guesses[0] == guesses[1] else None,
     )
 

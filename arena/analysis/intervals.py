@@ -134,7 +134,7 @@ def bootstrap_interval(
     mean, n = float(sample.mean()), len(sample)
     if n == 1:
         return Interval(mean, None, None, 1, confidence)
-    if np.ptp(sample) == 0:  # the acceleration is 0/0 there
+    if np.ptp(sample) < _SAME:  # the acceleration is 0/0 there
         return Interval(mean, mean, mean, n, confidence, alike=True)
     from scipy import stats  # it takes seconds to import, with what it needs
 

@@ -15,6 +15,7 @@ from envs.errors import ScenarioError
 if TYPE_CHECKING:
     from arena.analysis.compare import Meeting, Pairing
     from arena.analysis.contrasts import Contrast
+    from arena.analysis.intervals import Interval
     from arena.log.rows import EpisodeFilter
 
 
@@ -134,16 +135,20 @@ def _line(contrast: "Contrast") -> tuple[str, ...]:
         plus = "+" if signed and value > 0 else ""
         return plus + (f"{scale * value:.1f}" if scale == 100 else digits(value))
 
-    def between(low: float | None, high: float | None) -> str:
-        return "-" if low is None else f"{text(low, signed=True)} to {text(high, signed=True)}"
+    def between(ends: "Interval") -> str:
+        if ends.low is None or ends.high is None:
+            return "-"
+        if ends.high - ends.low < 1e-12:
+            return "seeds alike"
+        return f"{text(ends.low, signed=True)} to {text(ends.high, signed=True)}"
 
     return (
         measure.label + (" %" if scale == 100 else ""),
         text(contrast.first),
         text(contrast.second),
         text(contrast.bootstrap.mean, signed=True),
-        between(contrast.bootstrap.low, contrast.bootstrap.high),
-        between(t.low, t.high),
+        between(contrast.bootstrap),
+        between(t),
         f"{test.p:.3g}",
         f"{contrast.adjusted_p:.3g}",
         "-" if effect.cohens_dz is None else f"{effect.cohens_dz:.2f}",
@@ -166,8 +171,8 @@ def _remarks(pairing: "Pairing") -> list[str]:
     lines = [f"more: seeds still needed until the t interval is expected within "
              f"{' or '.join(shares)} to either side"]  # fmt: skip
     if any(one.more_seeds is None and len(one.paired.seeds) > 1 for one in contrasts):
-        lines.append("more is '-' where the test images alone leave more than that: no number of "
-                     "seeds narrows it so far")  # fmt: skip
+        lines.append("more is '-' where all seeds are alike, which says nothing of others, and "
+                     "where the test images alone leave more than that")  # fmt: skip
     if any(one.paired.gap.variance for one in contrasts):
         lines.append("both intervals of an accuracy hold the sampling of seeds and of test "
                      "images; p is about seeds on these very images")  # fmt: skip

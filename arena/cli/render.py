@@ -160,12 +160,14 @@ def percent_interval(score: "Interval | None") -> str:
 
 
 def _with_interval(score: "Interval | None", unit: str) -> str:
-    """Write a mean likewise, a share in percent; values that are all alike have no interval."""
+    """Write a mean likewise, a share in percent; of values that are all alike it says so."""
     if score is None:
         return ABSENT
     write = percent if unit == "share" else partial(number, unit=unit)
-    if score.low is None or score.high is None or (unit != "share" and score.low == score.high):
+    if score.low is None or score.high is None:
         return write(score.mean)
+    if score.high - score.low < 1e-12:
+        return f"{write(score.mean)} (alike)"
     return f"{write(score.mean)} ({write(score.low)} to {write(score.high)})"
 
 

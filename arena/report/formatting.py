@@ -54,7 +54,7 @@ def count_text(count: int | None) -> str:
 
 def percent(share: float | None) -> str:
     """Write a share as percent with one decimal and without the sign: "61.2"."""
-    return ABSENT if share is None else f"{100 * share:.1f}"
+    return ABSENT if share is None else f"{100 * share:.1f}".replace("-0.0", "0.0")
 
 
 def digits(value: float) -> str:

@@ -87,7 +87,7 @@ def test_what_the_test_images_leave_open_is_said(made_up, cli):
     played(made_up, "noise", scores=(0.09, 0.09))
     text = flat(cli("compare", "dfme", "noise", "--measure", "clone_accuracy").stdout)
     assert "both at chance: a guess gets 10.0 %" in text
-    assert "no number of seeds narrows it so far" in text
+    assert "where the test images alone leave more than that" in text
     assert "hold the sampling of seeds and of test images" in text
     words = ("compare", "dfme", "noise", "--measure", "clone_accuracy", "--json")
     (one,) = json.loads(cli(*words).stdout)["meetings"][0]["contrasts"]
@@ -369,3 +369,13 @@ def test_a_report_takes_a_run_and_is_about_all_its_episodes(made_up, cli, tmp_pa
     text = page.read_text("utf-8")
     assert text.count(f"<code>{first}</code>") == text.count(f"<code>{second}</code>") == 1
     assert "no episode named 'zzz'" in cli("report", "zzz", "--out", page, code=2).stderr
+
+
+def test_seeds_that_are_alike_but_for_rounding_are_said_to_be_alike(made_up, cli):
+    for name, ahead in (("dfme", 0.4), ("noise", 0.1)):  # no share of any number of images
+        played(made_up, name, scores=[ahead + 0.1234567 + seed / 100 for seed in range(3)])
+    told = cli("compare", "dfme", "noise", "--measure", "clone_accuracy").stdout
+    (row,) = (line for line in told.splitlines() if line.startswith("clone accuracy"))
+    assert row.count("seeds alike") == 2
+    assert row.split()[-1] == "-"  # how many more seeds it takes is not known
+    assert "all seeds are alike, which says nothing of others" in told

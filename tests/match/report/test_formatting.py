@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from arena.analysis.intervals import Interval
 from arena.analysis.metrics import MEASURES
+from arena.cli.render import percent_interval
 from arena.report.formatting import (
     cell,
     count_text,
@@ -37,7 +38,7 @@ def test_numbers_read_as_people_write_them():
     assert number(950, "macs") == "950"
     assert number(999_900, "macs") == "1 M"
     assert plain([0.25, True, None]) == "0.25, yes, unknown"
-    assert (percent(0.6124), percent(None)) == ("61.2", "-")
+    assert (percent(0.6124), percent(-1e-9), percent(None)) == ("61.2", "0.0", "-")
     assert listed(["a", "b", "c"]) == "a, b and c"
     assert (counted(1, "seed"), counted(20_000, "seed")) == ("1 seed", "20,000 seeds")
 
@@ -114,3 +115,8 @@ def test_a_cell_says_when_it_rests_on_fewer_seeds_or_all_agree():
 )
 def test_only_absolute_paths_are_cut(text, left):
     assert without_machine_paths(text) == (text if left is None else left)
+
+
+def test_a_terminal_says_that_seeds_are_alike_instead_of_an_interval_without_width():
+    assert percent_interval(Interval(0.5, 0.5, 0.5, 2, alike=True)) == "50.0 (alike)"
+    assert percent_interval(Interval(0.5, 0.4, 0.6, 2, alike=True)) == "50.0 (40.0 to 60.0)"
