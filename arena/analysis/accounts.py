@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from arena.analysis.alarms import Alarm, alarms_of, benign_flagged
-from arena.analysis.games import parts_of
+from arena.analysis.games import parts_of, told_apart
 from arena.analysis.intervals import Interval, mean_interval
 from arena.analysis.scoreboard import ScoreRow, scoreboard
 from arena.log.rows import EpisodeRow, EventRow
@@ -41,11 +41,23 @@ class Point(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """An attack from several numbers of accounts, the smallest first."""
+    """An attack from several numbers of accounts, the smallest first.
+
+    Attributes:
+        attack, versus: who met.
+        setting: what tells it from other curves of the same players; "" where there is one alone.
+        points: one for each number of accounts.
+    """
 
     attack: str
     versus: str
+    setting: str
     points: tuple[Point, ...]
+
+    @property
+    def title(self) -> str:
+        """Name it for people."""
+        return f"{self.attack} / {self.versus}" + (f", {self.setting}" if self.setting else "")
 
     def needed(self, share: float = SHARE) -> int | None:
         """Return the smallest number whose mean clone reaches the share; None where none does."""
@@ -66,9 +78,18 @@ def account_curves(episodes: Iterable[EpisodeRow], events: Events) -> list[Curve
         if point is not None:
             curves[_key(row)].append(point)
     return [
-        Curve(key[0], key[1], tuple(sorted(points, key=lambda one: one.accounts)))
-        for key, points in curves.items()
+        Curve(key[0], key[1], label, tuple(sorted(points, key=lambda one: one.accounts)))
+        for (key, points), label in zip(curves.items(), _labels(list(curves)), strict=True)
     ]
+
+
+def _labels(keys: Sequence[tuple[str, ...]]) -> list[str]:
+    """Say of each curve what others of the same players have otherwise."""
+    alike: dict[tuple[str, ...], list[tuple[str, ...]]] = defaultdict(list)
+    for key in keys:
+        alike[key[:2]].append(key[2:])
+    told = {players: told_apart(settings) for players, settings in alike.items()}
+    return [told[key[:2]][key[2:]] for key in keys]
 
 
 def _point(row: ScoreRow, events: Events) -> Point | None:
@@ -104,4 +125,5 @@ def _key(row: ScoreRow) -> tuple[str, ...]:
     for name in ("accounts", "account_budget", "account_price", "query_price"):
         world["threat"].pop(name, None)
     world["threat"].setdefault("account_policy", "one")
-    return row.attack, row.versus, row.scenario, json.dumps(world, sort_keys=True), parts.pool
+    scenario = json.dumps({"scenario": row.scenario})
+    return row.attack, row.versus, scenario, json.dumps(world, sort_keys=True), parts.pool

@@ -42,15 +42,19 @@ def accounts(
         return
     if not curves:
         raise ArenaError(f"no such successful play in {where}; 'arena episodes' lists them")
-    columns = ("attacker", "defender", "accounts", "clone / victim %", "caught", "benign flagged %",
-               "price", "seeds")  # fmt: skip
+    columns = ["attacker", "defender", "accounts", "clone / victim %", "caught", "benign flagged %",
+               "price", "seeds"]  # fmt: skip
     rows = [_cells(curve, point) for curve in curves for point in curve.points]
-    write_table(out(), columns, rows, right=columns[2:], optional=("seeds", "price"))
+    if any(curve.setting for curve in curves):
+        settings = [curve.setting for curve in curves for _ in curve.points]
+        columns.append("setting")
+        rows = [(*cells, setting) for cells, setting in zip(rows, settings, strict=True)]
+    write_table(out(), columns, rows, right=columns[2:8], optional=("seeds", "price"))
     for curve in curves:
         needed = curve.needed(share)
         told = counted(needed or curve.points[-1].accounts, "account")
         told = told if needed else f"more than {told}"
-        write_line(out(), f"{curve.attack} / {curve.versus}: {told} until the clone has "
+        write_line(out(), f"{curve.title}: {told} until the clone has "
                           f"{100 * share:g} % of the victim's accuracy")  # fmt: skip
 
 
@@ -85,5 +89,6 @@ def _as_dict(curve: "Curve", share: float) -> dict[str, object]:
         }
         for point in curve.points
     ]
-    return {"attacker": curve.attack, "defender": curve.versus, "share": share,
+    return {"attacker": curve.attack, "defender": curve.versus, "setting": curve.setting,
+            "share": share,
             "needed": curve.needed(share), "points": points}  # fmt: skip

@@ -36,6 +36,7 @@ from arena.report.tables import (
     inference_lines,
     origins,
     score_lines,
+    shared_scores,
 )
 from envs.atomic_file import whole_file
 from envs.errors import ArenaError, printable
@@ -66,6 +67,7 @@ class Section:
     findings: list[Finding]
     headings: list[tuple[str, str]]
     lines: list[ScoreLine]
+    shared: list[tuple[str, str]]
     learning: LearningTable
     alarms: list[AlarmLine]
     forest: Picture | None
@@ -208,6 +210,7 @@ def _section(
         findings=_findings(episode_data, learning, effects),
         headings=headings(episode_data.board),
         lines=score_lines(episode_data.board),
+        shared=shared_scores(episode_data.board),
         learning=learning_table(learning),
         alarms=alarm_lines(detections_of(episode_data.board, episode_data.events)),
         forest=forest,

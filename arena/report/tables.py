@@ -23,6 +23,9 @@ from arena.report.formatting import (
     without_machine_paths,
 )
 
+COLUMNS = 10
+"""Measures that a scoreboard has room for."""
+
 CHECKPOINTS = 60
 EVENTS = 50
 """Rows of an episode's own tables at most; the log has them all."""
@@ -79,7 +82,28 @@ class Origin:
 
 
 def headings(board: Sequence[ScoreRow]) -> list[tuple[str, str]]:
-    """Choose the measures that have a heading, and some row a number for."""
+    """Choose the measures that have a heading, and some row a number for.
+
+    Of more than a page has room for, those that are the same in every row have no column.
+    """
+    same = dict(shared_scores(board))
+    return [(name, heading) for name, heading in _measured(board) if heading not in same]
+
+
+def shared_scores(board: Sequence[ScoreRow]) -> list[tuple[str, str]]:
+    """Tell what has no column because it is the same in every row: headings and numbers."""
+    columns = _measured(board)
+    if len(columns) <= COLUMNS or len(board) < 2:
+        return []
+    found = []
+    for name, heading in columns:
+        cells = {cell(row.scores.get(name), measure_of(name), seeds=row.n) for row in board}
+        if len(cells) == 1:
+            found.append((heading, cells.pop().mean))
+    return found
+
+
+def _measured(board: Sequence[ScoreRow]) -> list[tuple[str, str]]:
     played = [one for row in board for one in row.episodes.values()]
     return [
         (name, measure.metric.heading)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from arena.analysis.effects import KINDS, DefenceEffects, Effect, told_kinds
@@ -72,6 +73,9 @@ def draw_forest(episode_data: EpisodeData) -> Drawing | None:
     with settings():
         height = 0.95 + 0.32 * len(found)
         figure, axes = sheet(len(panels), per_row=3, height=height, sharey=True)
+        engine = figure.get_layout_engine()
+        assert isinstance(engine, ConstrainedLayoutEngine)
+        engine.set(w_pad=0.12)  # inches: numbers at the ends of two axes stand apart
         legend = {}
         for ax, (title, hint, series) in zip(axes, panels, strict=True):
             for place, one in enumerate(series):

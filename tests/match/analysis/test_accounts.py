@@ -53,6 +53,13 @@ def test_attacks_from_another_pool_are_another_curve(made_up):
         made_up.play("knockoff", "detector", plan={"threat": threat}, victim_accuracy=1.0)
     curves = account_curves(made_up.log.episodes(), {})
     assert [[point.accounts for point in one.points] for one in curves] == [[2, 3], [2]]
+    assert [one.title for one in curves] == [
+        "knockoff / detector, threat.pool.use=strokes",
+        "knockoff / detector, threat.pool.use=uniform",
+    ]
+    told = CliRunner().invoke(app, ["accounts", "--log", made_up.log.where]).stdout
+    assert "knockoff / detector, threat.pool.use=uniform: " in told
+    assert told.splitlines()[0].split()[-1] == "setting"
 
 
 def test_the_command_writes_the_curve_and_what_is_needed(log):

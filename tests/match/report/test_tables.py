@@ -1,7 +1,14 @@
 """The tables of the report."""
 
 from arena.analysis.episode_data import gather
-from arena.report.tables import episode_details, inference_lines, origins
+from arena.report.html import render
+from arena.report.tables import (
+    episode_details,
+    headings,
+    inference_lines,
+    origins,
+    shared_scores,
+)
 
 
 def episode_data_of(made_up):
@@ -45,3 +52,22 @@ def test_runs_of_one_text_are_told_once(made_up):
     found = origins(episode_data_of(made_up).runs)
     assert [origin.text for origin in found] == ['name = "made-up"', "changed = true"]
     assert "3 runs" in found[0].when
+
+
+def test_a_scoreboard_with_accounts_has_no_column_of_what_is_the_same_in_every_row(made_up):
+    made_up.play("noise", clone=0.1)
+    plain = headings(episode_data_of(made_up).board)
+    assert len(plain) == 10
+    assert shared_scores(episode_data_of(made_up).board) == []
+    for name, clone, fidelity in (("dfme", 0.5, 0.4), ("late", 0.6, 0.7)):
+        made_up.play(name, scenario="with accounts", clone=clone, clone_fidelity=fidelity,
+                     accounts_used=10, attack_price=3000.5)  # fmt: skip
+    (_, part) = episode_data_of(made_up).games().values()
+    assert headings(part.board) == [
+        ("clone_accuracy", "clone accuracy"),
+        ("clone_fidelity", "clone fidelity"),
+    ]
+    told = dict(shared_scores(part.board))
+    assert (told["accounts"], told["price of the attack"]) == ("10", "3,000")
+    assert told["victim accuracy"] == "95.0%"
+    assert "The same in every row: victim accuracy 95.0%, " in render(part)
