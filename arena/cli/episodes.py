@@ -122,7 +122,7 @@ def show(
     _show_inferences(console, details["inferences"])
     for event in details["events"]:
         write_line(console, f"{event.time:%H:%M:%S} {event.kind}: {event.message}")
-        for line in str(event.data.get("traceback", "")).splitlines():
+        for line in str((event.data or {}).get("traceback", "")).splitlines():
             write_line(console, f"  {line}")
 
 

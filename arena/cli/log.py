@@ -38,7 +38,7 @@ def check(
         findings = examine(store)
         if sealed is not None:
             findings += broken_seals(store, sealed)
-        count = len(store.episodes(brief=True))
+        count = store.count()
     faults = [finding for finding in findings if finding.kind == "fault"]
     if json:
         write_json({"sound": not faults, "episodes": count, "findings": findings})

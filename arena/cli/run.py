@@ -271,7 +271,7 @@ def _show_tracebacks(result: "MatchResult", log: "Log") -> None:
     for row in result.episodes:
         if row.status == "error":
             for event in log.events(row.id):
-                if text := event.data.get("traceback"):
+                if text := (event.data or {}).get("traceback"):
                     write_line(err(), f"{row.attacker} vs {row.defender}, seed {row.seed}:\n{text}")
 
 

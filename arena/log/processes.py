@@ -169,7 +169,7 @@ def _mark(connection: Connection, dead: Dead) -> None:
     )
     connection.execute(
         insert(Event.table()).values(
-            episode_id=dead.id, time=datetime.now(UTC), kind=DIED, message=dead.reason
+            episode_id=dead.id, time=datetime.now(UTC), kind=DIED, message=dead.reason, data={}
         )
     )
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Select, Table, Text, cast, select
+from sqlalchemy import Connection, Engine, Select, Table, Text, cast, func, select
 
 from arena.log.batches import batches
 from arena.log.cells import read_cells, require_sound
@@ -154,6 +154,12 @@ class LogReader:
             with self._reading() as connection:
                 require_known(connection, which)
         return [_episode(row | {name: {} for name in without}) for row in rows]
+
+    def count(self) -> int:
+        """Count the episodes, whatever their rows hold."""
+        with self._reading() as connection:
+            found: int = connection.execute(select(func.count(Episode.table().c.id))).scalar_one()
+        return found
 
     def episodes_as_json(self, which: EpisodeFilter | None = None) -> Iterator[str]:
         """Give each episode as one line of JSON, with all columns, in the order of `episodes`.

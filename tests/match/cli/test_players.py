@@ -141,6 +141,11 @@ class Exits(Attacker):
         sys.exit(0)
 
 
+class Leaves(Attacker):
+    def attack(self, oracle, kit):
+        os._exit(3)
+
+
 class Unmade(Attacker):
     def __init__(self):
         sys.exit(0)
@@ -180,6 +185,7 @@ class Misspelt(Defence):
     ("player", "name", "told"),
     [
         ("Exits", "ends", "budget 600, soft labels: SystemExit: 0"),
+        ("Leaves", "ends", "budget 600, soft labels: SystemExit: os._exit(3)"),
         ("Unmade", "requires", "cannot be set up: SystemExit: 0"),
         ("Fitted", "clone", "budget 600, soft labels: expected a torch module as clone, got dict"),
         ("Kinky", "plays", "ZeroDivisionError: division by zero"),

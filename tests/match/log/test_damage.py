@@ -59,6 +59,20 @@ def test_a_damaged_value_is_named_and_no_command_dies_of_it(made_up, place, valu
         result = CliRunner().invoke(app, [*command, "--log", made_up.log.where])
         assert result.exception is None or isinstance(result.exception, SystemExit)
         assert "--debug" not in result.output
+        if command == ["log", "check"]:
+            assert f"its {column} is no" in result.output
+
+
+def test_an_episode_that_was_closed_as_dead_is_shown(made_up):
+    id = made_up.play(status="started")
+    with sqlite3.connect(made_up.log.where) as connection:
+        connection.execute("UPDATE episode SET host = 'elsewhere'")
+    connection.close()
+    for words in (["log", "close", id], ["episodes", "show", id]):
+        result = CliRunner().invoke(app, [*words, "--log", made_up.log.where])
+        assert result.exit_code == 0, result.output
+    assert "closed by hand; its process was" in result.output
+    assert [event.data for event in made_up.log.events(id)] == [{}]
 
 
 def test_a_sound_log_has_none(made_up):
