@@ -226,8 +226,8 @@ def _left(
     for name, budget in budgets.items():
         earlier = before(log, plan, name, record)
         used = f"{count_text(earlier.used)} of its {count_text(budget)} queries"
-        if earlier.is_over:
-            told = f"{name} gets no key: it handed its clone over in this log ({earlier.id})"
+        if earlier.over:
+            told = f"{name} gets no key: {earlier.over} in this log ({earlier.id})"
         elif earlier.used >= budget:
             told = f"{name} gets no key: it has used {used} in this log ({earlier.id})"
         else:

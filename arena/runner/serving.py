@@ -32,6 +32,11 @@ from envs.seeding import Streams
 HANDED_OVER = "clone-handed-over"
 """Kind of the event that ends a key's attack."""
 
+CUT_OFF = "cut-off"
+"""Kind of the event that tells that a defender cut all accounts of a key off."""
+
+_OVER = {HANDED_OVER: "it handed its clone over", CUT_OFF: "it was cut off"}
+
 _SERVICE = ("scenario_name", "attacker", "defender", "victim", "clone", "data", "seed")
 """Columns by which episodes of one key of one service are known."""
 
@@ -49,12 +54,12 @@ class Before(NamedTuple):
     Attributes:
         used: images that were charged to it.
         id: its last episode; "" without any.
-        is_over: whether it handed its clone over.
+        over: why it gets no more answers; "" where it does.
     """
 
     used: int
     id: str
-    is_over: bool
+    over: str = ""
 
 
 def before(log: Log, plan: EpisodePlan, key: str, record: RunRecord) -> Before:
@@ -73,7 +78,7 @@ def before(log: Log, plan: EpisodePlan, key: str, record: RunRecord) -> Before:
         if all(getattr(row, name) == getattr(new, name) for name in _SERVICE)
     ]
     if not rows:
-        return Before(0, "", is_over=False)
+        return Before(0, "")
     if living := [row.id for row in rows if row.status == "started"]:
         raise LogError(
             f"another server serves {key} into this log, as episode {living[0]}; stop it, give the "
@@ -85,8 +90,8 @@ def before(log: Log, plan: EpisodePlan, key: str, record: RunRecord) -> Before:
             f"{key} has used {used} queries in this log (episode {rows[0].id}), and what each of "
             f"its accounts has left is not known; give the key another name or use another --log"
         )
-    handed_over = any(event.kind == HANDED_OVER for row in rows for event in log.events(row.id))
-    return Before(used, rows[0].id, handed_over)
+    kinds = {event.kind for row in rows for event in log.events(row.id)}
+    return Before(used, rows[0].id, next((why for kind, why in _OVER.items() if kind in kinds), ""))
 
 
 def _named(plan: EpisodePlan, key: str) -> EpisodePlan:
@@ -147,7 +152,12 @@ class ServedEpisode:
 
     def on_round(self, round: Round) -> None:
         """Write down what was charged before the answer goes out: a kill gives nothing back."""
-        self._writer.charge(self.game.used)
+        game = self.game
+        self._writer.charge(game.used)
+        if len(game.closed_accounts) == len(game.attacker_clients):
+            line = "the defender has cut every account off"
+            self._writer.event(CUT_OFF, line, queries_used=game.used)
+            self._writer.flush()
 
     def score(self, file: bytes) -> Mapping[str, float | None]:
         """Score a clone, which ends the attack.

@@ -343,6 +343,16 @@ def test_a_key_whose_clone_was_scored_is_not_served_again_and_others_are(asked):
     assert statuses == [200]
 
 
+def test_a_key_that_was_cut_off_stays_cut_off_when_the_server_starts_again(asked):
+    pieces = [{"from": 0}, {"from": 4, "cut_off": True}]
+    defender = {"use": "schedule", "defence": "undefended", "policy": {"pieces": pieces}}
+    told, statuses = asked([4, 4, 4], "--key", "eve", defenders=[defender])
+    assert statuses == [200, 403, 403]
+    told, statuses = asked([4], "--key", "eve", defenders=[defender])
+    assert "eve gets no key: it was cut off in this log" in told.output
+    assert statuses == []
+
+
 def test_a_key_that_cannot_go_on_is_refused_in_one_line(asked, tmp_path):
     both = []
     asked([1], "--key", "eve", then=lambda http, auth: both.append(asked([1], "--key", "eve")[0]))
