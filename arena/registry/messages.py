@@ -49,7 +49,7 @@ def problems(
         if fault["type"] == "extra_forbidden":
             line = unknown(shown, str(fault["loc"][-1]), _properties(schema, root), noun=noun)
         elif fault["type"] == "missing":
-            line = f"{shown}: missing; expected {expectation(schema, root)}"
+            line = f"{shown}: missing; expected {expectation(schema, root) or 'a value'}"
         elif fault["type"] == MESSAGE:
             line = f"{shown}: {fault['msg']}" if shown else str(fault["msg"])
         elif shown in seen:  # the other members of a union say the same again

@@ -141,6 +141,14 @@ class Exits(Attacker):
         sys.exit(0)
 
 
+class Needs(Attacker):
+    def __init__(self, bare):
+        pass
+
+    def attack(self, oracle, kit):
+        pass
+
+
 class Leaves(Attacker):
     def attack(self, oracle, kit):
         os._exit(3)
@@ -196,6 +204,12 @@ def test_every_failure_of_a_player_is_a_claim_that_failed(cli, tmp_path, player,
     (tmp_path / "slips.py").write_text(SLIPS)
     found = json.loads(cli("check", f"slips.py:{player}", "--json", code=1).stdout)["findings"]
     assert told in [one["detail"] for one in found if one["name"] == name and not one["passed"]]
+
+
+def test_a_parameter_of_any_type_that_is_missing_is_named(cli, tmp_path):
+    (tmp_path / "slips.py").write_text(SLIPS)
+    told = cli("check", "slips.py:Needs", code=2).stderr
+    assert told.endswith("arena: slips.py:Needs.bare: missing; expected a value\n")
 
 
 def test_slips_that_play_on_without_a_word_are_warned_of(cli, tmp_path):
