@@ -34,6 +34,7 @@ def change_functions(path: Path, text: bytes) -> None:
     """
     old, new = (compile(each, str(path), "exec") for each in (path.read_bytes(), text))
     changed = dict(zip(_codes(old), _codes(new), strict=True))
+    gc.unfreeze()  # what is frozen is not among the objects
     for each in gc.get_objects():
         # by its type alone: asking for the class of some objects runs code of theirs
         if type(each) is FunctionType and each.__code__.co_filename == str(path):
