@@ -21,6 +21,14 @@ def test_both_directions_are_those_worked_by_hand():
     assert fall(clone, image, label.long()).flatten().tolist() == [1, -1]
 
 
+def test_a_pixel_without_a_gradient_stays_where_it_is():
+    layer = nn.Linear(3, 2, bias=False)
+    layer.weight.data = torch.tensor([[1.0, -1.0, 0.0], [0.0, 0.0, 0.0]])
+    clone, image = nn.Sequential(nn.Flatten(), layer), torch.full((1, 1, 1, 3), 0.5)
+    moved = JBDA()._moved(clone, image, torch.zeros(1).long(), 0.1)
+    torch.testing.assert_close(moved.flatten(), torch.tensor([0.6, 0.4, 0.5]))
+
+
 class Watched(JBDA):
     """Keeps what was made of what, by which clone."""
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from envs.data.digits import digits_splits
+from envs.defences import dnf_plus
 from envs.defences.base import HardenKit
 from envs.defences.decoy import AnswerBank, Decoy, _projections
-from envs.defences.dnf_plus import DNFPlus, measure, tail, together, upper
+from envs.defences.dnf_plus import DNFPlus, Scores, measure, tail, together, upper
 from envs.errors import ScenarioError
 from envs.game.clocks import make_clock
 from envs.latency.model import LatencyModel
@@ -113,7 +114,7 @@ def test_a_decoy_s_projections_have_unit_variance_within_a_class_and_one_centre_
     labels = torch.arange(200) % 4
     seen = torch.randn(200, 16, generator=chance) * torch.linspace(0.1, 2, 16)
     seen = seen + 3 * torch.randn(4, 16, generator=chance)[labels]
-    mapped, offset = _projections(seen, labels, 4, chance)
+    mapped, offset = _projections(seen, labels, 5, chance)  # no image is of the fifth class
     flat = seen @ mapped - offset
     centres = torch.stack([flat[labels == k].mean(0) for k in range(4)])
     torch.testing.assert_close(centres, torch.zeros(4, 2), atol=1e-3, rtol=0)
@@ -131,6 +132,20 @@ def test_images_that_the_lane_answers_otherwise_are_harmed():
     # of e^1 to two of e^0, and of three alike
     expected = torch.tensor([[-math.log(2)] * 3, [1 - math.log(2)] * 3]).double()
     torch.testing.assert_close(found.log_odds, expected)
+
+
+@pytest.mark.parametrize(("harmed", "limit"), [([4.0, 5.0], 5.0), ([], 2.5)])
+def test_the_lane_lets_nobody_go_who_would_be_harmed(monkeypatch, harmed, limit):
+    """Half of the held-out scores 1, 2, 3, 4 lie above 2.5; 5 is an image of the training set."""
+
+    def measured(network, own):
+        scores = torch.tensor([1.0, 2, 3, 4] if own is SPLITS.validation else [5.0])
+        log_odds = torch.stack((torch.arange(len(scores)).float(), scores))
+        return Scores(log_odds, torch.isin(scores, torch.tensor(harmed)))
+
+    monkeypatch.setattr(dnf_plus, "measure", measured)
+    network = SimpleNamespace(guards=(0,), lane=1)
+    assert DNFPlus(lane=0.5)._calibrate(network, _kit())[1] == limit
 
 
 def test_the_lane_answers_as_the_last_exit_does_on_what_it_was_set_on(hardened):

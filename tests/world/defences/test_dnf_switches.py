@@ -66,10 +66,17 @@ def test_a_fortress_takes_the_recipe_of_its_victims_images():
 
 
 @pytest.mark.parametrize(
-    ("switches", "harm"), [({}, 1), ({"tolerance": 0.02}, 0), ({"most_saving": True}, 0)]
+    ("switches", "harm", "proven"),
+    [
+        ({}, 1, None),
+        ({"tolerance": 0.02}, 0, None),
+        ({"most_saving": True}, 0, None),
+        # a share that a search picked proves the limit, and no less
+        ({"tolerance": 0.05}, 1, 0.05),
+    ],
 )
 def test_the_proven_loss_is_reported_and_limits_only_where_it_is_told_to(
-    monkeypatch, switches, harm
+    monkeypatch, switches, harm, proven
 ):
     """The surest of the proving images leaves wrongly whatever share may leave."""
     scores = torch.linspace(0, 1, 300, dtype=torch.float64)[None]
@@ -90,7 +97,7 @@ def test_the_proven_loss_is_reported_and_limits_only_where_it_is_told_to(
     assert found.harm_bound == pytest.approx(0.0312, abs=5e-5) or not harm
     assert told == [
         f"fortress: {found.early_share:.1%} of 150 held-out images leave early; "
-        f"at most {found.harm_bound:.1%} lose a right answer, at 95% confidence"
+        f"at most {proven or found.harm_bound:.1%} lose a right answer, at 95% confidence"
     ]
 
 

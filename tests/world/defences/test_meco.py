@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from envs.data.sources import load
+from envs.defences import meco
 from envs.defences.base import Defence, DeployedDefence, HardenKit
 from envs.defences.meco import MeCo
 from envs.defences.random_filter import RandomFilter, standardised
@@ -255,6 +256,29 @@ def test_it_refuses_to_spoil_exits_that_are_there(digits_world):
         MeCo().harden(victim, digits_world.kit())
     kept = MeCo(retrain="off", scale=0.1).harden(victim, digits_world.kit())
     assert kept.num_exits == network.num_exits
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "scale", "line"),
+    [
+        # two points below 0.9 are allowed: 0.9 - 0.5 scale keeps them up to a scale of 0.04
+        (lambda scale: 0.9 - 0.5 * scale, 0.04, "meco: scale 0.04"),
+        (lambda scale: 0.9 - 0.04 * scale, 0.5, "meco: scale 0.5"),
+        (lambda scale: 0.5, 0.02, "meco: even the least scale, 0.02, costs more than 2.0% of "
+         "accuracy; it is served nevertheless"),
+    ],
+)  # fmt: skip
+def test_the_largest_scale_that_costs_little_enough_is_found(
+    digits_world, monkeypatch, accuracies, scale, line
+):
+    monkeypatch.setattr(meco, "_accuracy", lambda *_: 0.9)
+    monkeypatch.setattr(MeCo, "_filtered_accuracy", lambda *each: accuracies(each[3]))
+    told = []
+    victim = digits_world.victim()
+    found = MeCo(utility_loss=0.02)._calibrated(
+        victim, victim, digits_world.kit(report=told.append)
+    )
+    assert (found, told) == (scale, [line])
 
 
 @pytest.mark.slow
