@@ -54,6 +54,12 @@ def test_exits_visited_and_exits_that_exist_are_two_truths(victim):
     assert truth["thresholds"] == pytest.approx(THRESHOLDS[:1])
 
 
+def test_of_exits_of_one_cost_the_deepest_gives_the_cost_and_the_lowest_the_threshold(victim):
+    truth = truth_of(victim, (0, 50, 0, 25, 25))
+    assert truth["exit_costs"][-1] == 1.0
+    assert truth["thresholds"] == pytest.approx(THRESHOLDS[1:2])
+
+
 def test_all_that_a_probe_can_find_can_be_right(victim):
     shares = victim.profile.shares
     guess = ArchitectureGuess(

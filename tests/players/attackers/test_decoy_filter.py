@@ -76,6 +76,14 @@ def test_any_budget_is_spent(fake_oracle, kit, pool, budget):
     assert oracle.remaining == 0
 
 
+def test_half_of_the_noise_is_of_an_untrained_generator(fake_oracle, kit):
+    pixels = DecoyFilter(request=64)._noise(fake_oracle(10), kit(), 301)
+    assert pixels.shape == (301, 1, 8, 8)
+    # uniform pixels deviate by 74 of 255, and no two are alike in all 301 images
+    assert pixels[:151].float().std() == pytest.approx(73.9, rel=0.02)
+    assert pixels[151:].float().std() != pytest.approx(73.9, rel=0.02)
+
+
 @pytest.mark.parametrize("params", [{"share": 0.0}, {"share": 1.0}, {"request": 0}])
 def test_wrong_shares_are_refused(params):
     with pytest.raises(ScenarioError, match="expected a share"):

@@ -1,6 +1,7 @@
 """DFMS-HL: its phases, its ledger, its diversity loss, and that it reads labels alone."""
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from agents.attackers.dfms_hl import DFMSHL, Phases, _factor
 from agents.base import granted
 from agents.learning.ensemble import diversity
-from agents.learning.transfer_set import TransferSet, balanced_accuracy
+from agents.learning.transfer_set import TransferSet, balanced_accuracy, macro_f1
 from agents.learning.weight_averages import Averages
 from envs.errors import PlayerError, ScenarioError
 
@@ -211,3 +212,45 @@ def test_balanced_accuracy_counts_classes_alike_and_only_those_that_occur():
         torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.nn.functional.one_hot(labels, 3).float()
     )
     assert balanced_accuracy(First(), held) == 0.5
+
+
+def test_agreement_by_classes_is_worked_by_hand():
+    """Of labels 0, 0, 0, 1 the clone says 0, 0, 1, 1."""
+    labels, guesses = torch.tensor([0, 0, 0, 1]), torch.eye(3)[[0, 0, 1, 1]]
+    pixels = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
+    held = TransferSet(pixels, torch.eye(3)[labels])
+
+    class Guessing(torch.nn.Module):
+        def forward(self, images):
+            return guesses
+
+    assert balanced_accuracy(Guessing(), held) == pytest.approx((2 / 3 + 1) / 2)
+    # precision 1 and recall 2/3; precision 1/2 and recall 1
+    assert macro_f1(Guessing(), held) == pytest.approx((4 / 5 + 2 / 3) / 2)
+
+
+def test_labels_that_cost_just_the_budget_are_bought(fake_oracle, kit):
+    """Ten for the pool, half as many for drawn images, and five to validate with."""
+    for budget, refused in ((20, False), (19, True)):
+        attacker = DFMSHL(initial=10, validation=5, drawn=0.5)
+        with (
+            pytest.raises(ScenarioError, match="cost 20 of a budget of 19")
+            if refused
+            else (nullcontext())
+        ):
+            attacker._prepare(fake_oracle(budget), kit())
+
+
+def test_the_last_clone_moves_at_the_rate_of_the_alternating_phase(fake_oracle, kit, monkeypatch):
+    """Warmed up from a hundredth, and never at the rate that clones are trained with."""
+    rates = []
+    step = DFMSHL._clone_step
+
+    def watched(self, oracle, trainer, drawn):
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        return step(self, oracle, trainer, drawn)
+
+    monkeypatch.setattr(DFMSHL, "_clone_step", watched)
+    attacker = DFMSHL(**QUICK, initial=20, validation=10, clone_rate=0.1, rate=0.004)
+    attacker.attack(fake_oracle(300, posteriors), kit())
+    assert max(rates) == pytest.approx(0.004)

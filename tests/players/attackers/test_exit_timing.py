@@ -98,6 +98,14 @@ def simulate(budget, model, *, seed=0, **options):
     return attacker.inferred, kit.shared_findings, oracle.exits(images), oracle
 
 
+@pytest.mark.parametrize("most", [120, 150])
+def test_no_more_images_are_probed_than_told(most):
+    oracle, kit = SimulatedOracle(3000, LatencyModel(noise=0.0)), kit_for(SMALL)
+    ExitTiming(most_probes=most).attack(oracle, kit)
+    images, _ = kit.shared_findings["transfer"]
+    assert len(images) == most
+
+
 def test_without_jitter_four_exits_and_every_label_are_found():
     """Acceptance 1: exits 4 and 5 differ by a linear layer and count as one."""
     guess, shared_findings, exits, _ = simulate(900, LatencyModel(noise=0.0))

@@ -1,5 +1,7 @@
 """JBDA moves what it asked along its clone's gradient, towards a label."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -64,6 +66,22 @@ def test_t_rnd_moves_towards_labels_drawn_anew(fake_oracle, posteriors, with_poo
     assert not torch.equal(moved[:8], moved[8:16])
     step = (moved - images).abs().amax((1, 2, 3))
     assert float(step.min()) > 0.02
+
+
+def test_each_step_of_t_rnd_goes_towards_the_label_that_is_drawn_for_it():
+    layer = nn.Linear(2, 2, bias=False)
+    layer.weight.data = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+    thief = JBDA(variant="t-rnd")
+    thief._oracle = SimpleNamespace(threat=SimpleNamespace(num_classes=2))
+    thief._chance = torch.Generator().manual_seed(3)
+    clone, image = nn.Sequential(nn.Flatten(), layer), torch.full((1, 1, 1, 2), 0.5)
+    moved = thief._moved(clone, image, torch.zeros(1).long(), 0.1)
+    labels, away = torch.Generator().manual_seed(3), 0.0
+    for _ in range(8):  # steps of 1.85 times the reach in all, within the reach
+        towards = 1 - 2 * int(torch.randint(2, (1,), generator=labels))
+        away = min(max(away + towards * 1.85 * 0.1 / 8, -0.1), 0.1)
+    torch.testing.assert_close(moved.flatten(), torch.tensor([0.5 + away, 0.5 - away]))
+    assert away != 0
 
 
 def test_the_reach_follows_the_size_of_the_images(fake_oracle, posteriors, with_pool):

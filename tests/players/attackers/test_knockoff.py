@@ -136,6 +136,19 @@ def test_the_bandit_comes_to_prefer_what_pays():
     assert float(bandit.policy[2]) > 0.4
 
 
+def test_a_step_of_the_bandit_by_hand():
+    """Of two classes the first is drawn thrice for rewards 1, 0, 0; the baseline is a third."""
+    bandit = ClassBandit(2, Streams(0).torch("bandit"))
+    actions, worth = torch.zeros(3, dtype=torch.int64), torch.tensor([1.0, 0, 0]).expand(3, -1)
+    bandit.learn(actions, worth)  # gains of 2/9, -1/9, -1/9
+    assert bandit.preferences.tolist() == pytest.approx([0, 0], abs=1e-7)
+    bandit.learn(torch.tensor([0, 1]), torch.tensor([1.0, 0]).expand(3, -1))
+    # rewards 1 and 0, a baseline of 5/12, drawn four times and once: 7/48 and -20/48
+    gain = [7 / 48, -20 / 48]
+    half = sum(gain) / 2
+    assert bandit.preferences.tolist() == pytest.approx([gain[0] - half, gain[1] - half])
+
+
 def test_the_adaptive_policy_comes_to_ask_the_class_that_pays(fake_oracle, with_pool):
     """Of three kinds of images one gets sure answers of many classes, the others one unsure one."""
     pool = pool_of(count=300)

@@ -6,6 +6,7 @@ import torch
 from agents.attackers.noise import Noise
 from agents.base import granted
 from agents.defenders.static import Static
+from agents.learning.schedules import StepDecay
 from arena.conformance import defender_kit
 from envs.errors import PlayerError
 from envs.game.rounds import Countermeasure, View
@@ -25,6 +26,15 @@ def test_noise_spends_the_whole_budget(fake_oracle, kit, budget):
     Noise().attack(oracle, kit(clone="resnet10-half"))
     assert oracle.remaining == 0
     assert max(oracle.requests) <= 64
+
+
+def test_rates_fall_by_epochs_that_are_counted_from_one(fake_oracle, kit, monkeypatch):
+    begun = []
+    monkeypatch.setattr(StepDecay, "begin", lambda decay, epoch: begun.append(epoch))
+    attacker = Noise(batch=1)
+    attacker.attack(fake_oracle(600), kit())
+    of_an_epoch = attacker._settings.clone_steps * attacker._settings.epoch_length
+    assert begun == ([1] * of_an_epoch + [2] * of_an_epoch + [3] * 600)[:600]
 
 
 @pytest.mark.parametrize("labels", ["soft", "hard"])

@@ -166,3 +166,14 @@ def test_rounded_answers_take_few_values(digits_world):
 def test_a_wrong_parameter_says_what_was_expected(kind, params, message):
     with pytest.raises(ValueError, match=message):
         kind(**params)
+
+
+@pytest.mark.parametrize(
+    ("options", "budget"),
+    # ten classes, and two more for the label and the normalisation
+    [({}, 0.0), ({"decimals": 2}, 0.12), ({"decimals": 1}, 1.2), ({"top": 3}, 2.0)],
+)
+def test_what_truncation_may_change_follows_from_what_it_takes_away(digits_world, options, budget):
+    defence = Truncation(**options)
+    defence.harden(digits_world.victim(), digits_world.kit())
+    assert defence.epsilon == pytest.approx(budget)

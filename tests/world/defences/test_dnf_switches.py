@@ -7,6 +7,8 @@ import torch
 
 from envs.data.images import ImageSet
 from envs.data.sources import load
+from envs.defences import dnf
+from envs.defences.answer_counts import EarlyAnswers
 from envs.defences.base import HardenKit
 from envs.defences.dnf import DNF
 from envs.errors import DataMissing, ScenarioError, UnknownName
@@ -42,6 +44,7 @@ def test_the_released_variants_follow_the_released_recipes_by_image_size():
             for channels, side in ((1, 28), (3, 32), (3, 224), (3, 64))
         )
         assert grey == fortress_recipe(variant, {})
+        assert fortress_recipe(variant, {}, (3, 30, 30)) == cifar
         assert grey.augment == "none"
         assert cifar == replace(grey, augment="crop-flip")
         assert birds == tiny == replace(
@@ -163,3 +166,15 @@ def test_nothing_is_said_of_thresholds_that_do_not_serve(variant, rule):
     kit = HardenKit(load("digits"), Streams(0), CPU, report=told.append)
     DNF(variant, rule=rule, epochs=1).harden(Victim(MultiExit(body)), kit)
     assert not [line for line in told if "lose a right answer" in line]
+
+
+def test_what_leaves_early_is_told_in_percent(monkeypatch):
+    """Of OOD images a quarter reach the last exit; of early answers the commonest has 60 %."""
+    monkeypatch.setattr(
+        dnf, "early_answers", lambda *_: EarlyAnswers((0.5, 0.25, 0.25), (0.4, 0.6))
+    )
+    told = []
+    kit = HardenKit(load("digits"), Streams(0), CPU, report=told.append)
+    DNF()._look(None, kit, fortress_recipe("intended", {}))
+    assert told == ["fortress: 75% of its OOD training images leave early; "
+                    "the commonest early answer has 60%"]  # fmt: skip

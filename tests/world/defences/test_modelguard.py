@@ -6,7 +6,14 @@ import torch
 from scipy.optimize import linprog
 
 from envs.defences.codebook import Codebook, cluster, distances
-from envs.defences.modelguard import ModelGuardS, ModelGuardW, costs, least_expected, minimum
+from envs.defences.modelguard import (
+    ModelGuardS,
+    ModelGuardW,
+    _rest,
+    costs,
+    least_expected,
+    minimum,
+)
 from envs.defences.simplex import distance
 
 TIGHT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
@@ -158,3 +165,12 @@ def test_few_answers_are_served_for_many_queries(digits_world):
     served = digits_world.serve(defence, victim, images).posteriors
     clean = digits_world.clean(images)
     assert len(served.unique(dim=0)) < len(clean.unique(dim=0)) / 4
+
+
+@pytest.mark.parametrize("epsilon", [0.02, 0.5])
+@pytest.mark.parametrize("level", [0.45, 0.5, 0.55, 0.7])
+def test_the_others_hold_what_the_label_leaves(level, epsilon):
+    label, others = torch.tensor([[0.5]]).double(), torch.tensor([[0.1, 0.4]]).double()
+    rest = _rest(torch.tensor([[level]]).double(), label, others, epsilon=epsilon, margin=0.0)
+    assert rest.sum().item() == pytest.approx(1 - level)
+    assert bool((rest >= 0).all())

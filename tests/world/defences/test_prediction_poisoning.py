@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from envs.defences import prediction_poisoning
 from envs.defences.prediction_poisoning import (
     PredictionPoisoning,
     best_subset,
@@ -76,6 +77,12 @@ def test_the_best_subset_is_that_of_trying_all(classes):
         best = max(scores)
         own = -torch.cosine_similarity(p - found, p - y, dim=0)
         assert float(own) == pytest.approx(float(best), abs=1e-9)
+
+
+def test_one_image_of_many_classes_is_not_tried_with_all_subsets(monkeypatch):
+    monkeypatch.setattr(prediction_poisoning, "_of_all_subsets", None)
+    found = best_subset(posteriors(1, 40), posteriors(1, 40, 2.0, seed=1))
+    assert found.sum().item() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("classes", [10, 30, 100])

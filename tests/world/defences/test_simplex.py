@@ -6,7 +6,14 @@ import torch
 from scipy.optimize import linprog
 
 from envs.defences.label_preserving import keep_top1
-from envs.defences.simplex import distance, onto_simplex, redirect, towards, within_budget
+from envs.defences.simplex import (
+    distance,
+    normalised,
+    onto_simplex,
+    redirect,
+    towards,
+    within_budget,
+)
 
 
 def posteriors(count, classes, concentration=0.5, seed=0):
@@ -109,3 +116,8 @@ def test_keeping_the_label_never_lengthens_the_way():
     kept = keep_top1(served, clean)
     assert (distance(kept, clean) <= distance(served, clean) + 1e-12).all()
     assert torch.equal(kept.argmax(1), clean.argmax(1))
+
+
+def test_rows_are_divided_by_their_sums():
+    rows = torch.tensor([[1.0, 4.0], [0.25, 0.25]])
+    assert normalised(rows).tolist() == [[0.2, 0.8], [0.5, 0.5]]

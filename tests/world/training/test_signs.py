@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from envs.nets.guarded import suspicions
 from envs.nets.multi_exit import with_heads
 from envs.nets.registry import build
 from envs.seeding import Streams
-from envs.training import losses
+from envs.training import guards, losses
 from envs.training.exit_training import ExitRecipe, _Trainer, train_exits
 from envs.training.guards import GuardRecipe, train_guards
 from envs.training.objective import BoundObjective, ReleasedObjective, Weights
@@ -253,3 +254,35 @@ def test_guards_suspect_outliers_and_not_their_own(data):
         strict=True,
     ):
         assert float(own.mean()) < 0 < float(odd.mean())
+
+
+def test_own_images_of_the_guards_are_moved_by_noise_of_the_stated_deviation(monkeypatch):
+    """Grey images stay clear of 0 and 1, where what is added would be cut."""
+    splits, seen = digits_splits(), []
+    grey = replace(splits.train, pixels=torch.full_like(splits.train.pixels, 128))
+
+    def watched(network, images, labels, scales):
+        seen.append(images[:64] - 128 / 255)
+        return sum(weight.sum() for weight in network.heads.parameters())
+
+    monkeypatch.setattr(guards, "_loss", watched)
+    backbone = build("mlp-small", num_classes=10, image_shape=(1, 8, 8), generator=stream())
+    recipe = GuardRecipe(steps=1, batch=64, noise=0.05, ood=["uniform"])
+    train_guards(
+        backbone, recipe, data=replace(splits, train=grey), streams=Streams(0), victim_key={}
+    )
+    assert seen[0].std().item() == pytest.approx(0.05, rel=0.05)
+
+
+def test_the_loss_that_is_told_is_the_mean_of_the_steps(data, monkeypatch):
+    steps = iter((1.0, 2.0, 6.0))
+    monkeypatch.setattr(_Trainer, "step", lambda *_: torch.tensor(next(steps)))
+    network, told = network_of(data), []
+    objective = BoundObjective(
+        network, Weights((0.0,) * network.num_exits), chance=stream(2), initial=stream(3)
+    )
+    recipe = ExitRecipe(epochs=1, batch=48)  # 128 images
+    train_exits(
+        network, objective, recipe, data=data, draw=None, order=stream(), report=told.append
+    )
+    assert told == ["exits: epoch 1/1, loss 3.000"]
