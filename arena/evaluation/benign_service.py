@@ -73,7 +73,7 @@ class ServiceMeasurement:
         budget: int,
         streams: Streams,
         labels: Labels,
-        clients: int = 0,
+        clients: int,
         accounts: int = 1,
         kit: DefenderKit | None = None,
         standings: Callable[[], Standings] = Standings,

@@ -57,7 +57,7 @@ def profile(network: MultiExit) -> ExitProfile:
     Counts on the first call for a structure, which takes milliseconds to seconds, and answers
     from memory afterwards. The network is neither changed nor run.
     """
-    key = _structure(network)
+    key = structure_of(network)
     if key not in _PROFILES:
         _PROFILES[key] = profile_by(network, {})
     return _PROFILES[key]
@@ -200,8 +200,8 @@ def _shape_of(tensor: Tensor) -> Tensor:
     return nn.Parameter(shape, requires_grad=False) if isinstance(tensor, nn.Parameter) else shape
 
 
-def _structure(network: MultiExit) -> object:
-    """Describe all that the cost depends on: layers with their settings, shapes and dtypes."""
+def structure_of(network: MultiExit) -> object:
+    """Describe all that a cost depends on: layers with their settings, shapes and dtypes."""
     tensors: list[Tensor] = [*network.parameters(), *network.buffers()]
     return (
         network.image_shape,

@@ -6,13 +6,16 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from envs.nets.exit_cost import blank_image, on_outline
+from envs.nets.exit_cost import blank_image, on_outline, structure_of
 from envs.nets.multi_exit import MultiExit
 
 BUDGET = 8 * 2**20
 """Bytes that the largest map of a chunk may take."""
 
 SMALLEST, LARGEST = 8, 4096
+
+_KNOWN: dict[object, tuple[int, ...]] = {}
+"""By structure of the network: laying one out takes as long as many requests."""
 
 
 class _Largest(TorchDispatchMode):
@@ -40,7 +43,10 @@ def chunks_for(network: MultiExit) -> tuple[int, ...]:
 
     It depends on the network alone, so that answers repeat to the last bit on one machine.
     """
-    return on_outline(network, _chunks)
+    key = structure_of(network)
+    if key not in _KNOWN:
+        _KNOWN[key] = on_outline(network, _chunks)
+    return _KNOWN[key]
 
 
 def _chunks(bare: MultiExit) -> tuple[int, ...]:

@@ -92,11 +92,17 @@ def measurement(referee, defence, defender, **given):
     )
 
 
+def asked(count):
+    """An attacker's request of so many images, answered at the only exit."""
+    images, exits = torch.zeros(count, 1, 1, 3), torch.zeros(count, dtype=torch.int64)
+    return AnsweredRequest(images, 1, Countermeasure(), torch.zeros(count, 3), exits)
+
+
 def served(referee, defence, defender=None, rounds=(), clients=0):
     """Measure the service in an episode of so many attack images a round, of 100 in all."""
     measured = measurement(referee, defence, defender or Static(), budget=100, clients=clients)
     for number, count in enumerate(rounds):
-        attack = AnsweredRequest(torch.zeros(count, 1, 1, 3), 1, Countermeasure(), None, None)
+        attack = asked(count)
         measured.on_round(Round(number, attack, (), None))
     return measured.read()
 
@@ -188,10 +194,7 @@ def test_the_referee_asks_as_the_benign_users_do_and_leaves_no_trace(referee, by
 def test_answers_to_benign_users_count_for_what_the_defender_sees(referee, by_pairs):
     VIEWS.clear()
     measured = measurement(referee, Counts(), Watching(), budget=50, clients=1)
-    attack, benign = (
-        AnsweredRequest(torch.zeros(count, 1, 1, 3), 1, Countermeasure(), None, None)
-        for count in (50, 3)
-    )
+    attack, benign = (asked(count) for count in (50, 3))
     measured.on_round(Round(0, attack, (benign, benign), None))
     assert [view.answered for _, view in VIEWS] == [56, 58, 60, 62]
 
@@ -221,9 +224,9 @@ def test_where_nobody_else_asks_the_referee_is_one_more_client(referee):
 
 def test_a_measurement_that_is_restored_goes_on_where_it_stood(referee, by_pairs):
     def begin():
-        return measurement(referee, Noisy(), Static(), budget=4)
+        return measurement(referee, Noisy(), Static(), budget=4, clients=0)
 
-    attack = AnsweredRequest(torch.zeros(2, 1, 1, 3), 1, Countermeasure(), None, None)
+    attack = asked(2)
     whole, other = begin(), begin()
     whole.on_round(Round(0, attack, (), None))
     other.restore(whole.state(), Static())

@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from envs.nets import exit_cost as module
 from envs.nets import registry
@@ -65,7 +66,7 @@ def test_the_counted_cost_is_the_one_a_live_forward_pass_has():
         registry.build("resnet10", num_classes=10, image_shape=(1, 8, 8), generator=_seeded()),
         generator=_seeded(),
     )
-    flops = module.FlopCounterMode(display=False)
+    flops = FlopCounterMode(display=False)
     with flops, torch.no_grad():
         network.eval().forward_all(torch.zeros(4, 1, 8, 8))
     assert flops.get_total_flops() == 2 * 4 * profile(network).macs[-1]

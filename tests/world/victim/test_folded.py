@@ -10,6 +10,7 @@ from envs.exits.random_rules import PassingAtRandom
 from envs.exits.rules import FinalOnly, Thresholds, log_odds
 from envs.nets.multi_exit import MultiExit, with_heads
 from envs.nets.registry import build
+from envs.victim import chunk_size
 from envs.victim.chunk_size import chunks_for
 from envs.victim.compaction import Compaction
 from envs.victim.execution import run_compacted
@@ -107,9 +108,10 @@ def test_whoever_listens_at_a_stage_hears_every_image_of_the_victim():
     assert heard == [5]
 
 
-def test_chunks_grow_as_maps_shrink():
+def test_chunks_grow_as_maps_shrink_and_are_measured_once_per_structure(monkeypatch):
     network = make("resnet34-8x", (3, 32, 32), width=0.0625, exit_every=2)
     chunks = chunks_for(network)
+    monkeypatch.setattr(chunk_size, "_chunks", None)
     assert list(chunks) == sorted(chunks)
     # 4 channels of 32x32 float32 are 16 KiB an image
     assert chunks[0] == 8 * 2**20 // (4 * 32 * 32 * 4)
