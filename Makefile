@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml
 quickstart: $(STAMP)  ## set up, play the first game on real digits, show scoreboard and report
 	$(BIN)/arena run quickstart --workers 2 --log quickstart.db --out out/quickstart
 
-test: $(STAMP)        ## set up and run the tests (about 8 minutes on 2 cores)
+test: $(STAMP)        ## set up and run the tests (about 7 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(STAMP)    ## the tests that take long as well
