@@ -1,4 +1,4 @@
-"""Reads a few queries out of a tape, without the rest of it."""
+"""Reads a few queries out of a tape, without the rest of it and without torch."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from arena.log import artifacts
 from arena.log.reader import LogReader
 from arena.log.rows import ArtifactRow
-from arena.recording.shards import QUERIES
 from envs.errors import ArenaError, one_line
+
+QUERIES = "queries"
+"""Kind of the artifacts that hold a tape."""
 
 LARGEST = 2**30
 """Bytes that the arrays of one shard may have; our own have about 16 MiB."""
@@ -76,7 +78,11 @@ def excerpt(log: LogReader, episode_id: str, first: int, count: int) -> Excerpt:
 
 
 def shards_of(log: LogReader, episode_id: str) -> list[ArtifactRow]:
-    """List the shards of an episode's tape, in order."""
+    """List the shards of an episode's tape, in order.
+
+    Raises:
+        ArenaError: the log does not say which place one has.
+    """
     rows = [row for row in log.artifacts(episode_id) if row.kind == QUERIES]
     return sorted(rows, key=lambda row: _whole(row, "shard"))
 

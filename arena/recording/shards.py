@@ -18,11 +18,9 @@ from torch import Tensor
 from arena.log import artifacts
 from arena.log.reader import LogReader
 from arena.log.rows import ArtifactRow
+from arena.recording.excerpts import QUERIES, shards_of
 from envs.atomic_file import LEFT, whole_file
 from envs.errors import ArenaError, LogError
-
-QUERIES = "queries"
-"""Kind of the artifacts."""
 
 SHARD_BYTES = 16 * 2**20
 """A shard is written when its arrays have so many bytes before compression."""
@@ -200,8 +198,7 @@ def require_tape(log: LogReader, episode_id: str) -> list[ArtifactRow]:
     Raises:
         ArenaError: it kept no queries, or a shard is missing.
     """
-    shards = [row for row in log.artifacts(episode_id) if row.kind == QUERIES]
-    shards.sort(key=lambda row: int(str(row.meta["shard"])))
+    shards = shards_of(log, episode_id)
     if not shards:
         raise ArenaError(
             f'episode {episode_id} kept no queries; play it with record = "queries" '

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from arena.log.reader import LogReader
 from arena.log.store import Log
-from arena.recording.shards import QUERIES, TapeGone, rounds_on_tape
+from arena.recording.excerpts import QUERIES
+from arena.recording.shards import TapeGone, rounds_on_tape
 from envs.errors import ArenaError
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from arena.analysis.timeline import TimelineStep, exits_text, timeline_steps
 from arena.log.reader import LogReader
 from arena.log.rows import EpisodeFilter, EpisodeRow
-from arena.recording.shards import QUERIES
+from arena.recording.excerpts import QUERIES
 from arena.report.formatting import count_text, percent, plain
 from arena.report.live import Found
 from arena.report.tables import episode_facts, event_line, plan_text
