@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from arena.analysis.games import differing_paths, setting_text
+from arena.analysis.metrics import measures_of
 from arena.log.reader import LogReader
 from arena.log.rows import METRICS, EpisodeRow
 from arena.report.formatting import number, without_machine_paths
@@ -71,8 +72,7 @@ def _setting(plan: dict[str, object], path: str) -> str:
 def _outcome(first: EpisodeRow, second: EpisodeRow) -> list[Beside]:
     """Lay what was measured side by side."""
     sides = [dict(episode_facts(row)) for row in (first, second)]
-    differences = {metric.label: _difference(name, first, second)
-                   for name, metric in METRICS.items()}  # fmt: skip
+    differences = _differences(first, second)
     names = list(dict.fromkeys([*sides[0], *sides[1]]))
     return [
         Beside(name, sides[0].get(name, NONE), sides[1].get(name, NONE), differences.get(name, ""))
@@ -80,11 +80,21 @@ def _outcome(first: EpisodeRow, second: EpisodeRow) -> list[Beside]:
     ]
 
 
-def _difference(name: str, first: EpisodeRow, second: EpisodeRow) -> str:
+def _differences(first: EpisodeRow, second: EpisodeRow) -> dict[str, str]:
+    """Write the difference of every number by its label."""
+    found = {
+        metric.label: _difference(metric.unit, getattr(first, name), getattr(second, name))
+        for name, metric in METRICS.items()
+        if metric.unit != "digest"
+    }
+    for one in measures_of([first, second]).values():
+        found[one.label] = _difference(one.unit, one.read(first), one.read(second))
+    return found
+
+
+def _difference(unit: str, one: float | None, other: float | None) -> str:
     """Write the second minus the first, with its sign; "" where one was not measured."""
-    unit = METRICS[name].unit
-    one, other = getattr(first, name), getattr(second, name)
-    if one is None or other is None or unit == "digest":
+    if one is None or other is None:
         return ""
     change = other - one
     if unit == "images":

@@ -3,6 +3,8 @@
 import base64
 import io
 import re
+import subprocess
+import sys
 from html import unescape
 from http import HTTPStatus
 from pathlib import Path
@@ -185,6 +187,12 @@ def test_an_episode_has_its_course_along_the_budget(made_up):
     assert "defence 1 at 1: 40.0%" in said  # of all 1000
 
 
+def test_the_viewer_starts_without_torch():
+    code = "import sys, arena.report.view.site; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_episode_without_rounds_says_so(made_up):
     id = made_up.play(clone=None, curve=(), exits=None, status="error", error="boom")
     said = text_of(Site(made_up.log), f"/episode/{id}")
@@ -193,8 +201,24 @@ def test_an_episode_without_rounds_says_so(made_up):
 
 
 def test_two_episodes_stand_side_by_side_with_what_differs(made_up):
-    one = made_up.play("dfme", seed=0, clone=0.3, plan={"threat": {"budget": 1000}, "same": 1})
-    other = made_up.play("noise", seed=0, clone=0.45, plan={"threat": {"budget": 3000}, "same": 1})
+    one = made_up.play(
+        "dfme",
+        seed=0,
+        clone=0.3,
+        plan={"threat": {"budget": 1000}, "same": 1},
+        victim_accuracy=0.9,
+        served_accuracy=0.9,
+        clone_metrics={"Margin": 0.25},
+    )
+    other = made_up.play(
+        "noise",
+        seed=0,
+        clone=0.45,
+        plan={"threat": {"budget": 3000}, "same": 1},
+        victim_accuracy=0.9,
+        served_accuracy=0.8,
+        clone_metrics={"Margin": 0.5},
+    )
     site = Site(made_up.log)
     said = text_of(site, f"/compare?id={one}&id={other}")
     assert re.search(r"attacker dfme noise .*threat.budget 1000 3000 ", said)
@@ -202,6 +226,8 @@ def test_two_episodes_stand_side_by_side_with_what_differs(made_up):
     assert "clone accuracy 45.0% 30.0% \N{MINUS SIGN}15.0" in text_of(
         site, f"/compare?id={other}&id={one}"
     )
+    assert "accuracy lost to benign users 0.0 10.0 +10.0" in said
+    assert "Margin 0.25 0.5 +0.25" in said
     assert "same 1" not in said
     assert page_of(site, f"/compare?id={one}&id={other}").count('<figure class="chart">') == 6
 
