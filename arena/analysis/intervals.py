@@ -47,6 +47,11 @@ class Interval:
         """Half the distance between the ends, None where they are unknown."""
         return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
+    @property
+    def is_point(self) -> bool:
+        """Whether both ends are known and the same, but for rounding."""
+        return self.low is not None and self.high is not None and self.high - self.low < _SAME
+
     def within(self, low: float, high: float) -> "Interval":
         """Cut the ends to a range the true mean cannot leave; the coverage stays."""
         if self.low is None or self.high is None:

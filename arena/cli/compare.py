@@ -138,7 +138,7 @@ def _line(contrast: "Contrast") -> tuple[str, ...]:
     def between(ends: "Interval") -> str:
         if ends.low is None or ends.high is None:
             return "-"
-        if ends.high - ends.low < 1e-12:
+        if ends.is_point:
             return "seeds alike"
         return f"{text(ends.low, signed=True)} to {text(ends.high, signed=True)}"
 

@@ -166,7 +166,7 @@ def _with_interval(score: "Interval | None", unit: str) -> str:
     write = percent if unit == "share" else partial(number, unit=unit)
     if score.low is None or score.high is None:
         return write(score.mean)
-    if score.high - score.low < 1e-12:
+    if score.is_point:
         return f"{write(score.mean)} (alike)"
     return f"{write(score.mean)} ({write(score.low)} to {write(score.high)})"
 

@@ -98,7 +98,7 @@ def interval_cell(score: "Interval | None", unit: str, *, seeds: int) -> Cell:
     mean = number(score.mean, unit)
     if score.low is None or score.high is None:
         return Cell(mean, "", note)
-    if score.high - score.low < 1e-12:
+    if score.is_point:
         return Cell(mean, "all alike", note)
     if score.alike:
         note = f"{note}, seeds alike".removeprefix(", ")
@@ -115,7 +115,7 @@ def reach(score: "Interval", unit: str = "share") -> str:
     """Write how far a mean may be off: "95% interval 41.2% to 48.9%, 3 seeds"."""
     if score.low is None or score.high is None:
         return "one seed, no interval"
-    if score.high - score.low < 1e-12:
+    if score.is_point:
         return f"alike on {score.n} seeds"
     low, high = number(score.low, unit), number(score.high, unit)
     seeds = f"alike on {score.n} seeds" if score.alike else f"{score.n} seeds"

@@ -162,12 +162,12 @@ def _exit_name(row: EpisodeRow, names: Sequence[str], defence: int, exit: int) -
 
 def _settings(row: EpisodeRow, steps: Sequence[TimelineStep], side: str, whom: str) -> Chart | None:
     """Draw which settings of the defender answered, bucket by bucket; None where one did all."""
+    names = defence_names(row, len(row.exit_names or ()) or 1)
     counted: list[dict[str, float]] = []
     for step in steps:
         told, found = step.countermeasure.get(side), dict[str, float]()
         for one in told if isinstance(told, list) else ():
             defence, strength, answered = (_number(one, key) for key in _SETTING)
-            names = defence_names(row, len(row.exit_names or ()) or 1)
             place = int(defence)
             name = names[place] if place < len(names) else f"defence {place + 1}"
             found[f"{name} at {strength:g}"] = found.get(f"{name} at {strength:g}", 0) + answered
@@ -236,7 +236,7 @@ def _alarms(row: EpisodeRow, events: Sequence[EventRow]) -> Chart | None:
         return None
     ticks: dict[tuple[float, str], Tick] = {}
     for alarm in alarms:
-        style = {True: "attacker", False: "benign"}.get(alarm.attacker or False, "benign")
+        style = "attacker" if alarm.attacker else "benign"
         text = f"{_FLAGGED[alarm.attacker]} flagged after {count_text(alarm.queries)} queries"
         x = _x(row, alarm.queries or 0)
         ticks.setdefault((round(x), style), Tick(x, style, text))  # no more than a pixel shows
