@@ -85,7 +85,7 @@ def upgrade(connection: Connection, revision: str = "head") -> None:
 
 
 def create(connection: Connection) -> None:
-    """Make the tables and views of this version, as the migrations would, at a tenth of the time.
+    """Make the tables and views of this version, as the migrations would, and sooner.
 
     A table of the same name is an error of the database: it is somebody else's.
     """
