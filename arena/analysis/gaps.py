@@ -42,7 +42,7 @@ def gap_of(measure: str, sides: tuple[Scored, Scored], values: Sequence[BySeed])
     """Subtract two sides on the seeds that both have a value of; None where there is none.
 
     Args:
-        measure: out of `arena.analysis.metrics.MEASURES`.
+        measure: a name that `arena.analysis.metrics.measure_of` knows.
         sides: the episodes behind the values of either side, those of other seeds too.
         values: one of each seed for either side, made of its episodes.
     """
