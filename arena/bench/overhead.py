@@ -86,7 +86,7 @@ def measure(
              note=f"torch adds two numbers in {addition.median * 1e6:.2g} us here"),
         Line(GROUP, f"a call with a null victim, {batch} images of 3x32x32", large.median * 1e6,
              "us", large.low * 1e6, large.high * 1e6,
-             note="reads every value twice: range check and digest"),
+             note="copies every value, and reads it twice: range check and digest"),
         Line(GROUP, f"that call as a share of a ResNet18-8x forward pass, batch {batch}", share,
              "x", target=SHARE_TARGET, at_least=False),
         Line(GROUP, f"oracle + game + log around a ResNet18-8x, batch {batch}, to the bare pass",

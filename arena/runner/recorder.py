@@ -78,7 +78,7 @@ class Recorder:
         self._tape, self._measured, self._untrained = tape, measured, untrained
         self._costs_known = costs_known
         self._writer, self._watcher, self._checkpoints = writer, watcher, checkpoints
-        self._title = title
+        self._title, self._budget = title, game.threat.budget
         self._began = time.monotonic()
         self._last = game.tally()
         self._bucket = self._index = 0
@@ -131,7 +131,7 @@ class Recorder:
     def on_round(self, round: Round) -> None:
         """Write what is due after a round: its bucket, a checkpoint, progress."""
         self._countermeasures.on_round(round)
-        share = self._game.used / self._game.threat.budget
+        share = self._game.used / self._budget
         if share * BUCKETS >= self._bucket + 1:
             self._close_bucket()
         # the last checkpoint waits until the attacker has learnt from the last answers
@@ -147,7 +147,7 @@ class Recorder:
     def _progress(self) -> Progress:
         accuracy = self._score.accuracy if self._score and not self._scored_untrained else None
         game = self._game
-        return Progress(game.used, game.threat.budget, accuracy, self.seconds, self._reported)
+        return Progress(game.used, self._budget, accuracy, self.seconds, self._reported)
 
     def _close_bucket(self) -> Tally:
         tally = self._game.tally()
@@ -158,7 +158,7 @@ class Recorder:
             if self.seconds >= self._next_flush:
                 self._writer.flush()
                 self._next_flush = self.seconds + FLUSH_SECONDS
-        self._bucket = int(tally.used / self._game.threat.budget * BUCKETS)
+        self._bucket = int(tally.used / self._budget * BUCKETS)
         self._last = tally
         return tally
 

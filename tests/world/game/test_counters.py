@@ -30,7 +30,10 @@ def noise(*shape: int) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("values", [noise(7, 3, 8, 8), -noise(5, 10) * 1e30, noise(0, 10)])
+@pytest.mark.parametrize(
+    "values",
+    [noise(7, 3, 8, 8), -noise(5, 10) * 1e30, noise(0, 10), noise(65535), -noise(65536) * 1e30],
+)
 def test_a_cpu_folds_into_what_an_accelerator_folds_into(values):
     assert fold_here(values) == int(fold(values))
 
