@@ -63,7 +63,7 @@ def ask_accounts(
             refusal = error
             others = accounts.others(asking, len(places))
             due = len(places) + sum(len(more) for _, more in waiting)
-            if not others or account is not None or due > remaining():
+            if not others or due > remaining():
                 raise
             waiting.extendleft(reversed(_placed(others, places)))
             continue
