@@ -25,13 +25,13 @@ from agents.base import DefenderKit
 from agents.defenders.account_clusters import AccountClusters
 from agents.defenders.feature_gaussian import FeatureGaussian
 from agents.defenders.flagging import Flagging
+from agents.defenders.owners_traffic import Pool, PoolView
 from agents.defenders.prada import Prada
 from agents.defenders.seat import Seat
 from benchmarks.account_table import SPREADS, requests_of
 from benchmarks.detector_table import CPU, mixed, victim
 from envs.data.sources import load, load_pool
 from envs.game.accounts import Accounts
-from envs.game.rounds import View
 from envs.seeding import Streams
 from envs.types import AccountPolicy, ThreatModel
 from envs.victim.owned import Owned
@@ -42,40 +42,12 @@ MAKE = {"prada": Prada, "seat": Seat, "feature-gaussian": FeatureGaussian,
         "account-clusters": AccountClusters}  # fmt: skip
 
 
-class Pool:
-    """Images of one kind of client, whose features are computed once for all detectors."""
-
-    def __init__(self, owned: Owned, images: Tensor) -> None:
-        self._owned, self.images = owned, images
-        self._features: dict[str | None, Tensor] = {}
-
-    def features(self, layer: str | None) -> Tensor:
-        """Return those of all images."""
-        if layer not in self._features:
-            self._features[layer] = self._owned.features(self.images, layer)
-        return self._features[layer]
-
-
 class Request(NamedTuple):
     """Who asks for which images of a pool."""
 
     client: int
     pool: Pool
     rows: Tensor
-
-
-class Seen(View):
-    """A request as a detector sees it."""
-
-    __slots__ = ("_pool", "_rows")
-
-    def __init__(self, request: Request, answered: int, round: int) -> None:
-        super().__init__(request.pool.images[request.rows], request.client, answered, round)
-        self._pool, self._rows = request.pool, request.rows
-
-    def features(self, layer: str | None = None) -> Tensor:
-        """Return the features of a layer."""
-        return self._pool.features(layer)[self._rows]
 
 
 def kit_of(served: Victim, seed: int) -> DefenderKit:
@@ -122,8 +94,8 @@ def interleaved(attack: Sequence[Request], benign: Sequence[Request]) -> Iterato
 def flagged(detector: Flagging, requests: Iterator[Request]) -> tuple[int, int]:
     """Show a detector all requests; returns flagged accounts of the attacker, and benign ones."""
     answered = 0
-    for number, request in enumerate(requests):
-        detector.act(Seen(request, answered, number))
+    for request in requests:
+        detector.act(PoolView(request.pool, request.rows, request.client, answered))
         answered += len(request.rows)
     caught = sum(client >= ATTACKER for client in detector.flags)
     return caught, len(detector.flags) - caught

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from agents.base import DefenderKit
 from envs.errors import PlayerError
-from envs.game.rounds import View
+from envs.game.rounds import OwnVictim, View
 
 REQUEST = 32
 """Images of a request: what one benign user asks in a row."""
@@ -17,12 +17,34 @@ REQUEST = 32
 _TURN, _SHIFT = math.radians(10), 0.5  # of moved copies: radians, and pixels
 
 
+class Pool:
+    """Images whose features are computed once, for all requests that ask some of them.
+
+    Args:
+        victim: the undefended victim.
+        images: (m, c, h, w) float32.
+
+    Attributes:
+        images: as given.
+    """
+
+    def __init__(self, victim: OwnVictim, images: Tensor) -> None:
+        self._victim, self.images = victim, images
+        self._features: dict[str | None, Tensor] = {}
+
+    def features(self, layer: str | None = None) -> Tensor:
+        """Return the features of all images in a layer of the victim; see `View.features`."""
+        if layer not in self._features:
+            self._features[layer] = self._victim.features(self.images, layer)
+        return self._features[layer]
+
+
 class PoolView(View):
-    """A request of images of a pool, whose features were computed for all of the pool at once."""
+    """A request of images of a pool."""
 
     __slots__ = ("_index", "_pool")
 
-    def __init__(self, pool: "OwnersTraffic", index: Tensor, client: int, answered: int) -> None:
+    def __init__(self, pool: Pool, index: Tensor, client: int, answered: int) -> None:
         super().__init__(pool.images[index], client, answered, 0)
         self._pool, self._index = pool, index
 
@@ -31,7 +53,7 @@ class PoolView(View):
         return self._pool.features(layer)[self._index]
 
 
-class OwnersTraffic:
+class OwnersTraffic(Pool):
     """Draws benign accounts from the owner's validation images.
 
     No account asks an image twice. Where the images are too few, there are copies of them too,
@@ -59,14 +81,7 @@ class OwnersTraffic:
         self._kit, self._queries = kit, queries
         missing = max(0, times * queries - len(own))
         chosen = torch.randint(len(own), (missing,), generator=kit.generator, device=kit.device)
-        self.images = torch.cat([own, moved(own[chosen], kit.generator)])
-        self._features: dict[str | None, Tensor] = {}
-
-    def features(self, layer: str | None = None) -> Tensor:
-        """Return the features of all images in a layer of the victim; see `View.features`."""
-        if layer not in self._features:
-            self._features[layer] = self._kit.victim.features(self.images, layer)
-        return self._features[layer]
+        super().__init__(kit.victim, torch.cat([own, moved(own[chosen], kit.generator)]))
 
     def accounts(self, count: int) -> Iterator[list[PoolView]]:
         """Draw accounts; each gives its requests in their order."""
