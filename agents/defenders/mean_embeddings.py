@@ -54,12 +54,12 @@ class History:
 
     Attributes:
         total: (D,) float64.
-        squares: sum of squared lengths.
+        squares: sum of squared lengths; on the device, which is not waited for.
         count: queries.
     """
 
     total: Tensor | None = None
-    squares: float = 0.0
+    squares: float | Tensor = 0.0
     count: int = 0
 
     @classmethod
@@ -86,7 +86,7 @@ class History:
         """Take (n, D) embeddings."""
         total = embedded.sum(0)
         self.total = total if self.total is None else self.total + total
-        self.squares += float(embedded.square().sum())
+        self.squares = self.squares + embedded.square().sum()
         self.count += len(embedded)
 
 
@@ -116,7 +116,7 @@ class Space:
     def _parts(self, accounts: Sequence[History]) -> tuple[Matrix, Matrix, Matrix]:
         means = torch.stack([one.mean for one in accounts]).cpu().numpy()
         counts = np.array([one.count for one in accounts], dtype=np.float64)
-        squares = np.array([one.squares for one in accounts])
+        squares = torch.stack([torch.as_tensor(one.squares) for one in accounts]).cpu().numpy()
         lengths = (means * counts[:, None]) ** 2
         own = (lengths.sum(1) - squares) / np.maximum(1, counts * (counts - 1))
         return means, own, counts
