@@ -12,6 +12,7 @@ from agents.defenders.countermeasures import Step
 from agents.defenders.flagging import Flagging
 from agents.defenders.mean_embeddings import Embedding, History, Space, components, quantile
 from agents.defenders.owners_traffic import OwnersTraffic
+from agents.defenders.remembered import remembered
 from envs.errors import PlayerError
 from envs.game.rounds import Countermeasure, View
 from envs.ranges import Count, Share
@@ -122,10 +123,7 @@ class AccountClusters(Flagging):
 
     def act(self, view: View) -> Countermeasure:
         """Add the request to its account, look now and then at all, and decide by the flag."""
-        history = self._accounts.pop(view.client, None) or History()
-        if len(self._accounts) >= self._most_clients:
-            del self._accounts[next(iter(self._accounts))]
-        self._accounts[view.client] = history
+        history = remembered(self._accounts, view.client, self._most_clients, History)
         history.add(self._embedding(view.features()))
         self._seen += len(view.images)
         return super().act(view)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from agents.base import Defender, DefenderKit, Note
 from agents.defenders.countermeasures import Step, check_indices, read_step
 from agents.defenders.query_drift import DriftTest, Evidence
+from agents.defenders.remembered import remembered
 from envs.errors import PlayerError
 from envs.game.rounds import Countermeasure, Served, View
 from envs.ranges import Count, Share
@@ -110,7 +111,7 @@ class Detector(Defender):
     def learn(self, served: Served) -> None:
         """Look at what the client asked, and now and then test it."""
         view = served.view
-        file = self._file_of(view.client)
+        file = remembered(self._files, view.client, self._most_clients, self._new_record)
         for evidence in file.test.add(view.images, served.posteriors.argmax(1)):
             if evidence.reason:
                 self._raise_alarm(file, evidence, view)
@@ -120,22 +121,16 @@ class Detector(Defender):
         """Tell of the first alarms."""
         return self.alarms
 
-    def _file_of(self, client: int) -> _ClientRecord:
-        """Find a client's file and put it last; the first is the longest unseen."""
-        file = self._files.pop(client, None)
-        if file is None:
-            if len(self._files) >= self._most_clients:
-                del self._files[next(iter(self._files))]
-            test = DriftTest(
+    def _new_record(self) -> _ClientRecord:
+        return _ClientRecord(
+            DriftTest(
                 normality=self._normality,
                 band=self._band,
                 window=self._window,
                 every=self._every,
                 memory=self._memory,
             )
-            file = _ClientRecord(test)
-        self._files[client] = file
-        return file
+        )
 
     def _cool(self, file: _ClientRecord) -> None:
         """Step down where a suspect kept quiet for long enough."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from agents.base import Defender, DefenderKit, Note
 from agents.defenders.countermeasures import Step, check_indices, read_step
 from agents.defenders.owners_traffic import OwnersTraffic
+from agents.defenders.remembered import remembered
 from envs.errors import PlayerError
 from envs.game.rounds import Countermeasure, View
 from envs.ranges import Count, Share
@@ -163,13 +164,7 @@ class Calibrated(Flagging):
     def judge(self, view: View) -> Iterable[tuple[int, float]]:
         """Add a request to its account's score."""
         client = view.client
-        score = self._scores.pop(client, None)  # and put last: the first is the longest unseen
-        if score is None:
-            if len(self._scores) >= self._most_clients:
-                del self._scores[next(iter(self._scores))]
-            score = self.new_score()
-        self._scores[client] = score
-        value = score.add(view)
+        value = remembered(self._scores, client, self._most_clients, self.new_score).add(view)
         assert self.limit is not None
         return [(client, value)] if value > self.limit else []
 
