@@ -15,11 +15,8 @@ from envs.game.clients import ClientNumbers
 from envs.game.clocks import make_clock
 from envs.game.extraction_game import ExtractionGame, GameOracle
 from envs.game.rounds import Countermeasure
-from envs.nets import registry
-from envs.nets.multi_exit import MultiExit
 from envs.seeding import Streams
 from envs.types import ThreatModel
-from envs.victim.victim import Victim
 
 SHAPE = (1, 8, 8)
 
@@ -37,13 +34,6 @@ class Watching:
 
     def learn(self, served):
         pass
-
-
-@pytest.fixture(scope="module")
-def victim():
-    network = registry.build("mlp-small", num_classes=10, image_shape=SHAPE,
-                             generator=torch.Generator().manual_seed(0))  # fmt: skip
-    return Victim(MultiExit(network, ()))
 
 
 @pytest.fixture

@@ -1,0 +1,16 @@
+"""What tests of the game share."""
+
+import pytest
+import torch
+
+from envs.nets import registry
+from envs.nets.multi_exit import MultiExit
+from envs.victim.victim import Victim
+
+
+@pytest.fixture(scope="module")
+def victim():
+    """A small victim of 10 classes that was not trained."""
+    network = registry.build("mlp-small", num_classes=10, image_shape=(1, 8, 8),
+                             generator=torch.Generator().manual_seed(0))  # fmt: skip
+    return Victim(MultiExit(network, ()))
