@@ -9,7 +9,7 @@ from arena.cli.effects import show_effects
 from arena.cli.equal_service import show_equal_service
 from arena.cli.filters import filtered
 from arena.cli.render import write_json, write_line, write_table
-from arena.report.formatting import digits
+from arena.report.formatting import digits, number
 from envs.errors import ScenarioError
 
 if TYPE_CHECKING:
@@ -166,10 +166,9 @@ def _remarks(pairing: "Pairing") -> list[str]:
     if not contrasts:
         return ["none of these measures was taken on both sides"]
     pairs = min(len(one.paired.seeds) for one in contrasts)
-    shares = sorted({_points(100 * one.half_width) if one.half_width < 1 else
-                     f"{one.half_width:.3g}" for one in contrasts})  # fmt: skip
+    widths = sorted(set(map(_half_width, contrasts)))
     lines = [f"more: seeds still needed until the t interval is expected within "
-             f"{' or '.join(shares)} to either side"]  # fmt: skip
+             f"{' or '.join(widths)} to either side"]  # fmt: skip
     if any(one.more_seeds is None and len(one.paired.seeds) > 1 for one in contrasts):
         lines.append("more is '-' where all seeds are alike, which says nothing of others, and "
                      "where the test images alone leave more than that")  # fmt: skip
@@ -187,6 +186,15 @@ def _remarks(pairing: "Pairing") -> list[str]:
         lines.append(f"p Holm: corrected by Holm for the {pairing.tests} p values shown here; "
                      f"p itself is not corrected")  # fmt: skip
     return lines
+
+
+def _half_width(contrast: "Contrast") -> str:
+    from arena.analysis.metrics import measure_of
+
+    measure = measure_of(contrast.measure)
+    if measure.unit in ("share", "points"):
+        return _points(100 * contrast.half_width)
+    return f"{number(contrast.half_width, measure.unit)} of {measure.label}"
 
 
 def _points(count: float) -> str:

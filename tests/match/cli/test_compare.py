@@ -37,6 +37,16 @@ def two_attackers(made_up):
     return made_up
 
 
+def test_how_narrow_an_interval_should_be_is_told_in_the_units_of_its_measure(made_up, cli):
+    for attacker, seconds in (("dfme", 0.5), ("noise", 0.25)):
+        for seed in range(2):
+            made_up.play(attacker, "dnf", seed, attack_seconds_mean=seconds)
+    words = ("compare", "dfme", "noise", "--measure", "clone_accuracy")
+    told = flat(cli(*words, "--measure", "attack_seconds_mean").stdout)
+    # a twentieth of half a second
+    assert "within 1 point or 25 ms of time per attack query to either side" in told
+
+
 def test_three_pairs_compare_as_computed_by_hand(two_attackers, cli):
     words = ("compare", "dfme", "noise", "--measure", "clone_accuracy", "--half-width", "0.17")
     told = json.loads(cli(*words, "--json").stdout)
