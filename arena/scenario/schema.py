@@ -34,8 +34,11 @@ from envs.loading.imports import short_name
 VERSION = 1
 """The version of scenario files that this program reads."""
 
-_OWN_MEASURES = {one.name for one in fields(EpisodeRow)} | {"utility_loss", "compute_share"}
-"""Names of what the log and the analysis measure of every episode."""
+_TAKEN = {one.name for one in fields(EpisodeRow)} | {
+    "utility_loss", "compute_share", "scenario", "setting", "seeds", "n", "attacker_variant",
+    "defender_variant",
+}  # fmt: skip
+"""Names that the log and the rows of a scoreboard have for something else."""
 
 MOST_EPISODES = 100_000
 """Of one scenario; a larger question is played in parts."""
@@ -287,12 +290,13 @@ def _refuse_strangers(attackers: tuple[AttackerSpec, ...], known: list[str]) -> 
 
 
 def _refuse_own_measures(metrics: tuple[MetricSpec, ...]) -> None:
-    """Refuse a metric that has the name of a measure of ours, in tables and filters."""
+    """Refuse a metric whose name stands for something else in tables and frames."""
     for metric in metrics:
-        if metric.name in _OWN_MEASURES:
+        if metric.name in _TAKEN:
             raise PydanticCustomError(
                 MESSAGE,
-                "metrics: '{name}' is a measure of every episode; give yours another name",
+                "metrics: '{name}' stands for something else in every table; give yours another "
+                "name",
                 {"name": metric.name},
             )
 
