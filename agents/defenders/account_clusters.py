@@ -31,6 +31,8 @@ class AccountClusters(Flagging):
     tested against the owner's images: the score is the squared MMD times half the harmonic mean of
     the numbers of images.
 
+    Other parameters are those of `agents.defenders.flagging.Flagging`.
+
     Args:
         every: queries of all accounts between two looks.
         least: accounts of a cluster.
@@ -44,7 +46,6 @@ class AccountClusters(Flagging):
         calibration: benign accounts that limits are calibrated on; see
             `agents.defenders.owners_traffic`.
         queries: that each of them asks.
-        calm, flagged: see `agents.defenders.flagging.Flagging`.
         most_clients: accounts remembered; beyond it the longest unseen is forgotten.
 
     Raises:

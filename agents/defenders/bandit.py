@@ -41,8 +41,7 @@ class Bandit(Defender):
         compute_price: of depth.
         utility_price: of doubt towards everybody else.
         exploration: weight of the confidence bound; UCB1 has 1.
-        normality: see `detector`.
-        band: see `detector`.
+        normality, band: see `agents.defenders.detector.Detector`.
 
     Raises:
         PlayerError: a price or exploration below 0, or an arm that does not exist.

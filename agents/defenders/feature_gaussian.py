@@ -24,12 +24,12 @@ class FeatureGaussian(Calibrated):
     with one covariance. The score of a window is the mean of the squared Mahalanobis distances of
     its queries from the mean of the class that the victim sees in each.
 
+    Other parameters are those of `agents.defenders.flagging.Calibrated`.
+
     Args:
         window: latest queries of an account that are judged together.
         shrinkage: weight of the mean variance against the measured covariance, which it keeps
             invertible where there are more features than images.
-        limit, false_alarms, calibration, queries, calm, flagged, most_clients: see
-            `agents.defenders.flagging.Calibrated`.
 
     Raises:
         PlayerError: a parameter out of range.

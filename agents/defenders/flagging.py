@@ -100,8 +100,6 @@ class Calibrated(Flagging):
         calibration: benign accounts that it is calibrated on; see
             `agents.defenders.owners_traffic`.
         queries: that each of them asks.
-        calm: see `Flagging`.
-        flagged: see `Flagging`.
         most_clients: accounts remembered; beyond it the longest unseen is forgotten.
 
     Raises:

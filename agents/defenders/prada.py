@@ -38,10 +38,10 @@ class Prada(Calibrated):
     classes with ten at least and without those three deviations or more from the mean: with more
     than 100 of them, W is Shapiro and Wilk's statistic. The score is 1 - W.
 
+    Other parameters are those of `agents.defenders.flagging.Calibrated`.
+
     Args:
         limit: of 1 - W; 0.05 stands for the paper's W of 0.95. Calibrated where absent.
-        false_alarms, calibration, queries, calm, flagged, most_clients: see
-            `agents.defenders.flagging.Calibrated`.
 
     Raises:
         PlayerError: a parameter out of range.

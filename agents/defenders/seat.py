@@ -39,6 +39,8 @@ class Seat(Calibrated):
     the encodings at unit length. A query is similar where d to its nearest earlier query of the
     account is small. The score is the number of such queries.
 
+    Other parameters are those of `agents.defenders.flagging.Calibrated`.
+
     Args:
         steps: of training, one batch each.
         batch: images of a batch.
@@ -46,8 +48,6 @@ class Seat(Calibrated):
         closeness: share of pairs of different validation images that count as similar.
         limit: similar queries that are still no reason for a flag; 49 stands for the 50 of
             others' code. Calibrated where absent.
-        false_alarms, calibration, queries, calm, flagged, most_clients: see
-            `agents.defenders.flagging.Calibrated`.
 
     Raises:
         PlayerError: a parameter out of range.

@@ -1,7 +1,9 @@
 """Reads what a class can be told from its constructor, and checks what it is told."""
 
+import importlib
 import inspect
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -156,19 +158,45 @@ def _unpacked(table: type) -> dict[str, _Declared]:
 
 def _meanings(target: Callable[..., object]) -> dict[str, str]:
     """Read what the docstrings of a class and its bases say of each parameter under "Args:"."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, tuple[Callable[..., object], list[str]]] = {}
     for holder in reversed(inspect.getmro(target) if isinstance(target, type) else (target,)):
-        section = inspect.cleandoc(holder.__doc__ or "").partition("Args:\n")[2]
+        text = inspect.cleandoc(holder.__doc__ or "")
+        # a dataclass tells its fields as attributes
+        section = text.partition("Args:\n")[2] or text.partition("Attributes:\n")[2]
         said: list[str] = []
         for line in section.splitlines():
             if not line.startswith(" "):
                 break
-            if head := re.fullmatch(r"    (\w+(?:, \w+)*): (.*)", line):
+            if head := re.fullmatch(r"    ([*\w]+(?:, [*\w]+)*): (.*)", line):
                 said = [head[2]]
-                found |= dict.fromkeys(head[1].split(", "), said)
+                found |= dict.fromkeys(head[1].split(", "), (holder, said))
             else:
                 said.append(line.strip())
-    return {name: " ".join(said) for name, said in found.items()}
+    return {name: _followed(name, " ".join(said), holder) for name, (holder, said) in found.items()}
+
+
+_SEE = re.compile(r"see `([\w.]+)`[.;]?\s*(.*)")
+"""The meaning is told elsewhere; what follows is said of this class alone."""
+
+
+def _followed(name: str, text: str, holder: Callable[..., object]) -> str:
+    """Put the meaning itself in the place of "see `Class`", where that tells it."""
+    if (see := _SEE.fullmatch(text)) is None or (told := _told_by(see[1], holder)) is None:
+        return text
+    meaning = _meanings(told).get(name, "")
+    if not meaning:
+        return text
+    return f"{meaning.rstrip('.')}; {see[2]}" if see[2] else meaning
+
+
+def _told_by(place: str, holder: Callable[..., object]) -> type | None:
+    """Find a class of ours by its path, or any by its name in the module of another."""
+    module, _, name = place.rpartition(".")
+    if module.partition(".")[0] in ("agents", "arena", "envs"):
+        found = getattr(importlib.import_module(module), name, None)
+    else:
+        found = getattr(sys.modules.get(holder.__module__), place, None)
+    return found if isinstance(found, type) and found is not holder else None
 
 
 def _hints(target: Callable[..., object]) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 import json
 import sys
+from typing import get_args
 
 import pytest
 from typer.testing import CliRunner
 
 from arena.cli.app import app
+from arena.registry.listing import Kind, inventory
 from arena.registry.parameters import parameters
 
 
@@ -62,6 +64,48 @@ def test_meanings_are_read_of_a_class_and_its_bases_several_names_at_once():
     told = {one.name: one.meaning for one in parameters(Player)}
     both = "of the optimiser, and what follows."
     assert told == {"rate": both, "size": "new.", "odd": "", "decay": both}
+
+
+class Elsewhere:
+    """Told here.
+
+    Args:
+        rate: of the optimiser.
+        size: of a batch.
+    """
+
+
+def test_a_meaning_that_is_told_elsewhere_is_told_in_full():
+    class Player:
+        """Another.
+
+        Args:
+            rate: see `Elsewhere`.
+            size, odd: see `Elsewhere`; 3 where absent.
+            seed: see `tests.no.Such`.
+        """
+
+        def __init__(self, rate=1, size=3, odd=0, seed=0, **more):
+            pass
+
+    told = {one.name: one.meaning for one in parameters(Player)}
+    assert told == {
+        "rate": "of the optimiser.",
+        "size": "of a batch; 3 where absent.",
+        "odd": "see `Elsewhere`; 3 where absent.",
+        "seed": "see `tests.no.Such`.",
+    }
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_no_meaning_sends_its_reader_to_the_code(kind):
+    sent = {
+        (entry.name, one.name)
+        for entry in inventory(kind)
+        for one in entry.parameters
+        if one.meaning.startswith("see `")
+    }
+    assert sent == set()
 
 
 def test_a_new_scenario_is_sound_short_and_commented_and_replaces_nothing(tmp_path):
