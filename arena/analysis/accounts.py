@@ -27,6 +27,8 @@ class Point(NamedTuple):
 
     Attributes:
         accounts: that were granted.
+        asked: from which the attack asked, in the seed with most; all that were granted where the
+            log does not say.
         row: the meeting.
         share: the clone's accuracy as a share of the victim's, over seeds.
         caught: accounts that were flagged, on average.
@@ -34,6 +36,7 @@ class Point(NamedTuple):
     """
 
     accounts: int
+    asked: int
     row: ScoreRow
     share: Interval
     caught: float
@@ -60,8 +63,8 @@ class Curve(NamedTuple):
         return f"{self.attack} / {self.versus}" + (f", {self.setting}" if self.setting else "")
 
     def needed(self, share: float = SHARE) -> int | None:
-        """Return the smallest number whose mean clone reaches the share; None where none does."""
-        return next((one.accounts for one in self.points if one.share.mean >= share), None)
+        """Return the smallest number asked whose mean clone reaches the share; None without one."""
+        return min((one.asked for one in self.points if one.share.mean >= share), default=None)
 
 
 def account_curves(episodes: Iterable[EpisodeRow], events: Events) -> list[Curve]:
@@ -100,8 +103,11 @@ def _point(row: ScoreRow, events: Events) -> Point | None:
         return None
     alarms = {one.id: alarms_of(events.get(one.id, ())) for one in episodes}
     caught = [_caught(alarms[one.id]) for one in episodes]
+    granted = int(str(_threat(row).get("accounts", 1)))
+    asked = [one.accounts_used for one in episodes if one.accounts_used is not None]
     return Point(
-        int(str(_threat(row).get("accounts", 1))),
+        granted,
+        max(asked, default=granted),
         row,
         mean_interval(shares),
         sum(caught) / len(caught),

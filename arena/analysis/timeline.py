@@ -37,12 +37,21 @@ class TimelineStep:
 
 
 def timeline_steps(log: LogReader, row: EpisodeRow) -> list[TimelineStep]:
-    """List the timeline_steps of an episode in order; empty where no rounds were logged.
+    """Read the steps of an episode; see `steps_of`."""
+    rounds, points, events = log.rounds(row.id), log.checkpoints(row.id), log.events(row.id)
+    return steps_of(row, rounds, points, events)
+
+
+def steps_of(
+    row: EpisodeRow,
+    rounds: Sequence[RoundRow],
+    points: Sequence[CheckpointRow],
+    events: Sequence[EventRow],
+) -> list[TimelineStep]:
+    """List the steps of an episode in order; empty where no rounds were logged.
 
     An event without a place along the budget comes with the last moment.
     """
-    rounds, points = log.rounds(row.id), log.checkpoints(row.id)
-    events = log.events(row.id)
     found: list[TimelineStep] = []
     before = -1
     for bucket in rounds:

@@ -52,7 +52,7 @@ def accounts(
     write_table(out(), columns, rows, right=columns[2:8], optional=("seeds", "price"))
     for curve in curves:
         needed = curve.needed(share)
-        told = counted(needed or curve.points[-1].accounts, "account")
+        told = counted(needed or max(point.asked for point in curve.points), "account")
         told = told if needed else f"more than {told}"
         write_line(out(), f"{curve.title}: {told} until the clone has "
                           f"{100 * share:g} % of the victim's accuracy")  # fmt: skip
@@ -68,19 +68,26 @@ def _cells(curve: "Curve", point: "Point") -> tuple[str, ...]:
     return (
         curve.attack,
         curve.versus,
-        str(point.accounts),
+        _asked(point),
         percent_interval(point.share),
-        f"{point.caught:.3g} of {point.accounts}",
+        f"{point.caught:.3g} of {point.asked}",
         percent_interval(point.flagged),
         ABSENT if price is None else digits(price),
         str(point.row.n),
     )
 
 
+def _asked(point: "Point") -> str:
+    """Write from how many accounts an attack asked, and how many it might have."""
+    fewer = point.asked < point.accounts
+    return f"{point.asked} of {point.accounts}" if fewer else str(point.accounts)
+
+
 def _as_dict(curve: "Curve", share: float) -> dict[str, object]:
     points = [
         {
             "accounts": point.accounts,
+            "asked": point.asked,
             "share": [point.share.mean, point.share.low, point.share.high],
             "caught": point.caught,
             "benign_flagged": None if point.flagged is None else point.flagged.mean,

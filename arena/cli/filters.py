@@ -86,21 +86,15 @@ def _filter(options: dict[str, Any]) -> "EpisodeFilter | None":
 
     given = {name: value for name, value in options.items() if value not in (None, [], "")}
     if "where" in given:
-        given["where"] = [_setting(text) for text in given["where"]]
+        from arena.log.settings_filter import setting_of
+
+        given["where"] = [setting_of(text) for text in given["where"]]
     for name, value in given.items():
         if isinstance(value, list):
             given[name] = tuple(value)
         elif name in ("since", "until"):
             given[name] = parse_since(value)
     return EpisodeFilter(**given) if given else None
-
-
-def _setting(text: str) -> tuple[str, str]:
-    """Parse PATH=VALUE."""
-    path, equals, value = (part.strip() for part in text.partition("="))
-    if not (path and equals and value):
-        raise ScenarioError(f"expected --where PATH=VALUE, like threat.budget=3000, got '{text}'")
-    return path, value.strip("\"'")
 
 
 def parse_since(text: str) -> Any:

@@ -6,12 +6,24 @@ from sqlalchemy import ColumnElement, Connection, Text, cast, or_, select
 
 from arena.log.rows import EpisodeFilter
 from arena.log.tables import Episode
-from envs.errors import UnknownName
+from envs.errors import ScenarioError, UnknownName
 
 NONE = "none"
 """Stands for a setting that a plan does not have."""
 
 _LOOKED_THROUGH = 1000  # newest plans that a suggestion is taken from
+
+
+def setting_of(text: str) -> tuple[str, str]:
+    """Read PATH=VALUE as a user types it, in quotes or without.
+
+    Raises:
+        ScenarioError: it is none.
+    """
+    path, equals, value = (part.strip() for part in text.partition("="))
+    if not (path and equals and value):
+        raise ScenarioError(f"expected a setting PATH=VALUE, like threat.budget=3000, got '{text}'")
+    return path, value.strip("\"'")
 
 
 def has_setting(path: str, value: str) -> ColumnElement[bool]:

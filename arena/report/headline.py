@@ -1,6 +1,7 @@
 """Says in one or two sentences how a scenario went, no more surely than its tests allow."""
 
 from arena.analysis.episode_data import EpisodeData
+from arena.analysis.gaps import Gap
 from arena.analysis.ranking import Ranking, Rival, ranked
 from arena.analysis.scoreboard import ScoreRow, best, by_defender
 from arena.report.formatting import counted, listed, number, reach, with_interval
@@ -19,7 +20,11 @@ def headline(episode_data: EpisodeData) -> str:
     ranking = ranked(worst)
     if not ranking.rivals:
         return f"Against {ranking.first.versus}, {_reached(ranking.first)}.{_victim(worst[0])}"
-    return f"{_standing(ranking)} {_between(ranking.rivals[-1])}{_victim(ranking.first)}"
+    first, last = ranking.first, ranking.rivals[-1]
+    told = _behind(last) if last.behind else _range(first, last)
+    if ranking.undecided and last.behind:
+        told = f"Lowest came out {first.versus}: against it, {_reached(first)}. {told}"
+    return f"{_standing(ranking)} {told}{_victim(first)}"
 
 
 def _standing(ranking: Ranking) -> str:
@@ -44,10 +49,7 @@ def _standing(ranking: Ranking) -> str:
         why = " on one seed"
     else:
         why = ""
-    return (
-        f"Which defender held out best cannot be told{why}: {names} cannot be told apart. Lowest "
-        f"came out {first.versus}: against it, {_reached(first)}."
-    )
+    return f"Which defender held out best cannot be told{why}: {names} cannot be told apart."
 
 
 def _reached(row: ScoreRow) -> str:
@@ -55,18 +57,32 @@ def _reached(row: ScoreRow) -> str:
     return f"the best attack, {row.attack}, reached a clone accuracy of {score}"
 
 
-def _between(last: Rival) -> str:
-    """Say how far the last defender lies behind the first, and whether that may be chance."""
-    row, gap = last.row, last.gap
-    last_is = "held out least" if last.behind else "came out highest"
-    held = f"Against {row.versus}, which {last_is}, {_reached(row)}"
+def _behind(last: Rival) -> str:
+    """Say how far the last defender lies behind the first, which a test shows."""
+    assert last.gap is not None
+    more = f"{_points(last.gap)} more ({reach(last.gap.difference, 'points')})"
+    return f"Against {last.row.versus}, which held out least, {_reached(last.row)}: {more}."
+
+
+def _range(first: ScoreRow, last: Rival) -> str:
+    """Say how far the first and the last lie apart, which may be chance."""
+    low, high = (number(row.scores[CLONE].mean, "share") for row in (first, last.row))
+    gap = last.gap
+    if low == high:
+        return f"Against each of them the best attack reached a clone accuracy of {low}."
+    told = (
+        f"The best attack reached a clone accuracy of {low} against {first.versus}, the lowest, "
+        f"and of {high} against {last.row.versus}, the highest"
+    )
     if gap is None:
-        return f"{held}; the two were played on different seeds and cannot be paired."
-    points = f"{number(gap.difference.mean, 'points')} points"
+        return f"{told}; the two were played on different seeds and cannot be paired."
     if not gap.difference.known:
-        return f"{held}: {points} more on the one seed they share, which may be chance."
-    sure = "" if last.behind else "; they cannot be told apart"
-    return f"{held}: {points} more ({reach(gap.difference, 'points')}){sure}."
+        return f"{told}: {_points(gap)} more on the one seed they share, which may be chance."
+    return f"{told}: {_points(gap)} more ({reach(gap.difference, 'points')}), which may be chance."
+
+
+def _points(gap: Gap) -> str:
+    return f"{number(gap.difference.mean, 'points')} points"
 
 
 def _victim(row: ScoreRow) -> str:

@@ -46,7 +46,8 @@ def now_block(log: LogReader, episodes: Sequence[tuple[str, str]]) -> Markup:
     fates = Counter(status for _, status in episodes if status != "started")
     fates["died"] = len(dead & set(begun))
     said = [f"{count} {_FATES.get(fate, fate)}" for fate, count in sorted(fates.items()) if count]
-    summary = f"{counted(len(playing), 'episode')} now; {listed(said) or 'none has ended'}."
+    now = counted(len(playing), "episode") if playing else "Nothing"
+    summary = f"{now} now; {listed(said) or 'none has ended'}."
     return Markup(
         environment().get_template("now.html.j2").render(summary=summary, playing=playing)
     )

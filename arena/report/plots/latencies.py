@@ -113,23 +113,18 @@ def _truths(episode_data: EpisodeData, ids: Sequence[str], attribute: str) -> tu
 def verdict(timed: Timed) -> str:
     """Say what the probe found, over the seeds, beside what is the case.
 
-    A probe can only find exits that queries left at: they are named where there are more.
+    A probe can only find exits that queries left at, which may be fewer than there are.
     """
     seeds = f"{len(timed.found)} seeds" if len(timed.found) > 1 else "1 seed"
-    there = "" if timed.existing is None else f"; there {_are(timed.existing)}"
-    if timed.visited and timed.visited != (timed.existing,):
-        there += f"{';' if not there else ','} left at: {_or(timed.visited)}"
-    return (
-        f"probe: {_or(timed.found)} exit{'' if set(timed.found) == {1} else 's'} ({seeds}){there}"
-    )
+    found = f"probe: {_or(timed.found)} exit{'' if set(timed.found) == {1} else 's'} ({seeds})"
+    of = "" if timed.existing is None else f" of {timed.existing}"
+    if timed.visited:
+        return f"{found}; queries left at {_or(timed.visited)}{of}"
+    return f"{found}; the network has {timed.existing}" if of else found
 
 
 def _or(counts: Sequence[int]) -> str:
     return " or ".join(map(str, sorted(set(counts))))
-
-
-def _are(count: int) -> str:
-    return "is 1" if count == 1 else f"are {count}"
 
 
 def draw_latencies(episode_data: EpisodeData) -> Drawing | None:
@@ -149,9 +144,8 @@ def draw_latencies(episode_data: EpisodeData) -> Drawing | None:
         "latencies",
         "What the clock told",
         "How long answers took, as the timing attacker saw them with jitter averaged out: share of "
-        "its images (first seed). Dashed: the exits it told apart. Beneath the names its verdict "
-        "beside the number of exits that there are, and of those that queries left at and a clock "
-        "can tell apart.",
+        "its images (first seed). Dashed: the exits it told apart. Beneath the names its verdict, "
+        "beside how many of all exits queries left at and a clock can tell apart.",
         "Histograms of latencies. " + " ".join(f"{t.row.title}: {verdict(t)}." for t in meetings),
         figure,
     )

@@ -21,6 +21,10 @@ SERIES = 8
 """Colours that a stacked chart has; further series share the last."""
 
 
+REFUSED = "refused"
+"""Stands in a chart of settings for the images that none of them answered."""
+
+
 class Dot(NamedTuple):
     """A measured point, and what it says."""
 
@@ -161,7 +165,10 @@ def _exit_name(row: EpisodeRow, names: Sequence[str], defence: int, exit: int) -
 
 
 def _settings(row: EpisodeRow, steps: Sequence[TimelineStep], side: str, whom: str) -> Chart | None:
-    """Draw which settings of the defender answered, bucket by bucket; None where one did all."""
+    """Draw which settings of the defender answered and what it refused, bucket by bucket.
+
+    None where one setting answered all.
+    """
     names = defence_names(row, len(row.exit_names or ()) or 1)
     counted: list[dict[str, float]] = []
     for step in steps:
@@ -171,11 +178,11 @@ def _settings(row: EpisodeRow, steps: Sequence[TimelineStep], side: str, whom: s
             place = int(defence)
             name = names[place] if place < len(names) else f"defence {place + 1}"
             found[f"{name} at {strength:g}"] = found.get(f"{name} at {strength:g}", 0) + answered
-        others = step.countermeasure.get(f"{side}_others")
-        if isinstance(others, int) and others > 0:
-            found["others"] = float(others)
-        counted.append(found)
-    if len({name for one in counted for name in one}) < 2:
+        found["others"] = _number(step.countermeasure, f"{side}_others")
+        found[REFUSED] = _number(step.countermeasure, f"{side}_refused")
+        counted.append({name: count for name, count in found.items() if count})
+    names_seen = {name for one in counted for name in one}
+    if len(names_seen) < 2 and REFUSED not in names_seen:
         return None
     return _stacked(row, steps, counted, f"Countermeasures to {whom}, with their strength")
 

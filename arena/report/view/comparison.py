@@ -54,7 +54,7 @@ def comparison_page(log: LogReader, ids: Sequence[str]) -> Found:
         settings=settings,
         alike=len(set().union(*plans)) - len(paths),
         outcome=_outcome(first, second),
-        courses=[course_of(log, row) for row in (first, second)],
+        courses=[course_of(log, row, log.events(row.id)) for row in (first, second)],
         swapped=f"/compare?id={second.id}&id={first.id}",
     )
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-from arena.analysis.timeline import TimelineStep, exits_text, timeline_steps
+from arena.analysis.timeline import TimelineStep, exits_text, steps_of
 from arena.log.reader import LogReader
-from arena.log.rows import EpisodeFilter, EpisodeRow
+from arena.log.rows import EpisodeFilter, EpisodeRow, EventRow
 from arena.recording.excerpts import QUERIES
 from arena.report.formatting import count_text, percent, plain
 from arena.report.live import Found
@@ -40,11 +40,11 @@ class Course:
     steps: Sequence[StepLine]
 
 
-def course_of(log: LogReader, row: EpisodeRow) -> Course:
-    """Read the course of an episode."""
-    steps = timeline_steps(log, row)
-    charts = charts_of(row, steps, log.checkpoints(row.id), log.events(row.id))
-    return Course(charts, [_step(step) for step in steps])
+def course_of(log: LogReader, row: EpisodeRow, events: Sequence[EventRow]) -> Course:
+    """Read the course of an episode, whose events are known."""
+    points = log.checkpoints(row.id)
+    steps = steps_of(row, log.rounds(row.id), points, events)
+    return Course(charts_of(row, steps, points, events), [_step(step) for step in steps])
 
 
 def _step(step: TimelineStep) -> StepLine:
@@ -79,7 +79,7 @@ def episode_page(log: LogReader, id: str) -> Found:
         title=title_of(row),
         row=row,
         facts=episode_facts(row),
-        course=course_of(log, row),
+        course=course_of(log, row, events),
         inferences=[
             (
                 one.attribute,

@@ -11,10 +11,11 @@ from markupsafe import Markup
 from arena.log.overview import tally
 from arena.log.reader import LogReader
 from arena.log.rows import METRICS, EpisodeFilter, EpisodeRow
+from arena.log.settings_filter import setting_of
 from arena.report.formatting import count_text, duration_text, number
 from arena.report.live import Found, digest
 from arena.report.view.addresses import filled, whole
-from envs.errors import ScenarioError, UnknownName
+from envs.errors import UnknownName
 
 ROWS = 50
 """Rows of a page."""
@@ -71,7 +72,7 @@ class TableState:
         words: each stands somewhere in an episode's names.
         chosen: of some of scenario, attacker, defender and status the one value shown.
         seed: alone, where not None.
-        where: settings, as PATH=VALUE.
+        where: paths of settings and the values asked for.
         sort: the column ordered by.
         descending: whether the highest comes first.
         page: from 1.
@@ -80,7 +81,7 @@ class TableState:
     words: str = ""
     chosen: tuple[tuple[str, str], ...] = ()
     seed: int | None = None
-    where: tuple[str, ...] = ()
+    where: tuple[tuple[str, str], ...] = ()
     sort: str = "started"
     descending: bool = True
     page: int = 1
@@ -97,10 +98,7 @@ class TableState:
         sort = last.get("sort", "started")
         if sort not in COLUMNS:
             raise UnknownName("column to sort by", sort, COLUMNS)
-        where = tuple(text.strip() for text in asked.get("where", ()) if text.strip())
-        for text in where:
-            if not all(part.strip() for part in text.partition("=")):
-                raise ScenarioError(f"expected a setting like threat.budget=3000, got '{text}'")
+        where = tuple(setting_of(text) for text in asked.get("where", ()) if text.strip())
         return cls(
             words=last.get("q", "").strip(),
             chosen=tuple((name, last[name]) for name in _CHOICES if name in last),
@@ -114,7 +112,7 @@ class TableState:
     def address(self) -> str:
         """Write it as the shortest address."""
         fields: list[tuple[str, object]] = [("q", self.words)] if self.words else []
-        fields += [*self.chosen, *(("where", text) for text in self.where)]
+        fields += [*self.chosen, *(("where", f"{path}={value}") for path, value in self.where)]
         fields += [] if self.seed is None else [("seed", self.seed)]
         order = "desc" if self.descending else "asc"
         if self.sort != "started" or order != _first_order(self.sort):
@@ -126,12 +124,11 @@ class TableState:
 
     def filter(self, within: EpisodeFilter | None) -> EpisodeFilter:
         """Turn it into a filter of the log, inside another one."""
-        settings = (tuple(part.strip() for part in text.split("=", 1)) for text in self.where)
         return EpisodeFilter(
             **dict(self.chosen),  # type: ignore[arg-type]  # the names are those of choices
             words=tuple(self.words.split()),
             seed=self.seed,
-            where=tuple((path, value.strip("\"'")) for path, value in settings),
+            where=self.where,
             within=within,
             limit=ROWS,
             offset=ROWS * (self.page - 1),

@@ -62,6 +62,22 @@ def test_attacks_from_another_pool_are_another_curve(made_up):
     assert told.splitlines()[0].split()[-1] == "setting"
 
 
+def test_an_attack_needs_no_more_accounts_than_it_asked_from(made_up):
+    for granted, used, clone in ((1, 1, 0.5), (5, 1, 0.9), (9, 3, 0.9), (30, None, 0.9)):
+        threat = {"budget": 1000, "accounts": granted, "account_policy": "one"}
+        made_up.play("dfme", "dnf", clone=clone, victim_accuracy=1.0, accounts_used=used,
+                     plan={"threat": threat})  # fmt: skip
+    (curve,) = account_curves(made_up.log.episodes(), {})
+    assert [(point.accounts, point.asked) for point in curve.points] == [
+        (1, 1), (5, 1), (9, 3), (30, 30),
+    ]  # fmt: skip
+    assert (curve.needed(0.8), curve.needed(0.4), curve.needed(0.95)) == (1, 1, None)
+    told = CliRunner().invoke(app, ["accounts", "--log", made_up.log.where]).stdout
+    assert "dfme / dnf: 1 account until the clone" in told
+    assert "1 of 5" in told
+    assert "0 of 3" in told
+
+
 def test_the_command_writes_the_curve_and_what_is_needed(log):
     words = ["accounts", "--log", log.where, "--where", "threat.account_policy=blocks"]
     told = CliRunner().invoke(app, words)

@@ -266,8 +266,8 @@ def test_a_network_takes_its_parameters_along(made_up, cli):
         (("1000", "3000"), "no successful play by or of anything named '1000'"),
         (("dfme", "noise", "--where", "threat.bugdet=1000"), "no setting named 'threat.bugdet'; "
                                                              "did you mean 'threat.budget'?"),
-        (("dfme", "noise", "--where", "threat.budget"), "expected --where PATH=VALUE, like "
-                                                        "threat.budget=3000"),
+        (("dfme", "noise", "--where", "threat.budget"), "expected a setting PATH=VALUE, "
+                                                        "like threat.budget=3000"),
     ],
 )  # fmt: skip
 def test_a_setting_that_is_not_there_is_named_with_the_nearest(two_budgets, cli, words, line):

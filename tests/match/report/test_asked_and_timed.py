@@ -60,7 +60,7 @@ def test_a_probe_s_clock_and_queries_are_in_the_log_and_drawn(tmp_path, tiny_fil
     assert note["edges"] == sorted(note["edges"])
     assert event.message.startswith("told one exit apart")
     (timed,) = timed_meetings(episode_data)
-    assert verdict(timed) == "probe: 1 exit (1 seed); there is 1"
+    assert verdict(timed) == "probe: 1 exit (1 seed); queries left at 1 of 1"
     (sheet,) = asked_sheets(episode_data)
     assert [len(asked.images) for asked in sheet.sample][-1] > 0
     assert draw_latencies(episode_data) is not None
@@ -73,9 +73,9 @@ def test_the_histogram_has_the_shares_and_the_probe_s_exits(made_up):
     episode_data = episode_data_of(made_up)
     (timed,) = timed_meetings(episode_data)
     assert timed.found == (2, 1)
-    assert verdict(timed) == "probe: 1 or 2 exits (2 seeds); there are 5"
-    assert verdict(timed._replace(visited=(2,))).endswith("; there are 5, left at: 2")
-    assert verdict(timed._replace(visited=(5,))).endswith("; there are 5")
+    assert verdict(timed) == "probe: 1 or 2 exits (2 seeds); the network has 5"
+    assert verdict(timed._replace(visited=(2,))).endswith("; queries left at 2 of 5")
+    assert verdict(timed._replace(visited=(5,))).endswith("; queries left at 5 of 5")
     (ax,) = draw_latencies(episode_data).figure.axes
     (steps,) = ax.patches
     values = steps.get_data().values

@@ -16,11 +16,16 @@ def headline_of(made_up, which=None):
     ("scores", "begins", "said"),
     [
         ((0.50, 0.70, 0.30), "Which defender held out best cannot be told: strong and weak cannot "
-         "be told apart. Lowest came out strong", "3 seeds); they cannot be told apart."),
-        ((0.60, 0.61, 0.62), "strong held out best, by a paired t test: ", "3 seeds). The"),
+         "be told apart. ", "45.0% against strong, the lowest, and of 50.0% against weak, the "
+         "highest: 5.0 points more (95% interval"),
+        ((0.60, 0.61, 0.62), "strong held out best, by a paired t test: ",
+         "Against weak, which held out least, the best attack"),
         ((0.50, 0.50, 0.50), "Which defender held out best cannot be told: ",
-         "alike on 3 seeds); they cannot"),
-        ((0.60,), "Which defender held out best cannot be told on one seed: ", "may be chance"),
+         "alike on 3 seeds), which may be chance."),
+        ((0.45, 0.46, 0.44), "Which defender held out best cannot be told: ",
+         "Against each of them the best attack reached a clone accuracy of 45.0%. The"),
+        ((0.60,), "Which defender held out best cannot be told on one seed: ",
+         "15.0 points more on the one seed they share, which may be chance."),
     ],
 )  # fmt: skip
 def test_the_headline_is_no_surer_than_its_seeds(made_up, scores, begins, said):
@@ -30,8 +35,19 @@ def test_the_headline_is_no_surer_than_its_seeds(made_up, scores, begins, said):
     text = headline_of(made_up)
     assert text.startswith(begins)
     assert said in text
-    last = "held out least" if begins.startswith("strong held out best") else "came out highest"
-    assert f"Against weak, which {last}," in text
+    assert ("which may be chance" in text) == ("points more" in text and "cannot" in begins)
+
+
+def test_of_several_that_cannot_be_told_apart_the_lowest_is_named_beside_one_that_is_behind(
+    made_up,
+):
+    for seed, clone in enumerate((0.44, 0.46, 0.47, 0.44)):
+        made_up.play("dfme", "a", seed, clone=0.45)
+        made_up.play("dfme", "b", seed, clone=clone)
+        made_up.play("dfme", "weak", seed, clone=round(clone + 0.45, 2))
+    text = headline_of(made_up)
+    assert "cannot be told: a and b cannot be told apart. Lowest came out a: against it" in text
+    assert "Against weak, which held out least, the best attack, dfme" in text
 
 
 def test_the_headline_corrects_for_the_number_of_rivals(made_up):

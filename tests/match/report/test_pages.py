@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from sqlalchemy import update
+from sqlalchemy.event import listen
 
 from arena.log import artifacts
 from arena.log.rows import EpisodeFilter
@@ -137,7 +138,7 @@ def test_a_table_that_is_shown_already_is_not_sent_again(made_up):
         ("/?page=0", ScenarioError, "page as a whole number from 1, got '0'"),
         ("/?page=" + "9" * 400, ScenarioError, "page as a whole number"),
         ("/?seed=-1", ScenarioError, "seed as a whole number"),
-        ("/?where=threat.budget", ScenarioError, "a setting like threat.budget=3000"),
+        ("/?where=threat.budget", ScenarioError, "a setting PATH=VALUE, like threat.budget=3000"),
         ("/?where=threat.bugdet%3D1&seed=77", UnknownName, "did you mean 'threat.budget'"),
         ("/episode/0123456789ab", UnknownName, "no episode named"),
         ("/compare?id=0123456789ab&id=1", UnknownName, "no episode named"),
@@ -185,6 +186,27 @@ def test_an_episode_has_its_course_along_the_budget(made_up):
         r'x="500.0" y="80.0" width="500.0" height="20.0"><title>defence 1 at 0.5', page
     )
     assert "defence 1 at 1: 40.0%" in said  # of all 1000
+
+
+def test_what_a_defender_refused_is_drawn_beside_what_it_answered(made_up):
+    told = {"attack": [{"defence": 0, "strength": 1.0, "first_round": 0, "answered": 300},
+                       {"defence": 0, "strength": 0.5, "first_round": 9, "answered": 0}],
+            "attack_refused": 200, "benign_refused": 50}  # fmt: skip
+    id = made_up.play(countermeasures=(told, told))
+    said = text_of(Site(made_up.log), f"/episode/{id}")
+    attack, benign = re.findall(r"Countermeasures to .*?(?=Countermeasures|$)", said)
+    assert "at 1: 60.0%" in attack
+    assert "refused: 40.0%" in attack
+    assert "at 0.5" not in attack  # it answered nothing
+    assert "refused: 100.0%" in benign
+
+
+def test_the_page_of_an_episode_reads_each_table_once(made_up):
+    id, read = made_up.play(events=[("note", "half way", {})]), []
+    listen(made_up.log.engine, "before_cursor_execute", lambda *sent: read.append(sent[2]))
+    Site(made_up.log).answer(f"/episode/{id}", "")
+    for table in ("round", "checkpoint", "event"):
+        assert sum(re.search(rf"FROM {table}\b", one) is not None for one in read) == 1
 
 
 def test_the_viewer_starts_without_torch():

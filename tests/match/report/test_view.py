@@ -60,7 +60,7 @@ def live(made_up, no_figures):
 def test_an_empty_log_has_a_page(live):
     status, text, _ = ask(live, "/report")
     assert status == 200
-    assert "0 episodes now; none has ended." in text
+    assert "Nothing now; none has ended." in text
 
 
 def test_what_is_being_played_stands_on_top_with_its_curve(made_up, live):
@@ -85,7 +85,7 @@ def test_the_page_follows_when_an_episode_ends(made_up, live):
     text = ask(live, "/report")[1]
     assert f'data-state="{after["report"]}"' in text
     assert "37.0% (one seed, no interval)" in text
-    assert "0 episodes now; 1 ended well." in text
+    assert "Nothing now; 1 ended well." in text
 
 
 def test_an_episode_in_play_changes_the_part_and_not_the_page(made_up, live):
@@ -134,7 +134,7 @@ def test_what_a_dead_process_left_is_not_being_played(made_up, live):
     with made_up.log._writing() as connection:
         connection.exec_driver_sql("UPDATE episode SET pid = 1073741824")
     text = ask(live, "/now")[1]
-    assert "0 episodes now; 1 left behind by a process that is gone." in text
+    assert "Nothing now; 1 left behind by a process that is gone." in text
     assert made_up.log.episode(id).status == "started"  # marking it is not a reader's business
 
 
