@@ -5,7 +5,7 @@ left active. What a ledger counts and a referee compares is taken from here.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor
@@ -15,15 +15,18 @@ _HOLLOW = (torch._C.DispatchKey.Python, torch._C.DispatchKey.Functionalize)
 """Kinds of tensors whose operations run elsewhere than in the memory they seem to have."""
 
 
-@contextmanager
-def without_overrides() -> Iterator[None]:
+def without_overrides() -> AbstractContextManager[None]:
     """Run torch without `__torch_function__`, and without modes that are active."""
-    with torch._C.DisableTorchFunction():
-        if torch._C._len_torch_dispatch_stack():  # else the next line would cost more than a check
-            with _disable_current_modes():
-                yield
-        else:
-            yield
+    if torch._C._len_torch_dispatch_stack():
+        return _without_modes()
+    switched_off: AbstractContextManager[None] = torch._C.DisableTorchFunction()
+    return switched_off
+
+
+@contextmanager
+def _without_modes() -> Iterator[None]:
+    with torch._C.DisableTorchFunction(), _disable_current_modes():
+        yield
 
 
 @contextmanager
@@ -33,6 +36,25 @@ def with_overrides() -> Iterator[None]:
         yield
 
 
+def _kind(tensor: Tensor) -> int:
+    """Return which of torch's back ends and transforms see a tensor, as a set of bits."""
+    keys: int = torch._C._dispatch_keys(tensor).raw_repr()
+    return keys
+
+
+def _usual_kinds() -> frozenset[int]:
+    with without_overrides():  # a mode that is active would give other tensors
+        kinds = set()
+        for mode in (False, True):
+            with torch.inference_mode(mode):
+                kinds.add(_kind(torch.zeros((), device="cpu")))
+        return frozenset(kinds)
+
+
+_USUAL = _usual_kinds()
+"""The kinds of dense tensors in a CPU's memory, which stand for nothing else."""
+
+
 def plain_tensor(value: object) -> Tensor:
     """Return a plain, detached tensor in the memory of `value`.
 
@@ -40,21 +62,28 @@ def plain_tensor(value: object) -> Tensor:
         TypeError: no tensor, or one whose memory is not that of a dense tensor; the message says
             what came.
     """
+    with without_overrides():
+        return plain_within(value)
+
+
+def plain_within(value: object) -> Tensor:
+    """Do as `plain_tensor`, for callers that are within `without_overrides`."""
     if not issubclass(type(value), Tensor):  # isinstance would believe a false `__class__`
         raise TypeError(type(value).__name__)
     tensor: Tensor = value  # type: ignore[assignment]  # as was just seen
-    with without_overrides():
-        keys = torch._C._dispatch_keys(tensor)
-        if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-            raise TypeError("a tensor inside a transform of torch.func")
-        if any(keys.has(key) for key in _HOLLOW):
-            raise TypeError(f"a {type(value).__name__} that only stands for a tensor")
-        if _read(tensor, "is_nested"):
-            raise TypeError("a nested tensor")
-        layout = _read(tensor, "layout")
-        if layout != torch.strided or _read(tensor, "is_meta"):
-            raise TypeError(f"a tensor of layout {layout} without memory of its own")
-        return Tensor.as_subclass(tensor, Tensor).detach().resolve_neg()
+    if type(value) is Tensor and _kind(tensor) in _USUAL:
+        return tensor.detach()
+    keys = torch._C._dispatch_keys(tensor)
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        raise TypeError("a tensor inside a transform of torch.func")
+    if any(keys.has(key) for key in _HOLLOW):
+        raise TypeError(f"a {type(value).__name__} that only stands for a tensor")
+    if _read(tensor, "is_nested"):
+        raise TypeError("a nested tensor")
+    layout = _read(tensor, "layout")
+    if layout != torch.strided or _read(tensor, "is_meta"):
+        raise TypeError(f"a tensor of layout {layout} without memory of its own")
+    return Tensor.as_subclass(tensor, Tensor).detach().resolve_neg()
 
 
 def _read(tensor: Tensor, name: str) -> object:

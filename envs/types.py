@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from envs.errors import NotGranted, QueryError
-from envs.plain_tensors import plain_tensor
+from envs.plain_tensors import plain_within, without_overrides
 
 Labels = Literal["soft", "hard"]
 LatencyMode = Literal["none", "virtual", "wall"]
@@ -82,8 +82,14 @@ def check_images(images: object, shape: tuple[int, int, int]) -> Tensor:
     Raises:
         QueryError: no dense tensor, another shape or dtype, or an empty batch.
     """
+    with without_overrides():
+        return check_within(images, shape)
+
+
+def check_within(images: object, shape: tuple[int, int, int]) -> Tensor:
+    """Do as `check_images`, for callers that are within `without_overrides`."""
     try:
-        plain = plain_tensor(images)
+        plain = plain_within(images)
     except TypeError as error:
         raise QueryError(f"expected a torch.Tensor of images, got {error}") from error
     size = plain.shape

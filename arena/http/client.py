@@ -242,17 +242,16 @@ class RemoteOracle:
         """
         images = check_images(images, self.threat.image_shape)
         account = self._accounts.checked(account, len(images))
-        if account is None and len(self._clients) == 1:
-            account = 0
         if account is None and len(images) > (left := self.remaining):
             raise BudgetExhausted(f"asked for {len(images)} answers with {left} left")
         before = int(self._accounts.charged.sum())
         try:
+            if account is not None:
+                return self._ask(images, account)
             return ask_accounts(
                 self._ask,
                 self._accounts,
                 images,
-                account,
                 remaining=lambda: self.remaining,
                 latency=self.threat.latency_visible,
             )

@@ -131,16 +131,16 @@ class Recorder:
     def on_round(self, round: Round) -> None:
         """Write what is due after a round: its bucket, a checkpoint, progress."""
         self._countermeasures.on_round(round)
-        share = self._game.used / self._budget
+        share, over = self._game.used / self._budget, self._game.over
         if share * BUCKETS >= self._bucket + 1:
             self._close_bucket()
         # the last checkpoint waits until the attacker has learnt from the last answers
-        if share * self._checkpoints >= self._index + 1 and not self._game.over:
+        if share * self._checkpoints >= self._index + 1 and not over:
             self._score = self._try_score()
             self._index = int(share * self._checkpoints)
             self._checkpoint(self._index - 1)
         now = time.monotonic()
-        if now >= self._next_look or self._game.over:
+        if now >= self._next_look or over:
             self._next_look = now + WATCH_SECONDS
             self._watcher.progress(self._title, self._progress())
 

@@ -73,8 +73,7 @@ class HardenKit:
         object.__setattr__(self, "data", self.data.of_defender())
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Serving:
+class Serving(NamedTuple):
     """What a defence knows while it answers one request.
 
     Attributes:

@@ -29,9 +29,8 @@ class Access:
         """Whether a query is being answered, or a clone scored."""
         return self._inside is not None
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Hold the game for one query.
+    def enter(self) -> None:
+        """Hold the game for one query, until `leave`.
 
         Raises:
             QueryError: the oracle is closed, or the query comes from within another one.
@@ -44,9 +43,15 @@ class Access:
                 "being scored; ask from attack()"
             )
         self._refuse_after_the_attack()
-        with self._held(me):
+        self._hold(me)
+        if self._closed:  # meanwhile
+            self.leave()
             self._refuse_after_the_attack()
-            yield
+
+    def leave(self) -> None:
+        """Let the next query in."""
+        self._inside = None
+        self._lock.release()
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
@@ -58,8 +63,12 @@ class Access:
             with self._refusing(older):
                 yield
             return
-        with self._held(me), self._refusing(older):
-            yield
+        self._hold(me)
+        try:
+            with self._refusing(older):
+                yield
+        finally:
+            self.leave()
 
     def close(self) -> None:
         """Refuse every further query; the query of another thread is finished first."""
@@ -73,16 +82,10 @@ class Access:
                 "the oracle is closed because the attack is over; ask before it returns"
             )
 
-    @contextmanager
-    def _held(self, me: int) -> Iterator[None]:
+    def _hold(self, me: int) -> None:
         if not self._lock.acquire(timeout=WAIT_SECONDS):
             raise QueryError(f"waited {WAIT_SECONDS:.0f} seconds for the query of another thread")
         self._inside = me
-        try:
-            yield
-        finally:
-            self._inside = None
-            self._lock.release()
 
     @contextmanager
     def _refusing(self, older: frozenset[int]) -> Iterator[None]:

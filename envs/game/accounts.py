@@ -116,7 +116,9 @@ class Accounts:
         return tuple(sorted(self._closed))
 
     def checked(self, account: object, count: int) -> int | None:
-        """Return an account that can ask for so many images; None leaves it to the policy.
+        """Return the account that asks for so many images; None where the policy deals them out.
+
+        One that is named must be able to; where there is one alone, it asks.
 
         Raises:
             QueryError: there is no such account, or it has not so many queries left.
@@ -124,7 +126,7 @@ class Accounts:
         """
         account = whole_account(account)
         if account is None:
-            return None
+            return 0 if self._count == 1 else None
         if not 0 <= account < self._count:
             raise QueryError(
                 f"expected an account from 0 to {self._count - 1}, as threat.accounts grants, "
@@ -143,17 +145,12 @@ class Accounts:
             )
         return account
 
-    def deal(self, images: Tensor, account: int | None) -> list[Share]:
-        """Say which account asks for which images, in the order in which accounts come up.
+    def deal(self, images: Tensor) -> list[Share]:
+        """Say by the policy which account asks for which images, in the order of first images.
 
         Args:
             images: (n, c, h, w), not more than there is room for.
-            account: who asks for all of them, as `checked` gave it.
         """
-        if account is not None:
-            return [Share(account, None)]
-        if self._count == 1:
-            return [Share(0, None)]
         dealt = self._with_room(self._wanted(images))
         self._dealt += len(images)
         return _shares(dealt)

@@ -18,12 +18,11 @@ def ask_accounts(
     ask: Ask,
     accounts: Accounts,
     images: Tensor,
-    account: int | None,
     *,
     remaining: Callable[[], int],
     latency: bool,
 ) -> Response:
-    """Ask for images from one account, or by the policy.
+    """Ask for images by the policy of the accounts.
 
     What the policy dealt to an account that is refused is asked from the next account, until it is
     answered or every account has refused.
@@ -32,8 +31,6 @@ def ask_accounts(
         ask: raises Refused where an account is refused.
         accounts: deal, and know which are cut off.
         images: (n, c, h, w), n at most the images that may still be asked.
-        account: who asks for all of them, as `Accounts.checked` gave it; None leaves it to the
-            policy.
         remaining: gives the images that may still be asked.
         latency: whether answers show how long they took.
 
@@ -43,11 +40,7 @@ def ask_accounts(
     Raises:
         Refused: no account is left that could ask. What `ask` charged before stays charged.
     """
-    shares = accounts.deal(images, account)
-    if len(shares) == 1 and (account is not None or len(accounts.charged) == 1):
-        return ask(images, shares[0].account)  # the usual way, without bookkeeping
-    every = torch.arange(len(images))
-    waiting = deque(_placed(shares, every))
+    waiting = deque(_placed(accounts.deal(images), torch.arange(len(images))))
     answers: list[Response] = []
     rows: list[Tensor] = []
     refusal: Refused | None = None

@@ -36,7 +36,7 @@ from envs.types import (
     VALUE_FAULT,
     Response,
     ThreatModel,
-    check_images,
+    check_within,
     faulty_values,
     harden_labels,
 )
@@ -168,15 +168,19 @@ class ExtractionGame:
             Refused: by the defender; it tells what was charged.
             DefenceError: the defender wrote into images or answers that are not its own.
         """
-        with self._access.turn(), without_overrides():
-            return self._play(images, account)
+        self._access.enter()
+        try:
+            with without_overrides():
+                return self._play(images, account)
+        finally:
+            self._access.leave()
 
     def wait(self, account: int) -> float:
         """Return the seconds, by the server's clock, until an account's rate allows an answer."""
         return self._service.standings.wait(self._clients.accounts[account])
 
     def _play(self, images: Tensor, account: int | None) -> Response:
-        images = check_images(images, self._threat.image_shape)
+        images = check_within(images, self._threat.image_shape)
         count = images.shape[0]
         if self._accounts.all_closed:
             raise Refused("every account of the attacker is cut off", is_closed=True)
@@ -186,15 +190,19 @@ class ExtractionGame:
             )
         account = self._accounts.checked(account, count)
         # a copy: the attacker keeps its own tensor, and may write into it while this one is used
-        images = images.to(self.device, copy=True, memory_format=torch.contiguous_format)
+        if self._on_host and images.is_cpu:
+            images = images.clone(memory_format=torch.contiguous_format)
+        else:
+            images = images.to(self.device, copy=True, memory_format=torch.contiguous_format)
         self._check_values(images)
         before = self.used
         try:
+            if account is not None:
+                return self._play_round(images, account)
             return ask_accounts(
                 self._play_round,
                 self._accounts,
                 images,
-                account,
                 remaining=lambda: self.remaining,
                 latency=self._threat.latency_visible,
             )

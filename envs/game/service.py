@@ -62,6 +62,7 @@ class Service:
         self.standings = standings or Standings()
         self._owner = owner
         self.fault = torch.zeros((), dtype=torch.bool, device=generator.device)
+        self._no_grad = torch.no_grad()  # one for all requests, which never nest
         self._labels = labels
 
     def answer(
@@ -101,7 +102,7 @@ class Service:
             refused: Refusal = "account" if decision.cut_off else "request"
             return self._refused(images, client, decision, refused, ood=ood, labels=labels)
         try:
-            with torch.no_grad(), timer:
+            with self._no_grad, timer:
                 answer = deployed.answer(
                     images,
                     clock=self.clock,

@@ -5,9 +5,11 @@ from dataclasses import fields
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from envs import plain_tensors
 from envs.defences.base import Defence, DeployedDefence
 from envs.errors import BudgetExhausted, NotGranted, QueryError
 from envs.game import access
@@ -201,8 +203,9 @@ class Masked:
         (lambda held: held.to_sparse(), "layout"),
         (lambda held: held.to("meta"), "without memory"),
         (lambda held: torch.nested.nested_tensor([held, held]), "nested"),
+        (torch._to_functional_tensor, "stands for a tensor"),
     ],
-    ids=["hollow", "masked", "sparse", "meta", "nested"],
+    ids=["hollow", "masked", "sparse", "meta", "nested", "functional"],
 )
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 def test_what_is_no_dense_tensor_is_refused_and_costs_nothing(make_game, made, word):
@@ -210,6 +213,13 @@ def test_what_is_no_dense_tensor_is_refused_and_costs_nothing(make_game, made, w
     with pytest.raises(QueryError, match=word):
         game.play(made(images(4)))
     assert game.used == 0
+
+
+@pytest.mark.parametrize("mode", [torch.device("meta"), FakeTensorMode(), torch.inference_mode()])
+def test_a_mode_around_the_import_changes_nothing_about_usual_tensors(mode):
+    with mode:
+        found = plain_tensors._usual_kinds()
+    assert found == plain_tensors._USUAL
 
 
 def test_a_batch_that_vmap_hides_is_refused(make_game):
