@@ -11,6 +11,7 @@ import typer
 from arena.cli import (
     accounts,
     agents,
+    assess,
     bench,
     check,
     compare,
@@ -45,6 +46,7 @@ app.add_typer(episodes.app, name="episodes")
 app.add_typer(log.app, name="log")
 app.command("replay")(replay.replay)
 app.command("compare")(compare.compare)
+app.command("assess")(assess.assess)
 app.command("accounts")(accounts.accounts)
 app.command("report")(report.report)
 app.command("payoff")(payoff.payoff)

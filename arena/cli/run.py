@@ -134,11 +134,11 @@ def run(
     from arena.log.store import Log
 
     _warn_of_shared_clock(scenarios, workers)
-    how = _How(pick_device(device), fresh, workers, save_every, fail_fast)
+    how = How(pick_device(device), fresh, workers, save_every, fail_fast)
     results, told, incomplete = [], [], False
     with stopping() as stop, Log.open(log) as store:
         for scenario in scenarios:
-            result = _play(scenario, store, how, quiet=quiet)
+            result = play_shown(scenario, store, how, quiet=quiet)
             paths: list[Path] = []
             try:
                 if not no_figure:
@@ -196,7 +196,7 @@ def _without(fresh: bool) -> str:
     return " without --fresh" if fresh else ""
 
 
-class _How(NamedTuple):
+class How(NamedTuple):
     """The options of playing."""
 
     device: str
@@ -206,7 +206,8 @@ class _How(NamedTuple):
     fail_fast: bool
 
 
-def _play(scenario: "Scenario", log: "Log", how: _How, *, quiet: bool) -> "MatchResult":
+def play_shown(scenario: "Scenario", log: "Log", how: How, *, quiet: bool) -> "MatchResult":
+    """Play a scenario and show its progress."""
     from arena.runner.match import play
     from arena.runner.saves.schedule import Saving
 

@@ -230,6 +230,7 @@ attackers = Catalog(
         "decoy-filter": "agents.attackers.decoy_filter:DecoyFilter",
         "strategy-thief": "agents.attackers.strategy_thief:StrategyThief",
         "slowdown": "agents.attackers.slowdown:Slowdown",
+        "repeats": "agents.attackers.repeats:Repeats",
         "campaign": "agents.attackers.campaign:Campaign",
         "exit-timing": "agents.attackers.exit_timing:ExitTiming",
     },

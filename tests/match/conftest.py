@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from arena.log.content import content_digest
 from arena.log.rows import (
     CheckpointRow,
     EpisodeRecord,
+    EpisodeRow,
     InferenceRow,
     OutcomeRow,
     RoundRow,
@@ -43,6 +45,27 @@ OUTCOME = {
     "benign_seconds_mean": 0.002,
     "harden_seconds": 12.5,
 }
+
+
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def episode(attacker="dfme", defender="dnf", seed=0, *, num_classes=10, plan=None, **columns):
+    """Make the row of a successful play; what is not named was not measured."""
+    fixed = dict.fromkeys(("finished", "wall_seconds", "error", "exit_names", "test_overlap",
+                           "clone_normalisation"))  # fmt: skip
+    return EpisodeRow(
+        id=f"{attacker}-{defender}-{seed}", run_id="r", scenario_name="s", plan_hash="h",
+        plan=plan or {"seed": seed}, seed=seed, attacker=attacker, defender=defender,
+        victim="v", clone="c", data="d", budget=100, num_classes=num_classes, status="success",
+        started=BEGAN, heartbeat=BEGAN, pid=1, host="h", process_started="p", **fixed, **columns,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def episode_row():
+    """Make the row of an episode that no log holds."""
+    return episode
 
 
 def reseal(connection, id):

@@ -8,7 +8,7 @@ import pytest
 from arena.analysis.image_sampling import common_denominator, share_variance
 from arena.analysis.intervals import Interval, mean_interval, seeds_needed
 from arena.analysis.scoreboard import compare
-from tests.match.analysis.conftest import episode
+from tests.match.conftest import episode
 
 
 def test_accuracies_tell_how_many_images_were_scored():

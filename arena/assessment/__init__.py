@@ -1,0 +1,1 @@
+"""A fixed sequence of attacks, its worst case, and flags for results that mislead."""
