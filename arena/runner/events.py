@@ -13,6 +13,7 @@ from arena.log.player_values import checked_data, checked_text
 from arena.log.rows import Ending, OutcomeRow
 from arena.log.writer import EpisodeWriter
 from arena.runner.carry_over import CARRIED_STATE
+from arena.runner.stopping import STOP
 from arena.system.process_state import ProcessState
 from envs.errors import LogError, PlayerError, VictimUnreachable, one_line
 from envs.game.extraction_game import ExtractionGame
@@ -71,10 +72,10 @@ class EpisodeEvents:
         """Run a step in which players' code runs; return how it failed, None if it did not."""
         try:
             step()
-        except KeyboardInterrupt as interrupt:
-            return Fault("interrupted by the user", interrupt=interrupt)
         except BaseException as fault:
-            # a player's SystemExit or GeneratorExit ends its episode, not the match
+            if isinstance(fault, KeyboardInterrupt) and not STOP.is_ruled_out:
+                return Fault("interrupted by the user", interrupt=fault)
+            # a player's own SystemExit or KeyboardInterrupt ends its episode, not the match
             line = one_line(fault)
             trace = fault.traceback if isinstance(fault, ChildError) else written_traceback()
             self._writer.event("error", line, queries_used=self._game.used, traceback=trace)

@@ -62,6 +62,17 @@ class Stop:
         """Whether a stop waits for a safe point."""
         return self.signal is not None and not self.raised
 
+    @property
+    def is_ruled_out(self) -> bool:
+        """Whether a KeyboardInterrupt is none of the user's: no signal came that could raise it.
+
+        Known only where this class handles signals, and nobody else handles Ctrl-C.
+        """
+        handlers = [signal.getsignal(getattr(signal, name)) for name in NAMES
+                    if hasattr(signal, name)]  # fmt: skip
+        ours = handlers[0] in (self.handle, signal.SIG_IGN) and self.handle in handlers
+        return ours and self.signal is None
+
     def note(self, number: int) -> bool:
         """Take a signal; returns whether it counts: the first, or one some time after it."""
         now = time.monotonic()

@@ -125,6 +125,7 @@ def work(number: int, config: WorkerConfig, pipe: "Connection[Any, Any]") -> Non
         try:
             pipe.send((name, arguments))
         except OSError:  # the parent is gone
+            STOP.note(signal.SIGTERM)
             raise KeyboardInterrupt from None
 
     from arena.runner.workers.worker import Worker

@@ -5,6 +5,7 @@ import signal
 import time
 
 import pytest
+import torch
 
 from agents.base import Attacker
 from arena.log.reader import LogReader
@@ -41,6 +42,14 @@ class Finishing(Attacker):
             time.sleep(60)
         except KeyboardInterrupt:
             return
+
+
+class Pretending(Attacker):
+    """Raises what a signal would, without one."""
+
+    def attack(self, oracle, kit):
+        oracle.query(torch.rand(10, *oracle.threat.image_shape, generator=kit.generator))
+        raise KeyboardInterrupt
 
 
 @pytest.fixture
@@ -99,6 +108,22 @@ def test_an_attacker_that_catches_the_stop_is_no_success(tmp_path, with_attacker
         result = play(with_attacker("Finishing"), log=log)
         assert [row.status for row in result.episodes] == ["cancelled"]
         assert result.interrupted
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_players_own_interrupt_ends_its_episode_alone(tmp_path, with_attacker, workers):
+    with Log.open(tmp_path / "a.db") as log, stopping():
+        result = play(with_attacker("Pretending", seeds="[0, 1]"), log=log, workers=workers)
+    told = [(row.status, row.error, row.queries_used) for row in result.episodes]
+    assert told == [("error", "KeyboardInterrupt: no message", 10)] * 2
+    assert not result.interrupted
+
+
+def test_without_a_handler_of_ours_an_interrupt_is_the_users(tmp_path, with_attacker):
+    with Log.open(tmp_path / "a.db") as log:
+        result = play(with_attacker("Pretending", seeds="[0, 1]"), log=log)
+    assert [row.status for row in result.episodes] == ["cancelled"]
+    assert result.interrupted
 
 
 def started(path, log, *words):
