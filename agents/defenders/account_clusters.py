@@ -74,7 +74,7 @@ class AccountClusters(Flagging):
         flagged: Step | None = None,
         most_clients: Count = 10_000,
     ) -> None:
-        super().__init__(calm=calm, flagged=flagged)
+        super().__init__(calm=calm, flagged=flagged, most_clients=most_clients)
         if least < 2 or least_queries < 2 or calibration < 2 or queries < 2:
             raise PlayerError(
                 f"expected least, least_queries, calibration and queries of at least 2, got "
@@ -92,7 +92,6 @@ class AccountClusters(Flagging):
         self._differs, self._alike, self._frequencies = differs, alike, frequencies
         self.limit, self._false_alarms = limit, false_alarms
         self._calibration, self._queries = calibration, queries
-        self._most_clients = most_clients
         self._accounts: dict[int, History] = {}
         self._seen = self._looked = 0
 

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
@@ -20,6 +21,14 @@ LABELS = "classifier"
 """The layer whose output are the victim's logits."""
 
 
+@dataclass(slots=True)
+class _Account:
+    """What is known of an account: the images it asked, and the score that flagged it."""
+
+    asked: int = 0
+    score: float | None = None
+
+
 class Flagging(Defender):
     """Flags accounts, and answers a flagged one otherwise, from the request on that flagged it.
 
@@ -28,18 +37,27 @@ class Flagging(Defender):
     Args:
         calm: countermeasure towards accounts without a flag; defence 0 at strength 0 where absent.
         flagged: towards flagged ones; the last defence at strength 1 where absent.
-
-    Attributes:
-        flags: for each flagged account the score that flagged it.
+        most_clients: accounts remembered; beyond it the longest unseen is forgotten, flag and all.
     """
 
-    def __init__(self, *, calm: Step | None = None, flagged: Step | None = None) -> None:
+    def __init__(
+        self, *, calm: Step | None = None, flagged: Step | None = None, most_clients: Count = 1000
+    ) -> None:
         self._calm = read_step({"strength": 0.0} if calm is None else calm, where="calm")
         self._flagged = None if flagged is None else read_step(flagged, where="flagged")
         self._answers: Countermeasure | None = self._flagged
-        self._asked: dict[int, int] = {}
-        self.flags: dict[int, float] = {}
+        self._most_clients = most_clients
+        self._known: dict[int, _Account] = {}
         self._alarms: list[Note] = []
+
+    @property
+    def flags(self) -> dict[int, float]:
+        """For each flagged account the score that flagged it."""
+        return {
+            client: account.score
+            for client, account in self._known.items()
+            if account.score is not None
+        }
 
     def begin(self, kit: DefenderKit) -> None:
         """Set up; PlayerError where a countermeasure names a defence that is not deployed."""
@@ -57,27 +75,27 @@ class Flagging(Defender):
 
     def act(self, view: View) -> Countermeasure:
         """Judge the request, and decide by the account's flag."""
-        client = view.client
-        self._asked[client] = self._asked.get(client, 0) + len(view.images)
-        if client not in self.flags:
+        account = remembered(self._known, view.client, self._most_clients, _Account)
+        account.asked += len(view.images)
+        if account.score is None:
             for suspect, score in self.judge(view):
                 self._flag(suspect, score, view)
         assert self._answers is not None
-        return self._answers if client in self.flags else self._calm
+        return self._calm if account.score is None else self._answers
 
     def notes(self) -> Sequence[Note]:
         """Tell of the first alarms."""
         return self._alarms
 
     def _flag(self, client: int, score: float, view: View) -> None:
-        if client in self.flags:
+        account = self._known.get(client)
+        if account is None or account.score is not None:
             return
-        self.flags[client] = score
+        account.score = score
         if len(self._alarms) >= MOST_NOTES:
             return
-        asked = self._asked[client]
-        message = f"client {client} after {asked} queries: score {score:.4g}"
-        data = {"client": client, "asked": asked, "score": score}
+        message = f"client {client} after {account.asked} queries: score {score:.4g}"
+        data = {"client": client, "asked": account.asked, "score": score}
         self._alarms.append(Note("alarm", message, view.answered + len(view.images), data))
 
 
@@ -117,7 +135,7 @@ class Calibrated(Flagging):
         flagged: Step | None = None,
         most_clients: Count = 1000,
     ) -> None:
-        super().__init__(calm=calm, flagged=flagged)
+        super().__init__(calm=calm, flagged=flagged, most_clients=most_clients)
         if not 0 <= false_alarms < 1:
             raise PlayerError(f"expected false_alarms from 0 to below 1, got {false_alarms}")
         if calibration < 1 or queries < 1 or most_clients < 1:
@@ -127,7 +145,6 @@ class Calibrated(Flagging):
             )
         self.limit, self._false_alarms = limit, false_alarms
         self._calibration, self._queries = calibration, queries
-        self._most_clients = most_clients
         self._scores: dict[int, AccountScore] = {}
 
     def begin(self, kit: DefenderKit) -> None:

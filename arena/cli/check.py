@@ -10,6 +10,7 @@ import typer
 
 from arena.cli.common import FAILED, JsonOption, out
 from arena.cli.render import write_json, write_line, write_table
+from arena.runner.stopping import stopping
 from arena.system.output import stdout_to_stderr
 from envs.errors import ScenarioError, UnknownName
 
@@ -38,7 +39,7 @@ def check(
 ) -> None:
     """Check a player with the conformance tests: small games that take a few seconds."""
     # what the player prints is no result, and it does not end the check
-    with stdout_to_stderr(), _staying():
+    with stdout_to_stderr(), _staying(), stopping():
         make = _maker(target, kind, set_ or [])
 
         from arena.conformance import check as run_checks

@@ -209,17 +209,23 @@ def open_episodes(
     )
     left = _left(plan, budgets, log, record)
     run = log.begin_run(record)
-    episodes = {}
-    for name, budget in left.items():
-        own = plan.model_copy(update={"threat": plan.threat.model_copy(update={"budget": budget})})
-        episodes[name] = ServedEpisode(own, name, setup, log, run=run, record=record)
+    episodes: dict[str, ServedEpisode] = {}
+    try:
+        for name, (budget, seen) in left.items():
+            threat = plan.threat.model_copy(update={"budget": budget})
+            own = plan.model_copy(update={"threat": threat})
+            episodes[name] = ServedEpisode(own, name, setup, log, run=run, record=record, seen=seen)
+    except BaseException:
+        for episode in episodes.values():
+            episode.finish()
+        raise
     return episodes
 
 
 def _left(
     plan: "EpisodePlan", budgets: "Mapping[str, int]", log: "Log", record: "RunRecord"
-) -> dict[str, int]:
-    """Return what each key has left to ask after what it did in this log, and tell of it."""
+) -> dict[str, tuple[int, tuple[str, ...]]]:
+    """Tell what each key did in this log; returns what it has left to ask, and its episodes."""
     from arena.runner.serving import before
 
     left = {}
@@ -227,14 +233,14 @@ def _left(
         earlier = before(log, plan, name, record)
         used = f"{count_text(earlier.used)} of its {count_text(budget)} queries"
         if earlier.over:
-            told = f"{name} gets no key: {earlier.over} in this log ({earlier.id})"
+            told = f"{name} gets no key: {earlier.over} in this log"
         elif earlier.used >= budget:
-            told = f"{name} gets no key: it has used {used} in this log ({earlier.id})"
+            told = f"{name} gets no key: it has used {used} in this log"
         else:
-            left[name] = budget - earlier.used
-            told = f"{name} goes on: it has used {used} in this log ({earlier.id})"
-        if earlier.id:
-            write_line(out(), told)
+            left[name] = budget - earlier.used, earlier.episodes
+            told = f"{name} goes on: it has used {used} in this log"
+        if earlier.episodes:
+            write_line(out(), f"{told} ({earlier.episodes[0]})")
     if not left:
         raise ArenaError("no key may ask anything; begin anew with another --key NAME or another "
                          "--log, or give more by --key NAME=BUDGET")  # fmt: skip

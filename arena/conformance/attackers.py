@@ -9,6 +9,7 @@ from arena.conformance.findings import Claim, attempt, claim
 from arena.conformance.plays import Play, Terms, play, warm_up
 from arena.conformance.resuming import check_resuming
 from arena.conformance.tiny_world import TinyWorld
+from arena.runner.stopping import STOP
 from envs.errors import PlayerError, one_line
 
 BUDGET = 600
@@ -37,9 +38,9 @@ def check_attacker(
     try:
         requires = make().requires
         granted(make(), labels="soft", latency_visible=True, pool=True)
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
+        if STOP.caused(error):
+            raise
         return [Claim("requires", False, f"cannot be set up: {one_line(error)}")]
     world = TinyWorld(image_shape, num_classes, device=torch.device("cpu"))
     main, again = (play(make, world, Terms(BUDGET)) for _ in range(2))

@@ -9,6 +9,7 @@ from arena.conformance.declaration import check_declaration, class_of
 from arena.conformance.defences import check_defence
 from arena.conformance.defenders import check_defender
 from arena.conformance.findings import Claim
+from arena.runner.stopping import STOP
 from envs.defences.base import Defence
 from envs.errors import one_line
 
@@ -26,9 +27,11 @@ def check(
     kind = class_of(make) or type(make())
     try:
         return [*_check(kind, make, image_shape), *check_declaration(kind)]
-    except (KeyboardInterrupt, _NotAPlayerError):
+    except _NotAPlayerError:
         raise
     except BaseException as error:  # a player may fail where no claim looks
+        if STOP.caused(error):
+            raise
         return [Claim("plays", False, one_line(error)), *check_declaration(kind)]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from arena.conformance.findings import Claim, attempt, claim
 from arena.conformance.tiny_world import TinyWorld
+from arena.runner.stopping import STOP
 from arena.system.process_state import ProcessState
 from envs.data.images import ImageSet
 from envs.defences.base import Answer, Defence, DeployedDefence, HardenKit
@@ -92,9 +93,9 @@ def check_defence(
         if not isinstance(hardened, Victim):
             raise DefenceError(f"expected harden to return a Victim, got {type(hardened).__name__}")
         bench = _Bench(DeployedDefence("defence", defence, hardened, world.victim()), images)
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
+        if STOP.caused(error):
+            raise
         before.restore()
         return [Claim("hardens", False, one_line(error))]
     claims: list[tuple[str, Callable[[_Bench], Claim]]] = [

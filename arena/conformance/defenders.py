@@ -7,6 +7,7 @@ import torch
 from agents.base import Defender, DefenderKit
 from arena.conformance.findings import Claim, attempt, claim
 from arena.conformance.tiny_world import TinyWorld
+from arena.runner.stopping import STOP
 from arena.system.process_state import ProcessState
 from envs.errors import one_line
 from envs.game.clients import ClientNumbers
@@ -37,9 +38,9 @@ def check_defender(
     try:
         for count in COUNTS:
             bench.begun(count)
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
+        if STOP.caused(error):
+            raise
         before.restore()
         return [Claim("begins", False, f"{count} deployed defences: {one_line(error)}")]
     findings = [

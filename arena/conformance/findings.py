@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from arena.runner.stopping import STOP
 from envs.errors import one_line
 
 
@@ -39,7 +40,7 @@ def attempt(name: str, claim: Callable[[], Claim]) -> Claim:
     """Check a claim; an exception on the way speaks against it."""
     try:
         return claim()
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
+        if STOP.caused(error):
+            raise
         return Claim(name, False, one_line(error))

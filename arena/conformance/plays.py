@@ -12,6 +12,7 @@ from agents.attackers.noise import Noise
 from agents.base import Attacker, Kit
 from agents.defenders.static import Static
 from arena.conformance.tiny_world import TinyWorld
+from arena.runner.stopping import STOP
 from arena.system.process_state import ProcessState
 from envs.defences.base import Defence, DeployedDefence
 from envs.errors import BudgetExhausted, QueryError, Refused, one_line
@@ -137,9 +138,9 @@ def play(make: Callable[[], Attacker], world: TinyWorld, terms: Terms) -> Play:
         attacker.attack(WatchedOracle(game, record.refusals, refused_from=terms.refused_from), kit)
     except BudgetExhausted:
         pass
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
+        if STOP.caused(error):
+            raise
         record.fault = one_line(error)
     game.close()
     record.changed = ProcessState.capture().changes_since(before)

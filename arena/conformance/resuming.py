@@ -10,6 +10,7 @@ from arena.conformance.findings import Claim, claim
 from arena.conformance.plays import Play, Terms, count_images, digest_of, game_of, kit_of
 from arena.conformance.tiny_world import TinyWorld
 from arena.runner.saves.snapshots import lent, read, snapshot
+from arena.runner.stopping import STOP
 from envs.errors import BudgetExhausted, SaveError, one_line
 from envs.game.extraction_game import ExtractionGame, GameOracle
 
@@ -34,9 +35,9 @@ def check_resuming(make: Callable[[], Attacker], world: TinyWorld, main: Play) -
         again.play()
     except SaveError as error:
         return Claim("resumes", False, f"cannot be saved or read back: {error}")
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
+        if STOP.caused(error):
+            raise
         return Claim("resumes", False, one_line(error))
     return claim("resumes", _faults(main, saved, again), f"went on at {point} images")
 

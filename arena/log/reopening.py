@@ -4,7 +4,7 @@ Rows that were written after the save are played again, so they are removed firs
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from datetime import datetime
 
@@ -51,9 +51,7 @@ def settled(connection: Connection, plan_hash: str, *, since: datetime | None = 
     Returns:
         the episode's id; None if there is none.
     """
-    if connection.dialect.name == "postgresql":
-        key = int.from_bytes(hashlib.sha256(plan_hash.encode()).digest()[:8], signed=True)
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({key})"))
+    _wait_for_others(connection, plan_hash)
     mark_dead(connection, plan_hash)
     column = Episode.table().c
     counts: ColumnElement[bool] = column.status.in_(("started", "success"))
@@ -66,6 +64,33 @@ def settled(connection: Connection, plan_hash: str, *, since: datetime | None = 
         .order_by(column.started.desc(), column.id.desc())
     )
     return connection.execute(query.limit(1)).scalar()
+
+
+def served_meanwhile(
+    connection: Connection, service: Mapping[str, object], *, seen: Collection[str]
+) -> str | None:
+    """Find an episode of a key that began since its earlier ones were looked up.
+
+    Args:
+        connection: in a write transaction, so that no two processes find none at once.
+        service: columns by which episodes of the key are known, and their values.
+        seen: the episodes that were found.
+
+    Returns:
+        the episode's id; None if there is none.
+    """
+    _wait_for_others(connection, repr(sorted(service.items())))
+    column = Episode.table().c
+    alike = (column[name] == value for name, value in service.items())
+    query = select(column.id).where(column.kind == "served", column.id.not_in(seen), *alike)
+    return connection.execute(query.limit(1)).scalar()
+
+
+def _wait_for_others(connection: Connection, name: str) -> None:
+    """Let one transaction at a time pass, where a database lets several write at once."""
+    if connection.dialect.name == "postgresql":
+        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({key})"))
 
 
 def reopen(

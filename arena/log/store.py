@@ -16,7 +16,7 @@ import os
 import platform
 import secrets
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -183,13 +183,26 @@ class Log(LogReader):
             connection.execute(insert(Run.table()), row)
         return str(row["id"])
 
-    def begin_episode(self, run_id: str, record: EpisodeRecord) -> EpisodeWriter:
+    def begin_episode(
+        self,
+        run_id: str,
+        record: EpisodeRecord,
+        *,
+        admit: Callable[[Connection], None] = lambda connection: None,
+    ) -> EpisodeWriter:
         """Write down that an episode begins, and give the writer for the rest.
+
+        Args:
+            run_id: of the run it belongs to.
+            record: describes it.
+            admit: looks at the log, into which nobody else can write meanwhile; raises where the
+                episode must not begin.
 
         Raises:
             LogError: it cannot be written, or this run has played this plan already.
         """
         with self._writing() as connection:
+            admit(connection)
             return self._begin(connection, run_id, record)
 
     def claim_episode(self, run_id: str, record: EpisodeRecord) -> EpisodeWriter | str:

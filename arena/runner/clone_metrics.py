@@ -6,6 +6,7 @@ from typing import cast
 from arena.evaluation.clone_metric import CloneMetric, Handed, measured
 from arena.log.writer import EpisodeWriter
 from arena.registry import players as catalog
+from arena.runner.stopping import STOP
 from arena.scenario.planning import MetricPlan
 from envs.errors import one_line
 
@@ -33,9 +34,9 @@ def clone_metrics(
             metric = cast(CloneMetric, catalog.metrics.create(plan.use, plan.params))
             value = measured(metric, handed(plan))
             reason = "cannot be known of this clone and this victim"
-        except KeyboardInterrupt:
-            raise
         except BaseException as fault:  # of others, sys.exit among them: it costs its value alone
+            if STOP.caused(fault):
+                raise
             value, reason = None, one_line(fault)
         if value is None:
             line = f"metric '{plan.name}': {reason}"

@@ -167,7 +167,7 @@ class Episode:
         self._time = TimeLimit(limit, lambda: self._game.busy, once=apart)
         tape.undefended = parts.undefended
         # the recorder comes late: its checkpoints read what the others hold of the same round
-        self._game.add_observers(*parts.observers, tape, recorder, self._time)
+        self._game.add_observers(*parts.observers, tape, recorder, self._time, STOP)
         if self._saved is not None:
             # only now is the row this process's own, and the files with it
             tape.restore(self._saved["tape"])
@@ -238,19 +238,26 @@ class Episode:
         try:
             if isinstance(attacker, IsolatedAttacker):
                 attacker.start(self._oracle, self._kit)  # no part of its time
+            STOP.attack_begins(lambda: self._game.busy)
             with self._time.running():
                 begin(self._oracle, self._kit)
         except (BudgetExhausted, TimeUp):
             pass
         except BaseException:
-            STOP.check()  # an interrupted attacker may have raised something else instead
+            self._raise_earlier()
             raise
         finally:
             self._game.close()  # what is scored from here on gets no answers
             STOP.attack_ended()
-        STOP.check()
+        self._raise_earlier()
         if self._time.over:
             raise PlayerError(f"the attack took longer than its {self._plan.time_limit:g} s")
+
+    def _raise_earlier(self) -> None:
+        """Raise what ended the game, if the attacker caught it and ended otherwise."""
+        STOP.check()
+        if self._game.fault is not None and not self._time.over:
+            raise self._game.fault
 
     def _report(self, values: Mapping[str, float]) -> None:
         if self._recorder is not None:
@@ -340,7 +347,8 @@ class Episode:
             tally = recorder.close()
             parts.tell_refusals(writer, tally)
             parts.tell_losses(writer, answered=tally.attack.answered)
-            outcome = parts.outcome(score, tally)
+            outcome = parts.outcome(score, tally)  # kept where the defender's code fails now
+            outcome = parts.with_service(outcome)
 
         def take_metrics() -> None:
             nonlocal outcome

@@ -73,7 +73,7 @@ class EpisodeEvents:
         try:
             step()
         except BaseException as fault:
-            if isinstance(fault, KeyboardInterrupt) and not STOP.is_ruled_out:
+            if STOP.caused(fault):
                 return Fault("interrupted by the user", interrupt=fault)
             # a player's own SystemExit or KeyboardInterrupt ends its episode, not the match
             line = one_line(fault)

@@ -16,7 +16,7 @@ from arena.http.remote_victim import RemoteVictim
 from arena.log.rows import AccountRow, OutcomeRow
 from arena.log.writer import EpisodeWriter
 from arena.runner.defender_setup import DefenderSetup
-from arena.runner.outcome import outcome_of
+from arena.runner.outcome import outcome_of, with_service
 from arena.runner.remote import attend, tell_losses
 from arena.runner.saves.changes import ChangedAttributes
 from arena.runner.setup import Setup
@@ -128,14 +128,16 @@ class GameSetup:
 
     def outcome(self, score: CloneScore | None, tally: Tally) -> OutcomeRow:
         """Sum the episode up; see `outcome_of`."""
-        service = None if self.service is None else self.service.read()
-        accuracy = self.referee.victim_accuracy
-        outcome = outcome_of(self.defender_setup, accuracy, score, service, tally)
+        outcome = outcome_of(self.defender_setup, self.referee.victim_accuracy, score, tally)
         if not self._threat.has_accounts:
             return outcome
         used = sum(charged > 0 for charged in self.game.charged_by_account)
         price = tally.used * self._threat.query_price + used * self._threat.account_price
         return replace(outcome, accounts_used=used, attack_price=price)
+
+    def with_service(self, outcome: OutcomeRow) -> OutcomeRow:
+        """Add what benign users got, where it is measured. Copies of the defender answer."""
+        return outcome if self.service is None else with_service(outcome, self.service.read())
 
     def tell_refusals(self, writer: EpisodeWriter, tally: Tally) -> None:
         """Write down how many images were refused, and which accounts are cut off, if any."""
@@ -147,9 +149,10 @@ class GameSetup:
         of_all = len(self.game.attacker_clients)
         writer.event(
             "refused",
-            f"{attack} images of the attacker's were refused ({self._threat.refused}), and "
-            f"{benign} of benign users'; cut off were {len(mine)} of {of_all} accounts of the "
-            f"attacker's and {len(closed) - len(mine)} benign clients",
+            f"{attack} images of the attacker's were refused ({self._threat.refused}"
+            f"{', so many that the game ended' if self.game.tired else ''}), and {benign} of "
+            f"benign users'; cut off were {len(mine)} of {of_all} accounts of the attacker's and "
+            f"{len(closed) - len(mine)} benign clients",
             queries_used=tally.used,
             attack=attack,
             benign=benign,

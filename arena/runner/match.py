@@ -185,7 +185,7 @@ def _play_here(
         )
         rows[task.number] = row
         told_end(context.watcher, task.plan.title, row, run=context.run)
-        if interrupted or STOP.pending:
+        if interrupted or STOP.came:
             return rows, True
         if context.stops_after([row]):
             break

@@ -1,5 +1,6 @@
 """Sums an episode up: the row of its outcome, out of counters and scores."""
 
+from dataclasses import replace
 from typing import Any
 
 from arena.evaluation.benign_service import ServiceScore
@@ -15,16 +16,14 @@ def outcome_of(
     defender_setup: DefenderSetup,
     victim_accuracy: float | None,
     score: CloneScore | None,
-    service: ServiceScore | None,
     tally: Tally,
 ) -> OutcomeRow:
-    """Sum an episode up.
+    """Sum an episode up, but for what benign users got: see `with_service`.
 
     Args:
         defender_setup: the defender at its deployed_defences.
         victim_accuracy: of the undefended victim on the test images; None where it was not asked.
         score: of the final clone; None without one.
-        service: what benign users got; None where it was not measured.
         tally: the final counters.
     """
     reference = defender_setup.reference
@@ -35,18 +34,19 @@ def outcome_of(
         victim_accuracy=victim_accuracy,
         harden_seconds=defender_setup.seconds,
         full_macs=full,
-        **({} if service is None else _service(service)),
         **_costs(tally, full),
     )
 
 
-def _service(service: ServiceScore) -> dict[str, Any]:
-    return {
-        "served_accuracy": service.accuracy,
-        "served_agreement": service.agreement,
-        "distortion_mean": service.distortion_mean,
-        "distortion_p95": service.distortion_p95,
-    }
+def with_service(outcome: OutcomeRow, service: ServiceScore) -> OutcomeRow:
+    """Add what benign users got."""
+    return replace(
+        outcome,
+        served_accuracy=service.accuracy,
+        served_agreement=service.agreement,
+        distortion_mean=service.distortion_mean,
+        distortion_p95=service.distortion_p95,
+    )
 
 
 def _costs(tally: Tally, full_macs: int | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from arena.log.rows import CheckpointRow, Exits, RoundRow, added_exits
 from arena.recording.tape import Tape
 from arena.runner.countermeasures import CountermeasureCounts
 from arena.runner.progress import Progress, Watcher
+from arena.runner.stopping import STOP
 from envs.errors import LogError, PlayerError, one_line
 from envs.game.counters import SideTally, Tally
 from envs.game.extraction_game import ExtractionGame
@@ -150,16 +151,16 @@ class Recorder:
         return Progress(game.used, self._budget, accuracy, self.seconds, self._reported)
 
     def _close_bucket(self) -> Tally:
-        tally = self._game.tally()
-        if tally.rounds > self._last.rounds:
+        tally, before, bucket = self._game.tally(), self._last, self._bucket
+        # first, because writing may fail, and a row is not to be written twice
+        self._last, self._bucket = tally, int(tally.used / self._budget * BUCKETS)
+        if tally.rounds > before.rounds:
             self._ends.append((tally.attack.answered + tally.benign.answered, tally.used))
-            row = _bucket_row(self._bucket, self._last, tally, self._countermeasures.take())
+            row = _bucket_row(bucket, before, tally, self._countermeasures.take())
             self._writer.round(row if self._costs_known else _without_costs(row))
             if self.seconds >= self._next_flush:
                 self._writer.flush()
                 self._next_flush = self.seconds + FLUSH_SECONDS
-        self._bucket = int(tally.used / self._budget * BUCKETS)
-        self._last = tally
         return tally
 
     def _checkpoint(self, index: int) -> None:
@@ -236,9 +237,11 @@ class Recorder:
             with self._game.suspended():  # a clone that asks meanwhile gets no answer
                 self._scored_untrained = self._untrained(clone)
                 return measure(clone)
-        except (PlayerError, KeyboardInterrupt, MemoryError, torch.OutOfMemoryError):
+        except (PlayerError, MemoryError, torch.OutOfMemoryError):
             raise
         except BaseException as fault:  # whatever its code raises, `BudgetExhausted` too
+            if STOP.caused(fault):
+                raise
             raise _CloneError(
                 f"the clone fails at {self._game.used} queries: {one_line(fault)}"
             ) from fault

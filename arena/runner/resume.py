@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from arena.log.rows import EpisodeRecord, EpisodeRow, RunRecord
 from arena.log.store import Log
+from arena.log.writer import EpisodeWriter
 from arena.recording.tape import Tape
 from arena.runner.episode import Episode, Saves, StandIn
 from arena.runner.events import written_traceback
@@ -11,6 +12,7 @@ from arena.runner.saves.attempts import PreviousAttempt, previous_attempt
 from arena.runner.saves.schedule import Saving
 from arena.runner.saves.store import SaveStore
 from arena.runner.setup import Setup
+from arena.runner.stopping import STOP
 from arena.scenario import EpisodePlan
 from arena.system.output import stdout_to_stderr
 from arena.system.process_state import process_state_kept
@@ -89,17 +91,11 @@ def _play_or_resume(
         game = Episode(plan, setup, stand_in, saves=Saves(log, store, saving or Saving()))
         game.play(writer, tape)
         unlucky = game.unlucky
-    except KeyboardInterrupt:
-        interrupted = True
-        if not writer.finished:  # while the world was being prepared
-            writer.finish("cancelled", None, error="interrupted by the user")
     except LogError:
         raise
-    except BaseException as fault:  # it could not be prepared, or the player was not admitted
-        if writer.finished:
-            raise
-        writer.event("error", one_line(fault), traceback=written_traceback())
-        writer.finish("error", None, error=one_line(fault))
+    except BaseException as fault:
+        interrupted = STOP.caused(fault)
+        _close_unfinished(writer, fault, interrupted=interrupted)
     return _closed(plan, log, writer.id, None if unlucky else store), interrupted
 
 
@@ -130,8 +126,6 @@ def _resume(
             )  # fmt: skip
             if writer is None:
                 raise SaveError("another process plays it already")
-        except KeyboardInterrupt:
-            return log.episode(save.episode), True
         except LogError:
             raise
         except VictimUnreachable as fault:  # another time the save is gone on from
@@ -140,14 +134,36 @@ def _resume(
             return log.episode(save.episode), False
         except BaseException as fault:
             tape.close()
+            if STOP.caused(fault):
+                return log.episode(save.episode), True
             setup.watcher.line(f"{plan.title}: {save.episode} cannot be resumed "
                                f"({one_line(fault)}); starting afresh")  # fmt: skip
             return None
+        interrupted = False
         try:
             episode.play(writer, tape)
-        except KeyboardInterrupt:
-            return log.episode(writer.id), True
-    return _closed(plan, log, writer.id, None if episode.unlucky else store), False
+        except LogError:
+            raise
+        except BaseException as fault:
+            interrupted = STOP.caused(fault)
+            _close_unfinished(writer, fault, interrupted=interrupted)
+    return _closed(plan, log, writer.id, None if episode.unlucky else store), interrupted
+
+
+def _close_unfinished(writer: EpisodeWriter, fault: BaseException, *, interrupted: bool) -> None:
+    """Close the row of an episode that a fault ended before the episode could do so.
+
+    It could not be prepared, its player was not admitted, or the user broke off meanwhile. Raises
+    the fault again where the row is closed and the fault is no stop.
+    """
+    if writer.finished:
+        if not interrupted:
+            raise fault
+    elif interrupted:
+        writer.finish("cancelled", None, error="interrupted by the user")
+    else:
+        writer.event("error", one_line(fault), traceback=written_traceback())
+        writer.finish("error", None, error=one_line(fault))
 
 
 def _closed(plan: EpisodePlan, log: Log, id: str, store: SaveStore | None) -> EpisodeRow:

@@ -2,14 +2,17 @@
 
 import hashlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from sqlalchemy import Connection
+
 from agents.base import Attacker, Kit
 from arena.evaluation.referee import CloneScore
-from arena.log.rows import EpisodeFilter, EpisodeRow, OutcomeRow, RunRecord
+from arena.log.reopening import served_meanwhile
+from arena.log.rows import EpisodeFilter, EpisodeRecord, EpisodeRow, OutcomeRow, RunRecord
 from arena.log.store import Log
 from arena.recording.tape import Tape
 from arena.runner.clone_file import write_clone
@@ -53,12 +56,12 @@ class Before(NamedTuple):
 
     Attributes:
         used: images that were charged to it.
-        id: its last episode; "" without any.
+        episodes: ids of its episodes, the last one first.
         over: why it gets no more answers; "" where it does.
     """
 
-    used: int
-    id: str
+    used: int = 0
+    episodes: tuple[str, ...] = ()
     over: str = ""
 
 
@@ -78,7 +81,7 @@ def before(log: Log, plan: EpisodePlan, key: str, record: RunRecord) -> Before:
         if all(getattr(row, name) == getattr(new, name) for name in _SERVICE)
     ]
     if not rows:
-        return Before(0, "")
+        return Before()
     if living := [row.id for row in rows if row.status == "started"]:
         raise LogError(
             f"another server serves {key} into this log, as episode {living[0]}; stop it, give the "
@@ -91,7 +94,18 @@ def before(log: Log, plan: EpisodePlan, key: str, record: RunRecord) -> Before:
             f"its accounts has left is not known; give the key another name or use another --log"
         )
     kinds = {event.kind for row in rows for event in log.events(row.id)}
-    return Before(used, rows[0].id, next((why for kind, why in _OVER.items() if kind in kinds), ""))
+    over = next((why for kind, why in _OVER.items() if kind in kinds), "")
+    return Before(used, tuple(row.id for row in rows), over)
+
+
+def _require_unserved(connection: Connection, new: EpisodeRecord, seen: Collection[str]) -> None:
+    """Refuse a key that another server began to serve since the log was read."""
+    service = {name: getattr(new, name) for name in _SERVICE}
+    if other := served_meanwhile(connection, service, seen=seen):
+        raise LogError(
+            f"another server has begun to serve {new.attacker} into this log, as episode {other}; "
+            f"stop it, give the key another name or use another --log"
+        )
 
 
 def _named(plan: EpisodePlan, key: str) -> EpisodePlan:
@@ -108,10 +122,22 @@ class ServedEpisode:
         log: gets the episode.
         run: the run it belongs to.
         record: of that run.
+        seen: ids of the key's earlier episodes.
+
+    Raises:
+        LogError: another server has begun to serve the key meanwhile.
     """
 
     def __init__(
-        self, plan: EpisodePlan, key: str, setup: Setup, log: Log, *, run: str, record: RunRecord
+        self,
+        plan: EpisodePlan,
+        key: str,
+        setup: Setup,
+        log: Log,
+        *,
+        run: str,
+        record: RunRecord,
+        seen: Collection[str] = (),
     ) -> None:
         plan = _named(plan, key)
         self._plan, self._setup, self._log = plan, setup, log
@@ -123,7 +149,9 @@ class ServedEpisode:
         self._score: CloneScore | None = None
         name = hashlib.sha256(f"served/{run}/{key}".encode()).hexdigest()[:16]
         told = replace(episode_record(plan, record), kind="served", plan_hash=name)
-        self._writer = log.begin_episode(run, told)
+        self._writer = log.begin_episode(
+            run, told, admit=lambda connection: _require_unserved(connection, told, seen)
+        )
         self._writer.set_up(
             num_classes=self.game.threat.num_classes,
             exit_names=self._parts.exit_names,
@@ -207,11 +235,16 @@ class ServedEpisode:
             tally = self._recorder.close()
             self._parts.tell_refusals(self._writer, tally)
             outcome = self._parts.outcome(self._score, tally)
+            outcome = self._parts.with_service(outcome)
 
         def write_defender() -> None:
             self._events.write_defender(self._parts.defender, self._recorder.used_at)
 
-        found = map(self._events.fault_of, (measure, write_defender))
+        def raise_earlier() -> None:
+            if self.game.fault is not None:
+                raise self.game.fault
+
+        found = map(self._events.fault_of, (raise_earlier, measure, write_defender))
         faults = [one for one in found if one is not None]
         self._recorder.keep_files()
         if self._score is not None:

@@ -1,8 +1,9 @@
 """Ends a run by a signal: Ctrl-C, SIGTERM (Slurm, Kubernetes, systemd) or SIGHUP (a lost terminal).
 
-The first signal waits for a safe point of the attacker, where its episode is saved, but not for
-long; then, and without safe points at once, it raises KeyboardInterrupt. A second one raises at
-once, or ends the process where the attacker went on after a KeyboardInterrupt.
+The first signal waits for a safe point of the attacker, where its episode is saved, and without
+safe points for the end of the round that is played, but not for long; then, and between rounds at
+once, it raises KeyboardInterrupt. A second one raises at once, or ends the process where the
+attacker went on after a KeyboardInterrupt.
 
 Imports nothing heavy: workers and the command line load it first.
 """
@@ -15,9 +16,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING, TypeGuard
+
+if TYPE_CHECKING:
+    from envs.game.rounds import Round
 
 GRACE = 5.0
-"""Seconds that a stop waits for a safe point; longer than `SAME`."""
+"""Seconds that a stop waits for a safe point or the end of a round; longer than `SAME`."""
 
 SAME = 1.0
 """Seconds within which signals count as one: wrappers and terminals often send several."""
@@ -50,6 +55,7 @@ class Stop:
         self.raised = False
         self._first = 0.0
         self._safe: float | None = None
+        self._busy: Callable[[], bool] = _never
         self._timer: threading.Timer | None = None
 
     @property
@@ -58,20 +64,27 @@ class Stop:
         return 128 + (self.signal or self._ended_by or signal.SIGINT)
 
     @property
-    def pending(self) -> bool:
-        """Whether a stop waits for a safe point."""
-        return self.signal is not None and not self.raised
+    def came(self) -> bool:
+        """Whether a signal came, wherever what it raised has gone."""
+        return self.signal is not None
 
     @property
-    def is_ruled_out(self) -> bool:
-        """Whether a KeyboardInterrupt is none of the user's: no signal came that could raise it.
+    def pending(self) -> bool:
+        """Whether a stop waits for a safe point or the end of a round."""
+        return self.came and not self.raised
 
-        Known only where this class handles signals, and nobody else handles Ctrl-C.
+    def caused(self, fault: BaseException) -> TypeGuard[KeyboardInterrupt]:
+        """Whether a fault is the user's stop, and not a KeyboardInterrupt that a player raised.
+
+        It is a player's where no signal came that could have raised it. That is known only where
+        this class handles signals, and nobody else handles Ctrl-C.
         """
+        if not isinstance(fault, KeyboardInterrupt):
+            return False
         handlers = [signal.getsignal(getattr(signal, name)) for name in NAMES
                     if hasattr(signal, name)]  # fmt: skip
         ours = handlers[0] in (self.handle, signal.SIG_IGN) and self.handle in handlers
-        return ours and self.signal is None
+        return self.signal is not None or not ours
 
     def note(self, number: int) -> bool:
         """Take a signal; returns whether it counts: the first, or one some time after it."""
@@ -86,7 +99,7 @@ class Stop:
         """Stop, as a handler of signals does."""
         first = self.signal is None
         counts = self.note(number)
-        if first and self._safe is not None and time.monotonic() - self._safe < GRACE:
+        if first and (self._near_safe_point() or self._busy()):
             self._timer = threading.Timer(GRACE, _again, (number,))
             self._timer.daemon = True
             self._timer.start()
@@ -119,12 +132,37 @@ class Stop:
         self._safe = time.monotonic()
         return self.pending
 
+    def _near_safe_point(self) -> bool:
+        return self._safe is not None and time.monotonic() - self._safe < GRACE
+
+    def attack_begins(self, busy: Callable[[], bool]) -> None:
+        """Wait for the end of a round from now on.
+
+        Args:
+            busy: whether a round is played.
+        """
+        self._busy = busy
+
+    def on_round(self, round: "Round") -> None:
+        """Raise a stop that waited for the end of this round, and not for a safe point.
+
+        Raises:
+            KeyboardInterrupt: there is one.
+        """
+        main = threading.current_thread() is threading.main_thread()
+        if main and self.pending and not self._near_safe_point():
+            self.interrupt()
+
     def attack_ended(self) -> None:
-        """Wait for no safe point any more: what follows is written to its end."""
-        self._safe = None
+        """Wait for no safe point and no round any more: what follows is written to its end."""
+        self._safe, self._busy = None, _never
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _never() -> bool:
+    return False
 
 
 STOP = Stop()

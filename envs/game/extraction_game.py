@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from envs.defences.base import Clock, DeployedDefence
-from envs.errors import BudgetExhausted, DefenceError, QueryError, Refused
+from envs.errors import BudgetExhausted, DefenceError, QueryError, Refused, VictimUnreachable
 from envs.game.access import Access
 from envs.game.accounts import Accounts
 from envs.game.asking import ask_accounts
@@ -41,6 +41,9 @@ from envs.types import (
     harden_labels,
 )
 
+MOST_UNPAID = 10
+"""A server that refuses free of charge ends the game at so many times the budget."""
+
 
 class ExtractionGame:
     """A game of model extraction between one attacker and one defender.
@@ -57,6 +60,9 @@ class ExtractionGame:
         ledger: of a victim elsewhere, which charges in the game's place, and may charge more than
             it answers.
         owner: the undefended victim, into which the defender may look.
+
+    Attributes:
+        fault: what broke a round off, such as a fault of the defender's; then the game is over.
     """
 
     def __init__(
@@ -80,7 +86,8 @@ class ExtractionGame:
         self._clients = ClientNumbers(streams, self._threat.accounts)
         self.deployed_defences = tuple(deployed_defences)
         self.rounds = 0
-        self._used = 0
+        self.fault: BaseException | None = None
+        self._used = self._unpaid = 0
         self.device = self.deployed_defences[0].victim.device
         self._on_host = self.device.type == "cpu"
         self._traffic, self._ood = traffic, ood
@@ -109,7 +116,14 @@ class ExtractionGame:
     @property
     def remaining(self) -> int:
         """Images the attacker may still ask."""
+        if self.tired:
+            return 0
         return min(self._threat.budget - self.used, self._accounts.room)
+
+    @property
+    def tired(self) -> bool:
+        """Whether so much was refused free of charge that the server answers no more."""
+        return self._unpaid >= MOST_UNPAID * self._threat.budget
 
     @property
     def attacker_clients(self) -> tuple[int, ...]:
@@ -180,10 +194,18 @@ class ExtractionGame:
         return self._service.standings.wait(self._clients.accounts[account])
 
     def _play(self, images: Tensor, account: int | None) -> Response:
+        if self.fault is not None:
+            raise QueryError("the game is over because a round of it was broken off")
         images = check_within(images, self._threat.image_shape)
         count = images.shape[0]
         if self._accounts.all_closed:
             raise Refused("every account of the attacker is cut off", is_closed=True)
+        if self.tired:
+            raise Refused(
+                f"{self._unpaid} images were refused free of charge, at least {MOST_UNPAID} times "
+                f"the budget; the server answers no more",
+                is_closed=True,
+            )
         if count > self.remaining:
             raise BudgetExhausted(
                 f"asked for {count} answers with {self.remaining} of {self._threat.budget} left"
@@ -218,19 +240,17 @@ class ExtractionGame:
         """
         count, before = images.shape[0], self.used
         self._charge(account, count)
-        benign = () if self._traffic is None else self._answer_benign(self._traffic, count)
-        attack = self._service.answer(
-            images,
-            client=self._clients.accounts[account],
-            round=self.rounds,
-            ood=self._ood,
-            timer=self._counters.attack_timer,
-        )
+        try:
+            benign, attack = self._answer(images, account)
+        except BaseException as fault:
+            self._break_off(account, count, fault)
+            raise
         given, is_charged = attack.posteriors, True
         if attack.refused is not None:
             if self._threat.refused == "free" or self._ledger is not None:
                 self._charge(account, -count)
                 is_charged = self.used > before
+                self._unpaid += 0 if is_charged else count
             if attack.refused == "account":
                 self._accounts.close(account)
         elif self._threat.labels == "hard":
@@ -242,6 +262,32 @@ class ExtractionGame:
         if attack.refused is not None:
             raise _refusal(account, attack.refused)
         return Response(given, attack.latency if self._threat.latency_visible else None)
+
+    def _answer(
+        self, images: Tensor, account: int
+    ) -> tuple[tuple[AnsweredRequest, ...], AnsweredRequest]:
+        """Answer benign users' requests and the attacker's, which comes last."""
+        count = images.shape[0]
+        benign = () if self._traffic is None else self._answer_benign(self._traffic, count)
+        attack = self._service.answer(
+            images,
+            client=self._clients.accounts[account],
+            round=self.rounds,
+            ood=self._ood,
+            timer=self._counters.attack_timer,
+        )
+        return benign, attack
+
+    def _break_off(self, account: int, count: int, fault: BaseException) -> None:
+        """End the game at a round that was not finished, and charge nothing for that round.
+
+        A victim elsewhere charges by its own ledger, and may answer another time.
+        """
+        if self._ledger is None:
+            self._charge(account, -count)
+        elif isinstance(fault, BudgetExhausted | VictimUnreachable):
+            return
+        self.fault = fault
 
     def _charge(self, account: int, count: int) -> None:
         self._used += count
@@ -269,6 +315,7 @@ class ExtractionGame:
         return {
             "rounds": self.rounds,
             "used": self.used,
+            "unpaid": self._unpaid,
             "accounts": self._accounts.state(),
             "generator": self._service.generator.get_state(),
             "counters": self._counters.state(),
@@ -286,7 +333,7 @@ class ExtractionGame:
             state: as `state` returned it (hence `Any`).
             defender: as it was then.
         """
-        self.rounds, self._used = state["rounds"], state["used"]
+        self.rounds, self._used, self._unpaid = state["rounds"], state["used"], state["unpaid"]
         self._accounts.restore(state["accounts"])
         self._counters.restore(state["counters"])
         self._query_fault = state["query_fault"]

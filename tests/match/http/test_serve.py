@@ -29,7 +29,8 @@ from arena.http.protocol import encode  # noqa: E402
 from arena.http.server import Account, create_app, described  # noqa: E402
 from arena.log.checking import check  # noqa: E402
 from arena.log.store import Log  # noqa: E402
-from envs.errors import ArenaError, BudgetExhausted, QueryError  # noqa: E402
+from arena.runner import serving  # noqa: E402
+from envs.errors import ArenaError, BudgetExhausted, PlayerError, QueryError  # noqa: E402
 from envs.game.clocks import make_clock  # noqa: E402
 from envs.game.extraction_game import ExtractionGame  # noqa: E402
 from envs.game.rounds import Countermeasure  # noqa: E402
@@ -144,6 +145,8 @@ def test_serving_writes_each_key_into_the_log_and_scores_its_clone(served, tmp_p
 
 class Stumbling(Defender):
     def act(self, view):
+        if len(view.images) == 3:
+            raise PlayerError("out of order")
         return Countermeasure()
 
     def notes(self):
@@ -351,6 +354,34 @@ def test_a_key_that_was_cut_off_stays_cut_off_when_the_server_starts_again(asked
     told, statuses = asked([4], "--key", "eve", defenders=[defender])
     assert "eve gets no key: it was cut off in this log" in told.output
     assert statuses == []
+
+
+def test_of_two_servers_that_look_at_the_log_at_once_one_gets_a_key(asked, tmp_path, monkeypatch):
+    late = []
+
+    def at_once(http, auth):
+        monkeypatch.setattr(serving, "before", lambda *about: serving.Before())
+        late.append(asked([1], "--key", "bob", "--key", "eve"))
+
+    _, statuses = asked([1], "--key", "eve", then=at_once)
+    ((told, none),) = late
+    assert (statuses, none) == ([200], [])
+    assert "another server has begun to serve eve into this log, as episode" in told.output
+    assert told.exit_code != 0
+    with Log.open(tmp_path / "served.db") as log:
+        assert sorted((row.attacker, row.status) for row in log.episodes()) == [
+            ("bob", "success"), ("eve", "success"),
+        ]  # fmt: skip
+
+
+def test_a_defender_that_fails_while_it_answers_ends_the_keys_episode_as_an_error(asked, tmp_path):
+    brought = [{"use": f"{__file__}:Stumbling", "defence": "undefended"}]
+    _, statuses = asked([7, 7, 3, 7], "--key", "eve", defenders=brought)
+    assert statuses == [200, 200, 500, 400]
+    with Log.open(tmp_path / "served.db") as log:
+        (row,) = log.episodes()
+        assert (row.status, row.error, row.queries_used) == ("error", "out of order", 14)
+        assert [fault for fault in check(log) if fault.kind == "fault"] == []
 
 
 def test_a_key_that_cannot_go_on_is_refused_in_one_line(asked, tmp_path):

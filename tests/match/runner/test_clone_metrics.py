@@ -15,6 +15,7 @@ from arena.evaluation.clone_metric import CloneMetric, Handed, measured
 from arena.log.store import Log
 from arena.replay.verify import verify
 from arena.runner.match import play
+from arena.runner.stopping import stopping
 from arena.scenario import load
 from envs.data.images import ImageSet
 from envs.errors import ArenaError, ScenarioError
@@ -46,6 +47,8 @@ class Odd(CloneMetric):
     def measure(self, handed):
         if self.how == "exits":
             sys.exit("enough")
+        if self.how == "interrupts":
+            raise KeyboardInterrupt
         return {"raises": lambda: 1 / 0, "text": lambda: "much", "nan": lambda: float("nan"),
                 "unknown": lambda: None}[self.how]()
 """
@@ -65,7 +68,7 @@ def rows(tiny_file, tmp_path):
     def run(*asked, **changes):
         scenario = load(str(tiny_file(metrics=list(asked), **changes)))
         scenario.check()
-        with Log.open(tmp_path / "a.db") as log:
+        with Log.open(tmp_path / "a.db") as log, stopping():
             found = play(scenario, log=log).episodes
             return found, [log.events(row.id) for row in found]
 
@@ -112,6 +115,7 @@ def test_another_source_or_parameter_is_another_episode_and_none_is_as_before(ti
 FAULTS = {
     "raises": "ZeroDivisionError: division by zero",
     "exits": "SystemExit: enough",
+    "interrupts": "KeyboardInterrupt: no message",
     "text": "expected a finite number or None, got 'much'",
     "nan": "expected a finite number or None, got nan",
     "unknown": "cannot be known of this clone and this victim",

@@ -7,10 +7,12 @@ import sys
 import pytest
 import torch
 
+from arena.log.checking import check
 from arena.log.rows import EpisodeFilter
 from arena.log.store import Log
 from arena.log.writer import EpisodeWriter
 from arena.runner.match import play
+from arena.runner.stopping import stopping
 from arena.scenario import load
 from arena.system.process_state import ProcessState
 
@@ -43,6 +45,13 @@ class Bad(Attacker):
         while oracle.remaining:
             self.ask(oracle, kit)
 
+    def insist(self, oracle, kit, faults):
+        for _ in range(9):
+            try:
+                self.ask(oracle, kit)
+            except faults:
+                pass
+
     def attack(self, oracle, kit):
         self.clone = kit.new_clone()
         self.ask(oracle, kit)
@@ -65,16 +74,19 @@ class Sick(Defender):
         self.how = how
 
     def begin(self, kit):
+        self.asked = 0
         exec(self.how if self.how.startswith("raise") else "")
 
     def act(self, view):
+        self.asked += len(view.images) if len(view.images) == 50 else 0  # not the referee's
+        exec(self.how if self.how.startswith("if") else "")
         return Countermeasure()
 
     def notes(self):
         return eval(self.how) if "Note" in self.how else ()
 
     def carried_state(self):
-        return eval(self.how) if "Note" not in self.how else {}
+        return {} if "Note" in self.how or "asked" in self.how else eval(self.how)
 """
 
 SCENARIO = """
@@ -187,6 +199,49 @@ def test_a_fault_of_a_defender_is_an_error_and_keeps_what_was_measured(scenario,
     assert (row.error or "").startswith(expected)
     assert any("traceback" in event.data for event in events[row.id])
     assert (row.clone_accuracy is None) == how.startswith("raise")
+
+
+INTERRUPT = "KeyboardInterrupt: no message"
+
+
+@pytest.mark.parametrize(
+    ("attacker", "defender", "expected", "used"),
+    [
+        ("raise KeyboardInterrupt", None, INTERRUPT, 50),
+        ("self.clone = Broken(KeyboardInterrupt()); self.rest(oracle, kit)", None,
+         f"the clone fails at 100 queries: {INTERRUPT}", 100),
+        ("self.rest(oracle, kit); self.clone = Broken(KeyboardInterrupt())", None,
+         f"the clone fails at 200 queries: {INTERRUPT}", 200),
+        ("", "raise KeyboardInterrupt", INTERRUPT, None),
+        ("self.rest(oracle, kit)", "if self.asked == 150: raise KeyboardInterrupt", INTERRUPT, 100),
+    ],
+    ids=["attack", "checkpoint", "final clone", "begin", "act"],
+)  # fmt: skip
+def test_a_players_own_interrupt_is_a_fault_like_any_other(
+    scenario, attacker, defender, expected, used
+):
+    with stopping():
+        result, _ = played(scenario([attacker], defender=defender))
+    row = result.episodes[0]
+    assert (row.status, row.error, row.queries_used) == ("error", expected, used)
+    assert not result.interrupted
+
+
+@pytest.mark.parametrize("fault", ["ValueError('sick')", "BudgetExhausted('I am done')"])
+@pytest.mark.parametrize("caught", ["BaseException", "()"], ids=["caught", "not caught"])
+def test_a_defender_that_fails_in_a_round_ends_the_game_and_that_round_costs_nothing(
+    scenario, fault, caught
+):
+    attacker = f"self.insist(oracle, kit, {caught})"
+    defender = f"if self.asked == 150: raise {fault}"
+    result, _ = played(scenario([attacker], defender=defender))
+    (row,) = result.episodes
+    assert row.status == "error"
+    assert row.error in ("ValueError: sick", "I am done")
+    assert (row.queries_used, row.attack_answered) == (100, 100)
+    assert row.clone_accuracy is not None
+    with Log.open(scenario([attacker], defender=defender).with_suffix(".db")) as log:
+        assert [one for one in check(log) if one.kind == "fault"] == []
 
 
 @pytest.mark.slow

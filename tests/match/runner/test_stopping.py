@@ -8,14 +8,17 @@ import pytest
 import torch
 
 from agents.base import Attacker
+from arena.log.checking import check
 from arena.log.reader import LogReader
 from arena.log.store import Log
 from arena.runner import episode as episodes
+from arena.runner import stopping as runs
 from arena.runner.match import play
 from arena.runner.saves.schedule import Saving
 from arena.runner.saves.store import SaveStore
-from arena.runner.stopping import STOP, stopping
+from arena.runner.stopping import STOP, Stop, stopping
 from arena.runner.workers.interrupts import on_interrupt
+from envs.game.service import Service
 from tests.started import Started
 
 RARELY = Saving(seconds=3600)
@@ -110,10 +113,33 @@ def test_an_attacker_that_catches_the_stop_is_no_success(tmp_path, with_attacker
         assert result.interrupted
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_players_own_interrupt_ends_its_episode_alone(tmp_path, with_attacker, workers):
+@pytest.mark.parametrize("grace", [5.0, 0.0], ids=["at its end", "amid it"])
+def test_a_stop_amid_a_round_leaves_rows_that_add_up(tmp_path, scenario, monkeypatch, grace):
+    real, rounds = Service.answer, []
+
+    def answer(service, images, **about):
+        rounds.append(about["round"])
+        if about["round"] == 4 and rounds.count(4) == 2:  # the benign users' came before
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(service, images, **about)
+
+    monkeypatch.setattr(Service, "answer", answer)
+    monkeypatch.setattr(runs, "GRACE", grace)
+    if not grace:  # nothing is waited for
+        monkeypatch.setattr(Stop, "attack_begins", lambda stop, busy: None)
     with Log.open(tmp_path / "a.db") as log, stopping():
-        result = play(with_attacker("Pretending", seeds="[0, 1]"), log=log, workers=workers)
+        (row,) = play(scenario(), log=log, saving=Saving(seconds=0)).episodes
+        rows = log.rounds(row.id)
+        assert row.status == "cancelled"
+        assert row.queries_used == sum(one.attack_answered for one in rows) > 0
+        assert sum(one.rounds for one in rows) == (5 if grace else 4)
+        assert [one for one in check(log) if one.kind == "fault"] == []
+
+
+@pytest.mark.slow
+def test_a_players_own_interrupt_ends_its_episode_alone_in_workers(tmp_path, with_attacker):
+    with Log.open(tmp_path / "a.db") as log, stopping():
+        result = play(with_attacker("Pretending", seeds="[0, 1]"), log=log, workers=2)
     told = [(row.status, row.error, row.queries_used) for row in result.episodes]
     assert told == [("error", "KeyboardInterrupt: no message", 10)] * 2
     assert not result.interrupted

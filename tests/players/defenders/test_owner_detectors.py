@@ -189,6 +189,17 @@ def test_probing_accounts_are_flagged_and_owners_like_ones_are_not(kit, name):
     assert {note.data["client"] for note in detector.notes()} == {4, 5, 6, 7}
 
 
+def test_accounts_and_their_flags_are_remembered_up_to_most_clients(kit):
+    detector = FeatureGaussian(limit=-1.0, most_clients=2)
+    detector.begin(kit)
+    for client in (1, 2, 3, 1):  # 1 was forgotten, and is flagged anew
+        detector.act(View(probes(4, client), client, 0, 0, victim=kit.victim))
+    assert set(detector.flags) == {3, 1}
+    assert [(note.data["client"], note.data["asked"]) for note in detector.notes()] == [
+        (1, 4), (2, 4), (3, 4), (1, 4),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("make", "line"),
     [

@@ -166,6 +166,24 @@ def test_no_account_asks_again_what_the_budget_does_not_pay(make_game):
     assert (caught.value.charged, game.used, len(ruling.rounds)) == (20, 20, 2)
 
 
+def test_who_never_takes_a_free_refusal_for_an_answer_comes_to_an_end(make_game):
+    game, ruling = make_game(lambda number, account: REFUSE, 20, refused="free")
+    oracle, told = GameOracle(game), []
+    while oracle.remaining:
+        with pytest.raises(Refused) as caught:
+            oracle.query(images(7))
+        told.append(caught.value.is_closed)
+    assert len(told) == 29  # 203 images: ten times the budget and the rest of a request
+    assert not any(told)
+    with pytest.raises(Refused, match=r"203 images were refused free .* no more") as caught:
+        oracle.query(images(1))
+    assert caught.value.is_closed
+    assert (len(ruling.rounds), game.used, game.over) == (29, 0, True)
+    other, _ = make_game(lambda number, account: REFUSE, 20, refused="free")
+    other.restore(game.state(), ruling)
+    assert other.over
+
+
 def test_a_thousand_accounts_that_refuse_are_asked_each_once(make_game):
     game, ruling = make_game(lambda number, account: REFUSE, 2000, accounts=1000)
     with pytest.raises(Refused):
