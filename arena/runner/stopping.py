@@ -149,8 +149,9 @@ class Stop:
         Raises:
             KeyboardInterrupt: there is one.
         """
-        main = threading.current_thread() is threading.main_thread()
-        if main and self.pending and not self._near_safe_point():
+        if not self.pending or self._near_safe_point():
+            return
+        if threading.current_thread() is threading.main_thread():
             self.interrupt()
 
     def attack_ended(self) -> None:
