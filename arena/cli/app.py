@@ -18,6 +18,7 @@ from arena.cli import (
     doctor,
     episodes,
     export,
+    leaderboard,
     log,
     new,
     payoff,
@@ -47,6 +48,7 @@ app.add_typer(log.app, name="log")
 app.command("replay")(replay.replay)
 app.command("compare")(compare.compare)
 app.command("assess")(assess.assess)
+app.command("leaderboard")(leaderboard.leaderboard)
 app.command("accounts")(accounts.accounts)
 app.command("report")(report.report)
 app.command("payoff")(payoff.payoff)
