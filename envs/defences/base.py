@@ -190,7 +190,8 @@ class Defence:
             ood: the simulator's hidden flag "out of distribution", read by controls alone.
         """
         seen = images
-        if self._overrides("perturb_images"):
+        own = type(self)
+        if own.perturb_images is not Defence.perturb_images:
             # hooks get copies: what they write in place must not reach the client's images, nor
             # the clean answer that theirs is measured against
             seen = self.perturb_images(images.clone(), strength=strength, generator=generator)
@@ -198,7 +199,7 @@ class Defence:
         served, latency = clock.serve(victim, seen, generator=generator, ood=ood)
         serving = Serving(images, victim, served.exits, labels, strength, generator)
         posteriors, fault = served.posteriors, None
-        if self._overrides("perturb_posteriors"):
+        if own.perturb_posteriors is not Defence.perturb_posteriors:
             posteriors = self.perturb_posteriors(served.posteriors.clone(), serving)
             posteriors = self._plain("perturb_posteriors", posteriors, served.posteriors)
             fault = self._fault(posteriors, served.posteriors)
@@ -206,15 +207,12 @@ class Defence:
             total = posteriors.sum()  # not finite where a value is not
             fault = not math.isfinite(total) if posteriors.is_cpu else ~total.isfinite()
         if latency is not None:
-            if self._overrides("perturb_latency"):
+            if own.perturb_latency is not Defence.perturb_latency:
                 sent = self.perturb_latency(latency.clone(), serving)
                 latency = self._plain("perturb_latency", sent, latency)
                 fault = fault | ~(latency.amin() >= 0) | ~latency.amax().isfinite()
             latency = clock.deliver(latency, images)
         return Answer(posteriors, served.exits, latency, fault)
-
-    def _overrides(self, hook: str) -> bool:
-        return getattr(type(self), hook) is not getattr(Defence, hook)
 
     def _plain(self, hook: str, value: object, like: Tensor) -> Tensor:
         """Check what a hook returned, and strip it to a plain tensor without autograd state.

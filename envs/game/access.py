@@ -83,7 +83,7 @@ class Access:
             )
 
     def _hold(self, me: int) -> None:
-        if not self._lock.acquire(timeout=WAIT_SECONDS):
+        if not self._lock.acquire(False) and not self._lock.acquire(timeout=WAIT_SECONDS):
             raise QueryError(f"waited {WAIT_SECONDS:.0f} seconds for the query of another thread")
         self._inside = me
 

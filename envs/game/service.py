@@ -62,7 +62,6 @@ class Service:
         self.standings = standings or Standings()
         self._owner = owner
         self.fault = torch.zeros((), dtype=torch.bool, device=generator.device)
-        self._no_grad = torch.no_grad()  # one for all requests, which never nest
         self._labels = labels
 
     def answer(
@@ -101,8 +100,10 @@ class Service:
         if not decision.answers:
             refused: Refusal = "account" if decision.cut_off else "request"
             return self._refused(images, client, decision, refused, ood=ood, labels=labels)
+        follows = torch.is_grad_enabled()
+        torch._C._set_grad_enabled(False)  # `torch.no_grad` does it by a dozen calls
         try:
-            with self._no_grad, timer:
+            with timer:
                 answer = deployed.answer(
                     images,
                     clock=self.clock,
@@ -114,6 +115,8 @@ class Service:
         except Refused as refusal:  # by a victim elsewhere
             refused = "account" if refusal.is_closed else "request"
             return self._refused(images, client, decision, refused, ood=ood, labels=labels)
+        finally:
+            torch._C._set_grad_enabled(follows)
         posteriors, exits, latency, fault = answer
         if fault is not False:
             self.fault |= fault

@@ -62,6 +62,17 @@ def test_what_an_attacker_does_to_its_tensors_afterwards_is_not_on_the_tape(tmp_
         assert (arrays["images"] == 0.25).all()
 
 
+def test_the_sample_is_of_the_latest_round_in_whatever_mode_it_was_asked(tmp_path):
+    tape = a_tape(tmp_path)
+    for grey, inference in ((1, False), (2, True), (3, False), (4, True), (5, False)):
+        with torch.inference_mode(inference):
+            tape.on_round(a_round(torch.full((2 if grey < 5 else 1, 1, 4, 4), grey / 255)))
+        tape.sample(grey)
+    kept = [(used, pixels.unique().tolist(), len(pixels)) for used, pixels in tape._samples]
+    assert kept == [(grey, [grey], 2 if grey < 5 else 1) for grey in range(1, 6)]
+    tape.close()
+
+
 def test_the_game_waits_for_a_slow_disk_instead_of_filling_the_memory(tmp_path, monkeypatch):
     gate = threading.Event()
     monkeypatch.setattr(shards, "SHARD_BYTES", 1)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from envs.defences.base import Defence, DeployedDefence
-from envs.game.counters import Counters, DeviceTimer
+from envs.game.counters import Counters, DeviceTimer, _Side
 from envs.game.digests import DeviceDigests, HostDigests, fold, fold_here
 from envs.game.rounds import AnsweredRequest, Countermeasure, Round
 from envs.nets.multi_exit import MultiExit
@@ -32,19 +32,35 @@ def noise(*shape: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     "values",
-    [noise(7, 3, 8, 8), -noise(5, 10) * 1e30, noise(0, 10), noise(65535), -noise(65536) * 1e30],
-)
+    [noise(7, 3, 8, 8), -noise(5, 10) * 1e30, noise(0, 10), noise(65535), -noise(65536) * 1e30,
+     torch.full((70001,), -0.0), torch.full((80000,), torch.nan)],
+)  # fmt: skip
 def test_a_cpu_folds_into_what_an_accelerator_folds_into(values):
-    assert fold_here(values) == int(fold(values))
+    assert (fold_here(values) - int(fold(values))) % 2**64 == 0
 
 
 def test_both_kinds_of_digests_agree_and_go_on_from_one_another():
     here, there = HostDigests(), DeviceDigests(torch.device("cpu"))
-    for _ in range(3):
+    for count in (4, 4, 1, 2, 3, 5, 6, 7, 8, 9, 4, 9):  # more shapes than are kept
+        with torch.inference_mode(count % 2 == 0):
+            queries, answers = noise(count, 1, 8, 8), -noise(count, 10)
         for digests in (here, there):
-            digests.add(noise(4, 1, 8, 8), -noise(4, 10))
+            digests.add(queries, answers)
         assert here.read() == there.read()
         there.restore(here.read())
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_few_answers_are_counted_as_many_are(size):
+    side = _Side((2, 4), torch.device("cpu"))
+    exits = torch.tensor([2, 0, 3, 3, 1, 3, 2, 3])
+    with torch.inference_mode(size == 1):
+        for some in exits.split(size):
+            round = a_round(noise(len(some), 1, 8, 8), noise(len(some), 10))
+            decision = Countermeasure(defence=1, strength=0.0)
+            side.count(round.attack._replace(exits=some, countermeasure=decision))
+    assert side.exits.tolist() == [[0, 0, 0, 0], [1, 1, 2, 4]]
+    assert (side.answered, side.off) == (8, [0, 8])
 
 
 def test_answers_are_counted_by_exit_and_benign_ones_by_label_too():
