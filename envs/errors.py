@@ -26,9 +26,7 @@ class ArenaError(Exception):
 
 
 # C0 and C1 but tab and line feed, marks that turn the direction of writing, lone surrogates
-_CONTROLS = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
+_CONTROLS = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 
 
 def printable(text: str) -> str:
@@ -37,7 +35,7 @@ def printable(text: str) -> str:
     Names, errors and notes come from players and from logs of others: whatever shows them, on a
     terminal, in a figure or on a page, passes them through here.
     """
-    return text if text.isascii() and text.isprintable() else _CONTROLS.sub(" ", text)
+    return text if text.isascii() and text.isprintable() else re.sub(_CONTROLS, " ", text)
 
 
 def one_line(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """The command line. `app.py` puts it together; each command or group of commands has a file."""
 
+import gc
 import sys
 
 
@@ -12,6 +13,7 @@ def main() -> None:
     except ShadowedPackage as error:
         print(f"arena: {error}", file=sys.stderr)
         sys.exit(2)
+    gc.disable()  # until a command begins: among what is imported there is no garbage
     from arena.cli.app import app
     from arena.system.memory import keep_memory
 

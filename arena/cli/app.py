@@ -4,6 +4,7 @@ Torch, the database and matplotlib are imported inside functions, because `arena
 answer at once.
 """
 
+import gc
 from typing import Annotated
 
 import typer
@@ -79,3 +80,4 @@ def root(
     ] = False,
 ) -> None:
     """Play model extraction: attackers against defended victims, under a query budget."""
+    gc.enable()  # see `arena.cli.main`

@@ -148,16 +148,16 @@ def plain(value: object) -> str:
 def without_machine_paths(text: str) -> str:
     """Shorten every absolute path to its last part, because reports leave the machine."""
     for pattern in _PATHS:
-        text = pattern.sub(rf"\g<before>{ELLIPSIS}/", text)
+        text = re.sub(pattern, rf"\g<before>{ELLIPSIS}/", text)
     return text
 
 
 _PATHS = (
     # in quotes, where blanks belong to the path
-    re.compile(r"""(?<=["'])(?P<before>)(?:[A-Za-z]:)?[/\\][^"'\n]*[/\\](?=[^"'/\\\n]*["'])"""),
-    re.compile(r"(?P<before>\b(?:file|sqlite)[+\w]*:/{2,3})(?:[A-Za-z]:)?/(?:[^\s/]+/)+"),
-    re.compile(r"(?P<before>(?<![\w.~:/\\…-]))(?:/[^\s/\"'<>|,;()\[\]{}]+)+/"),
-    re.compile(r"(?P<before>(?<!\w))[A-Za-z]:\\+(?:[^\s\\\"']+\\+)*"),
+    r"""(?<=["'])(?P<before>)(?:[A-Za-z]:)?[/\\][^"'\n]*[/\\](?=[^"'/\\\n]*["'])""",
+    r"(?P<before>\b(?:file|sqlite)[+\w]*:/{2,3})(?:[A-Za-z]:)?/(?:[^\s/]+/)+",
+    r"(?P<before>(?<![\w.~:/\\…-]))(?:/[^\s/\"'<>|,;()\[\]{}]+)+/",
+    r"(?P<before>(?<!\w))[A-Za-z]:\\+(?:[^\s\\\"']+\\+)*",
 )
 
 

@@ -5,7 +5,6 @@ Imports nothing of ours, because ours cannot be imported where this module has t
 
 import sys
 from contextlib import suppress
-from importlib import metadata
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -74,6 +73,8 @@ def _line(name: str, place: Path | None) -> str:
 
 def owner_of(name: str, place: Path) -> str:
     """Name the installed distribution that a package belongs to; "" where there is none."""
+    from importlib import metadata  # a tenth of a second, which `arena --help` does without
+
     for owner in metadata.packages_distributions().get(name, []):
         with suppress(metadata.PackageNotFoundError):
             installed = Path(str(metadata.distribution(owner).locate_file(name))).resolve()

@@ -1,11 +1,15 @@
 """Freed memory stays with the process, where the C library can be told so."""
 
+import gc
 import os
 import platform
 import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
+
+from arena.cli.app import app
 
 glibc = pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="the C library is not glibc, which has mallopt"
@@ -75,3 +79,12 @@ import sys
         [sys.executable, "-c", spy.format(code)], capture_output=True, text=True, check=False
     )
     assert told.stdout.split()[:1] == ["kept"]
+
+
+def test_a_command_collects_garbage_though_its_start_did_not():
+    gc.disable()
+    try:
+        assert CliRunner().invoke(app, ["doctor", "--help"]).exit_code == 0
+        assert gc.isenabled()
+    finally:
+        gc.enable()
