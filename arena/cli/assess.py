@@ -18,7 +18,7 @@ from arena.cli.common import (
     tell,
 )
 from arena.cli.dry_run import show_dry_run
-from arena.cli.loading import load_one, seeds_override
+from arena.cli.loading import load_one, refuse_sweep, seeds_override
 from arena.cli.render import write_json, write_line, write_table
 from arena.cli.run import Devices, DryRun, How, SaveEvery, Seeds, Workers, play_shown
 from arena.report.formatting import counted, listed
@@ -64,6 +64,7 @@ def assess(
     """
     with stdout_to_stderr():  # a file of players may print when it is imported
         scenario = load_one(file, [*(set_ or ()), *seeds_override(seeds)])
+    refuse_sweep(scenario, "an assessment is of one setting")
     amounts = _amounts(budgets, scenario.threat.budget)
     command = shlex.join(["arena", *sys.argv[1:]])
     from arena.assessment.assessed import assessed

@@ -67,7 +67,10 @@ def _forecasts(
         known = (
             0 if fresh or log is None else sum(log.finished(one.hash) is not None for one in plans)
         )
-        seconds = _seconds_of(plans[0], like)
+        # the plans of a sweep differ in what they take
+        of_each = {one.threat.budget: _seconds_of(one, like) for one in plans}
+        taken = [one for one in of_each.values() if one is not None]
+        seconds = sum(taken) / len(taken) if len(taken) == len(of_each) else None
         found.append(Forecast(attacker, defender, len(plans) - known, known, seconds))
     return found
 

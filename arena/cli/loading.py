@@ -62,6 +62,16 @@ def load_one(
     return scenario
 
 
+def refuse_sweep(scenario: "Scenario", why: str) -> None:
+    """Refuse a scenario that is played at several settings.
+
+    Raises:
+        ScenarioError: it has a sweep.
+    """
+    if scenario.sweep is not None:
+        raise ScenarioError(f"{scenario.name}: sweep: {why}; take the table out, and set its keys")
+
+
 def seeds_override(seeds: str | None) -> list[str]:
     """Turn "0,3,5-8" into the override of a scenario's seeds.
 

@@ -22,7 +22,7 @@ from arena.cli.common import (
     out,
     pick_device,
 )
-from arena.cli.loading import load_one
+from arena.cli.loading import load_one, refuse_sweep
 from arena.cli.progress import watching
 from arena.cli.render import write_line
 from arena.report.formatting import count_text, percent
@@ -154,6 +154,7 @@ def _close(episodes: "Mapping[str, ServedEpisode]", where: str) -> "list[Episode
 def _plan(scenario: "Scenario", defender: str | None) -> "EpisodePlan":
     if scenario.victim.is_remote:
         raise ScenarioError("the victim of this scenario is served elsewhere already; ask it there")
+    refuse_sweep(scenario, "a server plays one game")
     names = [spec.name for spec in scenario.defenders]
     if defender is not None and defender not in names:
         raise UnknownName("defender of this scenario", defender, names)

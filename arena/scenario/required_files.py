@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from functools import cache, partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from arena.http.addresses import read_key
@@ -11,10 +12,11 @@ from arena.scenario.schema_parts import DataSpec, NetSpec
 from envs.errors import DataMissing
 
 if TYPE_CHECKING:
+    from arena.scenario.scenario import Scenario
     from envs.nets.staged import Start
 
 
-def require_files(scenario: ScenarioFile) -> None:
+def require_files(scenario: "Scenario") -> None:
     """Check that data sets, pools and published weights are where a scenario looks for them.
 
     So is the API key of a victim elsewhere. Nothing else is read, so that damaged files are found
@@ -24,7 +26,7 @@ def require_files(scenario: ScenarioFile) -> None:
         DataMissing: one line for each that is not there: what to put where.
     """
     faults = []
-    for look in _looks(scenario):
+    for look in chain.from_iterable(map(_looks, scenario.points)):
         try:
             look()
         except DataMissing as fault:

@@ -1,5 +1,7 @@
 """A scenario: one question to the arena, asked of every pairing."""
 
+import copy
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from pydantic import PrivateAttr, ValidationError
 
 from arena.registry.messages import problems, value_text
 from arena.scenario.checking import check
+from arena.scenario.overrides import apply_values
 from arena.scenario.plain_values import faults_of
 from arena.scenario.planning import EpisodePlan, plans_of
 from arena.scenario.renames import with_new_names
@@ -77,15 +80,43 @@ class Scenario(ScenarioFile):
         Raises:
             ScenarioError: one line for each problem.
         """
-        check(self)
+        for point in self.points:
+            check(point)
+
+    @property
+    def points(self) -> "tuple[Scenario, ...]":
+        """The scenario at each setting of its sweep; itself where it has none.
+
+        Raises:
+            ScenarioError: a point that cannot be built.
+        """
+        if self.sweep is None:
+            return (self,)
+        raw = self.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+        del raw["sweep"]
+        raw["seeds"] = list(self.seeds)
+        tables = {json.dumps(one, sort_keys=True): one for one in self.sweep.points()}
+        return tuple(self._at(raw, values) for values in tables.values())
+
+    def _at(self, raw: Mapping[str, Any], values: Mapping[str, Any]) -> "Scenario":
+        table = copy.deepcopy(dict(raw))
+        faults = apply_values(table, values)
+        try:
+            point = Scenario.parse(table, self._path)
+        except ScenarioError as error:
+            faults += str(error).splitlines()
+        if faults:
+            where = ", ".join(f"{key}={value_text(value)}" for key, value in values.items())
+            raise ScenarioError("\n".join(f"sweep at {where}: {fault}" for fault in faults))
+        return point
 
     def plans(self) -> list[EpisodePlan]:
-        """Resolve the episodes: attackers x defenders x seeds, the seeds innermost.
+        """Resolve the episodes: points x attackers x defenders x seeds, the seeds innermost.
 
         Raises:
             ArenaError: a player's name or parameter does not exist.
         """
-        return plans_of(self)
+        return [plan for point in self.points for plan in plans_of(point)]
 
 
 def _version_faults(raw: Mapping[str, Any]) -> list[str]:

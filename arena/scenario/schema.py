@@ -26,6 +26,7 @@ from arena.scenario.schema_parts import (
     VictimDataSpec,
     VictimSpec,
 )
+from arena.scenario.sweep_spec import SweepSpec
 from arena.scenario.threat import ThreatSpec, refuse_short_accounts
 from envs.loading.imports import short_name
 
@@ -210,6 +211,7 @@ class ScenarioFile(Table):
     latency: Params = Field({})
     """Parameters of the latency model."""
     traffic: TrafficSpec = TrafficSpec()
+    sweep: SweepSpec | None = None
     attackers: Annotated[tuple[AttackerSpec, ...], Field(min_length=1)]
     defenders: Annotated[tuple[DefenderSpec, ...], Field(min_length=1)]
 
@@ -256,7 +258,8 @@ class ScenarioFile(Table):
     @property
     def size(self) -> int:
         """Number of episodes."""
-        return len(self.pairs) * len(self.seeds)
+        points = 1 if self.sweep is None else self.sweep.size
+        return len(self.pairs) * len(self.seeds) * points
 
 
 def _refuse_beside_remote(scenario: ScenarioFile) -> None:

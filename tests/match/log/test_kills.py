@@ -242,3 +242,40 @@ def test_an_interrupt_ends_in_one_line_keeps_what_was_measured_and_the_next_run_
     table.call("run", table.scenario, "--quiet", "--no-figure", *words)
     assert [row[0] for row in outcomes(table)] == [0, 1]
     assert sound(table)
+
+
+def test_a_sweep_that_is_killed_five_times_ends_as_an_unbroken_one(tiny_file):
+    chance = random.Random(3)
+    over = {"threat.budget": list(range(20, 70)), "clone.use": ["mlp-small", "conv-small"]}
+    scenario = tiny_file(seeds=[0, 1], sweep={"over": over})
+    broken, whole = Table(scenario, "broken"), Table(scenario, "whole")
+    for _ in range(5):
+        wanted, process = len(played_of(broken)) + chance.randint(5, 30), broken.run("-j", "2")
+        while process.poll() is None and len(played_of(broken)) < wanted:
+            time.sleep(0.05)
+        assert process.poll() is None, process.communicate()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert 0 < len(played_of(broken)) < 200
+    for table in (broken, whole):
+        table.call("run", scenario, "--quiet", "--no-figure")
+        assert sound(table)
+    assert len(played_of(whole)) == 200
+    assert played_of(broken) == played_of(whole)
+
+
+def played_of(table):
+    """Read what came of the episodes that ended, and what they are, by their plans."""
+    if not table.log.exists():
+        return {}
+    connection = sqlite3.connect(f"file:{table.log}?mode=ro", uri=True, timeout=30)
+    try:
+        rows = connection.execute(
+            "SELECT plan_hash, seed, budget, clone, clone_accuracy, clone_fidelity, "
+            "served_accuracy, query_digest, answer_digest FROM episode WHERE status = 'success'"
+        ).fetchall()
+    except sqlite3.OperationalError:  # the tables are being made
+        return {}
+    finally:
+        connection.close()
+    return {row[0]: row[1:] for row in rows}

@@ -1,0 +1,126 @@
+"""The table `[sweep]` of a scenario file: at which settings it is played."""
+
+import itertools
+import math
+import random
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+from arena.registry.messages import MESSAGE
+from arena.registry.strict_types import NUMBER, WHOLE
+from arena.scenario.schema_parts import Table, Yes
+
+# `Any` in this file: values as TOML gives them.
+
+MOST_POINTS = 10_000
+"""Of one sweep; a larger one is played in parts."""
+
+_NO_SETTINGS = ("version", "name", "description", "tags", "extends", "seeds", "sweep")
+"""Keys that make no other game, or that a file has once."""
+
+
+class RangeSpec(Table):
+    """Numbers between two ends, from which points are drawn."""
+
+    low: Annotated[float, NUMBER]
+    high: Annotated[float, NUMBER]
+    log: Yes = False
+    """Draw the logarithm evenly."""
+    whole: Yes = False
+    """Draw whole numbers, both ends among them."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not -math.inf < self.low < self.high < math.inf or (self.log and self.low <= 0):
+            raise PydanticCustomError(
+                MESSAGE,
+                "expected low below high, and above 0 with log = true; got {low} and {high}",
+                {"low": self.low, "high": self.high},
+            )
+        return self
+
+    def draw(self, chance: random.Random) -> float | int:
+        """Draw a number."""
+        if self.log:
+            drawn = math.exp(chance.uniform(math.log(self.low), math.log(self.high)))
+        else:
+            drawn = chance.uniform(self.low, self.high)
+        if not self.whole:
+            return drawn
+        return min(max(round(drawn), math.ceil(self.low)), math.floor(self.high))
+
+
+def _dotted(value: Any) -> Any:
+    """Take `over.threat.budget = [...]` for `over."threat.budget" = [...]`."""
+    if not isinstance(value, Mapping):
+        return value
+    flat: dict[str, Any] = {}
+    for key, one in value.items():
+        inside = _dotted(one) if isinstance(one, Mapping) and "low" not in one else None
+        if inside:
+            flat |= {f"{key}.{inner}": each for inner, each in inside.items()}
+        else:
+            flat[key] = one
+    return flat
+
+
+def _kind(value: object) -> str:
+    return "range" if isinstance(value, Mapping | RangeSpec) else "list"
+
+
+# told apart by what was written, so that a fault of one is not told of both
+Values = Annotated[
+    Annotated[tuple[Any, ...], Field(min_length=1), Tag("list")]
+    | Annotated[RangeSpec, Tag("range")],
+    Discriminator(_kind),
+]
+
+
+class SweepSpec(Table):
+    """Settings at which the scenario is played, each a game of its own."""
+
+    over: Annotated[dict[str, Values], Field(min_length=1), BeforeValidator(_dotted)]
+    """Keys as `--set` takes them, such as "threat.budget", each with a list of values, or with
+    `{ low = ..., high = ... }` (and `log`, `whole`) from which `draw` draws."""
+    draw: Annotated[int, Field(ge=1, le=MOST_POINTS), WHOLE] | None = None
+    """So many points, drawn at random from lists and ranges; all combinations where absent."""
+    seed: Annotated[int, Field(ge=0, lt=2**63), WHOLE] = 0
+    """Of what is drawn."""
+
+    @model_validator(mode="after")
+    def _playable(self) -> Self:
+        for key, values in self.over.items():
+            if key.partition(".")[0] in _NO_SETTINGS:
+                line = "over.{key}: expected a key that makes another game, such as threat.budget"
+                raise PydanticCustomError(MESSAGE, line, {"key": key})
+            if isinstance(values, RangeSpec) and self.draw is None:
+                line = "over.{key}: a range has no end of values; add draw, or give a list"
+                raise PydanticCustomError(MESSAGE, line, {"key": key})
+        if self.size > MOST_POINTS:
+            line = "expected at most {most} combinations, got {size}; draw some of them"
+            raise PydanticCustomError(MESSAGE, line, {"most": MOST_POINTS, "size": self.size})
+        return self
+
+    @property
+    def size(self) -> int:
+        """How many points there are, at most."""
+        if self.draw is not None:
+            return self.draw
+        return math.prod(len(one) for one in self.over.values() if not isinstance(one, RangeSpec))
+
+    def points(self) -> Iterator[dict[str, Any]]:
+        """Give the values of each point by key; the same file gives the same points."""
+        if self.draw is None:
+            lists = [one for one in self.over.values() if not isinstance(one, RangeSpec)]
+            for values in itertools.product(*lists):
+                yield dict(zip(self.over, values, strict=True))
+            return
+        chance = random.Random(self.seed)
+        for _ in range(self.draw):
+            yield {
+                key: one.draw(chance) if isinstance(one, RangeSpec) else chance.choice(one)
+                for key, one in self.over.items()
+            }
