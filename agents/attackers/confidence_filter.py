@@ -1,6 +1,5 @@
 """Learns from the unsure answers of a multi-exit victim: they come from its last exit."""
 
-import math
 from typing import ClassVar, Literal, Unpack
 
 import torch
@@ -27,8 +26,7 @@ class ConfidenceFilter(FilteredDFME):
 
     Args:
         threshold: the least threshold, if known (0.90 in the released code); from an earlier
-            phase of a campaign, or else from the density of served confidences, if absent. Above
-            1 it keeps every answer.
+            phase of a campaign, or else from the density of served confidences, if absent.
         look: answers from which it is estimated, at most a tenth of the budget.
         constant: keep confident answers too, but for classes with more than `constant` / K of
             them: early answers to OOD images collapse to one class. 3 is a fair value.
@@ -62,8 +60,8 @@ class ConfidenceFilter(FilteredDFME):
         drop_jumps: Positive | None = None,
         **dfme: Unpack[LoopSettings],
     ) -> None:
-        if threshold is not None and not 0 < threshold < math.inf:
-            raise ScenarioError(f"expected a threshold above 0, got {threshold}")
+        if threshold is not None and not 0 < threshold <= 1:
+            raise ScenarioError(f"expected a threshold in (0, 1], got {threshold}")
         if aversion < 0 or (constant is not None and constant <= 0):
             raise ScenarioError("expected aversion of at least 0 and constant above 0")
         super().__init__(cut=threshold, look=look, images=images, drop_jumps=drop_jumps, **dfme)

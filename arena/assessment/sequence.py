@@ -121,15 +121,13 @@ def _candidates(scenario: Scenario) -> Iterator[Attack]:
                      "knockoff", {"use": "knockoff", "params": {"answers": "argmax"}})  # fmt: skip
     yield Attack("active-thief", "pool", "What do chosen images teach?",
                  table={"use": "active-thief", "params": _FEW_ROUNDS})  # fmt: skip
-    plain, images = ("pool-online", {"images": "pool"}) if pool else (free, {})
-    if pool:
-        keeps_all = {"threshold": 2.0, **images}
-        yield Attack(plain, "pool", "What do the filters start from?",
-                     table={"use": "confidence-filter", "params": keeps_all})  # fmt: skip
-    for use, asks in (("confidence-filter", "Are sure answers worth dropping?"),
-                      ("latency-filter", "Are quick answers worth dropping?")):  # fmt: skip
-        yield Attack(use, "pool" if pool else "data-free", asks, plain,
-                     {"use": use, "params": images})  # fmt: skip
+    for by, asks in (("confidence", "Are sure answers worth dropping?"),
+                     ("latency", "Are quick answers worth dropping?")):  # fmt: skip
+        if pool:
+            yield Attack(f"late-by-{by}", "pool", asks, "knockoff",
+                         {"use": "late-knockoff", "params": {"by": by}})  # fmt: skip
+        else:
+            yield Attack(f"{by}-filter", "data-free", asks, free, {"use": f"{by}-filter"})
     plain = "knockoff" if pool else free
     role: Role = "pool" if pool else "data-free"
     yield Attack("averaging", role, "Do several answers to each image tell more?", plain,

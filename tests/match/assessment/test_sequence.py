@@ -39,11 +39,11 @@ def names(found):
          "exit-timing knockoff active-thief confidence-filter latency-filter inversion "
          "restored-randp"),
         ({"pool": POOL, "latency": "virtual"},
-         "repeats exit-timing noise dfme knockoff knockoff-argmax active-thief pool-online "
-         "confidence-filter latency-filter averaging restored-randp", "inversion"),
+         "repeats exit-timing noise dfme knockoff knockoff-argmax active-thief "
+         "late-by-confidence late-by-latency averaging restored-randp", "inversion"),
         ({"pool": OWN},
-         "repeats noise dfme knockoff knockoff-argmax active-thief pool-online confidence-filter "
-         "averaging inversion restored-randp", "exit-timing latency-filter"),
+         "repeats noise dfme knockoff knockoff-argmax active-thief late-by-confidence "
+         "averaging inversion restored-randp", "exit-timing late-by-latency"),
     ],
 )  # fmt: skip
 def test_the_threat_model_admits(threat, played, left_out):

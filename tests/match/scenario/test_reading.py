@@ -73,7 +73,7 @@ GOLDEN = {
         'use = "dfme"\n', "[notes]\n", "2 problems\n  attackers: missing; expected a list of at "
         "least 1\n  notes: unknown key; known: attackers, checkpoints, clone, data, defenders, "
         "description, isolation, keep, latency, memory_limit, metrics, name, record, seeds, "
-        "tags, threat, time_limit, traffic, version, victim"),
+        "sweep, tags, threat, time_limit, traffic, version, victim"),
     "twins": ('use = "dfme"', 'use = "noise"',
         "attackers: 2 are named 'noise'; give each a name of its own"),
     "a key of an attacker": ('use = "dfme"', 'use = "dfme"\nparms = {}',
