@@ -28,6 +28,7 @@ PARAMETERS = {
     "latency-filter": "batch = 16\nlook = 60",
     "strategy-thief": "batch = 16\nlook = 300",
     "slowdown": "batch = 16\nsteps = 2",
+    "repeats": "images = 5",
     "knockoff": "budgets = [200, 600]\nepochs = 2\nrequest = 50\npolicy = 'adaptive'",
     "active-thief": "choices = 2\nround_epochs = 2\nepochs = 2\nrequest = 50",
     "s4l": "epochs = 2\nrequest = 50",
