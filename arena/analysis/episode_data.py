@@ -76,6 +76,18 @@ class EpisodeData:
             by_game[self.played[row.id].game].append(row)
         return {game.title: self._only(game, rows) for game, rows in by_game.items()}
 
+    def scenarios(self) -> dict[str, "EpisodeData"]:
+        """Take it apart by scenario, each with all its settings, in the order of the episodes."""
+        names = dict.fromkeys(row.scenario_name for row in self.episodes)
+        return {
+            name: replace(
+                self,
+                episodes=tuple(row for row in self.episodes if row.scenario_name == name),
+                board=tuple(row for row in self.board if row.scenario == name),
+            )
+            for name in names
+        }
+
     def _only(self, game: Game, episodes: Sequence[EpisodeRow]) -> "EpisodeData":
         wanted = {row.run_id for row in episodes}
         return replace(

@@ -70,6 +70,11 @@ def parts_of(episode: EpisodeRow) -> Parts:
     return Parts(*map(_as_json, (world, pool, *players, named)))
 
 
+def world_of(episode: EpisodeRow) -> Settings:
+    """Return the settings of an episode's game by dotted path, players left out."""
+    return flat(json.loads(parts_of(episode).world))
+
+
 def _table(value: object) -> dict[str, object]:
     return dict(value) if isinstance(value, Mapping) else {}
 

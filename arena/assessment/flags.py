@@ -140,8 +140,15 @@ def _noted(
                 # what a player notes lies under a key of its own
                 noted = event.data.get("data") if event.kind == REPEATS else None
                 if isinstance(noted, Mapping):
-                    found |= {(seed, kind): one for kind, one in noted.items()}
+                    found |= {(seed, kind): one for kind, one in noted.items() if _is_whole(one)}
     return found
+
+
+def _is_whole(noted: object) -> bool:
+    """Whether a note, which a log from elsewhere may hold otherwise, has what is read of it."""
+    return isinstance(noted, Mapping) and all(
+        isinstance(noted.get(name), int | float) for name in ("distance", "near_relabelled")
+    )
 
 
 def _below_chance(played: Played) -> Flag:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
-from arena.analysis.effects import CONTROL, DefenceEffects, Effect, defence_effects
+from arena.analysis.effects import CONTROL, LEVEL, DefenceEffects, Effect, defence_effects
 from arena.analysis.games import Game
 from arena.analysis.gaps import Gap, gap_of
 from arena.analysis.image_sampling import accuracy_interval
@@ -25,11 +25,7 @@ from arena.assessment.sequence import NAME, chosen
 from arena.log.rows import EpisodeRow
 from arena.log.store import Log
 from arena.scenario import Scenario
-
-LOSS = 0.005
-"""Accuracy that a defence may take from benign users, unless the caller says otherwise."""
-
-LEVEL = 0.05
+from envs.errors import ScenarioError
 
 
 class Place(NamedTuple):
@@ -89,7 +85,7 @@ class Board(NamedTuple):
     places: tuple[Place, ...]
 
 
-def leaderboards(log: Log, episodes: Sequence[EpisodeRow], *, loss: float = LOSS) -> list[Board]:
+def leaderboards(log: Log, episodes: Sequence[EpisodeRow], *, loss: float) -> list[Board]:
     """Rank the defences of each game in which the undefended victim was played.
 
     Args:
@@ -189,5 +185,9 @@ def _flags(log: Log, rows: Sequence[ScoreRow]) -> dict[str, tuple[Flag, ...]]:
     episodes = [one for row in rows for one in row.episodes.values()]
     runs = {run.id: run for run in log.runs()}
     text = runs[max(episodes, key=lambda one: one.started).run_id].scenario_text
-    found = assessed(log, episodes, chosen(Scenario.parse(tomllib.loads(text))))
+    try:
+        sequence = chosen(Scenario.parse(tomllib.loads(text)))
+    except (ScenarioError, tomllib.TOMLDecodeError):  # of another version, or damaged
+        return {}
+    found = assessed(log, episodes, sequence)
     return {one.defender: tuple(one.raised) for one in found.budgets[-1].defenders}

@@ -29,7 +29,6 @@ from envs.errors import ScenarioError
 if TYPE_CHECKING:
     from arena.assessment.assessed import Assessment
     from arena.log.rows import EpisodeRow
-    from arena.scenario import Scenario
 
 
 def assess(
@@ -68,7 +67,7 @@ def assess(
     amounts = _amounts(budgets, scenario.threat.budget)
     command = shlex.join(["arena", *sys.argv[1:]])
     from arena.assessment.assessed import assessed
-    from arena.assessment.pack import write_pack
+    from arena.assessment.pack import as_dict, write_pack
     from arena.assessment.sequence import assessed_scenario, chosen
     from arena.log.store import Log
 
@@ -91,9 +90,8 @@ def assess(
         found = assessed(store, episodes, sequence)
     paths = write_pack(found, scenario, command, folder or Path("out") / played[0].name)
     if json:
-        write_json(
-            {"log": store.where, "files": paths, "assessment": _told(found, scenario, command)}
-        )
+        told = as_dict(found, scenario, command)
+        write_json({"log": store.where, "files": paths, "assessment": told})
     else:
         _show(found, paths)
         write_line(out(), f"log: {store.where}")
@@ -116,12 +114,6 @@ def _amounts(budgets: str | None, whole: int) -> list[int]:
     if found[0] < 1:
         raise ScenarioError(f"--budgets: expected numbers like 1000,10_000, got '{budgets}'")
     return found
-
-
-def _told(found: "Assessment", scenario: "Scenario", command: str) -> dict[str, object]:
-    from arena.assessment.pack import as_dict
-
-    return as_dict(found, scenario, command)
 
 
 def _show(found: "Assessment", paths: tuple[Path, ...]) -> None:

@@ -1,6 +1,6 @@
 """Puts some episodes of a log into one HTML file that opens anywhere, without a network."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -24,8 +24,9 @@ from arena.report.formatting import count_text, counted, listed
 from arena.report.headline import headline
 from arena.report.learning import LearningTable, learning_finding, learning_table
 from arena.report.paper import Beside, beside_published
-from arena.report.plots.figures import FIGURES, file_stems
-from arena.report.plots.style import inline_svg
+from arena.report.plots.figures import FIGURES, MOST_GAMES, drawn_games, file_stems
+from arena.report.plots.over_settings import draw_over_settings
+from arena.report.plots.style import Drawing, inline_svg
 from arena.report.tables import (
     EpisodeDetails,
     InferenceLine,
@@ -44,6 +45,9 @@ from envs.errors import ArenaError, printable
 DETAILED = 200
 """Episodes that are unfolded one by one; with more, the report says so and points to the log."""
 
+MANY = "figures of one game among so many; choose it by --where"
+"""Stands where a scenario has more games than are drawn one by one."""
+
 
 class Picture(NamedTuple):
     """A figure on the page."""
@@ -59,6 +63,7 @@ class Section:
     """What the page shows of one game; `shows` names all that it depends on."""
 
     shows: tuple[object, ...]
+    scenario: str
     name: str
     anchor: str
     setting: str
@@ -83,11 +88,23 @@ class Section:
 
 @dataclass(frozen=True)
 class PageContents:
-    """What the page shows: a section for each game, and the published tables beside ours."""
+    """What the page shows: a section for each game, and the published tables beside ours.
+
+    `over_settings` are figures of scenarios that were played at several settings, by name.
+    """
 
     sections: list[Section]
     beside: list[Beside]
     total: str
+    over_settings: list[tuple[str, Picture]]
+
+    @property
+    def names(self) -> list[str]:
+        """Its games; the scenarios alone where there are many games."""
+        names = [section.name for section in self.sections]
+        return names if len(names) <= MOST_GAMES else list(
+            dict.fromkeys(section.scenario for section in self.sections)
+        )  # fmt: skip
 
 
 @rare_collections()
@@ -135,13 +152,26 @@ def body_of(episode_data: EpisodeData, before: "PageContents | None" = None) -> 
     """
     games = episode_data.games()
     drawn = {} if before is None else {section.shows: section for section in before.sections}
-    sections = []
+    sections, few = [], drawn_games(episode_data)
     for (name, part), anchor in zip(games.items(), file_stems(games), strict=True):
         shows = _shown(name, anchor, part)
-        sections.append(drawn.get(shows) or _section(name, part, anchor=anchor, shows=shows))
+        sections.append(
+            drawn.get(shows) or _section(name, part, anchor=anchor, shows=shows, draws=name in few)
+        )
     return PageContents(
-        sections, beside_published(episode_data), counted(len(episode_data.episodes), "episode")
+        sections,
+        beside_published(episode_data),
+        counted(len(episode_data.episodes), "episode"),
+        list(_over_settings(episode_data)),
     )
+
+
+def _over_settings(episode_data: EpisodeData) -> Iterator[tuple[str, Picture]]:
+    """Draw the scenarios that were played at several settings."""
+    for number, (name, part) in enumerate(episode_data.scenarios().items()):
+        drawing = draw_over_settings(part)
+        if drawing is not None:
+            yield name, _picture(drawing, f"settings-{number}")
 
 
 def _shown(name: str, anchor: str, part: EpisodeData) -> tuple[object, ...]:
@@ -162,7 +192,7 @@ def page(
             /live.js, every other page loads nothing.
         state: names what a served page shows, so that its script can tell when that is old.
     """
-    names = [section.name for section in body.sections]
+    names = body.names
     text = (
         environment()
         .get_template("page.html.j2")
@@ -170,7 +200,9 @@ def page(
             title=title or (f"Model extraction: {listed(names)}" if names else "Model extraction"),
             style=Markup(packaged("page.css")),  # ours, and CSS has other rules than HTML
             sections=body.sections,
+            folded=len(body.sections) > MOST_GAMES,
             beside=body.beside,
+            over_settings=body.over_settings,
             total=body.total,
             version=_version(),
             live=live,
@@ -193,15 +225,16 @@ def environment() -> Environment:
 
 
 def _section(
-    name: str, episode_data: EpisodeData, *, anchor: str, shows: tuple[object, ...]
+    name: str, episode_data: EpisodeData, *, anchor: str, shows: tuple[object, ...], draws: bool
 ) -> Section:
     detailed = episode_data.episodes[:DETAILED]
     learning = learning_of(episode_data.board, episode_data.checkpoints)
     effects = effect_table(episode_data.effects)
-    pictures, missing = _pictures(episode_data, anchor)
+    pictures, missing = _pictures(episode_data, anchor) if draws else ({}, MANY)
     forest = pictures.pop("effects", None)  # it stands at the top
     return Section(
         shows=shows,
+        scenario=episode_data.episodes[0].scenario_name,
         name=name,
         anchor=anchor,
         setting=_setting(episode_data),
@@ -259,9 +292,13 @@ def _pictures(episode_data: EpisodeData, anchor: str) -> tuple[dict[str, Picture
         if drawing is None:
             missing.append(f"{name.replace('-', ' ')} ({why})")
         else:
-            svg = Markup(inline_svg(drawing, prefix=f"{anchor}-{drawing.name}"))
-            pictures[name] = Picture(drawing.title, drawing.caption, drawing.alt, svg)
+            pictures[name] = _picture(drawing, anchor)
     return pictures, "; ".join(missing)
+
+
+def _picture(drawing: Drawing, anchor: str) -> Picture:
+    svg = Markup(inline_svg(drawing, prefix=f"{anchor}-{drawing.name}"))
+    return Picture(drawing.title, drawing.caption, drawing.alt, svg)
 
 
 def packaged(name: str) -> str:

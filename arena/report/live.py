@@ -87,7 +87,7 @@ class LivePage:
                 body = (
                     body_of(gather(self._log, ended), before)
                     if ended
-                    else PageContents([], [], "no episode")
+                    else PageContents([], [], "no episode", [])
                 )
                 self._kept = _Kept(state, body)
             return self._kept

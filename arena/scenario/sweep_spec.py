@@ -49,7 +49,8 @@ class RangeSpec(Table):
         else:
             drawn = chance.uniform(self.low, self.high)
         if not self.whole:
-            return drawn
+            # three digits, as people read them; the ends may have more
+            return min(max(float(f"{drawn:.3g}"), self.low), self.high)
         return min(max(round(drawn), math.ceil(self.low)), math.floor(self.high))
 
 

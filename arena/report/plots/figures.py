@@ -13,6 +13,7 @@ from arena.report.plots.forest import draw_forest
 from arena.report.plots.inferences import draw_calibration, draw_inferences
 from arena.report.plots.latencies import draw_latencies
 from arena.report.plots.matrix import draw_matrix
+from arena.report.plots.over_settings import draw_over_settings
 from arena.report.plots.over_time import draw_over_time
 from arena.report.plots.profiles import draw_profiles
 from arena.report.plots.query_samples import draw_asked
@@ -38,6 +39,10 @@ FIGURES: Mapping[str, tuple[Draw, str]] = {
     "asked": (draw_asked, "no sample of the queries lies beside the log"),
 }
 """Every figure: what draws it, and why it cannot be drawn where it returns None."""
+
+MOST_GAMES = 12
+"""With more games of a scenario, as a sweep makes them, their figures over all settings are drawn
+and not those of each."""
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -68,12 +73,20 @@ def write_figures(
     unknown = sorted(set(formats) - set(FORMATS))
     if unknown or not formats:
         raise ArenaError(f"expected figures as {', '.join(FORMATS)}, got {list(formats)}")
-    games = gather(log, episode_ids).games()
+    episode_data = gather(log, episode_ids)
+    scenarios = episode_data.scenarios()
     drawings = {
         f"{stem}-{drawing.name}": drawing
-        for stem, episode_data in zip(file_stems(games), games.values(), strict=True)
+        for stem, part in zip(file_stems(scenarios), scenarios.values(), strict=True)
+        if (drawing := draw_over_settings(part)) is not None
+    }
+    games, few = episode_data.games(), drawn_games(episode_data)
+    drawings |= {
+        f"{stem}-{drawing.name}": drawing
+        for stem, (name, part) in zip(file_stems(games), games.items(), strict=True)
+        if name in few
         for draw, _ in FIGURES.values()
-        if (drawing := draw(episode_data)) is not None
+        if (drawing := draw(part)) is not None
     }
     if not drawings:
         raise ArenaError(
@@ -81,6 +94,14 @@ def write_figures(
             "or rounds logged"
         )
     return _write(drawings, out_dir, formats)
+
+
+def drawn_games(episode_data: EpisodeData) -> set[str]:
+    """Return the games, by their names for people, whose own figures are drawn."""
+    titles: dict[str, set[str]] = {}
+    for played in episode_data.played.values():
+        titles.setdefault(played.game.scenario, set()).add(played.game.title)
+    return {title for games in titles.values() if len(games) <= MOST_GAMES for title in games}
 
 
 def _write(drawings: Mapping[str, Drawing], out_dir: Path, formats: Sequence[str]) -> list[Path]:

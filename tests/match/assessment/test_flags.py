@@ -106,6 +106,7 @@ def test_the_same_difference_the_other_way_round_raises_nothing(judged, change, 
         ({"noise": {"distance": 0.2, "near_relabelled": 0.01}}, True),
         ({"noise": {"distance": 0.0, "near_relabelled": 0.3}}, True),
         ({"pool": {"distance": 0.2, "near_relabelled": 0.0}, **STEADY}, True),
+        ({"pool": {"distance": "far", "near_relabelled": 0.0}, "noise": 3, **STEADY}, False),
     ],
 )
 def test_answers_that_vary_are_told(judged, repeats, varies):

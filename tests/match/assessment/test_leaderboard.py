@@ -85,15 +85,19 @@ def test_flags_are_told_of_an_assessment_alone(made_up, tmp_path):
            "attackers": ["noise"], "defenders": [{"defence": "truncation"}]}  # fmt: skip
     given = Scenario.parse({**raw, "attackers": [{"use": "noise"}]})
     played = assessed_scenario(given, chosen(given).attacks, 1000)
-    for scenario, text in (("assess-s", played.text), ("s", tomli_w.dumps(raw))):
+    for scenario, text in (
+        ("assess-s", played.text),
+        ("s", tomli_w.dumps(raw)),
+        ("assess-torn", "= ["),
+    ):
         for seed in range(3):
             for defender, clone in (("undefended", 0.9), ("truncation", 0.5)):
                 for attacker in ("noise", "dfme"):
                     made_up.play(attacker, defender, seed, scenario=scenario, text=text,
                                  clone=clone + 0.01 * seed)  # fmt: skip
-    boards = leaderboards(made_up.log, made_up.log.episodes())
+    boards = leaderboards(made_up.log, made_up.log.episodes(), loss=0.005)
     flags = {one.game.scenario: [place.flags for place in one.places] for one in boards}
-    assert flags["s"] == [None, None]
+    assert flags["s"] == flags["assess-torn"] == [None, None]
     assert all("control matches attack" in {one.name for one in of} for of in flags["assess-s"])
     page = write_leaderboard(boards, 0.005, tmp_path / "board.html").read_text()
     for line in (line for one in boards for line in board_text(one).lines):
