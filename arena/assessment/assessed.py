@@ -9,7 +9,7 @@ from arena.analysis.image_sampling import sampling_variance
 from arena.analysis.inferring import Verdicts, verdicts_on
 from arena.analysis.intervals import Interval, mean_interval
 from arena.analysis.scoreboard import ScoreRow, by_defender, scoreboard, scored
-from arena.assessment.comparisons import CLONE, Played, best_by_seed, copies_of
+from arena.assessment.comparisons import CLONE, Played, best_by_seed
 from arena.assessment.flags import Flag, flags_of
 from arena.assessment.sequence import Attack, Chosen
 from arena.log.rows import CheckpointRow, EpisodeRow, EventRow, InferenceRow, RunRow
@@ -21,7 +21,7 @@ class Reached(NamedTuple):
 
     Attributes:
         attack: of the sequence.
-        clone: the clone's accuracy; None for a probe.
+        clone: the clone's accuracy; None where it trains none.
         seeds: on how many.
     """
 
@@ -31,7 +31,7 @@ class Reached(NamedTuple):
 
 
 class WorstCase(NamedTuple):
-    """The best clone of each seed, which an attacker who tries everything gets.
+    """The best clone of each seed, which an attacker who tries everything gets, noise too.
 
     Attributes:
         clone: its accuracy, averaged over seeds.
@@ -146,7 +146,7 @@ def _judged(
                 name,
                 tuple(_reached(one, by_attack[one.name]) for one in attacks
                       if one.name in by_attack),
-                _worst(copies_of(attacks, by_attack)),
+                _worst([row for row in rows if CLONE in row.scores]),
                 tuple(flags_of(played)),
                 effects.get(name),
                 _inferred(by_attack.get("exit-timing"), parts.inferences),
@@ -160,7 +160,7 @@ def _by_attack(rows: Iterable[ScoreRow]) -> dict[str, ScoreRow]:
 
 
 def _reached(attack: Attack, row: ScoreRow) -> Reached:
-    return Reached(attack, row.scores.get(CLONE) if attack.role != "probe" else None, row.n)
+    return Reached(attack, row.scores.get(CLONE), row.n)
 
 
 def _worst(rows: Sequence[ScoreRow]) -> WorstCase | None:

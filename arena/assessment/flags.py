@@ -195,7 +195,8 @@ def _never(checkpoint: CheckpointRow) -> bool:
 
 def _not_extracted(played: Played) -> Flag:
     """Raise a flag where the attacks do not copy the undefended victim either."""
-    name, rows = "undefended not extracted", copies_of(played.attacks, played.control)
+    name = "undefended not extracted"
+    rows = [row for row in played.control.values() if CLONE in row.scores]
     episodes = [one for row in rows for one in row.episodes.values()]
     chance = chance_level(episodes[0]) if episodes else None
     right = [one.victim_accuracy for one in episodes if one.victim_accuracy is not None]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from arena.assessment.assessed import Assessment, AtBudget, Judged, Reached, WorstCase
+from arena.assessment.assessed import Assessment, AtBudget, Judged, WorstCase
 from arena.assessment.citations import citations
 from arena.assessment.sequence import Attack
 from arena.report.effects import EffectTable, effect_table
@@ -135,16 +135,19 @@ def _worst_cell(worst: WorstCase | None) -> tuple[Cell, str]:
 def _budget_part(at: AtBudget, attacks: Sequence[Attack]) -> BudgetPart:
     names = [one.defender for one in at.defenders]
     reached = {
-        (one.defender, each.attack.name): each for one in at.defenders for each in one.reached
+        (one.defender, each.attack.name): interval_cell(each.clone, "share", seeds=each.seeds)
+        for one in at.defenders
+        for each in one.reached
+        if each.clone is not None
     }
     lines = [
         (
             attack.name,
             attack.role,
-            [_reached_cell(reached.get((name, attack.name))) for name in names],
+            [reached.get((name, attack.name), Cell("")) for name in names],
         )
         for attack in attacks
-        if attack.role != "probe"
+        if any((name, attack.name) in reached for name in names)
     ]
     by_flag = zip(*(one.flags for one in at.defenders), strict=True)
     return BudgetPart(
@@ -159,12 +162,6 @@ def _budget_part(at: AtBudget, attacks: Sequence[Attack]) -> BudgetPart:
           + (f", {said.unknown} unknown" if said.unknown else ""))
          for one in at.defenders for attribute, said in one.inferred.items()],
     )  # fmt: skip
-
-
-def _reached_cell(reached: Reached | None) -> Cell:
-    if reached is None or reached.clone is None:
-        return Cell("")
-    return interval_cell(reached.clone, "share", seeds=reached.seeds)
 
 
 def _facts(found: Assessment, scenario: Scenario) -> Iterator[tuple[str, str]]:

@@ -136,9 +136,17 @@ def test_the_worst_case_takes_the_best_clone_of_each_seed(made_up):
     for seed, (soft, hard) in enumerate([(0.8, 0.4), (0.4, 0.9)]):
         made_up.play("knockoff", "d", seed, clone=soft)
         made_up.play("knockoff-argmax", "d", seed, clone=hard)
-        made_up.play("noise", "d", seed, clone=0.95)  # a control is no attack
+        made_up.play("noise", "d", seed, clone=0.3 + 0.2 * seed)
     found = assessed(made_up.log, made_up.log.episodes(EpisodeFilter()), Chosen(ATTACKS, ()))
     (one,) = found.budgets[0].defenders
     assert one.worst.clone.mean == pytest.approx(0.85)
     assert one.worst.by == "knockoff-argmax"
     assert headlines(found)[0].startswith("d: the worst case is a clone with 85.0%")
+
+
+def test_an_attacker_may_take_what_noise_teaches(made_up):
+    made_up.play("dfme", "d", 0, clone=0.7)
+    made_up.play("noise", "d", 0, clone=0.8)
+    found = assessed(made_up.log, made_up.log.episodes(EpisodeFilter()), Chosen(ATTACKS, ()))
+    (one,) = found.budgets[0].defenders
+    assert (one.worst.clone.mean, one.worst.by) == (0.8, "noise")
