@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-import psutil
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from arena.log.database_errors import ANOTHER
+from arena.log.file_systems import shared_kind
 from arena.log.jsontext import from_json, to_json
 from envs.errors import LogError, LogMissing
 
@@ -31,6 +31,11 @@ class Address(NamedTuple):
     where: str
     path: Path | None
 
+
+ELSEWHERE = (
+    "use a file on a local disk (--log FILE), or PostgreSQL (--log postgresql://HOST/DATABASE)"
+)
+"""Where a log can lie that several machines write."""
 
 _SHOWN = 80
 """Characters of a path that an error tells."""
@@ -77,7 +82,19 @@ def _require_path(path: Path) -> None:
 
 def may_write(path: Path) -> bool:
     """Whether a log that is there may be written, and so its folder, where its WAL lies."""
-    return not path.exists() or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+    if not path.exists():
+        return True
+    writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    return writable and not shared_kind(path)
+
+
+def why_read_only(path: Path | None) -> str:
+    """Say what keeps a log that is open read-only from being written; "" where nothing does."""
+    if path is None or may_write(path):
+        return ""
+    if kind := shared_kind(path):
+        return f" (it lies on a network file system, {kind}; {ELSEWHERE})"
+    return " (the file or its folder may not be written)"
 
 
 def check_file(path: Path, where: str, *, create: bool, read_only: bool) -> None:
@@ -87,8 +104,11 @@ def check_file(path: Path, where: str, *, create: bool, read_only: bool) -> None
         LogError: a folder, a missing file that may not be made, a missing or closed folder; for
             writing, a file system that is reached over a network.
     """
-    if not read_only:
-        _check_file_system(path, where)
+    if create and not read_only and (kind := shared_kind(path)):
+        raise LogError(
+            f"log {where} would lie on a network file system ({kind}), where SQLite can lose "
+            f"what is written; {ELSEWHERE}"
+        )
     if path.is_dir():
         raise LogError(f"log {where} is a folder; name a file in it, as in {path / 'arena.db'}")
     if path.exists():
@@ -105,38 +125,6 @@ def check_file(path: Path, where: str, *, create: bool, read_only: bool) -> None
         )
 
 
-_NETWORK = frozenset(
-    {"afpfs", "afs", "beegfs", "ceph", "cifs", "davfs", "fuse.ceph", "fuse.davfs2"}
-    | {"fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs", "glusterfs", "gpfs", "lustre"}
-    | {"ncpfs", "nfs", "nfs3", "nfs4", "orangefs", "pvfs2", "smb2", "smb3", "smbfs", "webdav"}
-)
-"""File systems that several machines share, by the names that mounts have."""
-
-
-def _check_file_system(path: Path, where: str) -> None:
-    """Refuse a file system on which processes of several machines could write at once.
-
-    Raises:
-        LogError: SQLite's write-ahead log needs memory that all writers share.
-    """
-    kind = _file_system(Path(os.path.realpath(path)).parent)  # SQLite follows links
-    if kind in _NETWORK:
-        raise LogError(
-            f"log {where} would lie on a network file system ({kind}), where SQLite can lose "
-            f"what is written; use a file on a local disk (--log FILE), or PostgreSQL "
-            f"(--log postgresql://HOST/DATABASE)"
-        )
-
-
-def _file_system(folder: Path) -> str:
-    """Name the kind of file system a folder lies on; "" if it is not known."""
-    try:
-        mounts = {Path(one.mountpoint): one.fstype for one in psutil.disk_partitions(all=True)}
-    except (OSError, RuntimeError, psutil.Error):
-        return ""
-    return next((mounts[place] for place in (folder, *folder.parents) if place in mounts), "")
-
-
 def identity(path: Path) -> tuple[int, int] | None:
     """Tell a file from another one under its name; None where there is none."""
     try:
@@ -150,11 +138,12 @@ def _read_only_url(path: Path) -> URL:
     """Open without the right to write, even where nobody may write beside the file.
 
     Reading in WAL mode needs a file for shared memory next to the log. In a folder that is closed
-    to us there can be none, and no other process that writes either, unless a WAL lies there.
+    to us, or that several machines share, there can be none, and no other process that writes
+    either, unless a WAL lies there.
     """
     query = {"mode": "ro", "uri": "true"}
     wal = path.with_name(path.name + "-wal")
-    if not os.access(path.parent, os.W_OK) and not wal.exists():
+    if not wal.exists() and (not os.access(path.parent, os.W_OK) or shared_kind(path)):
         query["immutable"] = "1"
     return URL.create("sqlite", database=f"file:{quote(str(path.absolute()))}", query=query)
 

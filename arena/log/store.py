@@ -149,7 +149,8 @@ class Log(LogReader):
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         if self.read_only:
-            raise LogError(f"log {self.where} is open read-only; nothing was written")
+            why = engines.why_read_only(self._path)
+            raise LogError(f"log {self.where} is open read-only; nothing was written{why}")
         with explained(self.where), engines.transaction(self.engine) as connection:
             self._require_same_file()
             yield connection

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from arena.cli.app import app
 from arena.log import engine as engines
+from arena.log import file_systems
 from arena.log.rows import CheckpointRow, EpisodeRecord, RunRecord
 from arena.log.store import Log
 from envs.errors import LogError
@@ -51,15 +52,28 @@ def test_a_log_that_went_away_takes_nothing_more(tmp_path, fate):
             assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("kind", ["nfs4", "cifs", "lustre", "fuse.sshfs"])
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "lustre", "fuse.sshfs", "fuse.juicefs"])
 def test_a_network_file_system_is_refused_with_a_way_out(tmp_path, monkeypatch, kind):
     path = tmp_path / "arena.db"
     Log.open(path).close()
-    monkeypatch.setattr(engines, "_file_system", lambda folder: kind)
+    monkeypatch.setattr(file_systems, "_kind", lambda folder: kind)
     with pytest.raises(LogError, match=rf"network file system \({kind}\).*local disk.*PostgreSQL"):
         Log.open(path)
-    with Log.open(path, read_only=True) as log:  # a copy may be looked at
-        assert log.episodes() == []
+    for look in ({"read_only": True}, {"create": False}):  # as commands that read do
+        with Log.open(path, **look) as log:
+            assert log.episodes() == []
+            with pytest.raises(LogError, match=rf"read-only.*({kind})"):
+                log.begin_run(RunRecord(command="", scenario_name="x"))
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(LogError, match="there is no log"):
+        Log.open(tmp_path / "none.db", create=False)
+
+
+@pytest.mark.parametrize("kind", ["ext4", "overlay", "tmpfs", "9p", "virtiofs", "fuseblk", ""])
+def test_a_local_file_system_is_written(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(file_systems, "_kind", lambda folder: kind)
+    with Log.open(tmp_path / "arena.db") as log:
+        assert not log.read_only
 
 
 def test_the_file_system_is_that_of_the_nearest_mount(tmp_path, monkeypatch):
@@ -70,10 +84,8 @@ def test_the_file_system_is_that_of_the_nearest_mount(tmp_path, monkeypatch):
     inner = tmp_path / "shared"
     (inner / "deep").mkdir(parents=True)
     mounts = [Mount("/", "ext4"), Mount(inner, "nfs"), Mount(tmp_path, "xfs")]
-    monkeypatch.setattr(engines.psutil, "disk_partitions", lambda all: mounts)
-    found = [
-        engines._file_system(one) for one in (inner / "deep", inner, tmp_path, tmp_path.parent)
-    ]
+    monkeypatch.setattr(file_systems.psutil, "disk_partitions", lambda all: mounts)
+    found = [file_systems._kind(one) for one in (inner / "deep", inner, tmp_path, tmp_path.parent)]
     assert found == ["nfs", "nfs", "xfs", "ext4"]
     link = tmp_path / "link"
     link.symlink_to(inner / "deep")
