@@ -30,7 +30,7 @@ from arena.log.rows import (
 )
 from arena.log.settings_filter import require_known
 from arena.log.store import Log
-from arena.log.tables import Account, Checkpoint, Episode, Event, Inference, Round
+from arena.log.tables import ACCOUNT, CHECKPOINT, EPISODE, EVENT, INFERENCE, ROUND
 from envs.errors import ArenaError
 
 if TYPE_CHECKING:
@@ -91,27 +91,27 @@ def episode_frame(rows: Iterable[EpisodeRow]) -> "pd.DataFrame":
 
 def rounds(log: Log, which: EpisodeFilter | None = None) -> "pd.DataFrame":
     """Give one row for each bucket of rounds; `exits` has its histograms in long form."""
-    return _joined(log, which, kind=RoundRow, table=Round.table(), order="bucket")
+    return _joined(log, which, kind=RoundRow, table=ROUND, order="bucket")
 
 
 def checkpoints(log: Log, which: EpisodeFilter | None = None) -> "pd.DataFrame":
     """Give one row for each measurement along the budget."""
-    return _joined(log, which, kind=CheckpointRow, table=Checkpoint.table(), order="index")
+    return _joined(log, which, kind=CheckpointRow, table=CHECKPOINT, order="index")
 
 
 def inferences(log: Log, which: EpisodeFilter | None = None) -> "pd.DataFrame":
     """Give one row for each thing an attacker said about the victim, beside the truth."""
-    return _joined(log, which, kind=InferenceRow, table=Inference.table(), order="id")
+    return _joined(log, which, kind=InferenceRow, table=INFERENCE, order="id")
 
 
 def events(log: Log, which: EpisodeFilter | None = None) -> "pd.DataFrame":
     """Give one row for each thing that happened in an episode."""
-    return _joined(log, which, kind=EventRow, table=Event.table(), order="id")
+    return _joined(log, which, kind=EventRow, table=EVENT, order="id")
 
 
 def accounts(log: Log, which: EpisodeFilter | None = None) -> "pd.DataFrame":
     """Give one row for each account that the attacker asked from; see docs/accounts.md."""
-    return _joined(log, which, kind=AccountRow, table=Account.table(), order="account")
+    return _joined(log, which, kind=AccountRow, table=ACCOUNT, order="account")
 
 
 def exits(log: Log, which: EpisodeFilter | None = None) -> "pd.DataFrame":
@@ -168,10 +168,9 @@ def _joined(
     pandas = _pandas()
     # the dataclass protocol is not a type that can be named
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    episode = Episode.table()
-    whose = [episode.c[name] for name in WHOSE]
+    whose = [EPISODE.c[name] for name in WHOSE]
     # the limit of a filter counts episodes, not the rows joined to them
-    within = narrow(select(episode.c.id, episode.c.started, *whose), which or EpisodeFilter())
+    within = narrow(select(EPISODE.c.id, EPISODE.c.started, *whose), which or EpisodeFilter())
     owner = within.subquery()
     query = (
         select(

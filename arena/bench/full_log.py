@@ -14,7 +14,7 @@ from arena.log.content import content_digests
 from arena.log.engine import transaction
 from arena.log.rows import RunRecord
 from arena.log.store import Log, episode_id
-from arena.log.tables import Checkpoint, Episode, Event, Inference, Round
+from arena.log.tables import CHECKPOINT, EPISODE, EVENT, INFERENCE, ROUND
 
 # `Any` in this file: rows as the database takes them, each column with its own type.
 
@@ -28,7 +28,7 @@ BUDGET, FULL_MACS = 1000, 1000
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 
-_TABLES = (Round, Checkpoint, Inference, Event)
+_TABLES = (ROUND, CHECKPOINT, INFERENCE, EVENT)
 
 
 def fill(path: Path, count: int) -> None:
@@ -40,18 +40,18 @@ def fill(path: Path, count: int) -> None:
         run = log.begin_run(RunRecord(command="full_log", scenario_name="speed"))
         rows = [_episode(run, number) for number in range(count)]
         with transaction(log.engine) as connection:
-            connection.execute(insert(Episode.table()), rows)
+            connection.execute(insert(EPISODE), rows)
             for kind in _TABLES:
-                said = [one for row in rows for one in _rows_of(kind.__tablename__, row)]
-                connection.execute(insert(kind.table()), said)
+                said = [one for row in rows for one in _rows_of(kind.name, row)]
+                connection.execute(insert(kind), said)
             _seal(connection, [row["id"] for row in rows])
 
 
 def _seal(connection: Connection, ids: list[str]) -> None:
-    column = Episode.table().c
+    column = EPISODE.c
     digests = content_digests(connection, ids)
     values = [{"which": id, "digest": digest} for id, digest in digests.items()]
-    query = update(Episode.table()).where(column.id == bindparam("which"))
+    query = update(EPISODE).where(column.id == bindparam("which"))
     connection.execute(query.values(content_digest=bindparam("digest")), values)
 
 

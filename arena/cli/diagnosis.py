@@ -116,13 +116,11 @@ def _count(store: object) -> int:
     from sqlalchemy import func, select
 
     from arena.log.store import Log
-    from arena.log.tables import Episode
+    from arena.log.tables import EPISODE
 
     assert isinstance(store, Log)
     with store.engine.connect() as connection:
-        return int(
-            connection.execute(select(func.count()).select_from(Episode.table())).scalar_one()
-        )
+        return int(connection.execute(select(func.count()).select_from(EPISODE)).scalar_one())
 
 
 def _origin(name: str) -> Fact:

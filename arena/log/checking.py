@@ -19,7 +19,7 @@ from arena.log.database_errors import explained
 from arena.log.pruning import strays
 from arena.log.reader import LogReader
 from arena.log.rows import JsonMap
-from arena.log.tables import CHILDREN, Account, Artifact, Checkpoint, Episode, Event, Round, Run
+from arena.log.tables import ACCOUNT, ARTIFACT, CHECKPOINT, CHILDREN, EPISODE, EVENT, ROUND, RUN
 
 _SHOWN = 20
 """Damaged rows of one column that are named at most."""
@@ -82,9 +82,8 @@ def _sound(connection: Connection) -> Iterator[Problem]:
 
 def _references(connection: Connection) -> Iterator[Problem]:
     """Look for rows whose episode or run is not there."""
-    episode, run = Episode.table(), Run.table()
-    parents = [(episode, episode.c.run_id, run.c.id)]
-    parents += [(kind.table(), kind.table().c.episode_id, episode.c.id) for kind in CHILDREN]
+    parents = [(EPISODE, EPISODE.c.run_id, RUN.c.id)]
+    parents += [(kind, kind.c.episode_id, EPISODE.c.id) for kind in CHILDREN]
     for table, key, parent in parents:
         lost = select(key).where(key.is_not(None), ~exists().where(parent == key)).distinct()
         for (name,) in connection.execute(lost):
@@ -96,8 +95,7 @@ def _values(connection: Connection) -> Iterator[Problem]:
     """Look for values that are none of their column's type: SQLite stores whatever it is given."""
     if connection.dialect.name != "sqlite":
         return
-    for kind in (Run, Episode, *CHILDREN):
-        table = kind.table()
+    for table in (RUN, EPISODE, *CHILDREN):
         key = table.c.id if "id" in table.c else table.c.episode_id
         for column in table.c:
             cell = type_coerce(column, NULLTYPE)  # as it lies there
@@ -124,13 +122,13 @@ def _are_sound(column: Column[Any], dialect: Dialect, cells: Sequence[object]) -
 
 def _episodes(log: LogReader, connection: Connection) -> Iterator[Problem]:
     """Hold the rows of each episode against each other, its plan, its digest and its files."""
-    column, missing = Episode.table().c, 0
+    column, missing = EPISODE.c, 0
     every = connection.execute(select(column.id).order_by(column.started, column.id)).scalars()
     files = artifacts.folder_of(log.where) is not None
     for contents in contents_of(connection, every, sound=True):
         for id, row in contents.episodes.items():
             yield from _changes(contents, id, files=files)
-            yield from _files(log, id, contents.parts[Artifact].get(id, ()))
+            yield from _files(log, id, contents.parts[ARTIFACT].get(id, ()))
             missing += row["finished"] is not None and row["content_digest"] is None
     if missing:
         yield Problem("note", "contents", f"{missing} ended episodes have no digest of their rows: "
@@ -139,8 +137,7 @@ def _episodes(log: LogReader, connection: Connection) -> Iterator[Problem]:
 
 def _read_loose(connection: Connection) -> None:
     """Read the rows that belong to no episode. Raises as `read_cells` does."""
-    event = Event.table()
-    for query in (select(Run.table()), select(event).where(event.c.episode_id.is_(None))):
+    for query in (select(RUN), select(EVENT).where(EVENT.c.episode_id.is_(None))):
         read_cells(connection, query, sound=True)
 
 
@@ -153,10 +150,10 @@ def _changes(contents: Contents, id: str, *, files: bool) -> Iterator[Problem]:
         files: whether the log keeps files, so that the digest of the rows about them counts.
     """
     row = contents.episodes[id]
-    rounds, points = (contents.parts[kind].get(id, ()) for kind in (Round, Checkpoint))
+    rounds, points = (contents.parts[kind].get(id, ()) for kind in (ROUND, CHECKPOINT))
     yield from _accounts(row, rounds, points)
     if row["status"] == "success" and not _adds_up(
-        row, rounds, contents.parts[Account].get(id, ())
+        row, rounds, contents.parts[ACCOUNT].get(id, ())
     ):
         yield Problem("fault", "accounts", f"episode {id}: its queries and accounts are not what "
                       f"its accounts were charged")  # fmt: skip

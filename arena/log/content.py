@@ -14,27 +14,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Table, select
 
 from arena.log.batches import batches
 from arena.log.cells import read_cells
 from arena.log.jsontext import canonical_json
-from arena.log.tables import (
-    Account,
-    Artifact,
-    Base,
-    Checkpoint,
-    Episode,
-    Event,
-    Inference,
-    Round,
-    Run,
-)
+from arena.log.tables import ACCOUNT, ARTIFACT, CHECKPOINT, EPISODE, EVENT, INFERENCE, ROUND, RUN
 
 # `Any` in this file: rows as the database gives them, each column with its own type.
 Cells = Mapping[str, Any]
 
-_CHAINED = (Round, Checkpoint, Inference, Event, Account)
+_CHAINED = (ROUND, CHECKPOINT, INFERENCE, EVENT, ACCOUNT)
 
 _CHANGING = frozenset({"content_digest", "heartbeat", "pid", "process_started"})
 """Columns of an episode's row that are written after its end, or only while it is played."""
@@ -70,7 +60,7 @@ class Contents(NamedTuple):
 
     begun: Mapping[str, str]
     episodes: Mapping[str, Cells]
-    parts: Mapping[type[Base], Mapping[str, Sequence[Cells]]]
+    parts: Mapping[Table, Mapping[str, Sequence[Cells]]]
 
     def digest(self, id: str) -> str:
         """Digest one of the episodes; see `content_digest`."""
@@ -78,10 +68,8 @@ class Contents(NamedTuple):
         own = {name: value for name, value in row.items() if name not in _CHANGING}
         link = chained(self.begun.get(row["run_id"], ""), [("episode", own)])
         for kind in _CHAINED:
-            link = chained(
-                link, ((kind.__tablename__, one) for one in self.parts[kind].get(id, ()))
-            )
-        return f"{link}-{chained('', map(_file, self.parts[Artifact].get(id, ())))}"
+            link = chained(link, ((kind.name, one) for one in self.parts[kind].get(id, ())))
+        return f"{link}-{chained('', map(_file, self.parts[ARTIFACT].get(id, ())))}"
 
 
 def contents_of(
@@ -94,23 +82,21 @@ def contents_of(
         ids: of the episodes; those that are not there are missing.
         sound: check that each cell is one of its column's; see `read_cells`.
     """
-    episode, run = Episode.table(), Run.table()
     for batch in batches(ids):
-        rows = read_cells(connection, select(episode).where(episode.c.id.in_(batch)), sound=sound)
+        rows = read_cells(connection, select(EPISODE).where(EPISODE.c.id.in_(batch)), sound=sound)
         by_id = {row["id"]: row for row in rows}
         wanted = {row["run_id"] for row in rows}
-        runs = read_cells(connection, select(run).where(run.c.id.in_(wanted)), sound=sound)
+        runs = read_cells(connection, select(RUN).where(RUN.c.id.in_(wanted)), sound=sound)
         yield Contents(
             {row["id"]: chained("", [("run", row)]) for row in runs},
             {id: by_id[id] for id in batch if id in by_id},
-            {kind: _parts(connection, kind, batch, sound=sound) for kind in (*_CHAINED, Artifact)},
+            {kind: _parts(connection, kind, batch, sound=sound) for kind in (*_CHAINED, ARTIFACT)},
         )
 
 
 def first_links(connection: Connection, row: Cells, *, without: frozenset[str]) -> str:
     """Chain an episode's run and its own row, which is without some columns."""
-    run = Run.table()
-    runs = connection.execute(select(run).where(run.c.id == row["run_id"])).mappings()
+    runs = connection.execute(select(RUN).where(RUN.c.id == row["run_id"])).mappings()
     own = {name: value for name, value in row.items() if name not in without}
     return chained("", [*(("run", dict(one)) for one in runs), ("episode", own)])
 
@@ -121,10 +107,9 @@ def same_content(kept: str, found: str, *, files: bool) -> bool:
 
 
 def _parts(
-    connection: Connection, kind: type[Base], ids: Sequence[str], *, sound: bool
+    connection: Connection, kind: Table, ids: Sequence[str], *, sound: bool
 ) -> dict[str, list[Cells]]:
-    table = kind.table()
-    query = select(table).where(table.c.episode_id.in_(ids)).order_by(*table.primary_key)
+    query = select(kind).where(kind.c.episode_id.in_(ids)).order_by(*kind.primary_key)
     rows: dict[str, list[Cells]] = defaultdict(list)
     for row in read_cells(connection, query, sound=sound):
         row.pop(_NUMBER, None)

@@ -3,12 +3,12 @@
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, select
 
 from arena.log.content import chained, content_digest, first_links
 from arena.log.reopening import BROKEN_OFF, RESUMED
 from arena.log.rows import OutcomeRow
-from arena.log.tables import Checkpoint, Episode, Event, Round
+from arena.log.tables import CHECKPOINT, EPISODE, EVENT, ROUND
 
 # `Any` in this file: rows as the database gives them, each column with its own type.
 
@@ -40,8 +40,7 @@ def continues(later: Connection, earlier: Connection, id: str) -> bool:
 
 
 def _own(connection: Connection, id: str) -> dict[str, Any]:
-    table = Episode.table()
-    query = select(table).where(table.c.id == id)
+    query = select(EPISODE).where(EPISODE.c.id == id)
     return dict(connection.execute(query).mappings().one())
 
 
@@ -53,9 +52,8 @@ def _as_ended(connection: Connection, id: str, row: dict[str, Any]) -> bool:
 
 def _breaks(connection: Connection, id: str) -> list[int]:
     """Return the queries asked before each save from which an episode went on."""
-    table = Event.table()
-    mine = (table.c.episode_id == id) & (table.c.kind == RESUMED)
-    query = select(table.c.queries_used).where(mine).order_by(table.c.id)
+    mine = (EVENT.c.episode_id == id) & (EVENT.c.kind == RESUMED)
+    query = select(EVENT.c.queries_used).where(mine).order_by(EVENT.c.id)
     return [count or 0 for count in connection.execute(query).scalars()]
 
 
@@ -65,8 +63,7 @@ def _until(connection: Connection, id: str, row: dict[str, Any], queries: int) -
     A round that ends at that number may be a part of the one that was played on.
     """
     link = first_links(connection, row, without=_AT_ITS_END)
-    for kind in (Round, Checkpoint):
-        table: Table = kind.table()
+    for table in (ROUND, CHECKPOINT):
         mine = (table.c.episode_id == id) & (table.c.queries_used < queries)
         found = connection.execute(select(table).where(mine).order_by(*table.primary_key))
         link = chained(link, ((table.name, dict(one)) for one in found.mappings()))

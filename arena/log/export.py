@@ -21,6 +21,7 @@ from sqlalchemy import (
     Double,
     Integer,
     Select,
+    Table,
     select,
 )
 
@@ -31,28 +32,27 @@ from arena.log.reader import LogReader
 from arena.log.rows import EpisodeFilter
 from arena.log.settings_filter import require_known
 from arena.log.tables import (
-    Account,
-    Artifact,
-    Base,
-    Checkpoint,
-    Episode,
-    Event,
+    ACCOUNT,
+    ARTIFACT,
+    CHECKPOINT,
+    EPISODE,
+    EVENT,
+    INFERENCE,
+    ROUND,
     Histograms,
-    Inference,
-    Round,
     UtcDateTime,
 )
 from envs.atomic_file import whole_file
 from envs.errors import ArenaError, LogError, UnknownName
 
-TABLES: Mapping[str, type[Base]] = {
-    "episodes": Episode,
-    "checkpoints": Checkpoint,
-    "rounds": Round,
-    "inferences": Inference,
-    "events": Event,
-    "accounts": Account,
-    "artifacts": Artifact,
+TABLES: Mapping[str, Table] = {
+    "episodes": EPISODE,
+    "checkpoints": CHECKPOINT,
+    "rounds": ROUND,
+    "inferences": INFERENCE,
+    "events": EVENT,
+    "accounts": ACCOUNT,
+    "artifacts": ARTIFACT,
 }
 _BATCH = 5_000
 _FORMULA = ("=", "+", "-", "@", "\t", "\n")
@@ -102,22 +102,21 @@ def export(
 
 def _query(table: str, which: EpisodeFilter | None) -> tuple[Columns, Select[*tuple[Any, ...]]]:
     """Select a table's columns, with those of the episode that tell its rows apart."""
-    episode = Episode.table()
-    child = TABLES[table].table()
+    child = TABLES[table]
     columns: Columns = list(child.c)
-    order: list[ColumnElement[Any]] = [episode.c.started, episode.c.id]
+    order: list[ColumnElement[Any]] = [EPISODE.c.started, EPISODE.c.id]
     source: Any = child
-    if child is not episode:
+    if child is not EPISODE:
         mine = [column for column in child.c if column.name not in ("id", "episode_id")]
-        of = [episode.c[name] for name in ("scenario_name", "attacker", "defender", "seed")]
+        of = [EPISODE.c[name] for name in ("scenario_name", "attacker", "defender", "seed")]
         columns = [child.c.episode_id, *of, *mine]
         order.append(list(child.primary_key)[-1])
         # An event may belong to no episode; it goes out with an unfiltered export.
-        source = child.outerjoin(episode) if which is None else child.join(episode)
+        source = child.outerjoin(EPISODE) if which is None else child.join(EPISODE)
     query = select(*columns).select_from(source).order_by(*order)
     if which is not None:
-        meant = narrow(select(episode.c.id), which).subquery()
-        query = query.where(episode.c.id.in_(select(meant.c.id)))
+        meant = narrow(select(EPISODE.c.id), which).subquery()
+        query = query.where(EPISODE.c.id.in_(select(meant.c.id)))
     return columns, query
 
 

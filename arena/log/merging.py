@@ -20,7 +20,7 @@ from arena.log.pruning import remove_rows
 from arena.log.reader import LogReader
 from arena.log.rows import ArtifactRow
 from arena.log.store import Log
-from arena.log.tables import CHILDREN, Artifact, Episode, Event, Run
+from arena.log.tables import ARTIFACT, CHILDREN, EPISODE, EVENT, RUN
 from envs.errors import LogError
 
 # `Any` in this file: rows as the database gives them, each column with its own type.
@@ -70,7 +70,7 @@ def merge(log: Log, other: LogReader) -> Merged:
             transaction(log.engine) as target,
             other.engine.connect() as source,
         ):
-            _copy(source, target, Run.table(), Run.table().c.id.in_(wanted))
+            _copy(source, target, RUN, RUN.c.id.in_(wanted))
             for id in continued:
                 remove_rows(target, id)
             for batch in batches(row.id for row in new):
@@ -118,9 +118,9 @@ def _continued(log: Log, other: LogReader, ids: Sequence[str]) -> list[str]:
 
 
 def _copy_episodes(source: Connection, target: Connection, ids: Sequence[str]) -> None:
-    _copy(source, target, Episode.table(), Episode.table().c.id.in_(ids))
+    _copy(source, target, EPISODE, EPISODE.c.id.in_(ids))
     for kind in CHILDREN:
-        _copy(source, target, kind.table(), kind.table().c.episode_id.in_(ids))
+        _copy(source, target, kind, kind.c.episode_id.in_(ids))
 
 
 def _copy(source: Connection, target: Connection, table: Table, which: Any) -> None:
@@ -134,8 +134,7 @@ def _copy(source: Connection, target: Connection, table: Table, which: Any) -> N
 
 def _copy_own_events(source: Connection, target: Connection) -> None:
     """Copy the events that belong to no episode, each once."""
-    event = Event.table()
-    own = select(event).where(event.c.episode_id.is_(None)).order_by(event.c.id)
+    own = select(EVENT).where(EVENT.c.episode_id.is_(None)).order_by(EVENT.c.id)
 
     def key(row: Any) -> tuple[Any, ...]:
         return row["time"], row["kind"], row["message"]
@@ -143,7 +142,7 @@ def _copy_own_events(source: Connection, target: Connection) -> None:
     known = {key(row) for row in target.execute(own).mappings()}
     for row in source.execute(own).mappings():
         if key(row) not in known:
-            target.execute(insert(event), {k: v for k, v in row.items() if k != "id"})
+            target.execute(insert(EVENT), {k: v for k, v in row.items() if k != "id"})
 
 
 def _copy_files(
@@ -159,7 +158,7 @@ def _copy_files(
 
     A log that is no file keeps no files: what is copied into it loses the rows about them.
     """
-    ours, table = artifacts.folder_of(log.where), Artifact.table()
+    ours, table = artifacts.folder_of(log.where), ARTIFACT
     for artifact in files:
         mine = (table.c.episode_id == id) & (table.c.path == artifact.path)
         if ours is None:
@@ -178,11 +177,11 @@ def _copy_files(
 
 def _without_files(target: Connection, id: str) -> None:
     """Say in the digest of an episode that no file is kept."""
-    column = Episode.table().c
+    column = EPISODE.c
     kept = target.execute(select(column.content_digest).where(column.id == id)).scalar()
     if kept is not None:
         digest = f"{kept.partition('-')[0]}-"
-        target.execute(update(Episode.table()).where(column.id == id).values(content_digest=digest))
+        target.execute(update(EPISODE).where(column.id == id).values(content_digest=digest))
 
 
 def _copy_file(

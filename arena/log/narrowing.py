@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, Select, or_
 
 from arena.log.rows import Choice, EpisodeFilter
 from arena.log.settings_filter import has_setting
-from arena.log.tables import Episode
+from arena.log.tables import EPISODE
 from envs.errors import UnknownName
 
 _SEARCHED = ("scenario_name", "attacker", "defender", "status", "id", "victim", "clone", "data")
@@ -21,7 +21,7 @@ def narrow(
         UnknownName: no such column to sort by.
     """
     which = which or EpisodeFilter()
-    column = Episode.table().c
+    column = EPISODE.c
     query = query.where(*conditions(which))
     if which.sort is not None:
         if which.sort not in column:
@@ -37,7 +37,7 @@ def narrow(
 
 def conditions(which: EpisodeFilter) -> Iterator[ColumnElement[bool]]:
     """Say what a filter asks of an episode."""
-    column = Episode.table().c
+    column = EPISODE.c
     choices: tuple[tuple[ColumnElement[str], Choice], ...] = (
         (column.scenario_name, which.scenario),
         (column.attacker, which.attacker),

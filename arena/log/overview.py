@@ -6,7 +6,7 @@ from arena.log.database_errors import explained
 from arena.log.narrowing import conditions
 from arena.log.reader import LogReader
 from arena.log.rows import EpisodeFilter
-from arena.log.tables import Episode
+from arena.log.tables import EPISODE
 
 GROUPED = ("scenario_name", "attacker", "defender", "status")
 """Columns whose values `tally` counts."""
@@ -17,7 +17,7 @@ Tally = dict[str, dict[str, int]]
 
 def tally(log: LogReader, which: EpisodeFilter | None = None) -> Tally:
     """Count the episodes that a filter lets through, by their names; one pass over the table."""
-    columns = [Episode.table().c[name] for name in GROUPED]
+    columns = [EPISODE.c[name] for name in GROUPED]
     query = select(*columns, func.count()).group_by(*columns)
     query = query.where(*conditions(which or EpisodeFilter()))
     with explained(log.where), log.engine.connect() as connection:
@@ -32,7 +32,7 @@ def tally(log: LogReader, which: EpisodeFilter | None = None) -> Tally:
 
 def fates(log: LogReader, which: EpisodeFilter | None = None) -> list[tuple[str, str]]:
     """List id and status of the episodes that a filter lets through, the oldest first."""
-    column = Episode.table().c
+    column = EPISODE.c
     query = select(column.id, column.status).where(*conditions(which or EpisodeFilter()))
     query = query.order_by(column.started, column.id)
     with explained(log.where), log.engine.connect() as connection:

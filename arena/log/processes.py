@@ -17,7 +17,7 @@ import psutil
 from sqlalchemy import Connection, func, insert, select, update
 
 from arena.log.heartbeat import BEAT_SECONDS, STALE_SECONDS
-from arena.log.tables import Episode, Event, UtcDateTime
+from arena.log.tables import EPISODE, EVENT, UtcDateTime
 from envs.errors import LogError
 
 DIED = "died"
@@ -115,7 +115,7 @@ class Dead(NamedTuple):
 
 def find_dead(connection: Connection, plan_hash: str | None = None) -> list[Dead]:
     """List the episodes that dead processes left as started; of one plan, if it is named."""
-    column = Episode.table().c
+    column = EPISODE.c
     now = func.now(type_=UtcDateTime)  # the database's clock, which wrote the signs of life
     query = select(
         column.id, column.pid, column.host, column.process_started, column.heartbeat, now
@@ -152,7 +152,7 @@ def close(connection: Connection, id: str) -> None:
     Raises:
         LogError: it has ended, or its process lives on this machine.
     """
-    column = Episode.table().c
+    column = EPISODE.c
     query = select(column.status, column.pid, column.host, column.process_started)
     status, pid, host, started = connection.execute(query.where(column.id == id)).one()
     if status != "started":
@@ -163,12 +163,11 @@ def close(connection: Connection, id: str) -> None:
 
 
 def _mark(connection: Connection, dead: Dead) -> None:
-    table = Episode.table()
     connection.execute(
-        update(table).where(table.c.id == dead.id).values(status="error", error=dead.reason)
+        update(EPISODE).where(EPISODE.c.id == dead.id).values(status="error", error=dead.reason)
     )
     connection.execute(
-        insert(Event.table()).values(
+        insert(EVENT).values(
             episode_id=dead.id, time=datetime.now(UTC), kind=DIED, message=dead.reason, data={}
         )
     )

@@ -13,7 +13,7 @@ from arena.log.engine import transaction
 from arena.log.reader import LogReader
 from arena.log.rows import ArtifactRow, EpisodeRow
 from arena.log.store import Log
-from arena.log.tables import CHILDREN, Episode, Run
+from arena.log.tables import CHILDREN, EPISODE, RUN
 from envs.errors import LogError
 
 
@@ -69,13 +69,12 @@ def prune(log: Log, ids: Iterable[str]) -> Pruned:
         raise LogError(f"episode {playing[0]} is still being played; prune it when it has ended")
     files = _files_of(log, rows)
     runs = 0
-    episode, run = Episode.table(), Run.table()
     with explained(log.where), transaction(log.engine) as connection:
         for row in rows:
             remove_rows(connection, row.id)
         for id in dict.fromkeys(row.run_id for row in rows):
-            empty = ~exists().where(episode.c.run_id == run.c.id)
-            runs += connection.execute(delete(run).where(run.c.id == id, empty)).rowcount
+            empty = ~exists().where(EPISODE.c.run_id == RUN.c.id)
+            runs += connection.execute(delete(RUN).where(RUN.c.id == id, empty)).rowcount
     count, size = remove_files(log, files)
     if rows:
         log.event("pruned", f"removed {len(rows)} episodes and {runs} runs")
@@ -84,10 +83,9 @@ def prune(log: Log, ids: Iterable[str]) -> Pruned:
 
 def remove_rows(connection: Connection, id: str) -> None:
     """Remove an episode and all rows that belong to it."""
-    for kind in CHILDREN:
-        table = kind.table()
+    for table in CHILDREN:
         connection.execute(delete(table).where(table.c.episode_id == id))
-    connection.execute(delete(Episode.table()).where(Episode.table().c.id == id))
+    connection.execute(delete(EPISODE).where(EPISODE.c.id == id))
 
 
 def _files_of(log: LogReader, rows: Iterable[EpisodeRow]) -> list[Path]:

@@ -26,17 +26,7 @@ from arena.log.rows import (
     RunRow,
 )
 from arena.log.settings_filter import require_known
-from arena.log.tables import (
-    Account,
-    Artifact,
-    Base,
-    Checkpoint,
-    Episode,
-    Event,
-    Inference,
-    Round,
-    Run,
-)
+from arena.log.tables import ACCOUNT, ARTIFACT, CHECKPOINT, EPISODE, EVENT, INFERENCE, ROUND, RUN
 from envs.errors import LogError, UnknownName
 
 # What explains an episode, but fills no table.
@@ -58,13 +48,13 @@ _Row = TypeVar(
 )
 Part = TypeVar("Part", RoundRow, CheckpointRow, InferenceRow, EventRow, AccountRow, ArtifactRow)
 
-_PARTS: Mapping[type[object], tuple[type[Base], str]] = {
-    RoundRow: (Round, "bucket"),
-    CheckpointRow: (Checkpoint, "index"),
-    InferenceRow: (Inference, "id"),
-    EventRow: (Event, "id"),
-    AccountRow: (Account, "account"),
-    ArtifactRow: (Artifact, "id"),
+_PARTS: Mapping[type[object], tuple[Table, str]] = {
+    RoundRow: (ROUND, "bucket"),
+    CheckpointRow: (CHECKPOINT, "index"),
+    InferenceRow: (INFERENCE, "id"),
+    EventRow: (EVENT, "id"),
+    AccountRow: (ACCOUNT, "account"),
+    ArtifactRow: (ARTIFACT, "id"),
 }
 """Where the parts of an episode lie, and the column that orders them."""
 
@@ -118,8 +108,7 @@ class LogReader:
 
         An episode that has none, or is not there, has an empty list.
         """
-        part, order = _PARTS[kind]
-        table = part.table()
+        table, order = _PARTS[kind]
         found: dict[str, list[Part]] = {}
         for batch in batches(ids):
             found |= {id: [] for id in batch}
@@ -131,8 +120,7 @@ class LogReader:
 
     def runs(self) -> list[RunRow]:
         """List all runs, the newest first."""
-        table = Run.table()
-        query = _columns(RunRow, table).order_by(table.c.created.desc(), table.c.id)
+        query = _columns(RunRow, RUN).order_by(RUN.c.created.desc(), RUN.c.id)
         return self._read(RunRow, query)
 
     @rare_collections()
@@ -148,7 +136,7 @@ class LogReader:
         """
         without = _LONG if brief else ()
         behind = (*without, "content_digest") if brief else ()
-        query = narrow(_columns(EpisodeRow, Episode.table(), without=behind), which)
+        query = narrow(_columns(EpisodeRow, EPISODE, without=behind), which)
         rows = self._rows(query)
         if not rows:
             with self._reading() as connection:
@@ -158,7 +146,7 @@ class LogReader:
     def count(self) -> int:
         """Count the episodes, whatever their rows hold."""
         with self._reading() as connection:
-            found: int = connection.execute(select(func.count(Episode.table().c.id))).scalar_one()
+            found: int = connection.execute(select(func.count(EPISODE.c.id))).scalar_one()
         return found
 
     def episodes_as_json(self, which: EpisodeFilter | None = None) -> Iterator[str]:
@@ -167,14 +155,13 @@ class LogReader:
         What the database keeps as JSON is passed on as it stands: reading it and writing it again
         takes longer than all the rest.
         """
-        table = Episode.table()
         plain = [field.name for field in fields(EpisodeRow) if field.name not in _LONG]
-        columns = (*(table.c[name] for name in plain), *(cast(table.c[n], Text) for n in _LONG))
+        columns = (*(EPISODE.c[name] for name in plain), *(cast(EPISODE.c[n], Text) for n in _LONG))
         with self._reading() as connection:
             rows = connection.execute(narrow(select(*columns), which)).all()
             if not rows:
                 require_known(connection, which)
-            require_sound({name: table.c[name].type for name in plain}, rows)
+            require_sound({name: EPISODE.c[name].type for name in plain}, rows)
         for row in rows:
             told = to_json(dict(zip(plain, row, strict=False)))
             long = zip(_LONG, row[len(plain) :], strict=True)
@@ -203,16 +190,16 @@ class LogReader:
 
     def exactly(self, ids: Iterable[str]) -> dict[str, EpisodeRow]:
         """Find many episodes by their whole ids; those that are not there are missing."""
-        table = Episode.table()
-        query = _columns(EpisodeRow, table)
+        query = _columns(EpisodeRow, EPISODE)
         found = (
-            self._rows(query.where(table.c.id.in_(batch))) for batch in batches(dict.fromkeys(ids))
+            self._rows(query.where(EPISODE.c.id.in_(batch)))
+            for batch in batches(dict.fromkeys(ids))
         )
         return {row["id"]: _episode(row) for rows in found for row in rows}
 
     def _no_episode(self, id: str) -> LogError | UnknownName:
         """Say that there is none, and which might be meant."""
-        column = Episode.table().c
+        column = EPISODE.c
         with self._reading() as connection:
             query = select(column.id).order_by(column.started.desc()).limit(_RECENT)
             recent = list(connection.execute(query).scalars())
@@ -250,6 +237,5 @@ class LogReader:
         """List an episode's events in order; without an id, those of the log as a whole."""
         if id is not None:
             return self.of_episodes(EventRow, [id])[id]
-        table = Event.table()
-        query = _columns(EventRow, table).where(table.c.episode_id.is_(None))
-        return self._read(EventRow, query.order_by(table.c.id))
+        query = _columns(EventRow, EVENT).where(EVENT.c.episode_id.is_(None))
+        return self._read(EventRow, query.order_by(EVENT.c.id))

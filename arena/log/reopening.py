@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, func, select, t
 
 from arena.log.processes import Process, mark_dead
 from arena.log.rows import OutcomeRow
-from arena.log.tables import Account, Artifact, Checkpoint, Episode, Event, Inference, Round
+from arena.log.tables import ACCOUNT, ARTIFACT, CHECKPOINT, EPISODE, EVENT, INFERENCE, ROUND
 
 BROKEN_OFF = ("cancelled", "error")
 """An episode that is `started` may still be played by somebody."""
@@ -21,12 +21,12 @@ RESUMED = "resumed"
 """Kind of the event that tells of a break."""
 
 _COUNTED = {
-    "round": Round.table().c.bucket,
-    "checkpoint": Checkpoint.table().c.index,
-    "inference": Inference.table().c.id,
-    "event": Event.table().c.id,
-    "account": Account.table().c.account,
-    "artifact": Artifact.table().c.id,
+    "round": ROUND.c.bucket,
+    "checkpoint": CHECKPOINT.c.index,
+    "inference": INFERENCE.c.id,
+    "event": EVENT.c.id,
+    "account": ACCOUNT.c.account,
+    "artifact": ARTIFACT.c.id,
 }
 
 
@@ -53,7 +53,7 @@ def settled(connection: Connection, plan_hash: str, *, since: datetime | None = 
     """
     _wait_for_others(connection, plan_hash)
     mark_dead(connection, plan_hash)
-    column = Episode.table().c
+    column = EPISODE.c
     counts: ColumnElement[bool] = column.status.in_(("started", "success"))
     if since is not None:
         failed = (column.status == "error") & column.finished.is_not(None)
@@ -80,7 +80,7 @@ def served_meanwhile(
         the episode's id; None if there is none.
     """
     _wait_for_others(connection, repr(sorted(service.items())))
-    column = Episode.table().c
+    column = EPISODE.c
     alike = (column[name] == value for name, value in service.items())
     query = select(column.id).where(column.kind == "served", column.id.not_in(seen), *alike)
     return connection.execute(query.limit(1)).scalar()
@@ -109,16 +109,15 @@ def reopen(
         Why it was broken off, as its row said; None where it is not, or another attempt at its
         plan was quicker.
     """
-    episode = Episode.table()
-    broken = (episode.c.id == id) & episode.c.status.in_(BROKEN_OFF)
-    query = select(episode.c.status, episode.c.error, episode.c.plan_hash).where(broken)
+    broken = (EPISODE.c.id == id) & EPISODE.c.status.in_(BROKEN_OFF)
+    query = select(EPISODE.c.status, EPISODE.c.error, EPISODE.c.plan_hash).where(broken)
     row = connection.execute(query).first()
     if row is None or settled(connection, row.plan_hash) is not None:
         return None
     blank: dict[str, int | None] = {field.name: None for field in fields(OutcomeRow)}
     blank["queries_used"] = charged
     claimed = connection.execute(
-        update(episode)
+        update(EPISODE)
         .where(broken)
         .values(
             **blank,

@@ -19,7 +19,7 @@ from sqlalchemy import (
 from arena.log import views
 from arena.log.database_errors import ANOTHER
 from arena.log.engine import transaction
-from arena.log.tables import Base
+from arena.log.tables import METADATA
 from envs.errors import LogError
 
 HEAD = "v0006"
@@ -89,7 +89,7 @@ def create(connection: Connection) -> None:
 
     A table of the same name is an error of the database: it is somebody else's.
     """
-    Base.metadata.create_all(connection, checkfirst=False)
+    METADATA.create_all(connection, checkfirst=False)
     _VERSION.create(connection)
     connection.execute(_VERSION.insert().values(version_num=HEAD))
     views.create(connection)

@@ -10,7 +10,7 @@ from arena.log.checking import Problem
 from arena.log.content import content_digests, same_content
 from arena.log.database_errors import explained
 from arena.log.reader import LogReader
-from arena.log.tables import Episode
+from arena.log.tables import EPISODE
 from envs.atomic_file import whole_file
 from envs.errors import LogError
 
@@ -63,7 +63,7 @@ def broken_seals(log: LogReader, path: Path) -> list[Problem]:
 
 
 def _digests(log: LogReader) -> Iterator[tuple[str, str]]:
-    column = Episode.table().c
+    column = EPISODE.c
     with explained(log.where), log.engine.connect() as connection:
         ended = select(column.id).where(column.finished.is_not(None)).order_by(column.id)
         yield from content_digests(connection, connection.execute(ended).scalars()).items()

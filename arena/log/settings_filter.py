@@ -5,7 +5,7 @@ import json
 from sqlalchemy import ColumnElement, Connection, Text, cast, or_, select
 
 from arena.log.rows import EpisodeFilter
-from arena.log.tables import Episode
+from arena.log.tables import EPISODE
 from envs.errors import ScenarioError, UnknownName
 
 NONE = "none"
@@ -38,7 +38,7 @@ def _at(path: str) -> ColumnElement[str]:
     """Give what a plan has at a path as text; NULL where it has nothing."""
     steps = tuple(int(step) if step.isdecimal() else step for step in path.split("."))
     # SQLite gives numbers as numbers, PostgreSQL as text
-    return cast(Episode.table().c.plan[steps].as_string(), Text)
+    return cast(EPISODE.c.plan[steps].as_string(), Text)
 
 
 def _forms(value: str) -> set[str]:
@@ -62,7 +62,7 @@ def require_known(connection: Connection, which: EpisodeFilter | None) -> None:
     Raises:
         UnknownName: names the nearest path.
     """
-    column = Episode.table().c
+    column = EPISODE.c
     for path, _ in () if which is None else which.where:
         some = select(column.id).where(_at(path).is_not(None)).limit(1)
         if connection.execute(some).first() is None:

@@ -32,7 +32,7 @@ from arena.log.database_errors import ANOTHER, explained
 from arena.log.heartbeat import Heartbeat
 from arena.log.reader import LogReader
 from arena.log.rows import EpisodeRecord, EventRow, RunRecord
-from arena.log.tables import Episode, Event, Run
+from arena.log.tables import EPISODE, EVENT, RUN
 from arena.log.writer import EpisodeWriter
 from envs.errors import LogError
 
@@ -181,7 +181,7 @@ class Log(LogReader):
         row["host"] = record.host or processes.this_process().host
         row["python"] = record.python or platform.python_version()
         with self._writing() as connection:
-            connection.execute(insert(Run.table()), row)
+            connection.execute(insert(RUN), row)
         return str(row["id"])
 
     def begin_episode(
@@ -218,7 +218,7 @@ class Log(LogReader):
             LogError: it cannot be written.
         """
         with self._writing() as connection:
-            run = Run.table().c
+            run = RUN.c
             since = connection.execute(select(run.created).where(run.id == run_id)).scalar()
             other = reopening.settled(connection, record.plan_hash, since=since)
             return other or self._begin(connection, run_id, record)
@@ -235,7 +235,7 @@ class Log(LogReader):
             "process_started": me.started,
             "heartbeat": func.now(),
         }
-        id, episode = str(row["id"]), Episode.table()
+        id, episode = str(row["id"]), EPISODE
         same = connection.execute(select(episode.c.status).where(episode.c.id == id)).scalar()
         if same is None:
             connection.execute(insert(episode).values(row))
@@ -321,4 +321,4 @@ class Log(LogReader):
         """
         row = EventRow(time=datetime.now(UTC), kind=kind, message=message, data=data)
         with self._writing() as connection:
-            connection.execute(insert(Event.table()), asdict(row))
+            connection.execute(insert(EVENT), asdict(row))

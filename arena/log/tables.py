@@ -1,4 +1,4 @@
-"""Defines the tables of the log, as SQLAlchemy models.
+"""Defines the tables of the log, for SQLAlchemy's statements; its object layer is not needed.
 
 run ─< episode ─< round, checkpoint, inference, event, account, artifact
 
@@ -10,11 +10,12 @@ is JSON. A change here, or of `OutcomeRow`, needs a migration in `migrations/ver
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Dialect,
@@ -28,7 +29,6 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
 from arena.log.rows import JsonMap, OutcomeRow
@@ -87,79 +87,82 @@ class Names(TypeDecorator[tuple[tuple[str, ...], ...]]):
         return tuple(map(tuple, value))
 
 
-Key = Annotated[
-    int,
-    # SQLite numbers rows by itself only for a column that is INTEGER to the letter.
-    mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-]
-Name = Annotated[str, mapped_column(String(255))]
-Prose = Annotated[str, mapped_column(Text)]
-Count = Annotated[int, mapped_column(BigInteger)]
-OptionalName = Annotated[str | None, mapped_column(String(255))]
-OptionalProse = Annotated[str | None, mapped_column(Text)]
-OptionalCount = Annotated[int | None, mapped_column(BigInteger)]
-OptionalJson = Annotated[object | None, mapped_column(JSON(none_as_null=True))]
-Time = Annotated[datetime, mapped_column(UtcDateTime)]
-OptionalTime = Annotated[datetime | None, mapped_column(UtcDateTime)]
-Exits = Annotated[tuple[tuple[int, ...], ...] | None, mapped_column(Histograms)]
-ExitNames = Annotated[tuple[tuple[str, ...], ...] | None, mapped_column(Names)]
+# `Any` in this file: each column has its own type.
+
+METADATA = MetaData(
+    # constraints are named, so that a migration can drop them
+    naming_convention={
+        "ix": "ix_%(column_0_N_label)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_NAME = String(255)
+_COUNT = BigInteger()
+_PROSE = Text()
+_JSON = JSON(none_as_null=True)
+_TIME = UtcDateTime()
+_EXITS = Histograms()
 # Measurements may be missing, and SQLite stores NaN as NULL.
-Measure = Annotated[float | None, mapped_column(Double)]
-OfEpisode = Annotated[
-    str, mapped_column(String(12), ForeignKey("episode.id", ondelete="CASCADE"), index=True)
-]
-# The same as a leading part of the primary key, which is its index.
-PartOfEpisode = Annotated[
-    str,
-    mapped_column(String(12), ForeignKey("episode.id", ondelete="CASCADE"), primary_key=True),
-]
+_MEASURE: Double[float] = Double()
 
 
-class Base(DeclarativeBase):
-    """Hold the metadata; constraints are named, so that a migration can drop them."""
+def _given(name: str, kind: TypeEngine[Any], *, index: bool = False) -> Column[Any]:
+    """Make a column that every row fills in."""
+    return Column(name, kind, nullable=False, index=index)
 
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(column_0_N_label)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
+
+def _number() -> Column[Any]:
+    """Make the key of rows that are only numbered."""
+    # SQLite numbers rows by itself only for a column that is INTEGER to the letter.
+    return Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+
+
+def _id() -> Column[Any]:
+    return Column("id", String(12), primary_key=True)
+
+
+def _of_episode(*, optional: bool = False) -> Column[Any]:
+    owner = ForeignKey("episode.id", ondelete="CASCADE")
+    return Column("episode_id", String(12), owner, nullable=optional, index=True)
+
+
+def _part_of_episode(number: str) -> tuple[Column[Any], Column[Any]]:
+    """Make a key of the episode, whose index is the key's, and a number within it."""
+    owner = ForeignKey("episode.id", ondelete="CASCADE")
+    return (
+        Column("episode_id", String(12), owner, primary_key=True),
+        Column(number, Integer(), primary_key=True, autoincrement=False),
     )
 
-    @classmethod
-    def table(cls) -> Table:
-        """Give the table itself, for statements without the object layer."""
-        table = cls.__table__
-        assert isinstance(table, Table)
-        return table
 
-
-class Run(Base):
-    """One call of the program."""
-
-    __tablename__ = "run"
-
-    id: Mapped[str] = mapped_column(String(12), primary_key=True)
-    created: Mapped[Time] = mapped_column(index=True)
-    command: Mapped[Prose]
-    scenario_name: Mapped[Name]
-    scenario_text: Mapped[Prose]
-    versions: Mapped[OptionalJson]
-    git_commit: Mapped[OptionalName]
-    git_dirty: Mapped[bool | None]
-    host: Mapped[Name]
-    device: Mapped[OptionalName]
-    python: Mapped[Name]
+RUN = Table(
+    "run",
+    METADATA,
+    _id(),
+    _given("created", _TIME, index=True),
+    _given("command", _PROSE),
+    _given("scenario_name", _NAME),
+    _given("scenario_text", _PROSE),
+    Column("versions", _JSON),
+    Column("git_commit", _NAME),
+    Column("git_dirty", Boolean()),
+    _given("host", _NAME),
+    Column("device", _NAME),
+    _given("python", _NAME),
+)
+"""One call of the program."""
 
 
 _ADDED = ("accounts_used", "attack_price", "clone_metrics")
 """Fields of `OutcomeRow` that later schemas brought: their columns stand last."""
 
 
-def _outcome_columns(*, added: bool) -> Iterator[Column[Any]]:  # Any: each has its own type
+def _outcome_columns(*, added: bool) -> Iterator[Column[Any]]:
     """Make a column for each field of `OutcomeRow`, in their order; the added ones apart."""
     types: Mapping[object, TypeEngine[Any]] = {
-        int: BigInteger(), float: Double(), str: String(255), JsonMap: JSON(none_as_null=True),
+        int: _COUNT, float: _MEASURE, str: _NAME, JsonMap: _JSON,
     }  # fmt: skip
     for field in fields(OutcomeRow):
         kind, _ = get_args(field.type)  # each is optional
@@ -167,147 +170,140 @@ def _outcome_columns(*, added: bool) -> Iterator[Column[Any]]:  # Any: each has 
             yield Column(field.name, types[kind])
 
 
-class Episode(Base):
-    """One episode: its plan, its fate and its outcome, whose columns are those of `OutcomeRow`."""
-
-    __tablename__ = "episode"
-    __table_args__ = (
-        *_outcome_columns(added=False),
-        # Late, because it is long: SQLite reads a row only as far as the columns asked for.
-        Column("plan", JSON(none_as_null=True)),
-        Column("content_digest", String(255)),
-        *_outcome_columns(added=True),
-        Index("ix_episode_plan_hash_status", "plan_hash", "status"),
-        Index("ix_episode_status_host", "status", "host"),
-        Index("ix_episode_attacker_defender", "attacker", "defender"),
-    )
-
-    id: Mapped[str] = mapped_column(String(12), primary_key=True)
-    run_id: Mapped[str] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), index=True)
-    scenario_name: Mapped[Name] = mapped_column(index=True)
-    kind: Mapped[Name]
-    seed: Mapped[Count]
-    attacker: Mapped[Name]
-    defender: Mapped[Name]
-    victim: Mapped[Name]
-    clone: Mapped[Name]
-    data: Mapped[Name]
-    budget: Mapped[Count]
-    num_classes: Mapped[OptionalCount]
-    exit_names: Mapped[ExitNames]
-    clone_normalisation: Mapped[OptionalName]
-    test_overlap: Mapped[OptionalCount]
-
-    status: Mapped[Name]
-    error: Mapped[OptionalProse]
-    started: Mapped[Time] = mapped_column(index=True)
-    finished: Mapped[OptionalTime]
-    wall_seconds: Mapped[Measure]
-
-    pid: Mapped[Count]
-    host: Mapped[Name]
-    process_started: Mapped[Name]
-    heartbeat: Mapped[Time]
-    device: Mapped[OptionalName]
-    git_commit: Mapped[OptionalName]
-    versions: Mapped[OptionalJson]
-    plan_hash: Mapped[Name]
-    attacker_params: Mapped[OptionalJson]
-    defender_params: Mapped[OptionalJson]
+EPISODE = Table(
+    "episode",
+    METADATA,
+    _id(),
+    Column(
+        "run_id", String(12), ForeignKey("run.id", ondelete="CASCADE"), nullable=False, index=True
+    ),
+    _given("scenario_name", _NAME, index=True),
+    _given("kind", _NAME),
+    _given("seed", _COUNT),
+    _given("attacker", _NAME),
+    _given("defender", _NAME),
+    _given("victim", _NAME),
+    _given("clone", _NAME),
+    _given("data", _NAME),
+    _given("budget", _COUNT),
+    Column("num_classes", _COUNT),
+    Column("exit_names", Names()),
+    Column("clone_normalisation", _NAME),
+    Column("test_overlap", _COUNT),
+    _given("status", _NAME),
+    Column("error", _PROSE),
+    _given("started", _TIME, index=True),
+    Column("finished", _TIME),
+    Column("wall_seconds", _MEASURE),
+    _given("pid", _COUNT),
+    _given("host", _NAME),
+    _given("process_started", _NAME),
+    _given("heartbeat", _TIME),
+    Column("device", _NAME),
+    Column("git_commit", _NAME),
+    Column("versions", _JSON),
+    _given("plan_hash", _NAME),
+    Column("attacker_params", _JSON),
+    Column("defender_params", _JSON),
+    *_outcome_columns(added=False),
+    # Late, because it is long: SQLite reads a row only as far as the columns asked for.
+    Column("plan", _JSON),
+    Column("content_digest", _NAME),
+    *_outcome_columns(added=True),
+    Index("ix_episode_plan_hash_status", "plan_hash", "status"),
+    Index("ix_episode_status_host", "status", "host"),
+    Index("ix_episode_attacker_defender", "attacker", "defender"),
+)
+"""One episode: its plan, its fate and its outcome, whose columns are those of `OutcomeRow`."""
 
 
-class Round(Base):
-    """A bounded bucket of rounds, summed up."""
-
-    __tablename__ = "round"
-
-    episode_id: Mapped[PartOfEpisode]
-    bucket: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    first_round: Mapped[Count]
-    rounds: Mapped[Count]
-    attack_answered: Mapped[Count]
-    benign_answered: Mapped[Count]
-    queries_used: Mapped[Count]
-    attack_exits: Mapped[Exits]
-    benign_exits: Mapped[Exits]
-    attack_macs: Mapped[OptionalCount]
-    benign_macs: Mapped[OptionalCount]
-    attack_seconds: Mapped[Measure]
-    benign_seconds: Mapped[Measure]
-    benign_correct: Mapped[Count]
-    query_digest: Mapped[OptionalName]
-    answer_digest: Mapped[OptionalName]
-    countermeasure: Mapped[OptionalJson]
-
-
-class Checkpoint(Base):
-    """One measurement along the budget."""
-
-    __tablename__ = "checkpoint"
-
-    episode_id: Mapped[PartOfEpisode]
-    index: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    queries_used: Mapped[Count]
-    clone_accuracy: Mapped[Measure]
-    clone_fidelity: Mapped[Measure]
-    wall_seconds: Mapped[Measure]
-    metrics: Mapped[OptionalJson]
+ROUND = Table(
+    "round",
+    METADATA,
+    *_part_of_episode("bucket"),
+    _given("first_round", _COUNT),
+    _given("rounds", _COUNT),
+    _given("attack_answered", _COUNT),
+    _given("benign_answered", _COUNT),
+    _given("queries_used", _COUNT),
+    Column("attack_exits", _EXITS),
+    Column("benign_exits", _EXITS),
+    Column("attack_macs", _COUNT),
+    Column("benign_macs", _COUNT),
+    Column("attack_seconds", _MEASURE),
+    Column("benign_seconds", _MEASURE),
+    _given("benign_correct", _COUNT),
+    Column("query_digest", _NAME),
+    Column("answer_digest", _NAME),
+    Column("countermeasure", _JSON),
+)
+"""A bounded bucket of rounds, summed up."""
 
 
-class Inference(Base):
-    """One thing the attacker says about the victim."""
-
-    __tablename__ = "inference"
-
-    id: Mapped[Key]
-    episode_id: Mapped[OfEpisode]
-    attribute: Mapped[Name]
-    inferred: Mapped[OptionalJson]
-    truth: Mapped[OptionalJson]
-    correct: Mapped[bool | None]
-    confidence: Mapped[Measure]
-
-
-class Event(Base):
-    """One thing that happened, in an episode or to the log as a whole."""
-
-    __tablename__ = "event"
-
-    id: Mapped[Key]
-    episode_id: Mapped[str | None] = mapped_column(
-        String(12), ForeignKey("episode.id", ondelete="CASCADE"), index=True
-    )
-    time: Mapped[Time]
-    queries_used: Mapped[OptionalCount]
-    kind: Mapped[Name]
-    message: Mapped[Prose]
-    data: Mapped[OptionalJson]
+CHECKPOINT = Table(
+    "checkpoint",
+    METADATA,
+    *_part_of_episode("index"),
+    _given("queries_used", _COUNT),
+    Column("clone_accuracy", _MEASURE),
+    Column("clone_fidelity", _MEASURE),
+    Column("wall_seconds", _MEASURE),
+    Column("metrics", _JSON),
+)
+"""One measurement along the budget."""
 
 
-class Account(Base):
-    """What one account of the attacker was charged."""
-
-    __tablename__ = "account"
-
-    episode_id: Mapped[PartOfEpisode]
-    account: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    client: Mapped[Count]
-    queries_used: Mapped[Count]
-
-
-class Artifact(Base):
-    """A file that belongs to an episode."""
-
-    __tablename__ = "artifact"
-
-    id: Mapped[Key]
-    episode_id: Mapped[OfEpisode]
-    kind: Mapped[Name]
-    path: Mapped[Prose]
-    sha256: Mapped[str] = mapped_column(String(64))
-    bytes: Mapped[Count]
-    meta: Mapped[OptionalJson]
+INFERENCE = Table(
+    "inference",
+    METADATA,
+    _number(),
+    _of_episode(),
+    _given("attribute", _NAME),
+    Column("inferred", _JSON),
+    Column("truth", _JSON),
+    Column("correct", Boolean()),
+    Column("confidence", _MEASURE),
+)
+"""One thing the attacker says about the victim."""
 
 
-CHILDREN = (Round, Checkpoint, Inference, Event, Account, Artifact)
+EVENT = Table(
+    "event",
+    METADATA,
+    _number(),
+    _of_episode(optional=True),
+    _given("time", _TIME),
+    Column("queries_used", _COUNT),
+    _given("kind", _NAME),
+    _given("message", _PROSE),
+    Column("data", _JSON),
+)
+"""One thing that happened, in an episode or to the log as a whole."""
+
+
+ACCOUNT = Table(
+    "account",
+    METADATA,
+    *_part_of_episode("account"),
+    _given("client", _COUNT),
+    _given("queries_used", _COUNT),
+)
+"""What one account of the attacker was charged."""
+
+
+ARTIFACT = Table(
+    "artifact",
+    METADATA,
+    _number(),
+    _of_episode(),
+    _given("kind", _NAME),
+    _given("path", _PROSE),
+    _given("sha256", String(64)),
+    _given("bytes", _COUNT),
+    Column("meta", _JSON),
+)
+"""A file that belongs to an episode."""
+
+
+CHILDREN = (ROUND, CHECKPOINT, INFERENCE, EVENT, ACCOUNT, ARTIFACT)
 """What belongs to an episode: it is copied with it and goes with it."""

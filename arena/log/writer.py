@@ -9,7 +9,7 @@ from itertools import repeat
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, update
+from sqlalchemy import Connection, Table, func, insert, update
 
 from arena.log.content import content_digest
 from arena.log.heartbeat import Heartbeat
@@ -24,19 +24,19 @@ from arena.log.rows import (
     OutcomeRow,
     RoundRow,
 )
-from arena.log.tables import Account, Artifact, Base, Checkpoint, Episode, Event, Inference, Round
+from arena.log.tables import ACCOUNT, ARTIFACT, CHECKPOINT, EPISODE, EVENT, INFERENCE, ROUND
 from envs.errors import LogError
 
 BufferedRow = RoundRow | CheckpointRow | InferenceRow | EventRow | AccountRow | ArtifactRow
 
 # The row classes and their tables; fields and columns have the same names.
-TABLES: Mapping[type[BufferedRow], type[Base]] = {
-    RoundRow: Round,
-    CheckpointRow: Checkpoint,
-    InferenceRow: Inference,
-    EventRow: Event,
-    AccountRow: Account,
-    ArtifactRow: Artifact,
+TABLES: Mapping[type[BufferedRow], Table] = {
+    RoundRow: ROUND,
+    CheckpointRow: CHECKPOINT,
+    InferenceRow: INFERENCE,
+    EventRow: EVENT,
+    AccountRow: ACCOUNT,
+    ArtifactRow: ARTIFACT,
 }
 
 Transaction = Callable[[], AbstractContextManager[Connection]]
@@ -48,7 +48,7 @@ def _insert(connection: Connection, kind: type[BufferedRow], *, rows: list[Any],
     Column by column, and past SQLAlchemy's statement for each row, which costs four times what
     SQLite's insert does. The types' own conversions are applied all the same.
     """
-    table = TABLES[kind].table()
+    table = TABLES[kind]
     dialect = connection.dialect
     known = {"episode_id", *(field.name for field in fields(kind))}
     # In the table's order: that of the compiled statement, whatever order it is given.
@@ -252,14 +252,14 @@ class EpisodeWriter:
 
     def _update(self, connection: Connection, values: Mapping[str, object]) -> None:
         """Write values and a sign of life into the row, as long as it is this process's."""
-        column, process = Episode.table().c, self._process
+        column, process = EPISODE.c, self._process
         mine = (
             (column.id == self.id)
             & (column.pid == process.pid)
             & (column.host == process.host)
             & (column.process_started == process.started)
         )
-        row = update(Episode.table()).where(mine)
+        row = update(EPISODE).where(mine)
         if connection.execute(row.values(heartbeat=func.now(), **values)).rowcount != 1:
             raise LogError(
                 f"episode {self.id} was removed from the log or taken up by another process; "

@@ -21,7 +21,7 @@ from arena.log.rows import (
     RunRecord,
 )
 from arena.log.store import Log
-from arena.log.tables import Episode
+from arena.log.tables import EPISODE
 from arena.recording.tape import Tape
 from envs.game.rounds import AnsweredRequest, Countermeasure, Round
 
@@ -70,9 +70,8 @@ def episode_row():
 
 def reseal(connection, id):
     """Digest an episode anew, as if all of it had been there at its end."""
-    episode = Episode.table()
     digest = content_digest(connection, id)
-    connection.execute(update(episode).where(episode.c.id == id).values(content_digest=digest))
+    connection.execute(update(EPISODE).where(EPISODE.c.id == id).values(content_digest=digest))
 
 
 def _half(counts):

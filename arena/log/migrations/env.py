@@ -10,7 +10,7 @@ from alembic.autogenerate.api import AutogenContext
 from sqlalchemy import TypeDecorator
 
 from arena.log.schema_version import VERSION_TABLE
-from arena.log.tables import Base
+from arena.log.tables import METADATA
 
 
 def _render(kind: str, item: object, autogen: AutogenContext) -> str | Literal[False]:
@@ -22,7 +22,7 @@ def _render(kind: str, item: object, autogen: AutogenContext) -> str | Literal[F
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Base.metadata,
+    target_metadata=METADATA,
     version_table=VERSION_TABLE,
     transactional_ddl=True,  # true of SQLite too, since we begin the transactions ourselves
     render_item=_render,

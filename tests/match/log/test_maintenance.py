@@ -16,7 +16,7 @@ from arena.log.checking import check
 from arena.log.merging import merge
 from arena.log.pruning import prune, strays, superseded
 from arena.log.store import Log
-from arena.log.tables import Artifact
+from arena.log.tables import ARTIFACT
 from envs.errors import LogError
 from tests.match.conftest import reseal
 
@@ -55,7 +55,7 @@ def add_file(log, id, name="a.bin", content=b"tape"):
     (folder / name).write_bytes(content)
     row = artifacts.describe(log.where, folder / name, "tape", meta={"n": 1})
     with log.engine.begin() as connection:
-        connection.execute(insert(Artifact.table()).values(episode_id=id, **asdict(row)))
+        connection.execute(insert(ARTIFACT).values(episode_id=id, **asdict(row)))
         reseal(connection, id)
     return folder / name
 

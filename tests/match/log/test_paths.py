@@ -13,7 +13,7 @@ from arena.log.checking import check
 from arena.log.merging import merge
 from arena.log.pruning import prune, strays
 from arena.log.store import Log
-from arena.log.tables import Artifact
+from arena.log.tables import ARTIFACT
 from arena.recording.samples import asked_in, sample_path
 from arena.recording.shards import require_tape
 from arena.runner.saves.snapshots import Snapshot
@@ -31,14 +31,14 @@ def episode_with_file(made_up, *, kind="queries", name="a.bin", content=b"tape",
     (folder / name).write_bytes(content)
     row = artifacts.describe(made_up.log.where, folder / name, kind, meta={"shard": 0})
     with made_up.log.engine.begin() as connection:
-        connection.execute(insert(Artifact.table()).values(episode_id=id, **asdict(row)))
+        connection.execute(insert(ARTIFACT).values(episode_id=id, **asdict(row)))
         reseal(connection, id)
     return id
 
 
 def rename(log, path):
     with log.engine.begin() as connection:
-        connection.execute(update(Artifact.table()).values(path=path))
+        connection.execute(update(ARTIFACT).values(path=path))
 
 
 @pytest.fixture(
@@ -95,7 +95,7 @@ def test_a_path_that_leads_elsewhere_is_refused_by_everything_that_reads_it(
 def test_a_picture_that_leads_elsewhere_is_not_shown(hostile, made_up):
     id, _ = hostile
     with made_up.log.engine.begin() as connection:
-        connection.execute(update(Artifact.table()).values(kind="sample-queries"))
+        connection.execute(update(ARTIFACT).values(kind="sample-queries"))
     assert asked_in(made_up.log, id) == ()
     assert sample_path(made_up.log, id) is None
 

@@ -36,7 +36,7 @@ from arena.log.rows import (
     RunRecord,
 )
 from arena.log.store import Log
-from arena.log.tables import Base
+from arena.log.tables import METADATA
 from envs.errors import LogError
 
 PROGRAMS = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
@@ -98,7 +98,7 @@ def drop_everything(url):
     with engine.begin() as connection:
         for view in ("exits", "curve", "scoreboard", "newest"):
             connection.execute(text(f"DROP VIEW IF EXISTS {view}"))
-        Base.metadata.drop_all(connection)
+        METADATA.drop_all(connection)
         connection.execute(text(f"DROP TABLE IF EXISTS {schema_version.VERSION_TABLE}"))
     engine.dispose()
 

@@ -17,7 +17,7 @@ from arena.log import heartbeat
 from arena.log.processes import this_process
 from arena.log.rows import CheckpointRow, EpisodeFilter, EpisodeRecord, RunRecord
 from arena.log.store import Log
-from arena.log.tables import Episode
+from arena.log.tables import EPISODE
 from arena.log.writer import EpisodeWriter
 from envs.errors import LogError
 
@@ -201,7 +201,7 @@ def begun(log: Log, **changed: object) -> EpisodeWriter:
     writer = log.begin_episode(run_id, RECORD)
     if changed:
         with log.engine.begin() as connection:
-            connection.execute(Episode.table().update().values(changed))
+            connection.execute(EPISODE.update().values(changed))
     return writer
 
 
@@ -278,7 +278,7 @@ def test_an_episode_is_closed_by_hand_unless_its_process_lives_here(tmp_path: Pa
         with pytest.raises(LogError, match=rf"played by process {os.getpid()} of this machine"):
             log.close_episode(writer.id)
         with log.engine.begin() as connection:
-            connection.execute(Episode.table().update().values(elsewhere(0)))
+            connection.execute(EPISODE.update().values(elsewhere(0)))
         log.close_episode(writer.id[:6])
         row = log.episode(writer.id)
         assert (row.status, row.error) == (
@@ -291,7 +291,7 @@ def test_a_writer_that_was_taken_for_dead_has_the_last_word(tmp_path: Path):
     with Log.open(tmp_path / "arena.db") as log:
         writer = begun(log)
         with log.engine.begin() as connection:
-            connection.execute(Episode.table().update().values(status="error", error="gone"))
+            connection.execute(EPISODE.update().values(status="error", error="gone"))
         writer.checkpoint(CheckpointRow(index=0, queries_used=1, wall_seconds=0.0))
         writer.finish("success")
         row = log.episode(writer.id)

@@ -20,7 +20,7 @@ from arena.log import schema_version, views
 from arena.log.checking import check
 from arena.log.rows import EpisodeRecord, OutcomeRow, RunRecord
 from arena.log.store import Log
-from arena.log.tables import Base
+from arena.log.tables import METADATA
 from arena.log.views import VIEWS
 from envs.errors import LogError
 
@@ -49,7 +49,7 @@ def test_a_new_log_has_the_tables_that_the_migrations_make(path: Path):
         schema_version.upgrade(connection)
         options = {"version_table": schema_version.VERSION_TABLE}
         context = MigrationContext.configure(connection, opts=options)
-        assert compare_metadata(context, Base.metadata) == []
+        assert compare_metadata(context, METADATA) == []
         assert schema_version.version(connection) == schema_version.HEAD
         assert len(shape(log.engine)) > 10
         assert shape(log.engine) == shape(migrated)

@@ -20,7 +20,7 @@ from sqlalchemy.event import listen
 from arena.log import artifacts
 from arena.log.rows import EpisodeFilter
 from arena.log.store import Log
-from arena.log.tables import Artifact
+from arena.log.tables import ARTIFACT
 from arena.recording import excerpts, shards
 from arena.report.view import episode_table, query_browser
 from arena.report.view.site import Site
@@ -329,15 +329,14 @@ def first_shard(taped):
     file.write_bytes(before)
     with log.engine.begin() as connection:
         connection.execute(
-            update(Artifact.table()).where(Artifact.table().c.meta["shard"].as_integer() == 0),
+            update(ARTIFACT).where(ARTIFACT.c.meta["shard"].as_integer() == 0),
             {"path": row.path, "sha256": row.sha256, "meta": row.meta},
         )
 
 
 def _put(log, row, **values):
-    table = Artifact.table()
     with log.engine.begin() as connection:
-        connection.execute(update(table).where(table.c.path == row.path).values(**values))
+        connection.execute(update(ARTIFACT).where(ARTIFACT.c.path == row.path).values(**values))
 
 
 def test_an_older_tape_says_what_it_did_not_keep(taped, first_shard):

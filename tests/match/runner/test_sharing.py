@@ -9,7 +9,7 @@ import pytest
 
 from arena.log.rows import EpisodeFilter, RunRecord
 from arena.log.store import Log
-from arena.log.tables import Episode
+from arena.log.tables import EPISODE
 from arena.runner import sharing
 from arena.runner.match import play
 from arena.runner.resume import episode_record
@@ -30,8 +30,8 @@ def taken_elsewhere(log, plan, **changed):
     writer = log.begin_episode(log.begin_run(record), episode_record(plan, record))
     values = {"host": "another-host", **changed}
     with log.engine.begin() as connection:
-        mine = Episode.table().c.id == writer.id
-        connection.execute(Episode.table().update().where(mine).values(values))
+        mine = EPISODE.c.id == writer.id
+        connection.execute(EPISODE.update().where(mine).values(values))
     return writer.id
 
 
@@ -107,9 +107,9 @@ def test_a_run_waits_for_what_another_plays_and_counts_it(log, scenario, watcher
 
 def _end(log, id, **values):
     with log.engine.begin() as connection:
-        mine = Episode.table().c.id == id
+        mine = EPISODE.c.id == id
         values.setdefault("finished", datetime.now(UTC))
-        connection.execute(Episode.table().update().where(mine).values(values))
+        connection.execute(EPISODE.update().where(mine).values(values))
 
 
 ENDS = {
