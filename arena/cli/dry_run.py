@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from arena.cli.common import out
+from arena.cli.common import out, tell
 from arena.cli.render import write_json, write_line, write_table
 from arena.report.formatting import counted, duration_text
 from envs.errors import LogMissing
@@ -39,6 +39,11 @@ def show_dry_run(
     from arena.log.store import Log
     from arena.runner.workers.options import WorkerOptions
 
+    for scenario in scenarios:
+        if scenario.search is not None:
+            tell(f"{scenario.name}: a search plays {counted(scenario.size, 'episode')} at most, "
+                 f"and knows them when it plays")  # fmt: skip
+    scenarios = [one for one in scenarios if one.search is None]
     at_once = WorkerOptions.of(workers).workers
     told = []
     try:

@@ -30,7 +30,7 @@ from envs.errors import ArenaError
 
 if TYPE_CHECKING:
     from arena.log.store import Log
-    from arena.runner.match import MatchResult
+    from arena.runner.match_result import Best, MatchResult
     from arena.scenario import Scenario
 
 Files = Annotated[
@@ -173,7 +173,8 @@ def run(
 def _left(results: "Sequence[MatchResult]", scenarios: "Sequence[Scenario]") -> int:
     """Count the episodes that the same command would still play."""
     begun = sum(result.left for result in results)
-    return begun + sum(len(scenario.plans()) for scenario in scenarios[len(results) :])
+    rest = scenarios[len(results) :]
+    return begun + sum(one.size if one.search else len(one.plans()) for one in rest)
 
 
 def _warn_of_shared_clock(scenarios: "Sequence[Scenario]", workers: str) -> None:
@@ -261,6 +262,7 @@ def _summary(
         "seeds": scenario.seeds,
         "skipped": result.skipped,
         "interrupted": result.interrupted,
+        **({} if scenario.search is None else {"best": result.best and result.best._asdict()}),
         "episodes": result.episodes,
         "scoreboard": [row.as_dict() for row in scoreboard(result.episodes, as_given=True)],
         "files": paths,
@@ -274,6 +276,18 @@ def _show_tracebacks(result: "MatchResult", log: "Log") -> None:
             for event in log.events(row.id):
                 if text := (event.data or {}).get("traceback"):
                     write_line(err(), f"{row.attacker} vs {row.defender}, seed {row.seed}:\n{text}")
+
+
+def _best_line(best: "Best | None") -> str:
+    """Tell what a search found."""
+    from arena.registry.messages import value_text
+
+    if best is None:
+        return "best point: none was played to its end and has what the search asks at least"
+    where = ", ".join(f"{key}={value_text(value)}" for key, value in best.values.items())
+    below = f", {best.below} of them below what it asks at least" if best.below else ""
+    return (f"best point: {where}, with {best.measure} {best.value:.4g} "
+            f"({counted(best.points, 'point')} played{below})")  # fmt: skip
 
 
 def _show(
@@ -293,6 +307,8 @@ def _show(
         if row.status != "success":
             fate = f"{row.attacker} vs {row.defender}, seed {row.seed}: {row.status} ({row.id})"
             write_line(console, f"{fate}: {row.error or 'no reason given'}")
+    if scenario.search is not None:
+        write_line(console, _best_line(result.best))
     if result.skipped:
         write_line(console, f"{result.skipped} of {len(result.episodes)} skipped, because the log "
                             f"has them; --fresh plays them again")  # fmt: skip

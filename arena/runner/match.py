@@ -1,7 +1,7 @@
 """Plays the episodes of a scenario that the log does not have yet."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -11,6 +11,7 @@ from arena.log.store import Log
 from arena.recording.tape import require_places
 from arena.runner.carry_over import dependency_levels, with_carried_state
 from arena.runner.image_preload import read_images
+from arena.runner.match_result import MatchResult
 from arena.runner.progress import Watcher
 from arena.runner.remote import reach
 from arena.runner.resume import episode_record, play_one
@@ -19,43 +20,17 @@ from arena.runner.saves.attempts import previous_attempt
 from arena.runner.saves.schedule import USUAL, Saving
 from arena.runner.saves.store import SaveStore
 from arena.runner.scheduler import FailedTask, play_in_workers
+from arena.runner.searching import search
 from arena.runner.setup import Setup
 from arena.runner.sharing import told_end, wait_for_others
 from arena.runner.stopping import STOP
 from arena.runner.task import Task
 from arena.runner.workers.options import WorkerOptions
 from arena.runner.workers.pool import WorkerConfig
-from arena.scenario import Scenario
+from arena.scenario import EpisodePlan, Scenario
 from arena.scenario.required_files import require_files
 from arena.system.devices import pick_device, pick_devices
 from envs.training.checkpoints import require_writable
-
-
-@dataclass(frozen=True)
-class MatchResult:
-    """What came of a scenario.
-
-    Attributes:
-        episodes: rows of the log, in the scenario's order, skipped ones included.
-        skipped: how many the log already had.
-        interrupted: whether the user broke off; what was measured is in the log.
-        total: how many episodes the scenario has.
-    """
-
-    episodes: list[EpisodeRow] = field(default_factory=list)
-    skipped: int = 0
-    interrupted: bool = False
-    total: int = 0
-
-    @property
-    def left(self) -> int:
-        """How many episodes the same command would still play."""
-        return self.total - sum(row.status == "success" for row in self.episodes)
-
-    @property
-    def failed(self) -> bool:
-        """Whether an episode ended other than by success."""
-        return self.interrupted or any(row.status != "success" for row in self.episodes)
 
 
 def play(
@@ -92,57 +67,116 @@ def play(
         ArenaError: nothing could be prepared, or the log cannot be written. A fault inside an
             episode ends that episode alone and is in its row.
     """
-    watcher = watcher or Watcher()
     options = WorkerOptions.of(workers)
-    devices = pick_devices(device, workers=options.workers)
-    plans = scenario.plans()
-    rows: dict[int, EpisodeRow] = {}
-    tasks: list[Task] = []
-    for index, plan in enumerate(plans):
-        known = None if fresh else log.finished(plan.hash)
-        if known is None:
-            tasks.append(Task(index, len(plans), plan))
-        else:
-            rows[index] = known
-            watcher.skip(plan.title, known.id)
-    interrupted = False
-    if tasks:
+    match = _Match(
+        scenario,
+        log,
+        watcher or Watcher(),
+        options,
+        pick_devices(device, workers=options.workers),
+        command,
+        replace(saving, resume=saving.resume and not fresh),
+        fresh=fresh,
+        fail_fast=fail_fast,
+    )
+    if scenario.search is not None:
+        return search(scenario, match.play, fail_fast=fail_fast)
+    return match.play(scenario.plans())
+
+
+class _Match:
+    """Plays episodes of one scenario into a log, as one run."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        log: Log,
+        watcher: Watcher,
+        options: WorkerOptions,
+        devices: tuple[torch.device, ...],
+        command: str,
+        saving: Saving,
+        *,
+        fresh: bool,
+        fail_fast: bool,
+    ) -> None:
+        self._scenario, self._log, self._watcher = scenario, log, watcher
+        self._options, self._devices, self._command = options, devices, command
+        self._saving, self._fresh, self._fail_fast = saving, fresh, fail_fast
+        self._context: _Context | None = None
+        self._begun = 0
+
+    def play(self, plans: Sequence[EpisodePlan]) -> MatchResult:
+        """Play those that the log does not hold yet; see `play`."""
+        rows: dict[int, EpisodeRow] = {}
+        tasks: list[Task] = []
+        # of a search, points that it may still ask for are among them
+        total = len(plans) if self._scenario.search is None else self._scenario.size
+        for index, plan in enumerate(plans, self._begun):
+            known = None if self._fresh else self._log.finished(plan.hash)
+            if known is None:
+                tasks.append(Task(index, total, plan))
+            else:
+                rows[index] = known
+                self._watcher.skip(plan.title, known.id)
+        self._begun += len(plans)
+        interrupted = False
+        if tasks:
+            played, interrupted = self._play(tasks, self._prepared(tasks))
+            rows |= played
+        episodes = [rows[index] for index in sorted(rows)]
+        return MatchResult(episodes, len(plans) - len(tasks), interrupted, len(plans))
+
+    def _prepared(self, tasks: Sequence[Task]) -> "_Context":
+        """Read what the first episodes need, and begin the run where it has not begun."""
+        if self._context is None:
+            self._context = self._begin(tasks)
+        elif (setup := self._context.setup) is not None:
+            read_images(setup, (task.plan for task in tasks))
+        if self._saving.resume:
+            _tell_of_earlier_attempts(tasks, self._log, self._context.record, self._watcher)
+        return self._context
+
+    def _begin(self, tasks: Sequence[Task]) -> "_Context":
+        scenario, apart, watcher = self._scenario, self._options.apart, self._watcher
         require_files(scenario)
-        require_places(log.where, record=scenario.record, keep=scenario.keep)
-        setup = Setup(torch.device("cpu") if options.apart else devices[0], watcher)
+        require_places(self._log.where, record=scenario.record, keep=scenario.keep)
+        setup = Setup(torch.device("cpu") if apart else self._devices[0], watcher)
         if scenario.victim.is_remote:
             reach(tasks[0].plan, setup.threat(tasks[0].plan), setup.device, watcher.line).close()
         read_images(setup, (task.plan for task in tasks))
         record = run_record(
-            command,
-            devices[0],
+            self._command,
+            self._devices[0],
             scenario_name=scenario.name,
             scenario_text=scenario.text,
-            threads=1 if options.apart else None,
+            threads=1 if apart else None,
         )
-        saving = replace(saving, resume=saving.resume and not fresh)
-        if saving.resume:
-            _tell_of_earlier_attempts(tasks, log, record, watcher)
-        run = log.begin_run(record)
+        run = self._log.begin_run(record)
         # workers read for themselves
-        context = _Context(
-            log, run, record, devices, watcher, saving, None if options.apart else setup, fail_fast
-        )
-        del setup
-        play_all = _play_apart if options.apart else _play_here
+        return _Context(self._log, run, record, self._devices, watcher, self._saving,
+                        None if apart else setup, self._fail_fast)  # fmt: skip
+
+    def _play(
+        self, tasks: Sequence[Task], context: "_Context"
+    ) -> tuple[dict[int, EpisodeRow], bool]:
+        rows: dict[int, EpisodeRow] = {}
+        interrupted = False
+        play_all = _play_apart if self._options.apart else _play_here
         for level in dependency_levels(tasks):
             if context.stops_after(rows.values()):
                 break
-            ready = with_carried_state(level, log, watcher)
+            ready = with_carried_state(level, self._log, self._watcher)
             while ready and not interrupted:
-                played, interrupted = play_all(ready, context, options)
+                played, interrupted = play_all(ready, context, self._options)
                 rows |= played
                 if not interrupted:
                     elsewhere = [task for task in ready if _goes_on(rows.get(task.number))]
-                    settled, ready, interrupted = wait_for_others(elsewhere, rows, log, watcher)
+                    settled, ready, interrupted = wait_for_others(
+                        elsewhere, rows, self._log, self._watcher
+                    )
                     rows |= settled
-    episodes = [rows[index] for index in sorted(rows)]
-    return MatchResult(episodes, len(plans) - len(tasks), interrupted, len(plans))
+        return rows, interrupted
 
 
 def _goes_on(row: EpisodeRow | None) -> bool:

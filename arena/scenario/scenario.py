@@ -1,6 +1,5 @@
 """A scenario: one question to the arena, asked of every pairing."""
 
-import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from arena.scenario.plain_values import faults_of
 from arena.scenario.planning import EpisodePlan, plans_of
 from arena.scenario.renames import with_new_names
 from arena.scenario.schema import VERSION, ScenarioFile
+from arena.scenario.sweep_spec import SearchSpec
 from arena.scenario.sweeps import with_sweeps
 from envs.errors import ScenarioError
 
@@ -87,19 +87,30 @@ class Scenario(ScenarioFile):
     def points(self) -> "tuple[Scenario, ...]":
         """The scenario at each setting of its sweep; itself where it has none.
 
+        Of a search, at some of the settings that it may choose; see `SweepSpec.points`.
+
         Raises:
             ScenarioError: a point that cannot be built.
         """
         if self.sweep is None:
             return (self,)
-        raw = self.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-        del raw["sweep"]
-        raw["seeds"] = list(self.seeds)
         tables = {json.dumps(one, sort_keys=True): one for one in self.sweep.points()}
-        return tuple(self._at(raw, values) for values in tables.values())
+        return tuple(map(self.at, tables.values()))
 
-    def _at(self, raw: Mapping[str, Any], values: Mapping[str, Any]) -> "Scenario":
-        table = copy.deepcopy(dict(raw))
+    @property
+    def search(self) -> SearchSpec | None:
+        """What the sweep searches for; None where its points are known before it is played."""
+        return None if self.sweep is None else self.sweep.search
+
+    def at(self, values: Mapping[str, Any]) -> "Scenario":
+        """Return the scenario with values set, by keys as `--set` takes them, and no sweep.
+
+        Raises:
+            ScenarioError: it cannot be built.
+        """
+        table = self.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+        table.pop("sweep", None)
+        table["seeds"] = list(self.seeds)
         faults = apply_values(table, values)
         try:
             point = Scenario.parse(table, self._path)
@@ -115,7 +126,11 @@ class Scenario(ScenarioFile):
 
         Raises:
             ArenaError: a player's name or parameter does not exist.
+            ScenarioError: it is a search, whose points follow from results.
         """
+        if self.search is not None:
+            raise ScenarioError(f"{self.name}: sweep.search: its points follow from results, so "
+                                f"that they are known when they are played")  # fmt: skip
         return [plan for point in self.points for plan in plans_of(point)]
 
 

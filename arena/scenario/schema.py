@@ -26,7 +26,7 @@ from arena.scenario.schema_parts import (
     VictimDataSpec,
     VictimSpec,
 )
-from arena.scenario.sweep_spec import SweepSpec
+from arena.scenario.sweep_spec import SweepSpec, refuse_unmeasured
 from arena.scenario.threat import ThreatSpec, refuse_short_accounts
 from envs.loading.imports import short_name
 
@@ -221,6 +221,8 @@ class ScenarioFile(Table):
             _refuse_twins(kind, [player.name for player in players])
         _refuse_twins("metrics", [metric.name for metric in self.metrics])
         _refuse_own_measures(self.metrics)
+        if self.sweep is not None:
+            refuse_unmeasured(self.sweep, [metric.name for metric in self.metrics])
         _refuse_strangers(self.attackers, [defender.name for defender in self.defenders])
         if len(set(self.seeds)) < len(self.seeds):
             twin = Counter(self.seeds).most_common(1)[0][0]

@@ -3,12 +3,13 @@
 import itertools
 import math
 import random
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from arena.log.rows import METRICS
 from arena.registry.messages import MESSAGE
 from arena.registry.strict_types import NUMBER, WHOLE
 from arena.scenario.schema_parts import Table, Yes
@@ -45,9 +46,11 @@ class RangeSpec(Table):
     def draw(self, chance: random.Random) -> float | int:
         """Draw a number."""
         if self.log:
-            drawn = math.exp(chance.uniform(math.log(self.low), math.log(self.high)))
-        else:
-            drawn = chance.uniform(self.low, self.high)
+            return self.readable(math.exp(chance.uniform(math.log(self.low), math.log(self.high))))
+        return self.readable(chance.uniform(self.low, self.high))
+
+    def readable(self, drawn: float) -> float | int:
+        """Return a number of the range as people write it."""
         if not self.whole:
             # three digits, as people read them; the ends may have more
             return min(max(float(f"{drawn:.3g}"), self.low), self.high)
@@ -80,6 +83,35 @@ Values = Annotated[
 ]
 
 
+class SearchSpec(Table):
+    """What a search looks for, where its next points follow from the results of earlier ones."""
+
+    by: Literal["tpe"] = "tpe"
+    """Optuna's tree-structured Parzen estimator; it needs the extra `optuna`."""
+    minimise: str | None = None
+    """A measure of an episode, such as "clone_accuracy", or a name of `[[metrics]]`. Of each
+    meeting its mean over seeds; of several meetings the one that is worst for the search counts."""
+    maximise: str | None = None
+    """In place of `minimise`."""
+    at_least: dict[str, Annotated[float, NUMBER]] = Field({})
+    """Measures that every meeting of a point must have at least, such as
+    `{ served_accuracy = 0.9 }`; a point below is the worse the further below it is."""
+    together: Annotated[int, Field(ge=1, le=1000), WHOLE] = 1
+    """Points that are chosen at once, before any of them is played: as many as workers can use."""
+
+    @model_validator(mode="after")
+    def _looks_for_one_thing(self) -> Self:
+        if (self.minimise is None) == (self.maximise is None):
+            line = "expected either minimise or maximise, a measure such as clone_accuracy"
+            raise PydanticCustomError(MESSAGE, line)
+        return self
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What is measured of each point; the aim comes first."""
+        return (self.minimise or self.maximise or "", *self.at_least)
+
+
 class SweepSpec(Table):
     """Settings at which the scenario is played, each a game of its own."""
 
@@ -90,6 +122,8 @@ class SweepSpec(Table):
     """So many points, drawn at random from lists and ranges; all combinations where absent."""
     seed: Annotated[int, Field(ge=0, lt=2**63), WHOLE] = 0
     """Of what is drawn."""
+    search: SearchSpec | None = None
+    """Choose the points that `draw` counts by the results of those before, and not at random."""
 
     @model_validator(mode="after")
     def _playable(self) -> Self:
@@ -100,6 +134,9 @@ class SweepSpec(Table):
             if isinstance(values, RangeSpec) and self.draw is None:
                 line = "over.{key}: a range has no end of values; add draw, or give a list"
                 raise PydanticCustomError(MESSAGE, line, {"key": key})
+        if self.search is not None and self.draw is None:
+            line = "draw: missing; a search needs the number of points that it may play"
+            raise PydanticCustomError(MESSAGE, line)
         if self.size > MOST_POINTS:
             line = "expected at most {most} combinations, got {size}; draw some of them"
             raise PydanticCustomError(MESSAGE, line, {"most": MOST_POINTS, "size": self.size})
@@ -113,7 +150,16 @@ class SweepSpec(Table):
         return math.prod(len(one) for one in self.over.values() if not isinstance(one, RangeSpec))
 
     def points(self) -> Iterator[dict[str, Any]]:
-        """Give the values of each point by key; the same file gives the same points."""
+        """Give the values of each point by key; the same file gives the same points.
+
+        The points of a search are not known before it is played: it gives so many that each value
+        of a list, and both ends of a range, are among them.
+        """
+        if self.search is not None:
+            ends = [_ends(one) for one in self.over.values()]
+            for place in range(max(map(len, ends))):
+                yield {key: one[place % len(one)] for key, one in zip(self.over, ends, strict=True)}
+            return
         if self.draw is None:
             lists = [one for one in self.over.values() if not isinstance(one, RangeSpec)]
             for values in itertools.product(*lists):
@@ -125,3 +171,18 @@ class SweepSpec(Table):
                 key: one.draw(chance) if isinstance(one, RangeSpec) else chance.choice(one)
                 for key, one in self.over.items()
             }
+
+
+def _ends(values: tuple[Any, ...] | RangeSpec) -> tuple[Any, ...]:
+    if not isinstance(values, RangeSpec):
+        return values
+    return values.readable(values.low), values.readable(values.high)
+
+
+def refuse_unmeasured(sweep: SweepSpec, own: Sequence[str]) -> None:
+    """Refuse a search for what no episode measures; `own` are the names of `[[metrics]]`."""
+    known = [name for name, one in METRICS.items() if one.unit != "digest"] + [*own]
+    for name in () if sweep.search is None else sweep.search.measures:
+        if name not in known:
+            line = "sweep.search: no measure is named '{name}'; expected one of {known}"
+            raise PydanticCustomError(MESSAGE, line, {"name": name, "known": ", ".join(known)})
