@@ -29,14 +29,21 @@ def slices_of(budget: int, rounds: Iterable[RoundRow]) -> dict[int, Slice]:
     found: dict[int, Slice] = {}
     for row in rounds:
         index = min(SLICES - 1, max(0, row.queries_used - 1) * SLICES // max(1, budget))
-        before = found.get(index, Slice((), (), 0, 0))
-        found[index] = Slice(
-            added_exits(before.attack, row.attack_exits),
-            added_exits(before.benign, row.benign_exits),
-            before.answered + row.benign_answered,
-            before.right + row.benign_correct,
+        one = Slice(
+            row.attack_exits or (), row.benign_exits or (), row.benign_answered, row.benign_correct
         )
+        before = found.get(index)
+        found[index] = one if before is None else _sum(before, one)
     return found
+
+
+def _sum(one: Slice, other: Slice) -> Slice:
+    return Slice(
+        added_exits(one.attack, other.attack),
+        added_exits(one.benign, other.benign),
+        one.answered + other.answered,
+        one.right + other.right,
+    )
 
 
 def early_share(exits: Exits) -> float | None:

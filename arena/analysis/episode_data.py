@@ -105,11 +105,8 @@ def gather(log: Log, ids: Iterable[str]) -> EpisodeData:
         UnknownName, LogError: an id that no episode, or more than one, has.
         ArenaError: none was named.
     """
-    episodes = tuple(
-        # figures measure their names before anything else sees them
-        replace(row, attacker=printable(row.attacker), defender=printable(row.defender))
-        for row in chosen(log, ids)
-    )
+    # figures measure their names before anything else sees them
+    episodes = tuple(map(_printable, chosen(log, ids)))
     wanted, every = {row.run_id for row in episodes}, [row.id for row in episodes]
     rounds, played = log.of_episodes(RoundRow, every), games_of(episodes)
     runs = sorted((run for run in log.runs() if run.id in wanted), key=lambda run: run.created)
@@ -125,6 +122,13 @@ def gather(log: Log, ids: Iterable[str]) -> EpisodeData:
         asked=samples_of(log, every),
         runs=tuple(runs),
     )
+
+
+def _printable(row: EpisodeRow) -> EpisodeRow:
+    names = printable(row.attacker), printable(row.defender)
+    if names == (row.attacker, row.defender):
+        return row
+    return replace(row, attacker=names[0], defender=names[1])
 
 
 def exit_counts(rounds: Iterable[RoundRow]) -> ExitCounts:

@@ -83,8 +83,12 @@ def _taken(table: dict[str, object], *names: str) -> dict[str, object]:
     return {name: table.pop(name) for name in names if name in table}
 
 
+# one encoder for all calls: json.dumps with options builds a new one per value
+_ENCODER = json.JSONEncoder(sort_keys=True, default=str)
+
+
 def _as_json(value: object) -> str:
-    return json.dumps(value, sort_keys=True, default=str)
+    return _ENCODER.encode(value)
 
 
 class Played(NamedTuple):

@@ -46,11 +46,12 @@ def gap_of(measure: str, sides: tuple[Scored, Scored], values: Sequence[BySeed])
         sides: the episodes behind the values of either side, those of other seeds too.
         values: one of each seed for either side, made of its episodes.
     """
-    seeds = tuple(sorted(set(values[0]) & set(values[1])))
-    if not seeds:
+    both = set(values[0]) & set(values[1])
+    if not both:
         return None
+    seeds = tuple(sorted(both))
     shared = (
-        Scored([one for one in side.episodes if one.seed in seeds], side.images) for side in sides
+        Scored([one for one in side.episodes if one.seed in both], side.images) for side in sides
     )
     differences = tuple(values[0][seed] - values[1][seed] for seed in seeds)
     return Gap(seeds, differences, difference_variance(measure, *shared))

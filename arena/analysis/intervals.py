@@ -110,10 +110,14 @@ def share_interval(hits: int, of: int) -> Interval:
         Wilson 1927, "Probable inference, the law of succession, and statistical inference",
         Journal of the American Statistical Association 22.
     """
-    from scipy import stats  # it takes seconds to import, with what it needs
-
-    ends = stats.binomtest(hits, of).proportion_ci(method="wilson")
-    return Interval(hits / of, float(ends.low), float(ends.high), of)
+    if of < 1 or not 0 <= hits <= of:
+        raise ValueError(f"expected 0 to {of} hits of at least one case, got {hits} of {of}")
+    # written out: scipy.stats takes a second to import
+    share, z = hits / of, float(ndtri(0.975))
+    middle, whole = share + z * z / (2 * of), 1 + z * z / of
+    reach = z * math.sqrt(share * (1 - share) / of + (z / (2 * of)) ** 2)
+    low = 0.0 if hits == 0 else (middle - reach) / whole
+    return Interval(share, low, 1.0 if hits == of else (middle + reach) / whole, of)
 
 
 def bootstrap_interval(

@@ -11,6 +11,7 @@ import typer
 from arena.cli.common import JsonOption, LogOption, TrustOption, WithDefault, out
 from arena.cli.filters import filtered
 from arena.cli.render import (
+    LISTED,
     fate,
     write_episodes,
     write_json,
@@ -72,7 +73,7 @@ def list_(
         if json:
             write_json_lines(store.episodes_as_json(which))
             return
-        found = store.episodes(which, brief=True)
+        found = store.columns(LISTED, which)
     if found:
         write_episodes(out(), found)
         if len(found) == limit:

@@ -10,7 +10,7 @@ import typer
 from envs.errors import ArenaError, ScenarioError, UnknownName
 
 if TYPE_CHECKING:
-    from arena.log.rows import EpisodeFilter, EpisodeRow
+    from arena.log.rows import EpisodeFilter
     from arena.log.store import Log
 
 # `Any` in this file: values of the options, which the filter declares, and a moment in time, whose
@@ -121,10 +121,10 @@ def chosen_ids(log: "Log", ids: Sequence[str], which: "EpisodeFilter | None") ->
         raise ArenaError("expected ids or options that filter episodes, got both")
     if ids:
         return list(dict.fromkeys(id for word in ids for id in _named(log, word)))
-    found: list[EpisodeRow] = log.episodes(which, brief=True)
+    found = log.ids(which)
     if not found:
         raise ArenaError(f"no such episode in {log.where}; 'arena episodes' lists them")
-    return [row.id for row in reversed(found)]
+    return found[::-1]
 
 
 def _named(log: "Log", word: str) -> list[str]:
@@ -138,4 +138,4 @@ def _named(log: "Log", word: str) -> list[str]:
         if len(runs) != 1:
             raise
         of_run = EpisodeFilter(run=runs[0], newest_first=False)
-        return [row.id for row in log.episodes(of_run, brief=True)]
+        return log.ids(of_run)

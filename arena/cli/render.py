@@ -12,7 +12,7 @@ from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from arena.cli.common import is_live
 from arena.report.formatting import ABSENT, count_text, duration_text, number, percent
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from arena.analysis.intervals import Interval
     from arena.analysis.scoreboard import ScoreRow
-    from arena.log.rows import EpisodeRow
+
+# `Any` in this file: an episode of the log, whole or a part of its columns.
 
 Row = Sequence[str]
 
@@ -205,7 +206,7 @@ def write_scoreboard(console: "Console", rows: Sequence["ScoreRow"]) -> None:
         write_line(console, f"a clone that guesses gets {told} %")
 
 
-def fate(row: "EpisodeRow") -> str:
+def fate(row: Any) -> str:
     """Describe how an episode ended, and whether it is a what-if."""
     return row.status if row.kind == "play" else f"{row.status} ({row.kind})"
 
@@ -228,8 +229,14 @@ _OPTIONAL = ("started", "time", "attack MACs %", "served %", "scenario", "querie
 _RIGHT = ("seed", "queries", "clone %", "served %", "attack MACs %", "time")
 
 
-def write_episodes(console: "Console", episodes: Sequence["EpisodeRow"]) -> None:
-    """Write a list of episodes, one line for each."""
+LISTED = ("id", "scenario_name", "attacker", "defender", "seed", "status", "kind", "queries_used",
+          "clone_accuracy", "served_accuracy", "attack_compute_share", "wall_seconds",
+          "started")  # fmt: skip
+"""Columns of the log that a list of episodes shows."""
+
+
+def write_episodes(console: "Console", episodes: Iterable[Any]) -> None:
+    """Write a list of episodes, one line for each: rows that have the columns `LISTED`."""
     rows = [
         (
             row.id,
