@@ -44,7 +44,8 @@ def show_dry_run(
             tell(f"{scenario.name}: a search plays {counted(scenario.size, 'episode')} at most, "
                  f"and knows them when it plays")  # fmt: skip
     scenarios = [one for one in scenarios if one.search is None]
-    at_once = WorkerOptions.of(workers).workers
+    options = WorkerOptions.of(workers)
+    at_once = options.jobs or options.workers
     told = []
     try:
         with Log.open(log, create=False, read_only=True) as store:

@@ -45,8 +45,9 @@ Workers = Annotated[
     typer.Option(
         "--workers",
         "-j",
-        metavar="N|ray[:ADDRESS]",
-        help="Number of episodes to play at once, each in its own process or on a Ray cluster.",
+        metavar="N|ray[:ADDRESS]|slurm[:JOBS]",
+        help="Number of episodes to play at once, each in its own process; or a Ray or Slurm "
+        "cluster.",
     ),
 ]
 Devices = Annotated[
