@@ -29,7 +29,8 @@ from envs.defences.base import Defence, DeployedDefence
 from envs.errors import BudgetExhausted
 from envs.game.accounts import Accounts
 from envs.game.clocks import make_clock
-from envs.game.extraction_game import ExtractionGame, GameOracle
+from envs.game.extraction_game import ExtractionGame
+from envs.game.game_oracle import GameOracle
 from envs.game.rounds import Round
 from envs.seeding import Streams
 from envs.types import AccountPolicy, ThreatModel

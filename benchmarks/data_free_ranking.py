@@ -24,7 +24,8 @@ from envs.data.resize import fit_to
 from envs.data.sources import load
 from envs.defences.base import Defence, DeployedDefence
 from envs.game.clocks import make_clock
-from envs.game.extraction_game import ExtractionGame, GameOracle
+from envs.game.extraction_game import ExtractionGame
+from envs.game.game_oracle import GameOracle
 from envs.game.rounds import Round
 from envs.nets import registry
 from envs.nets.multi_exit import MultiExit

@@ -32,7 +32,8 @@ from envs.data.sources import load, load_pool
 from envs.defences.base import Defence, DeployedDefence
 from envs.errors import BudgetExhausted
 from envs.game.clocks import make_clock
-from envs.game.extraction_game import ExtractionGame, GameOracle
+from envs.game.extraction_game import ExtractionGame
+from envs.game.game_oracle import GameOracle
 from envs.game.rounds import Round
 from envs.nets import registry
 from envs.nets.multi_exit import MultiExit

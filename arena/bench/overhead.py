@@ -20,7 +20,8 @@ from arena.runner.progress import Watcher
 from arena.runner.recorder import Recorder
 from envs.defences.base import Defence, DeployedDefence
 from envs.game.clocks import Untimed
-from envs.game.extraction_game import ExtractionGame, GameOracle
+from envs.game.extraction_game import ExtractionGame
+from envs.game.game_oracle import GameOracle
 from envs.oracle import Oracle
 from envs.seeding import Streams
 from envs.types import Labels, ThreatModel

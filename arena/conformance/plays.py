@@ -17,7 +17,8 @@ from arena.system.process_state import ProcessState
 from envs.defences.base import Defence, DeployedDefence
 from envs.errors import BudgetExhausted, QueryError, Refused, one_line
 from envs.game.clocks import make_clock
-from envs.game.extraction_game import ExtractionGame, GameOracle
+from envs.game.extraction_game import ExtractionGame
+from envs.game.game_oracle import GameOracle
 from envs.seeding import Streams
 from envs.types import VALUE_FAULT, Labels, Response, ThreatModel, faulty_values
 from envs.victim.victim import Victim

@@ -12,7 +12,8 @@ from arena.conformance.tiny_world import TinyWorld
 from arena.runner.saves.snapshots import lent, read, snapshot
 from arena.runner.stopping import STOP
 from envs.errors import BudgetExhausted, SaveError, one_line
-from envs.game.extraction_game import ExtractionGame, GameOracle
+from envs.game.extraction_game import ExtractionGame
+from envs.game.game_oracle import GameOracle
 
 
 def check_resuming(make: Callable[[], Attacker], world: TinyWorld, main: Play) -> Claim:

@@ -31,7 +31,7 @@ from arena.scenario import EpisodePlan
 from arena.scenario.planning import requirements
 from arena.system.process_state import ProcessState
 from envs.errors import BudgetExhausted, PlayerError, SaveError, one_line
-from envs.game.extraction_game import GameOracle
+from envs.game.game_oracle import GameOracle
 from envs.seeding import Streams
 
 

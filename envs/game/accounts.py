@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from envs.errors import QueryError, Refused, ScenarioError
+from envs.game.rounds import Refusal
 from envs.seeding import Streams
 from envs.types import ThreatModel
 
@@ -257,3 +258,10 @@ def _shares(dealt: Numbers) -> list[Share]:
         return [Share(int(names[0]), None)]
     order = names[np.argsort(firsts)]
     return [Share(int(one), torch.from_numpy(np.flatnonzero(dealt == one))) for one in order]
+
+
+def refusal_of(account: int, refused: Refusal) -> Refused:
+    """Return the error that tells an account what the defender refused."""
+    if refused == "account":
+        return Refused(f"account {account} is cut off", account=account, is_closed=True)
+    return Refused(f"the server refuses this request of account {account}", account=account)

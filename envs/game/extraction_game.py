@@ -8,23 +8,22 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from envs.defences.base import Clock, DeployedDefence
 from envs.errors import BudgetExhausted, DefenceError, QueryError, Refused, VictimUnreachable
 from envs.game.access import Access
-from envs.game.accounts import Accounts
+from envs.game.accounts import Accounts, refusal_of
 from envs.game.asking import ask_accounts
 from envs.game.clients import ClientNumbers
 from envs.game.counters import Counters, Tally
+from envs.game.query_images import QueryImages
 from envs.game.rounds import (
     AnsweredRequest,
     DefenderProtocol,
     Ledger,
     Observer,
     OwnVictim,
-    Refusal,
     Round,
 )
 from envs.game.service import Service
@@ -37,7 +36,6 @@ from envs.types import (
     Response,
     ThreatModel,
     check_within,
-    faulty_values,
     harden_labels,
 )
 
@@ -89,7 +87,7 @@ class ExtractionGame:
         self.fault: BaseException | None = None
         self._used = self._unpaid = 0
         self.device = self.deployed_defences[0].victim.device
-        self._on_host = self.device.type == "cpu"
+        self._images = QueryImages(self.device)
         self._traffic, self._ood = traffic, ood
         self._service = Service(
             deployed_defences,
@@ -100,7 +98,6 @@ class ExtractionGame:
             owner=owner,
         )
         self._counters = Counters(self.deployed_defences, self.device)
-        self._query_fault = torch.zeros((), dtype=torch.bool, device=self.device)
         self._observers: list[Observer] = [self._counters]
 
     @property
@@ -211,12 +208,7 @@ class ExtractionGame:
                 f"asked for {count} answers with {self.remaining} of {self._threat.budget} left"
             )
         account = self._accounts.checked(account, count)
-        # a copy: the attacker keeps its own tensor, and may write into it while this one is used
-        if self._on_host and images.is_cpu:
-            images = images.clone(memory_format=torch.contiguous_format)
-        else:
-            images = images.to(self.device, copy=True, memory_format=torch.contiguous_format)
-        self._check_values(images)
+        images = self._images.copied(images)
         before = self.used
         try:
             if account is not None:
@@ -260,7 +252,7 @@ class ExtractionGame:
         for observer in self._observers:
             observer.on_round(round)
         if attack.refused is not None:
-            raise _refusal(account, attack.refused)
+            raise refusal_of(account, attack.refused)
         return Response(given, attack.latency if self._threat.latency_visible else None)
 
     def _answer(
@@ -300,7 +292,7 @@ class ExtractionGame:
             DefenceError: an answer since the start left the simplex or its L1 budget.
             QueryError: on an accelerator, an earlier query held values outside [0, 1].
         """
-        if bool(self._query_fault):
+        if bool(self._images.fault):
             raise QueryError(VALUE_FAULT)
         if bool(self._service.fault):
             names = ", ".join(deployed.name for deployed in self.deployed_defences)
@@ -320,7 +312,7 @@ class ExtractionGame:
             "generator": self._service.generator.get_state(),
             "counters": self._counters.state(),
             "fault": self._service.fault,
-            "query_fault": self._query_fault,
+            "query_fault": self._images.fault,
             "traffic": None if self._traffic is None else self._traffic.position,
             "served": self._service.clock.served,
             "standings": self._service.standings.state(),
@@ -336,7 +328,7 @@ class ExtractionGame:
         self.rounds, self._used, self._unpaid = state["rounds"], state["used"], state["unpaid"]
         self._accounts.restore(state["accounts"])
         self._counters.restore(state["counters"])
-        self._query_fault = state["query_fault"]
+        self._images.fault = state["query_fault"]
         service = self._service
         service.defender, service.fault = defender, state["fault"]
         service.generator.set_state(state["generator"])
@@ -354,15 +346,6 @@ class ExtractionGame:
         """
         return self._counters.attack_counters()
 
-    def _check_values(self, images: Tensor) -> None:
-        """Refuse bad values at once on a CPU; on an accelerator note them without waiting."""
-        if self._on_host:
-            low, high = images.aminmax()  # NaN if any value is
-            if not (float(low) >= 0 and float(high) <= 1):
-                raise QueryError(VALUE_FAULT)
-        else:
-            self._query_fault |= faulty_values(images)
-
     def _answer_benign(
         self, traffic: BenignTraffic, attack_count: int
     ) -> tuple[AnsweredRequest, ...]:
@@ -377,35 +360,3 @@ class ExtractionGame:
             )
             for request in traffic.draw(attack_count)
         )
-
-
-def _refusal(account: int, refused: Refusal) -> Refused:
-    if refused == "account":
-        return Refused(f"account {account} is cut off", account=account, is_closed=True)
-    return Refused(f"the server refuses this request of account {account}", account=account)
-
-
-class GameOracle:
-    """The in-process oracle: passes an attacker's queries to a game.
-
-    Its public attributes lead to the threat model and the remaining budget, never to the game.
-    """
-
-    __slots__ = ("__game",)
-
-    def __init__(self, game: ExtractionGame) -> None:
-        self.__game = game
-
-    @property
-    def threat(self) -> ThreatModel:
-        """What may be asked and what an answer shows."""
-        return self.__game.threat
-
-    @property
-    def remaining(self) -> int:
-        """Images that may still be asked."""
-        return self.__game.remaining
-
-    def query(self, images: Tensor, account: int | None = None) -> Response:
-        """Ask for answers; see `envs.oracle.Oracle.query`."""
-        return self.__game.play(images, account)

@@ -18,7 +18,8 @@ from agents.base import Kit  # noqa: E402
 from arena.http.client import RemoteOracle  # noqa: E402
 from arena.http.protocol import HEADER_LENGTH, ProtocolError, decode, encode  # noqa: E402
 from envs.errors import ArenaError, BudgetExhausted, QueryError  # noqa: E402
-from envs.game.extraction_game import ExtractionGame, GameOracle  # noqa: E402
+from envs.game.extraction_game import ExtractionGame  # noqa: E402
+from envs.game.game_oracle import GameOracle  # noqa: E402
 from envs.nets import registry  # noqa: E402
 from envs.oracle import Oracle  # noqa: E402
 from envs.seeding import Streams  # noqa: E402

@@ -21,8 +21,8 @@ from arena.runner.match import play  # noqa: E402
 from arena.scenario import Scenario  # noqa: E402
 from envs.defences.base import Defence  # noqa: E402
 from envs.errors import Refused  # noqa: E402
-from envs.game.extraction_game import GameOracle  # noqa: E402
 from envs.game.game_factory import GameFactory, GameSpec  # noqa: E402
+from envs.game.game_oracle import GameOracle  # noqa: E402
 from envs.game.rounds import Countermeasure  # noqa: E402
 from envs.seeding import Streams  # noqa: E402
 from envs.training.recipes import Recipe  # noqa: E402

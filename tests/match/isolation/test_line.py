@@ -23,7 +23,8 @@ from arena.log.player_values import checked_numbers
 from envs.defences.base import Defence, DeployedDefence
 from envs.errors import ArenaError, PlayerError
 from envs.game.clocks import Untimed
-from envs.game.extraction_game import ExtractionGame, GameOracle
+from envs.game.extraction_game import ExtractionGame
+from envs.game.game_oracle import GameOracle
 from envs.nets.multi_exit import MultiExit
 from envs.nets.registry import build
 from envs.seeding import Streams

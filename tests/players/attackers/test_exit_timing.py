@@ -15,7 +15,8 @@ from envs.errors import BudgetExhausted, ScenarioError, UnknownName
 from envs.exits.random_rules import ByHistogram
 from envs.exits.rules import Thresholds, log_odds
 from envs.game.clocks import make_clock
-from envs.game.extraction_game import ExtractionGame, GameOracle
+from envs.game.extraction_game import ExtractionGame
+from envs.game.game_oracle import GameOracle
 from envs.latency.model import NETWORKS, LatencyModel, make_model
 from envs.latency.padding import ConstantTime
 from envs.nets import registry

@@ -17,7 +17,8 @@ from envs.defences.base import Defence, DeployedDefence
 from envs.errors import PlayerError, ScenarioError
 from envs.exits.rules import Thresholds
 from envs.game.clocks import make_clock
-from envs.game.extraction_game import ExtractionGame, GameOracle
+from envs.game.extraction_game import ExtractionGame
+from envs.game.game_oracle import GameOracle
 from envs.latency.model import make_model
 from envs.nets import registry
 from envs.nets.multi_exit import with_heads

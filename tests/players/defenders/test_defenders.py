@@ -18,7 +18,8 @@ from envs.data.sources import load
 from envs.defences.base import Defence, DeployedDefence
 from envs.errors import PlayerError
 from envs.game.clocks import make_clock
-from envs.game.extraction_game import ExtractionGame, GameOracle
+from envs.game.extraction_game import ExtractionGame
+from envs.game.game_oracle import GameOracle
 from envs.game.rounds import Countermeasure, Served, View
 from envs.game.traffic import BenignTraffic
 from envs.seeding import Streams

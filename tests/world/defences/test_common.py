@@ -17,7 +17,8 @@ from envs.defences.stack import Stack
 from envs.defences.timing import Timing
 from envs.defences.truncation import Truncation
 from envs.game.clocks import make_clock
-from envs.game.extraction_game import ExtractionGame, GameOracle
+from envs.game.extraction_game import ExtractionGame
+from envs.game.game_oracle import GameOracle
 from envs.game.rounds import Countermeasure
 from envs.seeding import Streams
 from envs.types import ThreatModel

@@ -15,7 +15,8 @@ from envs.defences.robust_training import RobustLoss, RobustTraining, rbf, svgd_
 from envs.errors import ScenarioError
 from envs.exits.rules import Thresholds
 from envs.game.clocks import make_clock
-from envs.game.extraction_game import ExtractionGame, GameOracle
+from envs.game.extraction_game import ExtractionGame
+from envs.game.game_oracle import GameOracle
 from envs.game.rounds import Countermeasure
 from envs.game.traffic import BenignTraffic
 from envs.nets import registry

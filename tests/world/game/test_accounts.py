@@ -13,7 +13,8 @@ from envs.errors import BudgetExhausted, QueryError, Refused, ScenarioError
 from envs.game.accounts import Accounts
 from envs.game.clients import ClientNumbers
 from envs.game.clocks import make_clock
-from envs.game.extraction_game import ExtractionGame, GameOracle
+from envs.game.extraction_game import ExtractionGame
+from envs.game.game_oracle import GameOracle
 from envs.game.rounds import Countermeasure
 from envs.seeding import Streams
 from envs.types import ThreatModel

@@ -13,7 +13,8 @@ from envs.defences.base import Defence, DeployedDefence
 from envs.exits.random_rules import ByHistogram
 from envs.exits.rules import FinalOnly, Thresholds, log_odds
 from envs.game.clocks import Untimed
-from envs.game.extraction_game import ExtractionGame, GameOracle
+from envs.game.extraction_game import ExtractionGame
+from envs.game.game_oracle import GameOracle
 from envs.nets.multi_exit import MultiExit, with_heads
 from envs.nets.registry import build
 from envs.seeding import Streams

@@ -8,7 +8,8 @@ from envs.defences.base import Defence, DeployedDefence
 from envs.errors import BudgetExhausted, DefenceError, NotGranted, QueryError
 from envs.exits.rules import Thresholds
 from envs.game.clocks import make_clock
-from envs.game.extraction_game import ExtractionGame, GameOracle
+from envs.game.extraction_game import ExtractionGame
+from envs.game.game_oracle import GameOracle
 from envs.game.rounds import Countermeasure
 from envs.game.traffic import BenignTraffic
 from envs.nets import registry

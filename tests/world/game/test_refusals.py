@@ -9,7 +9,8 @@ from envs.data.images import ImageSet
 from envs.defences.base import Defence, DeployedDefence
 from envs.errors import BudgetExhausted, PlayerError, Refused
 from envs.game.clocks import make_clock
-from envs.game.extraction_game import ExtractionGame, GameOracle
+from envs.game.extraction_game import ExtractionGame
+from envs.game.game_oracle import GameOracle
 from envs.game.rounds import Countermeasure
 from envs.game.traffic import BenignTraffic
 from envs.seeding import Streams
