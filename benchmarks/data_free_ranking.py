@@ -18,7 +18,7 @@ from torch import nn
 
 from agents.base import Attacker, Kit
 from agents.defenders.static import Static
-from arena.registry import players as catalog
+from arena.registry import players
 from envs.data.images import ImageSet
 from envs.data.resize import fit_to
 from envs.data.sources import load
@@ -142,7 +142,7 @@ def main() -> None:
             continue
         world = World(args.data, args.size, args.network, epochs=args.epochs, seed=seed)
         for name in missing:
-            rows = play(world, catalog.attackers.find(name), budget=args.budget,
+            rows = play(world, players.attackers.find(name), budget=args.budget,
                         checkpoints=args.checkpoints, seed=seed)  # fmt: skip
             fresh = not args.out.exists()
             args.out.parent.mkdir(parents=True, exist_ok=True)

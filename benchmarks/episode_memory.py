@@ -22,7 +22,7 @@ import torch
 
 from agents.base import Attacker, Kit
 from arena.log.store import Log
-from arena.registry import players as catalog
+from arena.registry import players
 from arena.runner import recorder
 from arena.runner.match import play
 from arena.runner.progress import Progress, Watcher
@@ -97,7 +97,7 @@ def measure(budget: int, *, batch: int) -> dict[str, float]:
         file.write_text(f'{SCENARIO}\n[[attackers]]\nname = "asker"\nuse = "{__file__}:Asker"\n'
                         f"params = {{ batch = {batch} }}\n")  # fmt: skip
         scenario = load(str(file), [f"threat.budget={budget}"])
-        catalog.attackers.find(f"{__file__}:Asker")
+        players.attackers.find(f"{__file__}:Asker")
         Victim.answer = at_once  # type: ignore[method-assign]
         recorder.WATCH_SECONDS = 0.0  # look after every round, however quick they are
         began = time.perf_counter()

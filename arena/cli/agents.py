@@ -11,8 +11,8 @@ from arena.cli.render import write_json, write_line, write_table
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from arena.registry.catalog import Entry
     from arena.registry.parameters import Parameter
-    from arena.registry.players import Entry
 
 
 def agents(

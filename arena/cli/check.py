@@ -82,7 +82,7 @@ def _verdict(finding: "Claim") -> str:
 
 def _maker(target: str, kind: Kind | None, settings: list[str]) -> Callable[[], Any]:
     """Return a function that builds a new player."""
-    from arena.registry import players as catalog
+    from arena.registry import players
     from arena.registry.parameters import validated
     from arena.scenario.overrides import apply_overrides
 
@@ -90,24 +90,25 @@ def _maker(target: str, kind: Kind | None, settings: list[str]) -> Callable[[], 
     faults = apply_overrides(raw, settings)
     if faults:
         raise ScenarioError("\n".join(faults))
-    found = catalog.of(kind).find(target) if kind else _find(target)
+    found = players.of(kind).find(target) if kind else _find(target)
     return cast(Callable[[], Any], partial(found, **validated(found, raw, prefix=(target,))))
 
 
 def _find(target: str) -> type:
     """Find a name among all kinds of players; the base of a class in a file tells its kind."""
-    from arena.registry import players as catalog
+    from arena.registry import players
+    from arena.registry.catalog import KINDS
     from envs.loading import imports as plugins
 
     if plugins.is_file_use(target):
-        return catalog.find_in_file(target)
-    kinds = [kind for kind in catalog.KINDS if target in catalog.of(kind).names()]
+        return players.find_in_file(target)
+    kinds = [kind for kind in KINDS if target in players.of(kind).names()]
     if not kinds:
-        names = {name for kind in catalog.KINDS for name in catalog.of(kind).names()}
+        names = {name for kind in KINDS for name in players.of(kind).names()}
         raise UnknownName("attacker, defender or defence", target, names)
     if len(kinds) > 1:
         raise ScenarioError(f"'{target}' names a {' and a '.join(kinds)}; choose one with --kind")
-    return catalog.of(kinds[0]).find(target)
+    return players.of(kinds[0]).find(target)
 
 
 def _shape(text: str) -> tuple[int, int, int]:

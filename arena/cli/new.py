@@ -9,7 +9,7 @@ from arena.cli.common import out
 from arena.cli.render import write_line
 
 if TYPE_CHECKING:
-    from arena.registry.players import Kind
+    from arena.registry.catalog import Kind
 
 app = typer.Typer(
     no_args_is_help=True,

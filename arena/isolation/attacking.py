@@ -21,7 +21,7 @@ from arena.isolation.handover import Exporter, HandedOver
 from arena.isolation.job import Job, apply_settings, generator_at, labels_place
 from arena.isolation.sandbox import limit_memory
 from arena.log.player_values import checked_data, checked_numbers, checked_text
-from arena.registry import players as catalog
+from arena.registry import players
 from envs.data.images import ImageSet
 from envs.errors import ArenaError, BudgetExhausted, QueryError, Refused, one_line
 from envs.game.accounts import whole_account
@@ -157,7 +157,7 @@ def _attack(job: Job, line: _Line, device: torch.device, pool_file: int) -> dict
         kit = _kit(job, line, device, pool_file)
         limit_memory(job.memory)
         spec = job.attacker
-        line.attacker = attacker = catalog.create_attacker(
+        line.attacker = attacker = players.create_attacker(
             spec, job.wrappers, prefix=("attackers", job.name)
         )
         threat = job.threat

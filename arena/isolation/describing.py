@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from arena.isolation import launch
-from arena.registry import players as catalog
+from arena.registry import players
+from arena.registry.catalog import Catalog
 from envs.errors import ArenaError, ScenarioError, one_line
 from envs.loading import imports
 
@@ -148,12 +149,12 @@ def describe(question: Mapping[str, Any]) -> dict[str, object]:
     attacker = Said(*question["attacker"])
     wrappers = [Said(*one) for one in question["wrappers"]]
     try:
-        built = catalog.create_attacker(
+        built = players.create_attacker(
             attacker, wrappers, prefix=("attackers", str(question["name"]))
         )
         return {
-            "attacker": _resolved(catalog.attackers, attacker),
-            "wrappers": [_resolved(catalog.wrappers, one) for one in wrappers],
+            "attacker": _resolved(players.attackers, attacker),
+            "wrappers": [_resolved(players.wrappers, one) for one in wrappers],
             "requires": sorted(built.requires),
             "faults": [],
         }
@@ -163,6 +164,6 @@ def describe(question: Mapping[str, Any]) -> dict[str, object]:
         return {"wrappers": [], "requires": [], "faults": [one_line(error)]}
 
 
-def _resolved(names: catalog.Catalog, said: Said) -> dict[str, object]:
+def _resolved(names: Catalog, said: Said) -> dict[str, object]:
     params, code = names.resolve(said.use, said.params)
     return {"params": params, "code": code}

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 
-from arena.registry import players as catalog
+from arena.registry import players
+from arena.registry.catalog import Named
 from arena.system.shadowing import ROOT
 from envs.errors import ScenarioError
 from envs.loading import imports, siblings
@@ -173,17 +174,17 @@ def uses_in(value: object) -> list[str]:
     return []
 
 
-def uses_of(players: Iterable[catalog.Named]) -> list[str]:
+def uses_of(named: Iterable[Named]) -> list[str]:
     """List what players are named by, and the players of others that their parameters name."""
-    players = list(players)
-    return [one.use for one in players] + uses_in([one.params for one in players])
+    named = list(named)
+    return [one.use for one in named] + uses_in([one.params for one in named])
 
 
 def is_of_others(use: str) -> bool:
     """Tell whether a text names an attacker or a wrapper that is not one of ours."""
     if imports.is_file_use(use) or imports.is_class_use(use):
         return True
-    names = (catalog.attackers, catalog.wrappers)
+    names = (players.attackers, players.wrappers)
     return any(use not in one.builtin and use in imports.offered(one.group) for one in names)
 
 
@@ -192,8 +193,8 @@ def _module_of(use: str) -> str:
     if imports.is_class_use(use):
         target = imports.class_place(use)[0]
     else:
-        players = [one for one in (catalog.attackers, catalog.wrappers) if use not in one.builtin]
-        groups = [one.group for one in players] + [user_networks.GROUP] * registry.is_own(use)
+        kinds = [one for one in (players.attackers, players.wrappers) if use not in one.builtin]
+        groups = [one.group for one in kinds] + [user_networks.GROUP] * registry.is_own(use)
         points = [point for group in groups for point in imports.offered(group).get(use, [])]
         target = points[0].value if points else ""
     name = target.partition(":")[0].partition(".")[0]

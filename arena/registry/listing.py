@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Literal, get_args
 
-from arena.registry import players as catalog
+from arena.registry import players
+from arena.registry.catalog import Entry, summary
 from arena.registry.parameters import Parameter, parameters
-from arena.registry.players import Entry
 from envs.errors import ScenarioError
 from envs.loading import imports
 
@@ -21,14 +21,14 @@ def inventory(kind: Kind) -> list[Entry]:
         return _networks()
     if kind == "data":
         return _data()
-    players = {
-        "attackers": catalog.attackers,
-        "wrappers": catalog.wrappers,
-        "defenders": catalog.defenders,
-        "defences": catalog.defences,
-        "metrics": catalog.metrics,
+    kinds = {
+        "attackers": players.attackers,
+        "wrappers": players.wrappers,
+        "defenders": players.defenders,
+        "defences": players.defences,
+        "metrics": players.metrics,
     }
-    return players[kind].describe()
+    return kinds[kind].describe()
 
 
 def _networks() -> list[Entry]:
@@ -55,7 +55,7 @@ def _installed(group: str, kind: str, name: str) -> Entry:
     except ScenarioError as error:
         return Entry(name, "", origin, fault=str(error))
     takes = tuple(parameters(found)) if callable(found) else ()
-    return Entry(name, catalog.summary(found), origin, takes)
+    return Entry(name, summary(found), origin, takes)
 
 
 def _data() -> list[Entry]:

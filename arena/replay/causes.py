@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from arena.log.rows import EpisodeRow, RoundRow
-from arena.registry import players as catalog
+from arena.registry import players
 from arena.scenario import EpisodePlan
 from arena.scenario.planning import RULES, attacker_plan, contents_of
 from arena.system.provenance import git_state
@@ -79,9 +79,9 @@ def _contents(plan: EpisodePlan) -> list[str]:
 
 def _players(plan: EpisodePlan) -> list[str]:
     """Name the players from outside whose code is not what it was."""
-    made = [("defender", catalog.defenders, plan.defender.use, plan.defender.policy,
+    made = [("defender", players.defenders, plan.defender.use, plan.defender.policy,
              plan.defender.code)]  # fmt: skip
-    made += [("defence", catalog.defences, one.use, one.params, one.code)
+    made += [("defence", players.defences, one.use, one.params, one.code)
              for one in plan.defender.defence]  # fmt: skip
     attacker, found = plan.attacker, []
     if plan.isolation == "process":  # code of others is not imported here
@@ -93,8 +93,8 @@ def _players(plan: EpisodePlan) -> list[str]:
             )]  # fmt: skip
             found += [_changed(kind, one.use) for kind, code, one in pairs if one.code != code]
     else:
-        made = [("attacker", catalog.attackers, attacker.use, attacker.params, attacker.code),
-                *(("wrapper", catalog.wrappers, one.use, one.params, one.code)
+        made = [("attacker", players.attackers, attacker.use, attacker.params, attacker.code),
+                *(("wrapper", players.wrappers, one.use, one.params, one.code)
                   for one in attacker.wrappers), *made]  # fmt: skip
     for kind, names, use, params, code in made:
         try:

@@ -13,14 +13,14 @@ from agents.base import Attacker, Kit
 from arena.log.rows import EpisodeRow
 from arena.log.store import Log
 from arena.recording.shards import RecordedRound, require_tape, rounds_on_tape
-from arena.registry import players as catalog
+from arena.registry import players
 from arena.registry.trust import require_trust
 from arena.replay.verify import logged_plan
-from arena.runner.episode import StandIn
 from arena.runner.progress import Watcher
 from arena.runner.resume import play_one
 from arena.runner.run_record import run_record
 from arena.runner.setup import Setup
+from arena.runner.stand_in import StandIn
 from arena.scenario import Scenario
 from arena.scenario.planning import defender_plan
 from arena.scenario.schema import DefenderSpec
@@ -149,10 +149,10 @@ def _defender_spec(scenario: Scenario, name: str, *, trust_plugins: bool) -> Def
         if not trust_plugins:
             require_trust(known[name].model_dump(mode="json"))
         return known[name]
-    if name in catalog.defences.names() or ":" in name:
+    if name in players.defences.names() or ":" in name:
         return DefenderSpec.model_validate({"defence": name})
     raise UnknownName("defender of the scenario, or defence", name,
-                      [*known, *catalog.defences.names()])  # fmt: skip
+                      [*known, *players.defences.names()])  # fmt: skip
 
 
 def _text(log: Log, row: EpisodeRow) -> str:

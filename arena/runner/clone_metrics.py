@@ -5,7 +5,7 @@ from typing import cast
 
 from arena.evaluation.clone_metric import CloneMetric, Handed, measured
 from arena.log.writer import EpisodeWriter
-from arena.registry import players as catalog
+from arena.registry import players
 from arena.runner.stopping import STOP
 from arena.scenario.planning import MetricPlan
 from envs.errors import one_line
@@ -31,7 +31,7 @@ def clone_metrics(
     values = {}
     for plan in metrics:
         try:
-            metric = cast(CloneMetric, catalog.metrics.create(plan.use, plan.params))
+            metric = cast(CloneMetric, players.metrics.create(plan.use, plan.params))
             value = measured(metric, handed(plan))
             reason = "cannot be known of this clone and this victim"
         except BaseException as fault:  # of others, sys.exit among them: it costs its value alone

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 
 from agents.base import Defender, DefenderKit
-from arena.registry import players as catalog
+from arena.registry import players
 from arena.scenario import EpisodePlan
 from envs.data.images import Splits
 from envs.defences.base import DeployedDefence
@@ -56,7 +56,7 @@ def with_defender(
     Raises:
         ArenaError: as its `begin`.
     """
-    defender = catalog.defenders.create(plan.defender.use, plan.defender.policy)
+    defender = players.defenders.create(plan.defender.use, plan.defender.policy)
     assert isinstance(defender, Defender)
     kit = DefenderKit(
         deployed_defences=tuple(one.name for one in deployed),

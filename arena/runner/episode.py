@@ -1,30 +1,26 @@
 """Plays one episode: sets it up, lets the attacker play, and writes the outcome."""
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import IO, Any, NamedTuple
 
 from agents.base import Attacker, Kit, granted
-from arena.evaluation.architecture import score_inferences
 from arena.evaluation.initial_weights import InitialWeights
-from arena.evaluation.referee import CloneScore
 from arena.isolation.attacker import IsolatedAttacker
 from arena.log.player_values import checked_numbers
 from arena.log.rows import OutcomeRow
 from arena.log.store import Log
 from arena.log.writer import EpisodeWriter
 from arena.recording.tape import Tape
-from arena.registry import players as catalog
-from arena.runner.clone_file import write_clone
-from arena.runner.clone_metrics import clone_metrics
+from arena.registry import players
 from arena.runner.events import EpisodeEvents, Fault
+from arena.runner.finishing import Finish
 from arena.runner.game_setup import GameSetup
 from arena.runner.recorder import Recorder
 from arena.runner.saves.schedule import Saver, Saving
 from arena.runner.saves.snapshots import lent, read, snapshot
 from arena.runner.saves.store import SaveStore
 from arena.runner.setup import Setup
+from arena.runner.stand_in import StandIn
 from arena.runner.stopping import STOP
 from arena.runner.time_limit import TimeLimit, TimeUp
 from arena.scenario import EpisodePlan
@@ -33,22 +29,6 @@ from arena.system.process_state import ProcessState
 from envs.errors import BudgetExhausted, PlayerError, SaveError, one_line
 from envs.game.game_oracle import GameOracle
 from envs.seeding import Streams
-
-
-class StandIn(NamedTuple):
-    """Somebody who asks in the attacker's place: the recorded queries of another episode.
-
-    Attributes:
-        attacker: who asks.
-        origin: id of the episode whose queries these are.
-    """
-
-    attacker: Attacker
-    origin: str
-
-    def hash_for(self, plan: EpisodePlan) -> str:
-        """Name the what-if: 16 hexadecimal digits that no play has."""
-        return hashlib.sha256(f"what-if/{self.origin}/{plan.hash}".encode()).hexdigest()[:16]
 
 
 class Saves(NamedTuple):
@@ -179,16 +159,29 @@ class Episode:
             fault = Fault(recorder.clone_fault)
         # the referee measures in the process as it was before players came
         self._events.restore_process()
+        self._setup.watcher.phase(self._plan.title, "scoring")
+        finish = Finish(
+            self._plan,
+            parts,
+            attacker,
+            self._first_clone,
+            recorder,
+            writer,
+            self._events,
+            tape,
+            tell=self._setup.watcher.line,
+            outcome=OutcomeRow(queries_used=self._game.used),
+        )
         try:
-            self._finish(attacker, recorder, writer, fault)
+            finish.close(fault)
         finally:
+            self.unlucky = finish.first_fault is not None and finish.first_fault.unlucky
             if isinstance(attacker, IsolatedAttacker):
                 attacker.close()
             parts.close()
 
     def _set_up_attacker(self, tape: Tape) -> None:
         """Make the attacker, its oracle and its kit."""
-        self._tape = tape
         self._oracle = GameOracle(self._game)
         pool, overlap = self._setup.pool(self._plan)
         apart = self._stand_in is None and self._plan.isolation == "process"
@@ -223,7 +216,7 @@ class Episode:
             return self._stand_in.attacker
         threat = self._game.threat
         spec = self._plan.attacker
-        attacker = catalog.create_attacker(spec, spec.wrappers, prefix=("attackers", spec.name))
+        attacker = players.create_attacker(spec, spec.wrappers, prefix=("attackers", spec.name))
         granted(
             attacker,
             labels=threat.labels,
@@ -319,82 +312,6 @@ class Episode:
             "tape": tape.state(),
             "recorder": self._recorder.state(),
         }
-
-    def _finish(
-        self,
-        attacker: Attacker,
-        recorder: Recorder,
-        writer: EpisodeWriter,
-        fault: Fault | None,
-    ) -> None:
-        """Measure what there is, whatever happened, and close the row.
-
-        An episode is a success only if no step failed, and an error by the first that did.
-        """
-        events, parts = self._events, self._parts
-        assert events is not None
-        self._setup.watcher.phase(self._plan.title, "scoring")
-        score: CloneScore | None = None
-        outcome = OutcomeRow(queries_used=self._game.used)
-
-        def score_clone() -> None:
-            nonlocal score
-            score = recorder.score_clone()
-
-        def measure() -> None:
-            nonlocal outcome
-            parts.write_accounts(writer)
-            tally = recorder.close()
-            parts.tell_refusals(writer, tally)
-            parts.tell_losses(writer, answered=tally.attack.answered)
-            outcome = parts.outcome(score, tally)  # kept where the defender's code fails now
-            outcome = parts.with_service(outcome)
-
-        def take_metrics() -> None:
-            nonlocal outcome
-            clone = attacker.clone if score is not None and self._plan.metrics else None
-            if clone is not None:
-                taken = clone_metrics(
-                    self._plan.metrics,
-                    lambda metric: parts.handed(clone, metric.name),
-                    writer,
-                    used=self._game.used,
-                    tell=self._setup.watcher.line,
-                )
-                outcome = replace(outcome, clone_metrics=taken)
-
-        def write_inferences() -> None:
-            score_inferences(attacker.inferred, writer, truth=parts.truth(self._plan))
-
-        def write_defender() -> None:
-            events.write_defender(parts.defender, recorder.used_at)
-
-        found = [
-            fault,
-            *map(
-                events.fault_of,
-                (score_clone, measure, take_metrics, write_inferences, write_defender),
-            ),
-        ]
-        faults = [one for one in found if one is not None]
-        recorder.keep_files()
-        if score is not None:
-            write_clone(
-                self._plan,
-                lambda: attacker.clone,
-                self._first_clone,
-                writer,
-                where=self._tape.where,
-                threat=self._game.threat,
-                used=self._game.used,
-                tell=self._setup.watcher.line,
-            )
-        events.restore_process()
-        self.unlucky = bool(faults) and faults[0].unlucky
-        events.close_row(outcome, faults)
-        for one in faults:
-            if one.interrupt is not None:
-                raise one.interrupt
 
 
 def _expect_same_class(planned: object, saved: object) -> None:

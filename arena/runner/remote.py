@@ -8,7 +8,7 @@ import torch
 from arena.http.connecting import RemoteSettings, connect
 from arena.http.remote_victim import RemoteVictim
 from arena.log.writer import EpisodeWriter
-from arena.registry import players as catalog
+from arena.registry import players
 from arena.scenario import EpisodePlan
 from envs.data.images import Splits
 from envs.defences.base import Defence, DeployedDefence, HardenKit, require_answers_only
@@ -39,7 +39,7 @@ def in_front_of(
     kit = HardenKit(data=splits, streams=Streams(plan.victim_seed).child("harden"), device=device)
     deployed = []
     for brought in plan.defender.defence:
-        defence = cast(Defence, catalog.defences.create(brought.use, brought.params))
+        defence = cast(Defence, players.defences.create(brought.use, brought.params))
         require_answers_only(defence, brought.use)
         defence.harden(victim, kit)
         deployed.append(DeployedDefence(brought.use, defence, victim))

@@ -6,12 +6,13 @@ from arena.log.rows import EpisodeRecord, EpisodeRow, RunRecord
 from arena.log.store import Log
 from arena.log.writer import EpisodeWriter
 from arena.recording.tape import Tape
-from arena.runner.episode import Episode, Saves, StandIn
+from arena.runner.episode import Episode, Saves
 from arena.runner.events import written_traceback
 from arena.runner.saves.attempts import PreviousAttempt, previous_attempt
 from arena.runner.saves.schedule import Saving
 from arena.runner.saves.store import SaveStore
 from arena.runner.setup import Setup
+from arena.runner.stand_in import StandIn
 from arena.runner.stopping import STOP
 from arena.scenario import EpisodePlan
 from arena.system.output import stdout_to_stderr

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from arena.isolation.attacker import Contestant
-from arena.registry import players as catalog
+from arena.registry import players
 from arena.runner.contestant import contestant_of
 from arena.runner.defender_setup import DefenderSetup, with_defender
 from arena.runner.progress import Watcher
@@ -33,7 +33,8 @@ from envs.nets.exit_cost import ExitProfile
 from envs.nets.given_weights import take_weights
 from envs.nets.multi_exit import MultiExit
 from envs.seeding import Streams
-from envs.training.checkpoints import JSON, counted_uses
+from envs.training.checkpoint_file import JSON
+from envs.training.checkpoints import counted_uses
 from envs.training.recipes import recipe_for
 from envs.training.victims import VictimTraining, remarks, train_victim
 from envs.types import ThreatModel
@@ -116,7 +117,7 @@ class Setup:
         deployed_defences = []
         self.watcher.phase(plan.title, "hardening")
         for brought in plan.defender.defence:
-            defence = catalog.defences.create(brought.use, brought.params)
+            defence = players.defences.create(brought.use, brought.params)
             assert isinstance(defence, Defence)
             require_needs(defence.needs, brought.use, reference.network.backbone)
             kit = HardenKit(

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from arena.isolation.describing import Grants, described, is_apart
 from arena.isolation.launch import require_linux
-from arena.registry import messages
-from arena.registry import players as catalog
+from arena.registry import messages, players
 from arena.registry.messages import dotted
 from arena.registry.parameters import validate_as, validated
 from arena.scenario import networks
@@ -70,7 +69,7 @@ def _trials(scenario: ScenarioFile) -> Iterator[Trial]:
     yield ("latency",), partial(_check_latency, scenario.latency)
     for number, metric in enumerate(scenario.metrics):
         place: messages.Path = ("metrics", number)
-        yield place, partial(catalog.metrics.check, metric.use, metric.params, (*place, "params"))
+        yield place, partial(players.metrics.check, metric.use, metric.params, (*place, "params"))
     for attacker in scenario.attackers:
         yield ("attackers", attacker.name), partial(_check_attacker, attacker, scenario)
     for defender in scenario.defenders:
@@ -239,7 +238,7 @@ def _check_attacker(spec: AttackerSpec, scenario: ScenarioFile) -> None:
         if is_apart(said(spec), wrappers):
             described(said(spec), wrappers, name=spec.name, grants=grants)
             return
-    attacker = catalog.create_attacker(spec, spec.wrappers, prefix=path)
+    attacker = players.create_attacker(spec, spec.wrappers, prefix=path)
     granted(attacker, **grants._asdict())
 
 
@@ -248,7 +247,7 @@ def _check_defender(
 ) -> None:
     where = ("defenders", spec.name)
     policy = (*where, "policy")
-    faults = _faults((where, partial(catalog.defenders.check, spec.use, spec.policy, policy)))
+    faults = _faults((where, partial(players.defenders.check, spec.use, spec.policy, policy)))
     several = len(spec.defence) > 1
     for number, defence in enumerate(spec.defence):
         place: messages.Path = (*where, "defence", number) if several else where
@@ -269,7 +268,7 @@ def _check_defence(
     from envs.defences.base import Defence, require_answers_only
     from envs.defences.needs import require_needs
 
-    defence = catalog.defences.check(spec.use, spec.params, params)
+    defence = players.defences.check(spec.use, spec.params, params)
     if is_remote and isinstance(defence, Defence):
         require_answers_only(defence, spec.use)
     network = victim()

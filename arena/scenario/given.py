@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from arena.registry import players
+from arena.registry.catalog import Catalog
 from arena.registry.classes import is_importable
 from arena.scenario import Scenario
 from arena.scenario.overrides import apply_values
@@ -140,7 +141,7 @@ def _label(kind: str, table: Mapping[str, Any]) -> object:
         return None
 
 
-def _kind(player: type) -> players.Catalog:
+def _kind(player: type) -> Catalog:
     """Find which kind of player a class is.
 
     Raises:

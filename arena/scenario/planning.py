@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from arena.isolation.describing import Said, described, is_apart, required
-from arena.registry import players as catalog
+from arena.registry import players
+from arena.registry.catalog import Catalog, Named
 from arena.scenario import contents
 from arena.scenario.schema import AttackerSpec, DefenderSpec, ScenarioFile, TrafficSpec
 from arena.scenario.schema_parts import (
@@ -204,7 +205,7 @@ def plans_of(scenario: ScenarioFile) -> list[EpisodePlan]:
             _plan(scenario, threat, attacker, defender, seed=seed, read=known, metrics=metrics)
             for seed in scenario.seeds
         ]
-        plans += _chained(series) if catalog.learns_between_episodes(defender.use) else series
+        plans += _chained(series) if players.learns_between_episodes(defender.use) else series
     return plans
 
 
@@ -287,9 +288,9 @@ def attacker_plan(spec: AttackerSpec | AttackerPlan, isolation: Isolation) -> At
     if isolation == "process" and is_apart(said(spec), list(map(said, spec.wrappers))):
         told = described(said(spec), list(map(said, spec.wrappers)), name=spec.name)
         return AttackerPlan.model_validate(told)
-    wrappers = [_made(catalog.wrappers, wrapper) for wrapper in spec.wrappers]
+    wrappers = [_made(players.wrappers, wrapper) for wrapper in spec.wrappers]
     return AttackerPlan.model_validate(
-        {"name": spec.name, **_made(catalog.attackers, spec), "wrappers": wrappers}
+        {"name": spec.name, **_made(players.attackers, spec), "wrappers": wrappers}
     )
 
 
@@ -299,15 +300,15 @@ def requirements(plan: EpisodePlan) -> frozenset[str]:
     wrappers = list(map(said, spec.wrappers))
     if is_apart(said(spec), wrappers):
         return required(said(spec), wrappers, name=spec.name)
-    return catalog.create_attacker(spec, spec.wrappers).requires
+    return players.create_attacker(spec, spec.wrappers).requires
 
 
-def said(spec: catalog.Named) -> Said:
+def said(spec: Named) -> Said:
     """Return what a scenario says of a player, without anything else."""
     return Said(spec.use, dict(spec.params))
 
 
-def _made(names: catalog.Catalog, spec: catalog.Named) -> dict[str, object]:
+def _made(names: Catalog, spec: Named) -> dict[str, object]:
     params, code = names.resolve(spec.use, spec.params)
     return {"use": spec.use, "params": params, "code": code}
 
@@ -315,20 +316,20 @@ def _made(names: catalog.Catalog, spec: catalog.Named) -> dict[str, object]:
 def metric_plans(scenario: ScenarioFile) -> tuple[MetricPlan, ...]:
     """Resolve the metrics likewise."""
     return tuple(
-        MetricPlan.model_validate({"name": spec.name, **_made(catalog.metrics, spec)})
+        MetricPlan.model_validate({"name": spec.name, **_made(players.metrics, spec)})
         for spec in scenario.metrics
     )
 
 
 def defender_plan(spec: DefenderSpec | DefenderPlan) -> DefenderPlan:
     """Resolve a defender likewise."""
-    policy, code = catalog.defenders.resolve(spec.use, spec.policy)
+    policy, code = players.defenders.resolve(spec.use, spec.policy)
     return DefenderPlan.model_validate(
         {
             "name": spec.name,
             "use": spec.use,
             "policy": policy,
             "code": code,
-            "defence": [_made(catalog.defences, entry) for entry in spec.defence],
+            "defence": [_made(players.defences, entry) for entry in spec.defence],
         }
     )

@@ -15,7 +15,7 @@ from envs.defences.needs import Need
 from envs.defences.surrogate import Surrogate, like_victim, remembered
 from envs.nets.staged import Staged
 from envs.ranges import Positive, Share
-from envs.training.checkpoints import JSON
+from envs.training.checkpoint_file import JSON
 from envs.training.loop import cross_entropy, fit
 from envs.training.ood import SourceSpec, ood_source, source_weights
 from envs.training.ood_sources import Draw, Material

@@ -13,7 +13,7 @@ from envs.exits.random_rules import ByFlag, ByHistogram, CoinThresholds, Passing
 from envs.exits.rules import PUBLISHED, ExitRule, Thresholds, to_log_odds
 from envs.nets.multi_exit import MultiExit
 from envs.ranges import Amount, Count, Natural, Positive, Share
-from envs.training.checkpoints import JSON
+from envs.training.checkpoint_file import JSON
 from envs.training.exit_training import Backbone, OODLabel, OODSchedule
 from envs.training.fortress import ood_draws, train_fortress
 from envs.training.fortress_recipe import VARIANTS, FortressRecipe, Variant, fortress_recipe

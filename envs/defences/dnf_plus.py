@@ -16,7 +16,7 @@ from envs.errors import ScenarioError
 from envs.exits.rules import Thresholds, log_odds
 from envs.nets.guarded import Guarded
 from envs.ranges import Count, Share
-from envs.training.checkpoints import JSON
+from envs.training.checkpoint_file import JSON
 from envs.training.guards import NEAR, GuardRecipe, train_guards
 from envs.training.ood import source_weights
 from envs.victim.victim import Victim

@@ -22,7 +22,8 @@ from envs.nets.exit_cost import backbone_macs
 from envs.nets.multi_exit import MultiExit
 from envs.nets.network_adapter import OwnNetwork
 from envs.nets.staged import Staged
-from envs.training.checkpoints import JSON, Stored, remember
+from envs.training.checkpoint_file import JSON, Stored
+from envs.training.checkpoints import remember
 from envs.training.loop import fit
 from envs.training.ood import ood_source
 from envs.training.ood_sources import Material

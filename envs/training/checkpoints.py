@@ -11,14 +11,11 @@ not work, on some network file systems, both make the entry and the last one sta
 """
 
 import hashlib
-import io
 import json
 import logging
 import os
-import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -27,25 +24,17 @@ from torch import Tensor
 
 from envs.atomic_file import whole_file
 from envs.errors import CacheError
+from envs.training.checkpoint_file import (
+    JSON,
+    Damaged,
+    Stored,
+    canonical,
+    check_like,
+    decoded,
+    encoded,
+)
 
-JSON = None | bool | int | float | str | list["JSON"] | tuple["JSON", ...] | Mapping[str, "JSON"]
-
-_MAGIC = b"fortress-arena cache 1 "
-_HEADER = len(_MAGIC) + 64 + 1  # the digest in hexadecimal, and a newline
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Stored:
-    """What one entry of the cache holds.
-
-    Args:
-        state: tensors by name, as `Module.state_dict()` gives them.
-        meta: what shall be known about them: accuracy, seconds. Plain JSON.
-    """
-
-    state: dict[str, Tensor]
-    meta: Mapping[str, JSON] = field(default_factory=dict)
 
 
 def cache_root() -> Path:
@@ -63,7 +52,7 @@ def content_key(spec: Mapping[str, JSON]) -> str:
         ValueError: the spec holds something JSON cannot, such as NaN, a tensor or a key that is
             no string.
     """
-    return hashlib.sha256(_canonical(spec).encode()).hexdigest()[:32]
+    return hashlib.sha256(canonical(spec).encode()).hexdigest()[:32]
 
 
 def recall(
@@ -96,10 +85,10 @@ def recall(
     except OSError as error:
         raise CacheError(_refusal("read", path, error)) from error
     try:
-        stored = _decoded(data, spec, device)
+        stored = decoded(data, spec, device)
         if like is not None:
-            _check_like(stored.state, like)
-    except _Damaged as fault:
+            check_like(stored.state, like)
+    except Damaged as fault:
         _set_aside(path, str(fault))
         return None
     return stored
@@ -114,7 +103,7 @@ def store(kind: str, spec: Mapping[str, JSON], stored: Stored) -> Path:
         TypeError: meta is no JSON, or the state holds something else than tensors.
     """
     path = _path(kind, spec)
-    data = _encoded(spec, stored)
+    data = encoded(spec, stored)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path, flush=True) as part:
@@ -219,79 +208,8 @@ def _tell_once(root: Path, reason: str) -> None:
         _log.warning("%s; going on without, so that what is not in it is trained anew", reason)
 
 
-class _Damaged(Exception):  # noqa: N818 - never leaves this module
-    """An entry that cannot be trusted; says why."""
-
-
 def _path(kind: str, spec: Mapping[str, JSON]) -> Path:
     return cache_root() / kind / f"{content_key(spec)}.pt"
-
-
-def _canonical(spec: Mapping[str, JSON]) -> str:
-    """Write JSON in the one form that is digested."""
-    try:
-        _check_keys(spec)
-        return json.dumps(spec, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"a cache spec must be plain JSON: {error}") from error
-
-
-def _check_keys(value: object) -> None:
-    """Refuse keys that are no strings: JSON would make "1" of 1, and two specs one."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            if not isinstance(key, str):
-                raise TypeError(f"the key {key!r} is no string")
-            _check_keys(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            _check_keys(inner)
-
-
-def _encoded(spec: Mapping[str, JSON], stored: Stored) -> bytes:
-    """Write an entry to bytes: the header with the digest, then the payload."""
-    for name, tensor in stored.state.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise TypeError(f"expected a tensor under {name!r}, got {type(tensor).__name__}")
-    # a clone, because saving a view would write all of what it is a view of
-    state = {name: tensor.detach().cpu().clone() for name, tensor in stored.state.items()}
-    payload = {"spec": _canonical(spec), "meta": json.dumps(stored.meta), "state": state}
-    buffer = io.BytesIO()
-    torch.save(payload, buffer)
-    data = buffer.getvalue()
-    return _MAGIC + hashlib.sha256(data).hexdigest().encode() + b"\n" + data
-
-
-def _decoded(data: bytes, spec: Mapping[str, JSON], device: torch.device | str) -> Stored:
-    """Read an entry from bytes; `_Damaged` where anything about it is wrong."""
-    header, body = data[:_HEADER], data[_HEADER:]
-    if not header.startswith(_MAGIC):
-        raise _Damaged("it is no file of this cache, or of another version")
-    if header[len(_MAGIC) :] != hashlib.sha256(body).hexdigest().encode() + b"\n":
-        raise _Damaged("its checksum is wrong")
-    try:
-        payload = torch.load(io.BytesIO(body), map_location=device, weights_only=True)
-        written, meta, state = payload["spec"], json.loads(payload["meta"]), payload["state"]
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError) as e:
-        raise _Damaged(f"it cannot be read ({type(e).__name__})") from e
-    if written != _canonical(spec):
-        raise _Damaged("it was made from another spec")
-    if not all(isinstance(t, Tensor) for t in state.values()):
-        raise _Damaged("its state holds something else than tensors")
-    return Stored(dict(state), meta)
-
-
-def _check_like(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> None:
-    """Refuse tensors that the network they are for cannot take."""
-    if state.keys() != like.keys():
-        odd = min(state.keys() ^ like.keys())
-        raise _Damaged(f"its tensors are not the network's: '{odd}' is in only one of them")
-    for name, tensor in state.items():
-        if tensor.shape != like[name].shape or tensor.dtype != like[name].dtype:
-            raise _Damaged(
-                f"'{name}' is {tuple(tensor.shape)} {tensor.dtype}, "
-                f"the network's is {tuple(like[name].shape)} {like[name].dtype}"
-            )
 
 
 def _set_aside(path: Path, reason: str) -> None:

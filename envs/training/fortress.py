@@ -10,7 +10,8 @@ from envs.errors import ScenarioError
 from envs.nets.multi_exit import MultiExit, with_heads
 from envs.nets.staged import Staged
 from envs.seeding import Streams
-from envs.training.checkpoints import JSON, Stored, remember
+from envs.training.checkpoint_file import JSON, Stored
+from envs.training.checkpoints import remember
 from envs.training.exit_training import ExitRecipe, train_exits
 from envs.training.fortress_recipe import FortressRecipe
 from envs.training.objective import BoundObjective, Objective, ReleasedObjective, Weights

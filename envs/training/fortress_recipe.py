@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal, get_args
 
 from envs.errors import ScenarioError
-from envs.training.checkpoints import JSON
+from envs.training.checkpoint_file import JSON
 from envs.training.exit_training import Backbone, OODLabel, OODSchedule
 from envs.training.objective import Detail, Estimator
 from envs.training.ood import SourceSpec, source_weights

@@ -13,7 +13,8 @@ from envs.errors import ScenarioError
 from envs.nets.guarded import Guarded, suspicions
 from envs.nets.staged import Staged
 from envs.seeding import Streams
-from envs.training.checkpoints import JSON, Stored, remember
+from envs.training.checkpoint_file import JSON, Stored
+from envs.training.checkpoints import remember
 from envs.training.losses import uniform_cross_entropy
 from envs.training.ood import SourceSpec, ood_source, source_weights
 from envs.training.ood_sources import Draw, Material

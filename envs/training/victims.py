@@ -17,7 +17,8 @@ from envs.nets.staged import Staged
 from envs.nets.user_networks import short_name
 from envs.nets.weights import file_digest
 from envs.seeding import Streams
-from envs.training.checkpoints import JSON, Stored, remember
+from envs.training.checkpoint_file import JSON, Stored
+from envs.training.checkpoints import remember
 from envs.training.evaluation import evaluate
 from envs.training.loop import fit
 from envs.training.recipes import Recipe

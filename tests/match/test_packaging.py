@@ -11,7 +11,7 @@ from zipfile import ZipFile
 import pytest
 
 from arena.cli.scaffold import create
-from arena.registry.players import KINDS
+from arena.registry.catalog import KINDS
 from arena.system.shadowing import ROOT
 
 pytest.importorskip("setuptools")

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from string import Template
 
-from arena.registry.players import Kind, of
+from arena.registry.catalog import Kind
+from arena.registry.players import of
 from arena.scenario import shipped
 from envs.errors import ArenaError, ScenarioError
 

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from arena.cli.app import app
 from arena.conformance.declaration import check_declaration
-from arena.registry import players as catalog
+from arena.registry import players
+from arena.registry.catalog import KINDS
 from arena.scenario import load
 
 
@@ -79,7 +80,7 @@ def test_a_new_plug_in_passes_the_check_and_has_a_playable_scenario(cli, tmp_pat
     assert told.stdout.endswith("MyProbe: conforms\n")
 
 
-@pytest.mark.parametrize("kind", catalog.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_new_plug_in_is_small_and_installs_under_its_name(cli, tmp_path, kind):
     cli("new", kind, "my-probe")
     folder = tmp_path / "my_probe"
@@ -225,9 +226,9 @@ def test_slips_that_play_on_without_a_word_are_warned_of(cli, tmp_path):
 def test_built_in_players_are_not_warned_of_their_declaration():
     found = [
         finding
-        for kind in catalog.KINDS
-        for name in catalog.of(kind).names()
-        for finding in check_declaration(catalog.of(kind).find(name))
+        for kind in KINDS
+        for name in players.of(kind).names()
+        for finding in check_declaration(players.of(kind).find(name))
     ]
     assert not found
 

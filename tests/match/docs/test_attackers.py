@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from arena.cli.app import app
 from arena.conformance import assert_conforms
-from arena.registry import players as catalog
+from arena.registry import players
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "attackers.md").read_text(encoding="utf-8")
 
@@ -67,7 +67,7 @@ def test_every_attacker_that_ships_stands_in_the_guide_with_what_it_needs():
     shipped = GUIDE.split("## Those that ship")[1].split("##")[0]
     lines = [line for line in shipped.splitlines() if line.startswith("| `")]
     rows = {line.split("|")[1].strip(): line for line in lines}
-    for use in catalog.attackers.builtin:
+    for use in players.attackers.builtin:
         needs = rows[f"`{use}`"].split("|")[3]
-        for need in getattr(catalog.attackers.find(use), "requires", frozenset()):
+        for need in getattr(players.attackers.find(use), "requires", frozenset()):
             assert need.replace("-", " ") in needs, (use, need)

@@ -56,6 +56,12 @@ def trained(splits):
                 optimiser.zero_grad()
                 torch.nn.functional.cross_entropy(network(images[batch]), labels[batch]).backward()
                 optimiser.step()
+        for layer in network.modules():  # a few batches leave running statistics to chance
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.reset_running_stats()
+                layer.momentum = None
+        with torch.no_grad():
+            network(images)
     return network.eval()
 
 

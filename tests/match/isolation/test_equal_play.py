@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from arena.registry import players as catalog
+from arena.registry import players
 
 PHASES = """shares = [1.0, 1.0, 2.0]
 phases = [
@@ -49,7 +49,7 @@ QUICK = ("dfme",)
 
 
 def test_every_registered_attacker_is_played():
-    assert set(PARAMETERS) == set(catalog.attackers.builtin)
+    assert set(PARAMETERS) == set(players.attackers.builtin)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from arena.conformance.defences import check_defence
-from arena.registry import players as catalog
+from arena.registry import players
 from arena.runner.progress import Watcher
 from arena.runner.setup import Setup
 from arena.scenario import Scenario, load
@@ -38,7 +38,7 @@ DEFENCES = {
     [pytest.param(one, marks=[pytest.mark.slow] if one == "meco" else []) for one in DEFENCES],
 )
 def test_a_defence_passes_the_suite_that_authors_run(use):
-    findings = check_defence(partial(catalog.create, "defence", use, DEFENCES[use]))
+    findings = check_defence(partial(players.create, "defence", use, DEFENCES[use]))
     assert [found for found in findings if not found.passed] == []
 
 
@@ -76,7 +76,7 @@ def test_the_suite_names_every_defence_and_says_what_becomes_of_the_label():
         for plan in plans
         for deployed_defence in plan.defender.defence
     }
-    names = set(catalog.defences.names())
+    names = set(players.defences.names())
     assert set(deployed_defences) >= names - {"timing", "stack", "dnf-plus", "dnf_plus"}
     written = load("defence_suite").model_dump(exclude_unset=True)["defenders"]
     for defender in written:
@@ -120,11 +120,11 @@ def test_a_layer_bears_on_what_an_episode_is():
 
 def test_a_fault_inside_a_stack_is_told_with_its_place():
     with pytest.raises(ScenarioError, match=r"layers\.1\.params\.epsilonn.*'epsilon'"):
-        catalog.create(
+        players.create(
             "defence", "stack", {"layers": ["timing", {"use": "randp", "params": {"epsilonn": 1}}]}
         )
     with pytest.raises(ScenarioError, match="at least one layer"):
-        catalog.create("defence", "stack", {"layers": []})
+        players.create("defence", "stack", {"layers": []})
 
 
 def test_constant_time_waits_for_the_server_of_the_scenario(tiny):

@@ -5,7 +5,7 @@ import pytest
 from agents.attackers.campaign import Campaign
 from agents.attackers.confidence_filter import ConfidenceFilter
 from agents.attackers.noise import Noise
-from arena.registry import players as catalog
+from arena.registry import players
 from envs.errors import ScenarioError
 
 PHASES = [
@@ -15,7 +15,7 @@ PHASES = [
 
 
 def test_phases_are_built_by_name():
-    campaign = catalog.create("attacker", "campaign", {"phases": PHASES})
+    campaign = players.create("attacker", "campaign", {"phases": PHASES})
     assert isinstance(campaign, Campaign)
     assert [type(phase) for phase in campaign._phases] == [Noise, ConfidenceFilter]
     assert campaign._shares == [0.2, 0.8]
@@ -23,12 +23,12 @@ def test_phases_are_built_by_name():
 
 
 def test_a_name_stands_for_a_table():
-    campaign = catalog.create("attacker", "campaign", {"phases": ["noise", "noise"]})
+    campaign = players.create("attacker", "campaign", {"phases": ["noise", "noise"]})
     assert campaign._shares == [1.0, 1.0]
 
 
 def test_a_plan_holds_the_defaults_of_every_phase_and_builds_the_same():
-    params, _ = catalog.attackers.resolve("campaign", {"phases": PHASES})
+    params, _ = players.attackers.resolve("campaign", {"phases": PHASES})
     assert params["shares"] == [0.2, 0.8]
     first, second = params["phases"]
     assert first == {
@@ -37,14 +37,14 @@ def test_a_plan_holds_the_defaults_of_every_phase_and_builds_the_same():
         "code": "",
     }
     assert second["params"]["threshold"] == 0.9
-    again = catalog.create("attacker", "campaign", params)
+    again = players.create("attacker", "campaign", params)
     assert isinstance(again, Campaign)
-    assert catalog.attackers.resolve("campaign", params)[0] == params
+    assert players.attackers.resolve("campaign", params)[0] == params
 
 
 def test_campaigns_may_hold_campaigns():
     inner = {"use": "campaign", "params": {"phases": ["noise"]}}
-    campaign = catalog.create("attacker", "campaign", {"phases": [inner, "noise"]})
+    campaign = players.create("attacker", "campaign", {"phases": [inner, "noise"]})
     assert isinstance(campaign._phases[0], Campaign)
 
 
@@ -63,5 +63,5 @@ def test_campaigns_may_hold_campaigns():
 )
 def test_what_is_wrong_inside_is_told_with_its_place(phases, words):
     with pytest.raises(Exception, match=words) as refusal:
-        catalog.create("attacker", "campaign", {"phases": phases})
+        players.create("attacker", "campaign", {"phases": phases})
     assert isinstance(refusal.value, ScenarioError) or "did you mean" in str(refusal.value)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import pytest
 
 from agents.base import Attacker
-from arena.registry import players as catalog
+from arena.registry import players
+from arena.registry.catalog import KINDS, Catalog
 from arena.registry.parameters import effective, parameters, validated
-from arena.registry.players import Catalog
 from envs.defences.base import Defence
 from envs.errors import ScenarioError, UnknownName
 from envs.loading.imports import from_file
@@ -19,28 +19,28 @@ PLAYER = "from agents import Attacker\nclass Mine(Attacker):\n    def attack(sel
 NEEDS = {"stack": {"layers": ["undefended"]}}
 
 
-@pytest.mark.parametrize("kind", catalog.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_player_of_ours_can_be_built_and_says_what_it_is(kind):
-    for entry in catalog.of(kind).describe():
+    for entry in players.of(kind).describe():
         assert entry.fault == ""
         assert entry.summary
-        catalog.create(kind, entry.name, NEEDS.get(entry.name))
+        players.create(kind, entry.name, NEEDS.get(entry.name))
 
 
 def test_listing_names_imports_no_player(monkeypatch):
     monkeypatch.setattr("envs.loading.imports.from_target", lambda target: pytest.fail(target))
-    assert "dfme" in catalog.attackers.names()
+    assert "dfme" in players.attackers.names()
 
 
 def test_the_undefended_victim_is_the_bare_defence():
-    assert type(catalog.create("defence", "undefended")) is Defence
+    assert type(players.create("defence", "undefended")) is Defence
 
 
 def test_a_stack_is_built_from_names_and_tables():
     layers = ["undefended", {"use": "dnf", "params": {"variant": "plain"}}]
-    stack = catalog.create("defence", "stack", {"layers": layers})
+    stack = players.create("defence", "stack", {"layers": layers})
     assert [type(layer).__name__ for layer in stack.layers] == ["Defence", "DNF"]
-    params, _ = catalog.defences.resolve("stack", {"layers": layers})
+    params, _ = players.defences.resolve("stack", {"layers": layers})
     inner = params["layers"][1]
     assert (inner["use"], inner["params"]["variant"], inner["code"]) == ("dnf", "plain", "")
 
@@ -55,7 +55,7 @@ def test_a_stack_is_built_from_names_and_tables():
 )
 def test_a_fault_in_a_stack_is_named(layers, line):
     with pytest.raises(ScenarioError) as refusal:
-        catalog.defences.check("stack", {"layers": layers}, ("stack", "params"))
+        players.defences.check("stack", {"layers": layers}, ("stack", "params"))
     assert str(refusal.value).startswith("stack.params")
     assert line in str(refusal.value)
 
@@ -72,14 +72,14 @@ def file(tmp_path, monkeypatch):
 
 
 def test_an_attacker_in_a_file_of_its_own_is_found(file):
-    player = catalog.create("attacker", file(PLAYER))
+    player = players.create("attacker", file(PLAYER))
     assert isinstance(player, Attacker)
     assert type(player).__name__ == "Mine"
 
 
 def test_a_file_is_found_from_the_working_directory(file):
     file(PLAYER)
-    assert catalog.attackers.find("mine.py:Mine").__name__ == "Mine"
+    assert players.attackers.find("mine.py:Mine").__name__ == "Mine"
 
 
 def test_a_file_is_read_again_when_it_was_edited_and_only_then(file):
@@ -111,7 +111,7 @@ def test_two_files_of_one_name_do_not_meet(tmp_path):
 def test_a_file_that_does_not_import_is_told_in_one_line(file, text, words):
     use = file(text)
     with pytest.raises(ScenarioError) as refusal:
-        catalog.attackers.find(use)
+        players.attackers.find(use)
     message = str(refusal.value)
     assert message.startswith(use.rpartition(":")[0] + words)
     assert "\n" not in message
@@ -130,13 +130,13 @@ def test_a_file_that_does_not_import_is_told_in_one_line(file, text, words):
 )
 def test_what_is_no_attacker_is_refused(file, text, words):
     with pytest.raises(ScenarioError, match=words):
-        catalog.attackers.find(file(text))
+        players.attackers.find(file(text))
 
 
 def test_a_file_that_is_not_there_says_where_it_was_looked_for(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ScenarioError, match=r"no file gone\.py; it is looked for beside the scen"):
-        catalog.attackers.find("gone.py:Mine")
+        players.attackers.find("gone.py:Mine")
 
 
 # Other distributions
@@ -154,7 +154,7 @@ def distribution(tmp_path, monkeypatch):
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[arena.attackers]\n{entry_points}\n")
         # a catalog of its own, because the real one has looked around already
-        return Catalog("attacker", "agents.base:Attacker", catalog.attackers.builtin)
+        return Catalog("attacker", "agents.base:Attacker", players.attackers.builtin)
 
     monkeypatch.syspath_prepend(tmp_path)
     return install

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from arena.log.store import Log
-from arena.registry import players as catalog
+from arena.registry import players
 from arena.replay.verify import verify
 from arena.runner.match import play
 from arena.scenario import load, shipped
@@ -34,7 +34,7 @@ def meetings(scenario):
             "defenders": (shortened(defender),),
             "seeds": scenario.seeds[:1],
         }
-        if catalog.learns_between_episodes(defender.use):
+        if players.learns_between_episodes(defender.use):
             alone["seeds"] = scenario.seeds[
                 :2
             ]  # the second plays what the first has with_carried_state
@@ -45,7 +45,7 @@ def shortened(defender):
     """Let the defences of a defender train for less long, those in a stack too."""
 
     def short(use, params):
-        known = catalog.defences.resolve(use, params)[0]
+        known = players.defences.resolve(use, params)[0]
         told = {name: value for name, value in SHORT.items() if name in known} | params
         if "layers" in told:
             layers = [{"use": one} if isinstance(one, str) else one for one in told["layers"]]

@@ -15,7 +15,7 @@ from agents.attackers.dfme import DFME
 from arena.log.rows import EpisodeFilter
 from arena.log.store import Log
 from arena.recording.shards import rounds_on_tape
-from arena.registry import players as catalog
+from arena.registry import players
 from arena.runner.match import play
 from arena.runner.saves.store import SaveStore
 from envs.errors import LogError
@@ -115,7 +115,7 @@ def test_an_episode_broken_off_thrice_ends_bit_for_bit_as_one_played_through(
 ):
     player = {"use": attacker, "params": tomllib.loads(CASES[attacker])}
     changes = {"attackers": [player], "threat": {"latency": "virtual"}}
-    if "pool" in catalog.attackers.create(attacker).requires:
+    if "pool" in players.attackers.create(attacker).requires:
         changes["threat"]["pool"] = {"use": "digits", "params": {"split": "validation"}}
     resumed, straight = resumed_and_straight(
         tmp_path, scenario(changes), break_off, 300, 500, 890, saving=always
@@ -124,9 +124,9 @@ def test_an_episode_broken_off_thrice_ends_bit_for_bit_as_one_played_through(
 
 
 def test_every_built_in_attacker_can_be_resumed_but_those_that_play_for_minutes():
-    able = {name for name in catalog.attackers.builtin if catalog.attackers.create(name).resumable}
+    able = {name for name in players.attackers.builtin if players.attackers.create(name).resumable}
     short = {"exit-timing", "late-knockoff", "decoy-filter", "repeats"}  # played within minutes
-    assert set(catalog.attackers.builtin) - able == short
+    assert set(players.attackers.builtin) - able == short
     assert able == set(CASES)
 
 

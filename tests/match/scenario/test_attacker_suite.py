@@ -10,7 +10,7 @@ from agents.attackers.exit_timing import ExitTiming
 from agents.attackers.knockoff import Knockoff
 from agents.attackers.latency_filter import LatencyFilter
 from arena.conformance import assert_conforms
-from arena.registry import players as catalog
+from arena.registry import players
 from arena.scenario import load
 
 ROOT = Path(__file__).parents[3] / "scenarios"
@@ -39,15 +39,15 @@ LIGHT = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [n for n in catalog.attackers.builtin if n not in ELSEWHERE])
+@pytest.mark.parametrize("name", [n for n in players.attackers.builtin if n not in ELSEWHERE])
 def test_an_attacker_conforms(name):
-    assert_conforms(partial(catalog.attackers.find(name), **LIGHT.get(name, {})))
+    assert_conforms(partial(players.attackers.find(name), **LIGHT.get(name, {})))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LIGHT)
 def test_an_attacker_conforms_as_it_is_published(name):
-    assert_conforms(catalog.attackers.find(name))
+    assert_conforms(players.attackers.find(name))
 
 
 def reconnaissance() -> Campaign:
@@ -72,15 +72,15 @@ def test_a_scenario_of_one_attacker_names_what_exists(path):
 
 
 def test_every_attacker_has_a_scenario_of_its_own_on_digits():
-    for use in catalog.attackers.builtin:
+    for use in players.attackers.builtin:
         scenario = load(ROOT / "attackers" / f"{use.replace('-', '_')}.toml")
         assert scenario.data.use == "digits"
         assert use in {attacker.use for attacker in scenario.attackers}
 
 
-@pytest.mark.parametrize("use", [n for n in catalog.attackers.builtin if n not in OURS_ALONE])
+@pytest.mark.parametrize("use", [n for n in players.attackers.builtin if n not in OURS_ALONE])
 def test_an_attacker_names_what_it_is_taken_from(use):
-    assert "Source:" in (catalog.attackers.find(use).__doc__ or "")
+    assert "Source:" in (players.attackers.find(use).__doc__ or "")
 
 
 @pytest.mark.parametrize(
@@ -101,4 +101,4 @@ def test_the_suites_play_every_attacker():
     suites = (load("attack_suite"), load("attacks/extraction"))
     played = {attacker.use for suite in suites for attacker in suite.attackers}
     played.add("repeats")  # it trains no clone, and belongs to assessments
-    assert played == set(catalog.attackers.builtin)
+    assert played == set(players.attackers.builtin)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from arena.registry import players as catalog
+from arena.registry import players
 from arena.scenario import load
 
 ROOT = Path(__file__).parents[3] / "scenarios"
@@ -31,15 +31,15 @@ def _keeps(plan):
 def test_every_defence_with_the_switch_is_published_one_way():
     taking = {
         name
-        for name in catalog.defences.names()
-        if "preserve_top1" in inspect.signature(catalog.defences.find(name)).parameters
+        for name in players.defences.names()
+        if "preserve_top1" in inspect.signature(players.defences.find(name)).parameters
     }
     assert taking == set(PUBLISHED)
 
 
 @pytest.mark.parametrize("use", PUBLISHED)
 def test_a_defence_is_by_default_what_was_published(use):
-    assert catalog.create("defence", use).preserve_top1 == PUBLISHED[use]
+    assert players.create("defence", use).preserve_top1 == PUBLISHED[use]
 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: str(path.relative_to(ROOT)))

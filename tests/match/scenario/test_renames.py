@@ -2,7 +2,7 @@
 
 import pytest
 
-from arena.registry import players as catalog
+from arena.registry import players
 from arena.scenario.renames import RENAMES, with_new_names
 
 
@@ -60,4 +60,4 @@ def test_what_was_read_is_not_changed():
 
 def test_renamed_keys_belong_to_players_that_exist():
     for rename in RENAMES:
-        assert rename.uses <= set(catalog.of(rename.players.removesuffix("s")).names())
+        assert rename.uses <= set(players.of(rename.players.removesuffix("s")).names())

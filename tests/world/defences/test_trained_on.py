@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from arena.registry import players as catalog
+from arena.registry import players
 from envs.training import ood
 
 QUICK = {"surrogate_epochs": 1, "schedule_epochs": 2}
@@ -48,7 +48,7 @@ CASES = {
 
 
 def test_every_defence_is_here():
-    names = {name for name in catalog.defences.names() if name != "dnf-plus"}
+    names = {name for name in players.defences.names() if name != "dnf-plus"}
     assert {use for use, _, _ in CASES.values()} == names
 
 
@@ -64,7 +64,7 @@ def test_hardening_draws_from_the_stated_sources_and_from_no_other(
     for name, make in ood.SOURCES.items():
         monkeypatch.setitem(ood.SOURCES, name, _spy(name, make, drawn))
     use, params, expected = CASES[case]
-    defence = catalog.create("defence", use, params)
+    defence = players.create("defence", use, params)
     assert defence.trained_on == expected
     torch.manual_seed(0)
     defence.harden(digits_world.victim(), digits_world.kit())

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from envs.errors import CacheError
-from envs.training import checkpoints
+from envs.training import checkpoint_file
+from envs.training.checkpoint_file import Stored
 from envs.training.checkpoints import (
-    Stored,
     cache_root,
     content_key,
     recall,
@@ -194,7 +194,7 @@ def test_a_write_that_dies_in_the_middle_leaves_the_old_entry(monkeypatch: pytes
         store("victim", SPEC, entry(2.0))
     monkeypatch.undo()
     # the autouse folder was undone with it
-    assert checkpoints._decoded(path.read_bytes(), SPEC, "cpu").state["weight"][0, 0] == 1.0
+    assert checkpoint_file.decoded(path.read_bytes(), SPEC, "cpu").state["weight"][0, 0] == 1.0
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
