@@ -5,9 +5,12 @@ taken seed by seed; where their intervals leave that open, the defender is undec
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
-from arena.analysis.gaps import Gap, gap_of
+from arena.analysis.gaps import BySeed, Gap, gap_of
+from arena.analysis.image_sampling import Scored
 from arena.analysis.scoreboard import (
     ScoreRow,
     averaged_over_attackers,
@@ -23,7 +26,8 @@ LEVEL = 0.05
 """How often, at most, one of all decisions is wrong."""
 
 
-class Standing(NamedTuple):
+@dataclass(frozen=True)
+class Standing:
     """A defender against the attacker that copied it best, and what all attackers met.
 
     Attributes:
@@ -38,6 +42,21 @@ class Standing(NamedTuple):
     def defender(self) -> str:
         """Its name, with what tells it from others of the same name."""
         return self.worst.versus
+
+    @cached_property
+    def episodes(self) -> Scored:
+        """All its episodes."""
+        return scored(self.rows)
+
+    @cached_property
+    def served(self) -> BySeed:
+        """Served accuracy of each seed, averaged over the attackers."""
+        return averaged_over_attackers(self.rows, "served_accuracy")
+
+    @cached_property
+    def compute(self) -> BySeed:
+        """Share of the compute likewise."""
+        return averaged_over_attackers(self.rows, "compute_share")
 
 
 Loss = Callable[[Standing, Standing], Gap | None]
@@ -89,16 +108,12 @@ def _clone_gap(one: Standing, other: Standing) -> Gap | None:
 
 def _service_gap(one: Standing, other: Standing) -> Gap | None:
     # other minus one: what is served is wanted, so that less of it is lost
-    return _averaged_gap("served_accuracy", other, one)
+    sides = (other.episodes, one.episodes)
+    return gap_of("served_accuracy", sides, (other.served, one.served))
 
 
 def _compute_gap(one: Standing, other: Standing) -> Gap | None:
-    return _averaged_gap("compute_share", one, other)
+    return gap_of("compute_share", (one.episodes, other.episodes), (one.compute, other.compute))
 
 
 _LOSSES: tuple[Loss, ...] = (_clone_gap, _service_gap, _compute_gap)
-
-
-def _averaged_gap(measure: str, first: Standing, second: Standing) -> Gap | None:
-    values = [averaged_over_attackers(place.rows, measure) for place in (first, second)]
-    return gap_of(measure, (scored(first.rows), scored(second.rows)), values)

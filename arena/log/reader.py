@@ -116,8 +116,12 @@ class LogReader:
             found |= {id: [] for id in batch}
             mine = _columns(kind, table).where(table.c.episode_id.in_(batch))
             query = mine.add_columns(table.c.episode_id).order_by(table.c[order])
-            for row in self._rows(query):
-                found[row.pop("episode_id")].append(kind(**row))
+            with self._reading() as connection:
+                rows = connection.execute(query).all()
+                columns = {str(column.key): column.type for column in query.selected_columns}
+                require_sound(columns, rows)
+            for row in rows:
+                found[row.episode_id].append(kind(**dict(zip(columns, row[:-1], strict=False))))
         return found
 
     def runs(self) -> list[RunRow]:
