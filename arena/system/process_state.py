@@ -15,10 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-_SHARED = (torch, torch.nn, torch.nn.functional, torch.nn.init, torch.Tensor, torch.nn.Module)
-"""Modules and classes whose functions all players call."""
-
-_TORCH_FOLDER = os.path.dirname(torch.__file__) + os.sep
+from arena.system.shared_code import SharedCode
+from envs.plain_tensors import without_overrides
 
 _guards: list[torch.inference_mode] = []
 """Ends inference mode that a player left on; torch restores the mode when a guard is deleted."""
@@ -31,25 +29,27 @@ class ProcessState:
     Attributes:
         values: by name, in comparable form.
         streams: what is needed to set the random streams back.
-        functions: of torch, by owner and name.
+        code: that players share.
     """
 
     values: dict[str, object]
     streams: tuple[object, ...]
-    functions: dict[object, dict[str, object]]
+    code: SharedCode
 
     @classmethod
     def capture(cls) -> "ProcessState":
         """Take a snapshot."""
-        # a tuple of the generator's kind, its words, and where it stands in them
-        words = np.random.get_state()
-        streams = (random.getstate(), words, torch.get_rng_state(), _cuda_streams())
-        return cls({**_streams(streams), **_settings()}, streams, _functions())
+        code = SharedCode.capture()
+        with without_overrides():  # a mode that a player left on would see what follows
+            # a tuple of the generator's kind, its words, and where it stands in them
+            words = np.random.get_state()
+            streams = (random.getstate(), words, torch.get_rng_state(), _cuda_streams())
+            return cls({**_streams(streams), **_settings()}, streams, code)
 
     def changes_since(self, before: "ProcessState") -> tuple[str, ...]:
         """Name what is no longer as it was `before`."""
         moved = [name for name, value in self.values.items() if value != before.values.get(name)]
-        return (*moved, *(f"{_name(owner)}.{name}" for owner, name in self._patched(before)))
+        return (*moved, *self.code.changes_since(before.code))
 
     def settings_changed_since(self, before: "ProcessState") -> tuple[str, ...]:
         """Name what is no longer as it was `before`, random streams left out."""
@@ -57,22 +57,9 @@ class ProcessState:
             name for name in self.changes_since(before) if not name.startswith("random stream")
         )
 
-    def _patched(self, before: "ProcessState") -> list[tuple[object, str]]:
-        """Find functions that are others than `before`, and methods that are new."""
-        found = []
-        for owner, then in before.functions.items():
-            now = self.functions.get(owner, {})
-            # a module gets new functions when torch loads a part of itself
-            names = {**then, **now} if isinstance(owner, type) else then
-            found += [
-                (owner, name)
-                for name in names
-                if now.get(name) is not then.get(name) and not _is_own(now.get(name), name)
-            ]
-        return found
-
     def restore(self) -> None:
         """Set everything back, so that a player spoils nothing that comes later."""
+        self.code.restore()
         python, words, cpu, cuda = self.streams
         random.setstate(python)  # type: ignore[arg-type]
         np.random.set_state(words)  # type: ignore[arg-type]
@@ -100,11 +87,6 @@ class ProcessState:
         if _folder() != self.values["working folder"]:
             with suppress(OSError):  # it may be gone
                 os.chdir(str(self.values["working folder"]))
-        for owner, name in ProcessState({}, (), _functions())._patched(self):
-            if name in self.functions[owner]:
-                setattr(owner, name, self.functions[owner][name])
-            else:
-                delattr(owner, name)
 
 
 @contextmanager
@@ -128,35 +110,6 @@ def _restore_autocast(values: dict[str, object]) -> None:
 
 def _autocast_kinds() -> tuple[str, ...]:
     return ("cpu", "cuda")
-
-
-def _is_own(function: object, name: str) -> bool:
-    """Whether torch itself put its function of this name there, as when it loads its compiler."""
-    code = getattr(function, "__code__", None)
-    return (
-        code is not None
-        and getattr(function, "__name__", "") == name
-        and code.co_filename.startswith(_TORCH_FOLDER)
-    )
-
-
-def _functions() -> dict[object, dict[str, object]]:
-    kept: dict[object, dict[str, object]] = {
-        owner: {name: value for name, value in vars(owner).items() if callable(value)}
-        for owner in _SHARED
-    }
-    del kept[torch]["Storage"]  # follows the default dtype, which has an entry of its own
-    layers = [value for value in vars(torch.nn).values() if isinstance(value, type)]
-    for layer in layers:
-        if "forward" in vars(layer):
-            kept[layer] = {"forward": vars(layer)["forward"]}
-    return kept
-
-
-def _name(owner: object) -> str:
-    if isinstance(owner, type):
-        return f"{owner.__module__}.{owner.__qualname__}"
-    return str(getattr(owner, "__name__", owner))
 
 
 def _folder() -> str:

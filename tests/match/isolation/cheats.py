@@ -219,7 +219,30 @@ def functions(oracle, kit, lent):
 def referee(oracle, kit, lent):
     from arena.evaluation.referee import CloneScore, Referee
 
-    Referee.score = lambda *_: CloneScore(1.0, 1.0)  # likewise
+    Referee.score = Referee.score_checkpoint = lambda *_: CloneScore(1.0, 1.0)
+    # judged by a checkpoint that comes here
+    oracle.query(image(oracle, 300))
+
+
+def own_code(oracle, kit, lent):
+    type(kit).note = None  # likewise
+
+
+def optimizers(oracle, kit, lent):
+    torch.optim.Adam.step = lambda *_: None  # likewise
+
+
+def hooks(oracle, kit, lent):
+    torch.nn.modules.module.register_module_forward_hook(lambda *_: torch.zeros(()))  # likewise
+
+
+class Mode(torch.overrides.TorchFunctionMode):
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        return function(*args, **(kwargs or {}))
+
+
+def modes(oracle, kit, lent):
+    Mode().__enter__()  # likewise
 
 
 def threads(oracle, kit, lent):
@@ -241,7 +264,7 @@ def threads(oracle, kit, lent):
     return sum(answered) > left
 
 
-JUDGED = (gradients, functions, referee)
+JUDGED = (gradients, functions, own_code, optimizers, hooks, modes)
 PROBES = (
     labels, size, budget, victim_by_gc, test_set_by_gc, posteriors_of_the_referee, frames, callback,
     torch_function, log_object, log_in_environment, log_file, cache, data, parent_memory,
@@ -259,6 +282,7 @@ class Cheats(Attacker):
     def attack(self, oracle, kit):
         lent = self.lent | {name: int(self.lent[name]) for name in ("referee", "port")}
         self.clone = kit.new_clone()
+        referee(oracle, kit, lent)
         for cheat in PROBES:
             kit.note("cheat", cheat.__name__, got=bool(cheat(oracle, kit, lent)))
         for cheat in JUDGED:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from agents.base import Kit
 from arena.evaluation.referee import Referee
 from arena.isolation import attacker as isolated
 from arena.log.store import Log
@@ -36,7 +37,7 @@ def played(tmp_path, tiny_file, monkeypatch):
         scenario.check()
         with Log.open(tmp_path / "cheats.db") as log:
             (row,) = play(scenario, log=log).episodes
-            return row, log.events(row.id)
+            return row, log.events(row.id), log.checkpoints(row.id)
 
     return run
 
@@ -45,7 +46,8 @@ def played(tmp_path, tiny_file, monkeypatch):
 def test_what_code_in_the_attackers_process_gets(played, promises, tmp_path, monkeypatch, way):
     monkeypatch.delenv("ARENA_CHEAT_IMPORT", raising=False)
     monkeypatch.setenv("ARENA_LOG", str(tmp_path / "cheats.db"))
-    monkeypatch.setattr(Referee, "score", Referee.score)
+    for name in ("score", "score_checkpoint"):
+        monkeypatch.setattr(Referee, name, getattr(Referee, name))
     cached, data = Path(os.environ["ARENA_CACHE"]) / "secret-victim", tmp_path / "images"
     for file in (cached, data):
         file.write_bytes(b"secret")
@@ -55,14 +57,19 @@ def test_what_code_in_the_attackers_process_gets(played, promises, tmp_path, mon
             "referee": os.getpid(), "port": server.getsockname()[1],
         }  # fmt: skip
         told = ";".join(f"{name}={value}" for name, value in lent.items())
-        row, events = played("Cheats", way, params={"lent": told},
+        row, events, measured = played("Cheats", way, params={"lent": told},
                              threat={"labels": "hard"}, memory_limit=2)  # fmt: skip
     got = {event.message: event.data["data"]["got"] for event in events if event.kind == "cheat"}
-    got["referee"] = row.clone_accuracy == 1.0
+    got["referee"] = any(one.clone_accuracy == 1.0 for one in measured)
+    got["own_code"] = Kit.note is None
+    got["optimizers"] = torch.optim.Adam.step.__name__ != "step"
+    got["hooks"] = bool(torch.nn.modules.module._global_forward_hooks)
+    got["modes"] = torch._C._len_torch_function_stack() > 0
     got["gradients"] = not torch.is_grad_enabled()
     got["functions"] = torch.nn.functional.relu is None
     got["import"] = "ARENA_CHEAT_IMPORT" in os.environ
     assert row.status == "success", row.error
+    assert row.clone_accuracy < 1.0  # the final score is taken with our own code in place
     table = {name: row for name, row in promises.items() if row.where == "process"}
     assert got == {name: getattr(row, way) for name, row in table.items()}
 
@@ -70,7 +77,7 @@ def test_what_code_in_the_attackers_process_gets(played, promises, tmp_path, mon
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ENDINGS)
 def test_an_attacker_that_ends_its_process_ends_its_episode_alone(played, promises, how):
-    row, _ = played("Ending", "isolated", params={"how": how})
+    row, *_ = played("Ending", "isolated", params={"how": how})
     assert not promises[how].isolated
     assert (row.status, row.queries_used) == ("error", 300)
     assert (
@@ -88,7 +95,7 @@ def test_an_attacker_that_ends_its_process_ends_its_episode_alone(played, promis
 @pytest.mark.slow
 def test_an_isolated_attacker_that_will_not_end_is_ended(played, promises, monkeypatch):
     monkeypatch.setattr(isolated, "GRACE", 1.0)
-    row, _ = played("Ending", "isolated", params={"how": "never_ends"}, time_limit=5)
+    row, *_ = played("Ending", "isolated", params={"how": "never_ends"}, time_limit=5)
     assert not promises["never_ends"].isolated
     assert (row.status, row.error) == ("error", "the attack took longer than its 5 s")
     assert row.clone_accuracy is not None
@@ -97,7 +104,7 @@ def test_an_isolated_attacker_that_will_not_end_is_ended(played, promises, monke
 
 @pytest.mark.slow
 def test_a_clone_that_asks_is_not_handed_over(played, promises):
-    row, _ = played("Ending", "isolated", params={"how": "asks_in_forward"})
+    row, *_ = played("Ending", "isolated", params={"how": "asks_in_forward"})
     assert not promises["asks_in_forward"].isolated
     assert row.queries_used == row.attack_answered == 300
     assert row.status == "error"

@@ -282,14 +282,19 @@ def test_what_a_player_changes_in_the_process_is_set_back_and_noted(scenario):
     before = ProcessState.capture()
     how = "torch.set_grad_enabled(False); torch.set_default_dtype(torch.float64); os.chdir('/')\n" \
           "nn.functional.relu = lambda x: x * 0; nn.Linear.forward = lambda self, x: x\n" \
-          "torch.autocast('cpu').__enter__(); self.rest(oracle, kit)"  # fmt: skip
+          "torch.autocast('cpu').__enter__()\n" \
+          "torch.optim.Adam.step = None; Attacker.resume = None\n" \
+          "nn.modules.module.register_module_forward_hook(lambda *_: torch.zeros(()))\n" \
+          "torch.utils._python_dispatch.TorchDispatchMode().__enter__()"  # fmt: skip
     result, events = played(scenario([how]))
     assert not ProcessState.capture().settings_changed_since(before)
     alone, _ = played(scenario(["self.rest(oracle, kit)"]), fresh=True)
     assert result.episodes[1].clone_accuracy == alone.episodes[1].clone_accuracy
     (note,) = [one for one in events[result.episodes[0].id] if one.kind == "process-state"]
     assert {"gradient mode", "default dtype", "working folder", "torch.nn.functional.relu",
-            "autocast on cpu"} <= set(note.data["changed"])  # fmt: skip
+            "autocast on cpu", "torch.optim.adam.Adam.step", "agents.base.Attacker.resume",
+            "hooks _global_forward_hooks", "dispatch modes of torch",
+            } <= set(note.data["changed"])  # fmt: skip
     assert torch.is_grad_enabled()
 
 
