@@ -9,6 +9,7 @@ Rows follow the scenarios: whoever is added to them appears. Without --write the
 
 import argparse
 import csv
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -24,6 +25,9 @@ PAGE = ROOT / "docs" / "attackers.md"
 RESULTS = ROOT / "benchmarks" / "results"
 SHARES = (0.1, 0.3, 0.5, 1.0)
 """Parts of the budget after which the clone is told."""
+
+MOST_SEEDS = 5
+"""So many seeds are told one by one."""
 
 CONTROL = "random-generator"
 """What a data-free attack has to beat to have earned its queries."""
@@ -64,7 +68,8 @@ def over_budget(log: Log, rows: Sequence[EpisodeRow]) -> str:
     for attacker, episodes in groups.items():
         curves = [_curve(log, row) for row in episodes]
         cells = [_percent([curve.get(share) for curve in curves]) for share in SHARES]
-        ahead = "" if attacker == CONTROL else _percent([_ahead(row, floor) for row in episodes])
+        gaps = [_ahead(row, floor) for row in episodes]
+        ahead = "" if attacker == CONTROL else _percent(gaps, bounds=(-1, 1))
         lines.append([f"`{attacker}`", *cells, _seeds(episodes), ahead])
     budget = mine[0].budget or 0 if mine else 0
     counts = (f"{round(share * budget):,}" for share in SHARES)
@@ -84,7 +89,7 @@ def against(rows: Sequence[EpisodeRow], defender: str) -> str:
         compute = [row.attack_compute_share for row in episodes]
         now = [row.clone_accuracy for row in episodes]
         lines.append([f"`{attacker}`", _percent(before), _percent(now), _seeds(episodes),
-                      _percent(compute)])  # fmt: skip
+                      _percent(compute, bounds=(0, math.inf))])  # fmt: skip
     return table(["attacker", "undefended", f"`{defender}`", "by seed", "compute"], lines)
 
 
@@ -163,20 +168,27 @@ def _curve(log: Log, row: EpisodeRow) -> Mapping[float, float | None]:
     return {**curve, 1.0: row.clone_accuracy}
 
 
-def _percent(values: Sequence[float | None]) -> str:
-    """Write mean and t interval in percent; a dash where nothing was measured."""
+def _percent(values: Sequence[float | None], *, bounds: tuple[float, float] = (0, 1)) -> str:
+    """Write mean and t interval in percent, no wider than what a mean can be.
+
+    A dash where nothing was measured.
+    """
     known = [value for value in values if value is not None]
     if not known:
         return "-"
-    found = mean_interval(known).within(-1, 1)
+    found = mean_interval(known).within(*bounds)
     if found.low is None or found.high is None:
         return f"{100 * found.mean:.1f}"
     return f"{100 * found.mean:.1f} ({100 * found.low:.1f} to {100 * found.high:.1f})"
 
 
-def _seeds(rows: Iterable[EpisodeRow]) -> str:
-    return ", ".join("-" if row.clone_accuracy is None else f"{100 * row.clone_accuracy:.1f}"
-                     for row in rows)  # fmt: skip
+def _seeds(rows: Sequence[EpisodeRow]) -> str:
+    """Write each seed's figure, or where there are many the lowest and the highest."""
+    told = [None if row.clone_accuracy is None else 100 * row.clone_accuracy for row in rows]
+    known = [value for value in told if value is not None]
+    if len(known) > MOST_SEEDS:
+        return f"from {min(known):.1f} to {max(known):.1f}"
+    return ", ".join("-" if value is None else f"{value:.1f}" for value in told)
 
 
 def publish(tables: Mapping[str, str], page: Path, *, write: bool) -> None:
