@@ -222,7 +222,8 @@ def _tensor(entry: object, rest: memoryview) -> tuple[str, Array, int]:
         return name, np.frombuffer(rest[:due], dtype).reshape(shape), due
     try:
         listed = np.array(_flat(entry.get("data"), shape))
-        with np.errstate(invalid="ignore"):  # NaN as a whole number is told below
+        # NaN as a whole number is told below, and infinity where images are checked
+        with np.errstate(invalid="ignore", over="ignore"):
             values = listed.astype(dtype).reshape(shape)
         exact = dtype.kind == "f" or np.array_equal(values, listed.reshape(shape))
     except (ValueError, TypeError, OverflowError) as error:

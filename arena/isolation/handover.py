@@ -139,6 +139,8 @@ def _described(exported: Any) -> tuple[dict[str, Tensor], dict[str, str], bytes]
         tensors[name] = exported.constants[theirs]
     known = dict.fromkeys(tensors) | dict.fromkeys(signature.user_inputs)
     (images,) = signature.user_inputs
+    if not exported.call_spec.out_spec.is_leaf():  # a tuple of one, say, which torch flattens
+        raise PlayerError("it answers something else than one tensor")
     (output,) = signature.user_outputs
     steps = []
     for node in _needed(exported.graph):

@@ -43,7 +43,7 @@ from arena.log.tables import (
     UtcDateTime,
 )
 from envs.atomic_file import whole_file
-from envs.errors import ArenaError, LogError, UnknownName
+from envs.errors import ArenaError, LogError, UnknownName, printable
 
 TABLES: Mapping[str, Table] = {
     "episodes": EPISODE,
@@ -151,7 +151,8 @@ def _cell(value: object) -> object:
     if isinstance(value, bool | dict | list | tuple):
         return to_json(value)
     if isinstance(value, str):
-        value = value.replace("\r", "\n")  # which ends a row for readers, and is not quoted
+        # a carriage return ends a row for readers, and is not quoted
+        value = printable(value.replace("\r", "\n"))
         return f"'{value}" if value.startswith(_FORMULA) else value
     return value
 

@@ -63,6 +63,11 @@ def test_the_image_itself_is_read(data):
     assert read.tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
+def test_numbers_beyond_the_datatype_are_infinity_which_is_no_image():
+    read = decode(message(shape=[2], data=[1e300, -1e300]), None, "inputs").tensors["images"]
+    assert read.tolist() == [float("inf"), float("-inf")]
+
+
 def test_lists_of_another_nesting_are_refused_before_they_are_converted(monkeypatch):
     """NumPy takes half a minute for 8 MB of empty lists."""
     monkeypatch.setattr("arena.http.protocol.np.array", lambda data: pytest.fail("converted"))

@@ -124,6 +124,20 @@ def test_csv_quotes_what_needs_quotes(log: Log, tmp_path: Path):
     assert read("csv", path)[0]["correct"] == "true"
 
 
+@pytest.mark.parametrize(
+    ("told", "written"),
+    [("=1+1", "'=1+1"), ("\x1b[2Jname", " [2Jname"), ("a\rb", "a\nb"), ("\x9b31m", " 31m")],
+)
+def test_csv_holds_neither_formulas_nor_what_steers_a_terminal(told, written, tmp_path):
+    with Log.open(tmp_path / "arena.db") as log:
+        run = log.begin_run(RunRecord(command="test", scenario_name="x"))
+        log.begin_episode(run, EpisodeRecord(
+            scenario_name=told, plan_hash="p", plan={}, seed=0, attacker="a", defender="d",
+            victim="v", clone="c", data="d", budget=1)).finish("success")  # fmt: skip
+        export(log, "episodes", "csv", tmp_path / "out.csv")
+    assert [row["scenario_name"] for row in read("csv", tmp_path / "out.csv")] == [written]
+
+
 def test_json_lines_keep_the_structure(log: Log, tmp_path: Path):
     path = tmp_path / "out.jsonl"
     export(log, "checkpoints", "jsonl", path)
