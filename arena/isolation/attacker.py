@@ -15,28 +15,26 @@ from torch import nn
 
 from agents.base import ArchitectureGuess, Attacker, Kit
 from arena.isolation import launch
+from arena.isolation.answering import answer
 from arena.isolation.channel import (
     Channel,
     ChannelError,
     ClosedChannelError,
     count_of,
     text_of,
-    write_at,
 )
 from arena.isolation.handover import HandedOver, received
 from arena.isolation.job import (
     Job,
     Network,
     Player,
-    labels_place,
+    pool_file,
     pool_outline,
     state_text,
     torch_settings,
 )
-from envs.data.images import ImageSet
-from envs.errors import BudgetExhausted, PlayerError, QueryError, Refused, one_line
+from envs.errors import PlayerError, one_line
 from envs.oracle import Oracle
-from envs.types import Response
 
 # `Any` in this file: JSON as it was parsed, and parameters of players.
 
@@ -49,8 +47,6 @@ HANDOVER_SECONDS = 600.0
 GRACE = 10.0
 """Seconds that a stopped attacker has to hand its clone over."""
 
-_LARGEST_COUNT = 2**32
-_QUERY_BYTES = 2 * 2**30
 _STEPS_BYTES = 2**26
 _WEIGHTS_BYTES = 8 * 2**30
 _NOTES = 10_000
@@ -118,7 +114,7 @@ class IsolatedAttacker(Attacker):
             ChildError: it does not start.
         """
         self._device = kit.device
-        pool = _pool_file(kit.surrogate_pool)
+        pool = pool_file(kit.surrogate_pool)
         try:
             self._started = started = self._start(pool)
         finally:
@@ -223,7 +219,7 @@ class IsolatedAttacker(Attacker):
         """Answer one message."""
         message = channel.receive()
         if message["say"] == "query":
-            self._answer(channel, oracle, count_of(message, "count"), message.get("account"))
+            answer(channel, oracle, count_of(message, "count"), message.get("account"))
         elif message["say"] == "report":
             kit.on_report(_table(message, "values"))
         elif message["say"] == "note":
@@ -237,27 +233,6 @@ class IsolatedAttacker(Attacker):
             self._ended = message
         else:
             raise ChannelError(f"{message['say'][:40]!a} out of turn")
-
-    def _answer(self, channel: Channel, oracle: Oracle, count: int, account: Any) -> None:
-        try:
-            response = self._ask(channel, oracle, count, account)
-        except (BudgetExhausted, QueryError) as refusal:
-            channel.send("refused", remaining=oracle.remaining, **_told_of(refusal))
-            return
-        shown = oracle.threat.latency_visible
-        channel.put(response.posteriors, *([response.latency] if shown else []))
-        channel.send("answer", latency=shown, remaining=oracle.remaining)
-
-    def _ask(self, channel: Channel, oracle: Oracle, count: int, account: Any) -> Response:
-        shape = oracle.threat.image_shape
-        if count == 0:
-            raise QueryError("expected at least one image, got an empty batch")
-        if count > oracle.remaining:
-            # refused for its size, in the game's own words, before anything is read
-            return oracle.query(torch.zeros(1).expand(min(count, _LARGEST_COUNT), *shape), account)
-        if count * torch.Size(shape).numel() * 4 > _QUERY_BYTES:
-            raise QueryError(f"{count} images are more than {_QUERY_BYTES} bytes; ask for fewer")
-        return oracle.query(channel.get((count, *shape), torch.float32)[0], account)
 
     def _handed_over(self, channel: Channel) -> nn.Module | None:
         """Ask for the clone, and build a module of what comes."""
@@ -320,29 +295,8 @@ def _reason(code: int | None) -> str:
     return f"ended by itself, with exit code {code}"
 
 
-def _told_of(refusal: BudgetExhausted | QueryError) -> dict[str, object]:
-    """Describe a refusal in JSON values."""
-    if isinstance(refusal, Refused):
-        more = {name: getattr(refusal, name) for name in ("account", "is_closed", "charged")}
-        return {"kind": "Refused", "text": str(refusal), "more": more}
-    kind = "BudgetExhausted" if isinstance(refusal, BudgetExhausted) else "QueryError"
-    return {"kind": kind, "text": str(refusal), "more": {}}
-
-
 def _table(message: Mapping[str, Any], name: str) -> dict[str, Any]:
     found = message.get(name)
     if not isinstance(found, dict):
         raise ChannelError(f"'{name}' is no table")
     return found
-
-
-def _pool_file(pool: ImageSet | None) -> int:
-    """Write a pool into a file in memory; returns its descriptor, -1 without a pool."""
-    if pool is None:
-        return -1
-    file = os.memfd_create("arena-pool")
-    pixels = pool.pixels.cpu().contiguous().numpy().reshape(-1)
-    labels = pool.labels.cpu().contiguous().numpy()
-    write_at(file, pixels.data, 0)
-    write_at(file, labels.data.cast("B"), labels_place(pixels.nbytes))
-    return file

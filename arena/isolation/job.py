@@ -1,11 +1,13 @@
 """What the process of an attacker is told when it starts, and nothing else of the episode."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
 import torch
 
+from arena.isolation.channel import write_at
 from envs.data.images import ImageSet
 from envs.types import ThreatModel
 
@@ -113,6 +115,18 @@ def pool_outline(pool: ImageSet) -> dict[str, Any]:
 def labels_place(pixel_bytes: int) -> int:
     """Return where the labels of a pool begin in its file: behind the pixels, aligned."""
     return -(-pixel_bytes // 8) * 8
+
+
+def pool_file(pool: ImageSet | None) -> int:
+    """Write a pool into a file in memory; returns its descriptor, -1 without a pool."""
+    if pool is None:
+        return -1
+    file = os.memfd_create("arena-pool")
+    pixels = pool.pixels.cpu().contiguous().numpy().reshape(-1)
+    labels = pool.labels.cpu().contiguous().numpy()
+    write_at(file, pixels.data, 0)
+    write_at(file, labels.data.cast("B"), labels_place(pixels.nbytes))
+    return file
 
 
 def torch_settings() -> dict[str, Any]:
