@@ -15,8 +15,8 @@ pytest.importorskip("uvicorn")
 
 from agents.attackers.noise import Noise  # noqa: E402
 from agents.base import Kit  # noqa: E402
-from arena.http.client import RemoteOracle  # noqa: E402
 from arena.http.protocol import HEADER_LENGTH, ProtocolError, decode, encode  # noqa: E402
+from arena.http.remote_oracle import RemoteOracle  # noqa: E402
 from envs.errors import ArenaError, BudgetExhausted, QueryError  # noqa: E402
 from envs.game.extraction_game import ExtractionGame  # noqa: E402
 from envs.game.game_oracle import GameOracle  # noqa: E402

@@ -8,12 +8,13 @@ pytest.importorskip("fastapi")
 
 from starlette.testclient import TestClient  # noqa: E402
 
-from arena.http import client as clients  # noqa: E402
+from arena.http import remote_oracle  # noqa: E402
 from arena.http.channels import Form  # noqa: E402
-from arena.http.client import InferenceClient, ModelChannel, RemoteOracle  # noqa: E402
+from arena.http.client import InferenceClient, ModelChannel  # noqa: E402
 from arena.http.patient import PatientChannel  # noqa: E402
 from arena.http.protocol import encode  # noqa: E402
 from arena.http.query_ledger import QueryLedger  # noqa: E402
+from arena.http.remote_oracle import RemoteOracle  # noqa: E402
 from arena.http.server import Account, create_app  # noqa: E402
 from arena.log.checking import check  # noqa: E402
 from arena.log.store import Log  # noqa: E402
@@ -144,7 +145,7 @@ def test_a_key_over_its_rate_is_told_when_to_come_back(factory):
 def test_the_same_game_is_played_over_http_and_in_process(factory, monkeypatch, refused):
     """Both accounts, with refusals of both kinds, a rate and a delay on the way."""
     clock = Waiting()
-    monkeypatch.setattr(clients.time, "sleep", clock.sleep)
+    monkeypatch.setattr(remote_oracle.time, "sleep", clock.sleep)
     measures = [ANSWER, REFUSE, ANSWER, Countermeasure(rate=100.0, delay=0.25), ANSWER, CUT_OFF]
     games, told = factory(accounts=2, refused=refused), []
     for door in ("in process", "http"):

@@ -24,8 +24,8 @@ import arena  # noqa: E402
 from agents.base import Defender  # noqa: E402
 from arena.cli import serve  # noqa: E402
 from arena.cli.app import app as cli  # noqa: E402
-from arena.http.client import RemoteOracle  # noqa: E402
 from arena.http.protocol import encode  # noqa: E402
+from arena.http.remote_oracle import RemoteOracle  # noqa: E402
 from arena.http.server import Account, create_app, described  # noqa: E402
 from arena.log.checking import check  # noqa: E402
 from arena.log.store import Log  # noqa: E402
