@@ -22,6 +22,7 @@ from arena.report.effects import EffectTable, effect_table
 from arena.report.findings import Finding, findings
 from arena.report.formatting import count_text, counted, listed
 from arena.report.headline import headline
+from arena.report.inferred import inference_finding
 from arena.report.learning import LearningTable, learning_finding, learning_table
 from arena.report.paper import Beside, beside_published
 from arena.report.plots.figures import FIGURES, MOST_GAMES, drawn_games, file_stems
@@ -265,7 +266,8 @@ def _findings(
     if not episode_data.board:
         return []
     attacks, *costs, certainty = findings(episode_data)
-    return [attacks, *(() if effects.lines else costs), *learning_finding(learning), certainty]
+    begun, inferred = learning_finding(learning), inference_finding(episode_data.inferred)
+    return [attacks, *(() if effects.lines else costs), *begun, *inferred, certainty]
 
 
 def _verifiable(rows: Iterable[EpisodeRow]) -> str | None:
