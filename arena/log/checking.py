@@ -20,6 +20,7 @@ from arena.log.pruning import strays
 from arena.log.reader import LogReader
 from arena.log.rows import JsonMap
 from arena.log.tables import ACCOUNT, ARTIFACT, CHECKPOINT, CHILDREN, EPISODE, EVENT, ROUND, RUN
+from arena.log.undigested import digested
 
 _SHOWN = 20
 """Damaged rows of one column that are named at most."""
@@ -124,15 +125,19 @@ def _episodes(log: LogReader, connection: Connection) -> Iterator[Problem]:
     """Hold the rows of each episode against each other, its plan, its digest and its files."""
     column, missing = EPISODE.c, 0
     every = connection.execute(select(column.id).order_by(column.started, column.id)).scalars()
-    files = artifacts.folder_of(log.where) is not None
+    files, others = artifacts.folder_of(log.where) is not None, digested(connection)
     for contents in contents_of(connection, every, sound=True):
         for id, row in contents.episodes.items():
             yield from _changes(contents, id, files=files)
             yield from _files(log, id, contents.parts[ARTIFACT].get(id, ()))
-            missing += row["finished"] is not None and row["content_digest"] is None
+            without = row["finished"] is not None and row["content_digest"] is None
+            missing += without
+            if without and others.was_removed(row):
+                yield Problem("fault", "contents", f"episode {id}: the digest of its rows was "
+                              f"removed; others that were played like it have theirs")  # fmt: skip
     if missing:
-        yield Problem("note", "contents", f"{missing} ended episodes have no digest of their rows: "
-                      f"they are from before log schema v0003")  # fmt: skip
+        yield Problem("note", "contents", f"{missing} ended episodes have no digest of their rows; "
+                      f"programs from before log schema v0003 wrote none")  # fmt: skip
 
 
 def _read_loose(connection: Connection) -> None:

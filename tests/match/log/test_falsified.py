@@ -6,6 +6,7 @@ import sqlite3
 import pytest
 from typer.testing import CliRunner
 
+from arena.bench.full_log import fill
 from arena.cli.app import app
 from arena.log import content
 from arena.log.checking import check
@@ -123,6 +124,32 @@ def test_what_contradicts_other_columns_is_named_even_without_a_digest(played, s
     falsify(log, statement.format(id=ids[0]))
     assert any(line in one.message for one in check(log))
     assert any("2 ended episodes have no digest" in one.message for one in check(log))
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_digest_that_was_removed_is_a_fault(tmp_path, number):
+    fill(tmp_path / "run.db", 3)  # one run
+    with Log.open(tmp_path / "run.db") as log:
+        id = log.ids()[number]
+        falsify(
+            log, f"UPDATE episode SET clone_accuracy = 1, content_digest = NULL WHERE id = '{id}'"
+        )
+        (fault,) = [one for one in check(log) if one.kind == "fault"]
+        assert id in fault.message
+        falsify(log, "UPDATE episode SET content_digest = NULL")  # an old log has none at all
+        assert {one.kind for one in check(log)} == {"note"}
+
+
+@pytest.mark.parametrize(("began", "kinds"), [("2025", {"note"}), ("2099", {"note", "fault"})])
+def test_a_run_without_digests_had_them_where_an_earlier_one_has(tmp_path, began, kinds):
+    for _ in range(2):
+        fill(tmp_path / "runs.db", 2)
+    with Log.open(tmp_path / "runs.db") as log:
+        run = log.runs()[0].id
+        falsify(log, f"UPDATE episode SET content_digest = NULL WHERE run_id = '{run}'")
+        moment = f"{began}-01-01 00:00:00.000000"
+        falsify(log, f"UPDATE episode SET started = '{moment}' WHERE run_id = '{run}'")
+        assert {one.kind for one in check(log)} == kinds
 
 
 def test_a_copy_with_another_score_is_not_passed_over_by_a_merge(played, tmp_path):

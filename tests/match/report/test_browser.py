@@ -106,7 +106,7 @@ def test_the_page_fits_its_window_shows_every_figure_and_loads_nothing(browser, 
     width = browser.execute_script("return document.documentElement.scrollWidth")
     assert width <= size[0]
     figures = browser.find_elements("css selector", ".card svg")
-    assert len(figures) == 2 * 6  # curve, trade-off, matrix, exits, latencies, queries
+    assert len(figures) == 2 * 7  # effects, curve, trade-off, matrix, exits, latencies, queries
     assert all(svg.size["width"] >= 300 and svg.size["height"] > 60 for svg in figures)
     assert len(browser.find_elements("css selector", ".card svg image")) >= 2
     assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
