@@ -63,6 +63,7 @@ def _trials(scenario: ScenarioFile) -> Iterator[Trial]:
         yield ("victim",), partial(_check_net, scenario.victim, "victim", form)
     elif is_file_use(scenario.victim.use):
         yield ("victim",), partial(from_file, scenario.victim.use)
+    yield ("victim", "class_names"), partial(_check_names, scenario.victim.class_names, form)
     yield ("clone",), partial(_check_net, scenario.clone, "clone", form)
     victim = cache(partial(_victim_of, scenario.victim, form))
     yield ("victim", "recipe"), partial(_check_recipe, scenario.victim.recipe)
@@ -178,6 +179,13 @@ def _check_net(net: NetSpec, where: str, form: "Callable[[], Form | None]") -> N
             raise ScenarioError(f"expected at most {_MOST_WEIGHTS:.0e} weights, got {weights:.1e}")
     if networks.is_other(net):
         networks.built(net, found)
+
+
+def _check_names(names: tuple[str, ...], form: "Callable[[], Form | None]") -> None:
+    if names and (found := form()) is not None and len(names) != found[1]:
+        raise ScenarioError(
+            f"expected a name for each of the {found[1]} classes of the data, got {len(names)}"
+        )
 
 
 def _victim_of(victim: VictimSpec, form: "Callable[[], Form | None]") -> "Staged | None":

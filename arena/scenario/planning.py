@@ -22,7 +22,7 @@ from arena.scenario.schema_parts import (
     VictimDataSpec,
     VictimSpec,
 )
-from arena.scenario.settings import HOW_ASKED, HOW_PLAYED
+from arena.scenario.settings import HOW_ASKED, HOW_PLAYED, ONLY_SHOWN
 from arena.scenario.threat import ThreatSpec
 from envs.loading.imports import is_class_use, is_file_use, is_model_file, short_name
 
@@ -159,7 +159,7 @@ class EpisodePlan(_Part):
                 network["use"] = short_name(network["use"])
             elif is_model_file(network["use"]):
                 network["use"] = "file"
-        for name in HOW_ASKED:
+        for name in (*HOW_ASKED, *ONLY_SHOWN):
             plan["victim"].pop(name, None)
         for name in ("carried_state", *HOW_PLAYED):
             plan.pop(name, None)

@@ -104,7 +104,7 @@ class NetSpec(Named):
     def _without_nothing(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is not given: it then bears on nothing."""
         table: dict[str, Any] = dump(self)
-        for name in ("weights", "normalise", "exits", *_ELSEWHERE):
+        for name in ("weights", "normalise", "exits", "class_names", *_ELSEWHERE):
             if not getattr(self, name, None):
                 table.pop(name, None)
         return table
@@ -138,6 +138,9 @@ class VictimSpec(NetSpec):
     exits: tuple[str, ...] = ()
     """Layers of a network of others behind which exit heads may sit."""
 
+    class_names: tuple[Annotated[str, Field(pattern=r"\S", max_length=100)], ...] = ()
+    """What its classes are, in their order, where the names of the data set say too little; shown
+    with every answer."""
     recipe: Params = {}
     """Epochs, learning rate and the like."""
     seed: Seed | None = None

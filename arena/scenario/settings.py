@@ -16,6 +16,9 @@ HOW_PLAYED = ("isolation", "time_limit", "memory_limit")
 HOW_ASKED = ("api_key_env", "rate", "batch", "timeout", "permission")
 """Keys of a victim elsewhere that tell how it is asked."""
 
+ONLY_SHOWN = ("class_names",)
+"""Keys of a victim that bear on no result."""
+
 
 def settings_of(plan: Mapping[str, object], *, measuring: bool = True) -> dict[str, object]:
     """Return the plan without the seed, what follows from it, and how it was played.
@@ -28,7 +31,8 @@ def settings_of(plan: Mapping[str, object], *, measuring: bool = True) -> dict[s
     settings = {key: value for key, value in plan.items() if key not in left_out}
     victim = settings.get("victim")
     if isinstance(victim, Mapping):
-        settings["victim"] = {key: one for key, one in victim.items() if key not in HOW_ASKED}
+        apart = (*HOW_ASKED, *ONLY_SHOWN)
+        settings["victim"] = {key: one for key, one in victim.items() if key not in apart}
     return settings
 
 

@@ -94,10 +94,10 @@ def _card(row: EpisodeRow, query: TapedQuery) -> QueryCard:
         asked=f"round {count_text(query.round + 1)}"
         + (f", account {query.account + 1}" if query.account else ""),
         image=_image(query.image),
-        answer=_likely(query.posteriors),
+        answer=_likely(query.posteriors, class_names(row)),
         exit=_exit(row, query.exit) if is_answered else "none",
         latency="" if query.seconds is None else number(query.seconds, "seconds"),
-        undefended=() if undefended is None else _likely(undefended),
+        undefended=() if undefended is None else _likely(undefended, class_names(row)),
         differs=is_answered
         and undefended is not None
         and undefended.argmax() != query.posteriors.argmax(),
@@ -113,13 +113,24 @@ def _exit(row: EpisodeRow, exit: int | None) -> str:
     return f"{exit + 1}" + (f", {known[0]}" if known else "")
 
 
-def _likely(posteriors: NDArray[np.float32]) -> list[str]:
+def class_names(row: EpisodeRow) -> Sequence[str]:
+    """Return the names of the victim's classes that its scenario gives; () where it gives none."""
+    victim = row.plan.get("victim")
+    names = victim.get("class_names") if isinstance(victim, Mapping) else None
+    return [str(one) for one in names] if isinstance(names, list | tuple) else ()
+
+
+def _likely(posteriors: NDArray[np.float32], names: Sequence[str]) -> list[str]:
     """Name the likeliest classes of an answer, and what it gives them."""
     if not posteriors.any():
         return ["refused"]
     best = np.argsort(-posteriors, kind="stable")[:_CLASSES]
     shown = [place for place in best if posteriors[place] >= 0.0005 or place == best[0]]
-    return [f"class {place}: {percent(float(posteriors[place]))}%" for place in shown]
+    told = {place: f" ({name})" for place, name in enumerate(names)}
+    return [
+        f"class {place}{told.get(int(place), '')}: {percent(float(posteriors[place]))}%"
+        for place in shown
+    ]
 
 
 def _image(image: NDArray[np.float32]) -> str:

@@ -318,6 +318,22 @@ def test_a_query_is_told_with_answer_exit_latency_and_what_an_undefended_victim_
     assert "The tape ends after 30 queries" in text_of(site, f"/episode/{id}/queries?from=31")
 
 
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["cat", "<b>dog", "owl"], "class 1 (&lt;b&gt;dog): 70.0%"),
+        (["cat"], "class 1: 70.0%"),  # a log may hold anything
+        ("cat", "class 1: 70.0%"),
+    ],
+)
+def test_classes_go_by_the_names_that_the_scenario_gives_the_victim(tmp_path, names, shown):
+    with Log.open(tmp_path / "arena.db") as log:
+        made_up = MadeUp(log)
+        parts = [a_round(0, torch.full((5, 1, 4, 4), 0.5), 1)]
+        id = made_up.play(taped=parts, queries_used=5, plan={"victim": {"class_names": names}})
+        assert shown in page_of(Site(log), f"/episode/{id}/queries")
+
+
 @pytest.fixture
 def first_shard(taped):
     """The row of the first shard; what a test changes in it is put back."""

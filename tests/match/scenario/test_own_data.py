@@ -118,6 +118,27 @@ def test_thirteen_classes_for_a_network_of_ten_are_told(scenario, tmp_path):
         scenario("thirteen", victim=victim).check()
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["a"] * 10, "victim.class_names: expected a name for each of the 13 classes .* got 10"),
+        (["a"] * 14, "each of the 13 classes of the data, got 14"),
+    ],
+)
+def test_a_name_for_each_class_is_expected(scenario, names, said):
+    with pytest.raises(ScenarioError, match=said) as told:
+        scenario("thirteen", victim={"use": "mlp-small", "class_names": names}).check()
+    assert "\n" not in str(told.value)
+    scenario("thirteen", victim={"use": "mlp-small", "class_names": ["a"] * 13}).check()
+
+
+@pytest.mark.parametrize("names", [[" "] * 10, [""] * 10, ["x" * 101] * 10, [1] * 10, "digits"])
+def test_what_is_no_name_of_a_class_is_told(tiny, names):
+    with pytest.raises(ScenarioError, match=r"victim\.class_names") as told:
+        Scenario.parse(tiny(victim={"use": "mlp-small", "class_names": names}))
+    assert len(set(str(told.value).splitlines())) <= 10
+
+
 def test_a_data_set_of_a_distribution_is_found_and_listed(tmp_path, monkeypatch, tiny):
     (tmp_path / "their_data").mkdir()
     (tmp_path / "their_data" / "__init__.py").write_text(textwrap.dedent(CODE))

@@ -104,6 +104,7 @@ BEARS_NOT = {
     "a default spelt out": {"attackers": [{"use": "noise", "params": {"loss": "auto"}}]},
     "a seed spelt out": {"victim": {**RAW["victim"], "seed": 0}},
     "no wrappers": {"attackers": [{"use": "noise", "wrappers": []}]},
+    "names of classes": {"victim": {**RAW["victim"], "class_names": list("abcdefghij")}},
     "a whole share": {"defenders": [{"name": "undefended", "policy": {"strength": 1}}]},
 }
 

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from envs.errors import ArenaError, DataMissing, ScenarioError, UnknownName
+from envs.exits.random_rules import ByHistogram
 from envs.exits.rules import Thresholds
 from envs.nets import registry
 from envs.nets.adapter_stages import with_places
@@ -360,3 +361,38 @@ def seeded():
 def test_what_only_a_cut_needs_is_not_loaded_before():
     code = "import sys, envs.training.victims; sys.exit('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+RESNET18 = """
+from torch import nn
+from torchvision.models import resnet18
+
+
+def small():
+    network = resnet18(num_classes=10)
+    network.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+    network.maxpool = nn.Identity()
+    return network
+"""
+
+
+def test_a_users_resnet18_with_four_exits_costs_what_ours_does_and_computes_no_more(tmp_path):
+    (tmp_path / "net.py").write_text(RESNET18)
+    theirs = build(f"{tmp_path / 'net.py'}:small", shape=(3, 32, 32))
+    theirs = with_heads(
+        with_places(theirs, ["layer1", "layer2", "layer3"]), generator=seeded()
+    ).eval()
+    ours = with_heads(
+        build("resnet18-8x", shape=(3, 32, 32)), generator=seeded(), exits=range(3)
+    ).eval()
+    assert profile(theirs).shares == pytest.approx(profile(ours).shares, abs=1e-3)
+    # one image leaves at each exit, and each stage sees those that are left
+    for network in (theirs, ours):
+        seen = []
+        for stage in network.backbone.stages:
+            stage.register_forward_hook(lambda m, i, o, seen=seen: seen.append(len(o)))
+        leaves_in_turn = ByHistogram([0.25] * 4)
+        answer = run_compacted(network, images(8, (3, 32, 32)), leaves_in_turn, generator=seeded())
+        left = [int((answer.exits >= place).sum()) for place in range(4)]
+        assert left[0] == 8 > left[1] > left[3] > 0
+        assert seen == left
