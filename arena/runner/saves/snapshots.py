@@ -82,7 +82,7 @@ def read(file: IO[bytes], live: Mapping[str, object], *, pickled: bool) -> Any:
     except SaveError:
         raise
     except Exception as error:  # whatever constructors of other code raise
-        raise SaveError(one_line(error)) from error
+        raise SaveError(one_line(error)[:200]) from error
 
 
 def _careful(write: Write) -> Write:

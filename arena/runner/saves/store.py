@@ -8,53 +8,20 @@ states of an episode lie there, and only for the moment in which the newer repla
 import hashlib
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from arena.log.artifacts import is_plain
 from arena.log.engine import resolve
 from arena.runner.saves import sealing
+from arena.runner.saves.header import Save, read_header
 from arena.runner.saves.snapshots import Snapshot, Write
 from envs.atomic_file import LEFT, whole_file
 from envs.errors import SaveError
 from envs.training.checkpoints import cache_root
 
 SUFFIX = ".saves"
-VERSION = 2
-"""Of the files; raised when older ones can no longer be read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Save:
-    """The header of a save.
-
-    Attributes:
-        episode: whose.
-        plan: hash of the episode's plan.
-        queries_used: images asked until then.
-        number: of this save in its episode, from 1.
-        file: name of the state's file, in the same folder.
-        sha256: of the state.
-        bytes: of the state.
-        mark: the last rows that the log had then, by table.
-        pickled: whether the state is a pickle, which is opened only if this user wrote it.
-        seal: of all the above, by a key that the user alone has (see `sealing`); "" for a state
-            that is no pickle.
-        version: of these files.
-    """
-
-    episode: str
-    plan: str
-    queries_used: int
-    number: int
-    file: str
-    sha256: str
-    bytes: int
-    mark: dict[str, int]
-    pickled: bool
-    seal: str = ""
-    version: int = VERSION
 
 
 class SaveStore:
@@ -115,15 +82,12 @@ class SaveStore:
 
     def find(self, episode: str) -> Save | None:
         """Return the header of an episode's save; None where there is none that can be read."""
-        try:
-            if not is_plain(episode):  # an id from a log that somebody made
-                return None
-            fields: dict[str, Any] = json.loads(self._header(episode).read_text())
-            save = Save(**fields)
-            named = save.episode == episode and save.file == f"{episode}-{save.number}.pt"
-            return save if save.version == VERSION and named else None
-        except (OSError, ValueError, TypeError):
+        if not is_plain(episode):  # an id from a log that somebody made
             return None
+        save = read_header(self._header(episode))
+        if save is None or save.episode != episode or save.file != f"{episode}-{save.number}.pt":
+            return None
+        return save
 
     def open(self, save: Save) -> IO[bytes]:
         """Open the state of a save, once it is sure to be the one that was written.
@@ -135,13 +99,17 @@ class SaveStore:
         if save.pickled and not sealing.is_own(asdict(save), self.folder / save.file):
             raise SaveError(f"its save {self.folder / save.file} is a pickle, which can run code, "
                             f"and was not written by this user with this cache")  # fmt: skip
+        path = self.folder / save.file
+        if not path.is_file():  # a pipe or a device has no end
+            raise SaveError(f"its save {path} is gone")
         try:
-            file = (self.folder / save.file).open("rb")
+            file = path.open("rb")
         except OSError as error:
-            raise SaveError(f"its save {self.folder / save.file} is gone") from error
-        if hashlib.file_digest(file, "sha256").hexdigest() != save.sha256:
+            raise SaveError(f"its save {path} cannot be read: {error.strerror}") from error
+        whole = path.stat().st_size == save.bytes
+        if not whole or hashlib.file_digest(file, "sha256").hexdigest() != save.sha256:
             file.close()
-            raise SaveError(f"its save {self.folder / save.file} is damaged")
+            raise SaveError(f"its save {path} is damaged")
         file.seek(0)
         return file
 
@@ -149,9 +117,11 @@ class SaveStore:
         """Remove an episode's save, if it has one."""
         if not is_plain(episode):
             return
-        self._header(episode).unlink(missing_ok=True)
-        for path in (*self.folder.glob(f"{episode}-*.pt"), *self._left(episode)):
-            path.unlink(missing_ok=True)
+        for path in (
+            self._header(episode), *self.folder.glob(f"{episode}-*.pt"), *self._left(episode)
+        ):  # fmt: skip
+            with suppress(OSError):  # a folder that somebody put there
+                path.unlink(missing_ok=True)
         with suppress(OSError):  # others' saves lie there
             self.folder.rmdir()
 

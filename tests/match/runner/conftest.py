@@ -2,9 +2,12 @@
 
 import pytest
 
+from arena.log.store import Log
 from arena.runner import episode as episodes
+from arena.runner.match import play
 from arena.runner.progress import Watcher
 from arena.runner.saves.schedule import Saving
+from arena.runner.saves.store import SaveStore
 from arena.scenario import load
 
 
@@ -74,3 +77,24 @@ def break_off(monkeypatch):
         monkeypatch.setattr(episodes, "GameOracle", Breaking if queries else real)
 
     return at
+
+
+@pytest.fixture
+def break_game(tmp_path, break_off, always):
+    """Play a scenario's one episode into a log, where it is saved and broken off."""
+    log = Log.open(tmp_path / "a.db")
+
+    def broken_game(wanted):
+        break_off(600)
+        (row,) = play(wanted, log=log, saving=always).episodes
+        break_off(None)
+        return log, row, SaveStore(log.where)
+
+    yield broken_game
+    log.close()
+
+
+@pytest.fixture
+def broken(break_game, scenario):
+    """A log with one episode of a built-in attacker that was saved and broken off."""
+    return break_game(scenario())

@@ -18,7 +18,6 @@ from arena.runner.match import play
 from arena.runner.saves import plugin_pickles
 from arena.runner.saves.changes import ChangedAttributes
 from arena.runner.saves.snapshots import Snapshot, snapshot
-from arena.runner.saves.store import SaveStore
 from envs.defences.base import Defence
 from envs.errors import PlayerError, SaveError
 
@@ -75,32 +74,11 @@ def test_a_player_that_cannot_be_written_is_played_all_the_same_and_that_is_note
 
 
 @pytest.fixture
-def break_game(tmp_path, break_off, always):
-    """Play a scenario's one episode into a log, where it is saved and broken off."""
-    log = Log.open(tmp_path / "a.db")
-
-    def broken_game(wanted):
-        break_off(600)
-        (row,) = play(wanted, log=log, saving=always).episodes
-        break_off(None)
-        return log, row, SaveStore(log.where)
-
-    yield broken_game
-    log.close()
-
-
-@pytest.fixture
 def of_a_plug_in(tmp_path, scenario):
     """The scenario of an attacker that is a plug-in, whose class alone is its own."""
     path = tmp_path / "own.py"
     path.write_text("from agents.attackers.noise import Noise\n\n\nclass Own(Noise):\n    ...\n")
     return scenario({"attackers": [{"use": f"{path}:Own"}]})
-
-
-@pytest.fixture
-def broken(break_game, scenario):
-    """A log with one episode of a built-in attacker that was saved and broken off."""
-    return break_game(scenario())
 
 
 def test_one_save_lies_in_the_store_however_often_it_is_saved(broken):
