@@ -6,7 +6,8 @@ from typing import NamedTuple
 from arena.log.reader import LogReader
 from arena.log.reopening import BROKEN_OFF
 from arena.log.rows import EpisodeFilter, EpisodeRow, RunRecord
-from arena.runner.saves.store import Save, SaveStore
+from arena.runner.saves.header import Save
+from arena.runner.saves.store import SaveStore
 from arena.scenario import EpisodePlan
 from arena.system.threads import THREADS
 
