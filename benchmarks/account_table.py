@@ -93,7 +93,7 @@ def dealt(asked: list[Asked], accounts: int, policy: AccountPolicy, seed: int) -
     dealer = Accounts(threat, Streams(seed))
     of_account: list[list[Asked]] = [[] for _ in range(accounts)]
     for images, labels in asked:
-        for account, rows in dealer.deal(images, None):
+        for account, rows in dealer.deal(images):
             chosen = slice(None) if rows is None else rows
             of_account[account].append(Asked(images[chosen], labels[chosen]))
             dealer.charge(account, len(of_account[account][-1].images))

@@ -63,7 +63,7 @@ def attack_requests(pool: Pool, sizes: Sequence[int], policy: AccountPolicy, see
     threat = ThreatModel(10, (1, 8, 8), sum(sizes), accounts=accounts, account_policy=policy)
     dealer = Accounts(threat, Streams(seed))
     for rows in torch.arange(sum(sizes)).split(list(sizes)):
-        for account, chosen in dealer.deal(pool.images[rows], None):
+        for account, chosen in dealer.deal(pool.images[rows]):
             mine = rows if chosen is None else rows[chosen]
             dealer.charge(account, len(mine))
             yield Request(ATTACKER + account, pool, mine)
