@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from arena.analysis import frames
-from arena.log.rows import EpisodeFilter, EpisodeRow
+from arena.log.episode_filter import EpisodeFilter
+from arena.log.rows import EpisodeRow
 from arena.log.store import Log
 from arena.runner.match import play
 from arena.runner.progress import Watcher
@@ -100,7 +101,7 @@ def run(
 class OpenLog:
     """A log that is open for reading; `open_log` makes it.
 
-    Frames need pandas. Each takes the fields of `arena.log.rows.EpisodeFilter` by name:
+    Frames need pandas. Each takes the fields of `arena.log.episode_filter.EpisodeFilter` by name:
     `log.checkpoints(attacker="dfme", status="success")`.
     """
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from arena.analysis.intervals import mean_interval
-from arena.log.rows import EpisodeFilter, EpisodeRow
+from arena.log.episode_filter import EpisodeFilter
+from arena.log.rows import EpisodeRow
 from arena.log.store import Log
 from arena.scenario import load
 from benchmarks.defence_table import COLUMNS, ROOT, table, write_page

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from arena.log.rows import EpisodeFilter, EpisodeRow
+from arena.log.episode_filter import EpisodeFilter
+from arena.log.rows import EpisodeRow
 from arena.log.store import Log
 from arena.registry.players import defences
 from arena.scenario import EpisodePlan, Scenario, load

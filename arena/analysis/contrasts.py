@@ -9,7 +9,8 @@ from arena.analysis.games import Game
 from arena.analysis.intervals import Interval, bootstrap_interval, mean_interval, seeds_needed
 from arena.analysis.metrics import measure_of
 from arena.analysis.scoreboard import Comparison, ScoreRow, compare, row_of
-from arena.log.rows import METRICS, EpisodeRow
+from arena.log.outcome import METRICS
+from arena.log.rows import EpisodeRow
 
 BySeed = Mapping[int, EpisodeRow]
 

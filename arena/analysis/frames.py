@@ -18,16 +18,9 @@ from arena.analysis.learning import LEVELS, learning_of
 from arena.analysis.scoreboard import Comparison, ScoreRow, compare, scoreboard
 from arena.log.cells import require_sound
 from arena.log.database_errors import explained
+from arena.log.episode_filter import EpisodeFilter
 from arena.log.narrowing import narrow
-from arena.log.rows import (
-    AccountRow,
-    CheckpointRow,
-    EpisodeFilter,
-    EpisodeRow,
-    EventRow,
-    InferenceRow,
-    RoundRow,
-)
+from arena.log.rows import AccountRow, CheckpointRow, EpisodeRow, EventRow, InferenceRow, RoundRow
 from arena.log.settings_filter import require_known
 from arena.log.store import Log
 from arena.log.tables import ACCOUNT, CHECKPOINT, EPISODE, EVENT, INFERENCE, ROUND

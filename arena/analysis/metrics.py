@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from arena.log.metric import Metric, Unit
-from arena.log.rows import METRICS, EpisodeRow
+from arena.log.outcome import METRICS
+from arena.log.rows import EpisodeRow
 
 Read = Callable[[EpisodeRow], float | None]
 

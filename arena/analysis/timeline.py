@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from arena.log.outcome import JsonMap
 from arena.log.reader import LogReader
-from arena.log.rows import CheckpointRow, EpisodeRow, EventRow, Exits, JsonMap, RoundRow
+from arena.log.rows import CheckpointRow, EpisodeRow, EventRow, Exits, RoundRow
 
 
 @dataclass(frozen=True, slots=True)

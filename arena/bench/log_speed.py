@@ -13,7 +13,8 @@ from pathlib import Path
 from arena.bench.full_log import fill
 from arena.bench.timing import Line, now
 from arena.log.merging import merge
-from arena.log.rows import CheckpointRow, EpisodeRecord, OutcomeRow, RoundRow, RunRecord
+from arena.log.outcome import OutcomeRow
+from arena.log.rows import CheckpointRow, EpisodeRecord, RoundRow, RunRecord
 from arena.log.store import Log
 
 GROUP = "log"

@@ -12,7 +12,7 @@ from envs.errors import ArenaError
 
 if TYPE_CHECKING:
     from arena.analysis.accounts import Curve, Point
-    from arena.log.rows import EpisodeFilter
+    from arena.log.episode_filter import EpisodeFilter
 
 
 @filtered("scenario", "attacker", "defender", "run", "where", "since")

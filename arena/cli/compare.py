@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from arena.analysis.compare import Meeting, Pairing
     from arena.analysis.contrasts import Contrast
     from arena.analysis.intervals import Interval
-    from arena.log.rows import EpisodeFilter
+    from arena.log.episode_filter import EpisodeFilter
 
 
 @filtered("scenario", "attacker", "defender", "run", "where", "since")

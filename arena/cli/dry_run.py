@@ -35,7 +35,7 @@ def show_dry_run(
     scenarios: "Sequence[Scenario]", log: str | None, *, fresh: bool, workers: str, json: bool
 ) -> None:
     """Write a forecast of each scenario; nothing is played, and no log is made."""
-    from arena.log.rows import EpisodeFilter
+    from arena.log.episode_filter import EpisodeFilter
     from arena.log.store import Log
     from arena.runner.workers.options import WorkerOptions
 

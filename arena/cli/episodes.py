@@ -25,14 +25,8 @@ from envs.errors import UnknownName
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from arena.log.rows import (
-        AccountRow,
-        CheckpointRow,
-        EpisodeFilter,
-        EpisodeRow,
-        InferenceRow,
-        RoundRow,
-    )
+    from arena.log.episode_filter import EpisodeFilter
+    from arena.log.rows import AccountRow, CheckpointRow, EpisodeRow, InferenceRow, RoundRow
     from arena.log.store import Log
 
 # `Any` in this file: one key of an episode's settings, of whatever type.
@@ -62,7 +56,7 @@ def list_(
     json: JsonOption = False,
 ) -> None:
     """List episodes, the newest first."""
-    from arena.log.rows import EpisodeFilter
+    from arena.log.episode_filter import EpisodeFilter
     from arena.log.store import Log
 
     descending = (sort is None or _is_number(sort)) != reverse
@@ -93,7 +87,7 @@ def _is_number(column: str) -> bool:
     Raises:
         UnknownName: nothing can be sorted by it.
     """
-    from arena.log.rows import METRICS
+    from arena.log.outcome import METRICS
 
     numbers = (*_NUMBERS, *(name for name in METRICS if METRICS[name].unit != "digest"))
     if column not in (*numbers, *_WORDS):

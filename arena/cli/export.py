@@ -12,7 +12,7 @@ from arena.cli.render import write_line
 from arena.report.formatting import counted
 
 if TYPE_CHECKING:
-    from arena.log.rows import EpisodeFilter
+    from arena.log.episode_filter import EpisodeFilter
 
 
 @filtered("scenario", "attacker", "defender", "status", "run", "where", "seed", "since", "until")

@@ -10,7 +10,7 @@ import typer
 from envs.errors import ArenaError, ScenarioError, UnknownName
 
 if TYPE_CHECKING:
-    from arena.log.rows import EpisodeFilter
+    from arena.log.episode_filter import EpisodeFilter
     from arena.log.store import Log
 
 # `Any` in this file: values of the options, which the filter declares, and a moment in time, whose
@@ -82,7 +82,7 @@ def filtered(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]
 
 
 def _filter(options: dict[str, Any]) -> "EpisodeFilter | None":
-    from arena.log.rows import EpisodeFilter
+    from arena.log.episode_filter import EpisodeFilter
 
     given = {name: value for name, value in options.items() if value not in (None, [], "")}
     if "where" in given:
@@ -129,7 +129,7 @@ def chosen_ids(log: "Log", ids: Sequence[str], which: "EpisodeFilter | None") ->
 
 def _named(log: "Log", word: str) -> list[str]:
     """Return the episode with this id, or all of a run in the order of play."""
-    from arena.log.rows import EpisodeFilter
+    from arena.log.episode_filter import EpisodeFilter
 
     try:
         return [log.episode(word).id]

@@ -13,7 +13,7 @@ from envs.errors import ArenaError
 
 if TYPE_CHECKING:
     from arena.assessment.leaderboard import Board
-    from arena.log.rows import EpisodeFilter
+    from arena.log.episode_filter import EpisodeFilter
 
 _SHORT = ("users lose", "attack MACs", "benign MACs", "training")
 """Headings of the cells of a line, short enough for a terminal."""

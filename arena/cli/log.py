@@ -14,7 +14,8 @@ from arena.report.formatting import counted, listed
 from envs.errors import ScenarioError
 
 if TYPE_CHECKING:
-    from arena.log.rows import EpisodeFilter, EpisodeRow
+    from arena.log.episode_filter import EpisodeFilter
+    from arena.log.rows import EpisodeRow
     from arena.log.store import Log
 
 app = typer.Typer(help="Check, merge, prune and migrate a log.", no_args_is_help=True)

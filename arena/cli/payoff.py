@@ -12,7 +12,7 @@ from arena.report.formatting import counted, percent
 if TYPE_CHECKING:
     from arena.analysis.intervals import Interval
     from arena.analysis.payoff import PayoffMatrix, Prices, Solution
-    from arena.log.rows import EpisodeFilter
+    from arena.log.episode_filter import EpisodeFilter
 
 FEW_SEEDS = 10
 

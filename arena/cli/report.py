@@ -10,7 +10,7 @@ from arena.cli.filters import RunsArgument, chosen_ids, filtered
 from arena.cli.render import write_line
 
 if TYPE_CHECKING:
-    from arena.log.rows import EpisodeFilter
+    from arena.log.episode_filter import EpisodeFilter
 
 
 @filtered("scenario", "attacker", "defender", "status", "run", "where", "seed", "since", "until")

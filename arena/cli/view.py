@@ -10,7 +10,7 @@ from arena.cli.filters import filtered
 from arena.cli.render import write_line
 
 if TYPE_CHECKING:
-    from arena.log.rows import EpisodeFilter
+    from arena.log.episode_filter import EpisodeFilter
 
 PATIENCE = 2.0
 """Seconds to wait for a locked log, at the start and for each answer."""

@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 
 from arena.log.engine import resolve
-from arena.log.rows import ArtifactRow, JsonMap
+from arena.log.outcome import JsonMap
+from arena.log.rows import ArtifactRow
 from envs.errors import LogError
 
 SUFFIX = ".artifacts"

@@ -16,9 +16,9 @@ from arena.log.cells import meaning, read_cells, require_sound
 from arena.log.collector import rare_collections
 from arena.log.content import Cells, Contents, contents_of, same_content
 from arena.log.database_errors import explained
+from arena.log.outcome import JsonMap
 from arena.log.pruning import strays
 from arena.log.reader import LogReader
-from arena.log.rows import JsonMap
 from arena.log.tables import ACCOUNT, ARTIFACT, CHECKPOINT, CHILDREN, EPISODE, EVENT, ROUND, RUN
 from arena.log.undigested import digested
 

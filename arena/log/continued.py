@@ -6,8 +6,8 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from arena.log.content import chained, content_digest, first_links
+from arena.log.outcome import OutcomeRow
 from arena.log.reopening import BROKEN_OFF, RESUMED
-from arena.log.rows import OutcomeRow
 from arena.log.tables import CHECKPOINT, EPISODE, EVENT, ROUND
 
 # `Any` in this file: rows as the database gives them, each column with its own type.

@@ -26,10 +26,10 @@ from sqlalchemy import (
 )
 
 from arena.log.database_errors import explained
+from arena.log.episode_filter import EpisodeFilter
 from arena.log.jsontext import to_json
 from arena.log.narrowing import narrow
 from arena.log.reader import LogReader
-from arena.log.rows import EpisodeFilter
 from arena.log.settings_filter import require_known
 from arena.log.tables import (
     ACCOUNT,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import ColumnElement, Select, or_
 
-from arena.log.rows import Choice, EpisodeFilter
+from arena.log.episode_filter import Choice, EpisodeFilter
 from arena.log.settings_filter import has_setting
 from arena.log.tables import EPISODE
 from envs.errors import UnknownName

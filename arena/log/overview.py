@@ -3,9 +3,9 @@
 from sqlalchemy import func, select
 
 from arena.log.database_errors import explained
+from arena.log.episode_filter import EpisodeFilter
 from arena.log.narrowing import conditions
 from arena.log.reader import LogReader
-from arena.log.rows import EpisodeFilter
 from arena.log.tables import EPISODE
 
 GROUPED = ("scenario_name", "attacker", "defender", "status")

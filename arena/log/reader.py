@@ -12,13 +12,13 @@ from arena.log.batches import batches
 from arena.log.cells import read_cells, require_sound
 from arena.log.collector import rare_collections
 from arena.log.database_errors import explained
+from arena.log.episode_filter import EpisodeFilter
 from arena.log.jsontext import to_json
 from arena.log.narrowing import narrow
 from arena.log.rows import (
     AccountRow,
     ArtifactRow,
     CheckpointRow,
-    EpisodeFilter,
     EpisodeRow,
     EventRow,
     InferenceRow,

@@ -10,8 +10,8 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, select, text, update
 
+from arena.log.outcome import OutcomeRow
 from arena.log.processes import Process, mark_dead
-from arena.log.rows import OutcomeRow
 from arena.log.tables import ACCOUNT, ARTIFACT, CHECKPOINT, EPISODE, EVENT, INFERENCE, ROUND
 
 BROKEN_OFF = ("cancelled", "error")

@@ -4,7 +4,7 @@ import json
 
 from sqlalchemy import ColumnElement, Connection, Text, cast, or_, select
 
-from arena.log.rows import EpisodeFilter
+from arena.log.episode_filter import EpisodeFilter
 from arena.log.tables import EPISODE
 from envs.errors import ScenarioError, UnknownName
 

@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-from arena.log.rows import JsonMap, OutcomeRow
+from arena.log.outcome import JsonMap, OutcomeRow
 
 
 class UtcDateTime(TypeDecorator[datetime]):

@@ -6,7 +6,7 @@ runs any, because SQLite checks views when it renames a table, and creates them 
 
 from sqlalchemy import Connection
 
-from arena.log.rows import METRICS
+from arena.log.outcome import METRICS
 
 # The successful plays that count: of each plan the newest. What-ifs never happened.
 _NEWEST = """

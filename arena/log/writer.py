@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Table, func, insert, update
 
 from arena.log.content import content_digest
 from arena.log.heartbeat import Heartbeat
+from arena.log.outcome import OutcomeRow
 from arena.log.processes import Process
 from arena.log.rows import (
     AccountRow,
@@ -21,7 +22,6 @@ from arena.log.rows import (
     Ending,
     EventRow,
     InferenceRow,
-    OutcomeRow,
     RoundRow,
 )
 from arena.log.tables import ACCOUNT, ARTIFACT, CHECKPOINT, EPISODE, EVENT, INFERENCE, ROUND

@@ -13,7 +13,8 @@ import torch
 from pydantic import ValidationError
 
 from arena.log.checking import changes
-from arena.log.rows import METRICS, AccountRow, CheckpointRow, EpisodeRow, InferenceRow, RoundRow
+from arena.log.outcome import METRICS
+from arena.log.rows import AccountRow, CheckpointRow, EpisodeRow, InferenceRow, RoundRow
 from arena.log.store import Log
 from arena.registry.trust import require_trust
 from arena.replay.causes import Then, conditions, contradictions

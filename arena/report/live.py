@@ -11,8 +11,8 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from arena.analysis.episode_data import gather
+from arena.log.episode_filter import EpisodeFilter
 from arena.log.overview import fates
-from arena.log.rows import EpisodeFilter
 from arena.log.store import Log
 from arena.report.html import PageContents, body_of, packaged, page
 from arena.report.running import now_block

@@ -11,7 +11,8 @@ from arena.analysis.episode_data import EpisodeData
 from arena.analysis.inferring import verdicts_on
 from arena.analysis.metrics import measure_of, measures_of
 from arena.analysis.scoreboard import ScoreRow, best, by_defender
-from arena.log.rows import CheckpointRow, EpisodeRow, EventRow, InferenceRow, JsonMap, RunRow
+from arena.log.outcome import JsonMap
+from arena.log.rows import CheckpointRow, EpisodeRow, EventRow, InferenceRow, RunRow
 from arena.report.formatting import (
     UNKNOWN,
     Cell,

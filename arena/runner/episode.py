@@ -6,8 +6,8 @@ from typing import IO, Any, NamedTuple
 from agents.base import Attacker, Kit, granted
 from arena.evaluation.initial_weights import InitialWeights
 from arena.isolation.attacker import IsolatedAttacker
+from arena.log.outcome import OutcomeRow
 from arena.log.player_values import checked_numbers
-from arena.log.rows import OutcomeRow
 from arena.log.store import Log
 from arena.log.writer import EpisodeWriter
 from arena.recording.tape import Tape

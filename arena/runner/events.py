@@ -9,8 +9,9 @@ import torch
 
 from agents.base import Defender
 from arena.isolation.attacker import ChildError
+from arena.log.outcome import OutcomeRow
 from arena.log.player_values import checked_data, checked_text
-from arena.log.rows import Ending, OutcomeRow
+from arena.log.rows import Ending
 from arena.log.writer import EpisodeWriter
 from arena.runner.carry_over import CARRIED_STATE
 from arena.runner.stopping import STOP

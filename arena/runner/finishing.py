@@ -8,7 +8,7 @@ from torch import nn
 from agents.base import Attacker
 from arena.evaluation.architecture import score_inferences
 from arena.evaluation.referee import CloneScore
-from arena.log.rows import OutcomeRow
+from arena.log.outcome import OutcomeRow
 from arena.log.writer import EpisodeWriter
 from arena.recording.tape import Tape
 from arena.runner.clone_file import write_clone

@@ -13,7 +13,8 @@ from arena.evaluation.clone_metric import Handed
 from arena.evaluation.distortion import ServedSample
 from arena.evaluation.referee import CloneScore, Referee
 from arena.http.remote_victim import RemoteVictim
-from arena.log.rows import AccountRow, OutcomeRow
+from arena.log.outcome import OutcomeRow
+from arena.log.rows import AccountRow
 from arena.log.writer import EpisodeWriter
 from arena.runner.defender_setup import DefenderSetup
 from arena.runner.outcome import outcome_of, with_service

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import torch
 
-from arena.log.rows import EpisodeFilter, EpisodeRow, RunRecord
+from arena.log.episode_filter import EpisodeFilter
+from arena.log.rows import EpisodeRow, RunRecord
 from arena.log.store import Log
 from arena.recording.tape import require_places
 from arena.runner.carry_over import dependency_levels, with_carried_state

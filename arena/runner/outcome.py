@@ -5,7 +5,7 @@ from typing import Any
 
 from arena.evaluation.benign_service import ServiceScore
 from arena.evaluation.referee import CloneScore
-from arena.log.rows import OutcomeRow
+from arena.log.outcome import OutcomeRow
 from arena.runner.defender_setup import DefenderSetup
 from envs.game.counters import Tally
 

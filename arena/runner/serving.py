@@ -11,8 +11,10 @@ from sqlalchemy import Connection
 
 from agents.base import Attacker, Kit
 from arena.evaluation.referee import CloneScore
+from arena.log.episode_filter import EpisodeFilter
+from arena.log.outcome import OutcomeRow
 from arena.log.reopening import served_meanwhile
-from arena.log.rows import EpisodeFilter, EpisodeRecord, EpisodeRow, OutcomeRow, RunRecord
+from arena.log.rows import EpisodeRecord, EpisodeRow, RunRecord
 from arena.log.store import Log
 from arena.recording.tape import Tape
 from arena.runner.clone_file import write_clone

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from arena.log.rows import METRICS
+from arena.log.outcome import METRICS
 from arena.registry.messages import MESSAGE
 from arena.registry.strict_types import NUMBER, WHOLE
 from arena.scenario.schema_parts import Table, Yes

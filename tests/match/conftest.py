@@ -11,12 +11,12 @@ import torch
 from sqlalchemy import update
 
 from arena.log.content import content_digest
+from arena.log.outcome import OutcomeRow
 from arena.log.rows import (
     CheckpointRow,
     EpisodeRecord,
     EpisodeRow,
     InferenceRow,
-    OutcomeRow,
     RoundRow,
     RunRecord,
 )

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from arena.analysis.games import differing_paths, setting_text
 from arena.analysis.metrics import measures_of
+from arena.log.outcome import METRICS
 from arena.log.reader import LogReader
-from arena.log.rows import METRICS, EpisodeRow
+from arena.log.rows import EpisodeRow
 from arena.report.formatting import number, without_machine_paths
 from arena.report.live import Found
 from arena.report.tables import episode_facts

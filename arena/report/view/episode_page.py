@@ -6,8 +6,9 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 from arena.analysis.timeline import TimelineStep, exits_text, steps_of
+from arena.log.episode_filter import EpisodeFilter
 from arena.log.reader import LogReader
-from arena.log.rows import EpisodeFilter, EpisodeRow, EventRow
+from arena.log.rows import EpisodeRow, EventRow
 from arena.recording.excerpts import QUERIES
 from arena.report.formatting import count_text, percent, plain
 from arena.report.live import Found

@@ -8,9 +8,11 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup
 
+from arena.log.episode_filter import EpisodeFilter
+from arena.log.outcome import METRICS
 from arena.log.overview import tally
 from arena.log.reader import LogReader
-from arena.log.rows import METRICS, EpisodeFilter, EpisodeRow
+from arena.log.rows import EpisodeRow
 from arena.log.settings_filter import setting_of
 from arena.report.formatting import count_text, duration_text, number
 from arena.report.live import Found, digest

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from arena.log.episode_filter import EpisodeFilter
 from arena.log.reader import LogReader
 from arena.log.reopening import BROKEN_OFF
-from arena.log.rows import EpisodeFilter, EpisodeRow, RunRecord
+from arena.log.rows import EpisodeRow, RunRecord
 from arena.runner.saves.header import Save
 from arena.runner.saves.store import SaveStore
 from arena.scenario import EpisodePlan

@@ -8,7 +8,7 @@ import pytest
 from arena.analysis import frames as analysis
 from arena.analysis.metrics import MEASURES
 from arena.analysis.scoreboard import best, compare, over_attackers, scoreboard
-from arena.log.rows import EpisodeFilter
+from arena.log.episode_filter import EpisodeFilter
 from envs.errors import ArenaError, UnknownName
 
 

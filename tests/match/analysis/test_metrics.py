@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from arena.log.rows import METRICS, OutcomeRow
+from arena.log.outcome import METRICS, OutcomeRow
 
 PROGRAM = """
 import importlib.util, io, sys
@@ -27,7 +27,8 @@ from arena.analysis.scoreboard import scoreboard
 from arena.cli.render import write_scoreboard
 from arena.log import reopening, views
 from arena.log.export import export
-from arena.log.rows import EpisodeRecord, OutcomeRow, RunRecord
+from arena.log.outcome import OutcomeRow
+from arena.log.rows import EpisodeRecord, RunRecord
 from arena.log.store import Log
 from arena.replay import verify
 from arena.report.tables import headings, score_lines

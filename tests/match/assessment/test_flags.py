@@ -10,8 +10,9 @@ from arena.assessment.comparisons import Played
 from arena.assessment.flags import flags_of
 from arena.assessment.page import headlines
 from arena.assessment.sequence import Attack, Chosen
+from arena.log.episode_filter import EpisodeFilter
 from arena.log.metric import UNTRAINED
-from arena.log.rows import CheckpointRow, EpisodeFilter, EventRow
+from arena.log.rows import CheckpointRow, EventRow
 
 SEEDS = 6
 ATTACKS = (

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from arena.log.rows import CheckpointRow, EpisodeRecord, OutcomeRow, RunRecord
+from arena.log.outcome import OutcomeRow
+from arena.log.rows import CheckpointRow, EpisodeRecord, RunRecord
 from arena.log.store import Log
 from arena.scenario import load
 from benchmarks import defence_table, detector_table

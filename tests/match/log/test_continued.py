@@ -7,7 +7,8 @@ import pytest
 
 from arena.log.checking import check
 from arena.log.merging import merge
-from arena.log.rows import CheckpointRow, EpisodeRecord, OutcomeRow, RoundRow, RunRecord
+from arena.log.outcome import OutcomeRow
+from arena.log.rows import CheckpointRow, EpisodeRecord, RoundRow, RunRecord
 from arena.log.store import Log
 from envs.errors import LogError
 

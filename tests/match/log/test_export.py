@@ -10,14 +10,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from arena.log.episode_filter import EpisodeFilter
 from arena.log.export import FORMATS, TABLES, export
+from arena.log.outcome import OutcomeRow
 from arena.log.rows import (
     AccountRow,
     CheckpointRow,
-    EpisodeFilter,
     EpisodeRecord,
     InferenceRow,
-    OutcomeRow,
     RoundRow,
     RunRecord,
 )

@@ -6,7 +6,9 @@ from itertools import product
 
 import pytest
 
-from arena.log.rows import EpisodeFilter, EpisodeRecord, OutcomeRow, RunRecord
+from arena.log.episode_filter import EpisodeFilter
+from arena.log.outcome import OutcomeRow
+from arena.log.rows import EpisodeRecord, RunRecord
 from arena.log.store import Log
 from envs.errors import LogError, UnknownName
 

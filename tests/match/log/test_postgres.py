@@ -24,17 +24,11 @@ from arena.cli.app import app
 from arena.log import schema_version
 from arena.log.checking import check
 from arena.log.engine import connect, resolve, transaction
+from arena.log.episode_filter import EpisodeFilter
 from arena.log.export import FORMATS, export
 from arena.log.merging import merge
-from arena.log.rows import (
-    CheckpointRow,
-    EpisodeFilter,
-    EpisodeRecord,
-    InferenceRow,
-    OutcomeRow,
-    RoundRow,
-    RunRecord,
-)
+from arena.log.outcome import OutcomeRow
+from arena.log.rows import CheckpointRow, EpisodeRecord, InferenceRow, RoundRow, RunRecord
 from arena.log.store import Log
 from arena.log.tables import METADATA
 from envs.errors import LogError

@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from arena.log import heartbeat
+from arena.log.episode_filter import EpisodeFilter
 from arena.log.processes import this_process
-from arena.log.rows import CheckpointRow, EpisodeFilter, EpisodeRecord, RunRecord
+from arena.log.rows import CheckpointRow, EpisodeRecord, RunRecord
 from arena.log.store import Log
 from arena.log.tables import EPISODE
 from arena.log.writer import EpisodeWriter
@@ -27,7 +28,8 @@ COMMON = """
 import sys
 from arena.log import heartbeat
 from arena.log.processes import this_process
-from arena.log.rows import CheckpointRow, EpisodeRecord, OutcomeRow, RunRecord
+from arena.log.outcome import OutcomeRow
+from arena.log.rows import CheckpointRow, EpisodeRecord, RunRecord
 from arena.log.store import Log
 
 def record(name):

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 from arena.cli.app import app
 from arena.log import schema_version, views
 from arena.log.checking import check
-from arena.log.rows import EpisodeRecord, OutcomeRow, RunRecord
+from arena.log.outcome import OutcomeRow
+from arena.log.rows import EpisodeRecord, RunRecord
 from arena.log.store import Log
 from arena.log.tables import METADATA
 from arena.log.views import VIEWS

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from arena.log.outcome import OutcomeRow
 from arena.log.rows import (
     ArtifactRow,
     CheckpointRow,
     EpisodeRecord,
     InferenceRow,
-    OutcomeRow,
     RoundRow,
     RunRecord,
 )

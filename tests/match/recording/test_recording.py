@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from arena.cli.app import app
 from arena.log import artifacts
 from arena.log.checking import check
+from arena.log.episode_filter import EpisodeFilter
 from arena.log.merging import merge
 from arena.log.pruning import strays
-from arena.log.rows import EpisodeFilter
 from arena.log.store import Log
 from arena.recording.shards import rounds_on_tape
 from arena.replay.counterfactual import answer_with

@@ -3,7 +3,7 @@
 import pytest
 
 from arena.analysis.episode_data import gather
-from arena.log.rows import EpisodeFilter
+from arena.log.episode_filter import EpisodeFilter
 from arena.report.headline import headline
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import update
 from sqlalchemy.event import listen
 
 from arena.log import artifacts
-from arena.log.rows import EpisodeFilter
+from arena.log.episode_filter import EpisodeFilter
 from arena.log.store import Log
 from arena.log.tables import ARTIFACT
 from arena.recording import excerpts, shards

@@ -12,8 +12,9 @@ from arena.analysis import frames
 from arena.analysis.scoreboard import scoreboard
 from arena.cli.app import app
 from arena.log.checking import check
+from arena.log.episode_filter import EpisodeFilter
 from arena.log.merging import merge
-from arena.log.rows import AccountRow, EpisodeFilter
+from arena.log.rows import AccountRow
 from arena.log.store import Log
 from arena.recording.shards import rounds_on_tape
 from arena.replay.counterfactual import answer_with

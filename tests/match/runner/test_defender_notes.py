@@ -2,7 +2,7 @@
 
 import pytest
 
-from arena.log.rows import EpisodeFilter
+from arena.log.episode_filter import EpisodeFilter
 from arena.log.store import Log
 from arena.runner.match import play
 from arena.scenario import Scenario

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from arena.log.checking import check
-from arena.log.rows import EpisodeFilter
+from arena.log.episode_filter import EpisodeFilter
 from arena.log.store import Log
 from arena.log.writer import EpisodeWriter
 from arena.runner.match import play

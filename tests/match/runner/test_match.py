@@ -8,8 +8,8 @@ from sqlalchemy import create_engine, text
 
 from agents.base import Attacker
 from arena.analysis.learning import track_of
+from arena.log.episode_filter import EpisodeFilter
 from arena.log.metric import UNTRAINED
-from arena.log.rows import EpisodeFilter
 from arena.log.store import Log
 from arena.runner.match import play, prepare
 from arena.runner.progress import Watcher

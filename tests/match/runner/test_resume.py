@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from agents.attackers.dfme import DFME
-from arena.log.rows import EpisodeFilter
+from arena.log.episode_filter import EpisodeFilter
 from arena.log.store import Log
 from arena.recording.shards import rounds_on_tape
 from arena.registry import players

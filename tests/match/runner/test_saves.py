@@ -11,7 +11,7 @@ import torch
 from agents.attackers.noise import Noise
 from agents.base import Attacker
 from agents.learning.clone import CloneTrainer
-from arena.log.rows import EpisodeFilter
+from arena.log.episode_filter import EpisodeFilter
 from arena.log.store import Log
 from arena.runner import run_record
 from arena.runner.match import play

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from arena.analysis.games import games_of
-from arena.log.rows import EpisodeFilter
+from arena.log.episode_filter import EpisodeFilter
 from arena.log.store import Log
 from arena.runner import searching
 from arena.runner.match import play

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from arena.log.rows import EpisodeFilter, RunRecord
+from arena.log.episode_filter import EpisodeFilter
+from arena.log.rows import RunRecord
 from arena.log.store import Log
 from arena.log.tables import EPISODE
 from arena.runner import sharing

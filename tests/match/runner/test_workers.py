@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from arena.log.rows import EpisodeFilter
+from arena.log.episode_filter import EpisodeFilter
 from arena.log.store import Log
 from arena.runner.match import play
 from arena.runner.workers.options import WorkerOptions
