@@ -7,7 +7,8 @@ from typing import NamedTuple
 from arena.log.rows import EpisodeRow, RoundRow
 from arena.registry import players
 from arena.scenario import EpisodePlan
-from arena.scenario.planning import RULES, attacker_plan, contents_of
+from arena.scenario.plan import RULES
+from arena.scenario.planning import attacker_plan, contents_of
 from arena.system.provenance import git_state
 from envs.errors import ArenaError
 

@@ -7,7 +7,7 @@ from arena.evaluation.clone_metric import CloneMetric, Handed, measured
 from arena.log.writer import EpisodeWriter
 from arena.registry import players
 from arena.runner.stopping import STOP
-from arena.scenario.planning import MetricPlan
+from arena.scenario.plan import MetricPlan
 from envs.errors import one_line
 
 

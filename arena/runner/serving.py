@@ -24,7 +24,7 @@ from arena.runner.recorder import Recorder
 from arena.runner.resume import episode_record
 from arena.runner.setup import Setup
 from arena.scenario import EpisodePlan
-from arena.scenario.planning import AttackerPlan
+from arena.scenario.plan import AttackerPlan
 from arena.system.process_state import ProcessState
 from envs.errors import DataMissing, LogError, QueryError, ScenarioError
 from envs.game.extraction_game import ExtractionGame

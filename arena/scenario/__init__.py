@@ -3,7 +3,7 @@
 Start reading at `schema.py`.
 """
 
-from arena.scenario.planning import RULES, EpisodePlan
+from arena.scenario.plan import RULES, EpisodePlan
 from arena.scenario.reading import load, shipped
 from arena.scenario.scenario import Scenario
 

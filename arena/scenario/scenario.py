@@ -12,7 +12,8 @@ from arena.registry.messages import problems, value_text
 from arena.scenario.checking import check
 from arena.scenario.overrides import apply_values
 from arena.scenario.plain_values import faults_of
-from arena.scenario.planning import EpisodePlan, plans_of
+from arena.scenario.plan import EpisodePlan
+from arena.scenario.planning import plans_of
 from arena.scenario.renames import with_new_names
 from arena.scenario.schema import VERSION, ScenarioFile
 from arena.scenario.sweep_spec import SearchSpec

@@ -2,7 +2,7 @@
 
 import pytest
 
-from arena.scenario.planning import EpisodePlan
+from arena.scenario.plan import EpisodePlan
 from arena.scenario.settings import FOLLOW_FROM_THE_SEED, ONLY_MEASURE, flat, settings_of
 
 
