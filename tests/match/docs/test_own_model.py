@@ -77,6 +77,11 @@ QUICK = [
 AS_IT_STANDS = ["data.params.size=16", "threat.budget=400"]
 
 
+def test_a_report_takes_fifteen_lines_with_the_installation():
+    lines = [line for name in ("toml", "sh") for line in block(name).splitlines() if line]
+    assert len(lines) + 1 <= 15
+
+
 @pytest.mark.parametrize(
     ("attackers", "settings"),
     [
