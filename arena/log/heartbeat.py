@@ -7,6 +7,7 @@ as left behind, by the clock of the database.
 import threading
 import weakref
 from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from envs.errors import LogError
@@ -33,19 +34,29 @@ class Heartbeat:
     """
 
     def __init__(self, owner: Beating) -> None:
-        self._stopped = threading.Event()
-        self._owner = weakref.ref(owner, lambda _: self._stopped.set())
+        # An owner may go amid anything, in any thread and at the interpreter's end. A queue takes
+        # a word even then, where the lock of an Event may be held by a thread that runs no more.
+        self._stops = stops = SimpleQueue[None]()
+        self._owner = weakref.ref(owner, lambda _: stops.put(None))
         threading.Thread(target=self._work, name="arena-heartbeat", daemon=True).start()
 
     def stop(self) -> None:
         """Beat no more; does not wait for a beat in progress."""
-        self._stopped.set()
+        self._stops.put(None)
 
     def _work(self) -> None:
-        while not self._stopped.wait(BEAT_SECONDS):
+        while not self._is_stopped():
             owner = self._owner()
             if owner is None:
                 return
             with suppress(LogError):
                 owner.beat()
             del owner  # else it would live until the next beat
+
+    def _is_stopped(self) -> bool:
+        """Wait for the next beat; tell whether none is due any more."""
+        try:
+            self._stops.get(timeout=BEAT_SECONDS)
+        except Empty:
+            return False
+        return True

@@ -173,7 +173,7 @@ def test_images_of_sources_never_trained_on_leave_early_and_learn_nothing(harden
     answer = _answer(hardened, images)
     whole = hardened[1].posteriors(images).argmax(1)
     early = _early(hardened, answer)
-    assert float(early.double().mean()) > 0.9
+    assert float(early.double().mean()) > 0.8
     agreement = (answer.posteriors.argmax(1) == whole)[early].double().mean()
     assert float(agreement) < 0.3
 
