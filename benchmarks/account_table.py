@@ -10,7 +10,7 @@ through a test for each window, every 20 distances. The limit of a window is the
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -129,10 +129,11 @@ def main() -> None:
         values = torch.tensor([lowest(account, window) for account in benign])
         limits[window] = float(values.quantile(0.01))
     print("limits:", {window: round(limit, 3) for window, limit in limits.items()})
-    make = {
+    attackers: dict[str, Callable[[], Attacker]] = {
         "dfme": partial(DFME, batch=128, clone_rate=0.1, generator_rate=1e-4),
         "knockoff": partial(Knockoff, request=64, epochs=1),
-    }[given.attack]
+    }
+    make = attackers[given.attack]
     plays = {seed: requests_of(served, make(), seed) for seed in given.seeds}
     print(f"| accounts | policy | default | {' | '.join(f'window {w}' for w in WINDOWS)} |")
     print("| --- " * (3 + len(WINDOWS)) + "|")

@@ -89,7 +89,9 @@ def _grey(images: ImageSet, shape: tuple[int, int, int]) -> ImageSet:
     return ImageSet(pixels, images.labels, images.num_classes, images.name, images.classes)
 
 
-def play(world: World, make: type[Attacker], *, budget: int, checkpoints: int, seed: int) -> list:
+def play(
+    world: World, make: type[Attacker], *, budget: int, checkpoints: int, seed: int
+) -> list[tuple[float, ...]]:
     """Play one game; returns (queries, accuracy, fidelity, seconds) at each checkpoint."""
     streams, attacker = Streams(seed), make()
     victim = Victim(MultiExit(world.victim, ()))  # type: ignore[arg-type]
@@ -100,7 +102,8 @@ def play(world: World, make: type[Attacker], *, budget: int, checkpoints: int, s
         clock=make_clock("none", streams),
         streams=streams,
     )
-    weights, rows, began = streams.torch("clone"), [], time.monotonic()
+    weights, began = streams.torch("clone"), time.monotonic()
+    rows: list[tuple[float, ...]] = []
 
     class Checkpoints:
         def on_round(self, round: Round) -> None:

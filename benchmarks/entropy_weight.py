@@ -11,6 +11,7 @@ import argparse
 import copy
 import csv
 import sys
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -25,7 +26,16 @@ from envs.training.recipes import recipe_for
 from envs.training.victims import VictimTraining, train_victim
 from envs.victim.victim import Victim
 
-SETTINGS = ((0.1, "M"), (0.3, "M"), (0.5, "M"), (1.0, "M"), (0.5, "C"))
+if TYPE_CHECKING:
+    import _csv
+
+SETTINGS: tuple[tuple[float, Literal["M", "C"]], ...] = (
+    (0.1, "M"),
+    (0.3, "M"),
+    (0.5, "M"),
+    (1.0, "M"),
+    (0.5, "C"),
+)
 SOURCES = ("turned", "patch-shuffle")
 COUNT = 500
 
@@ -42,7 +52,7 @@ def main() -> None:
         _measure(seed, out)
 
 
-def _measure(seed: int, out: "csv.Writer") -> None:
+def _measure(seed: int, out: "_csv.Writer") -> None:
     splits, device = digits_splits(), torch.device("cpu")
     training = VictimTraining(
         network="resnet10", params={}, recipe=recipe_for(splits.image_shape), seed=seed

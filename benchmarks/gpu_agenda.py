@@ -52,13 +52,17 @@ def items(device: torch.device, *, small: bool) -> dict[str, Item]:
             slug = name.replace(" % ", "-").replace(" ", "-")
             agenda[f"early-exit-{batch}-{slug}"] = partial(at, batch, name)
     repeats = 3 if small else 200
-    sizes = {"batch": 4, "width": width} if small else {"batch": 256, "width": width}
+    batch = 4 if small else 256
     agenda["exit-gaps"] = partial(early_exit.gaps, device=device, width=width, repeats=repeats)
     agenda["matrix-rate"] = partial(
         phases.matrix_rate, device=device, size=64 if small else 8192, rounds=rounds
     )
-    agenda["dfme"] = partial(phases.measure, device=device, rounds=2 if small else 200, **sizes)
-    agenda["clone-steps"] = partial(phases.clone_steps, device=device, rounds=rounds, **sizes)
+    agenda["dfme"] = partial(
+        phases.measure, device=device, rounds=2 if small else 200, batch=batch, width=width
+    )
+    agenda["clone-steps"] = partial(
+        phases.clone_steps, device=device, rounds=rounds, batch=batch, width=width
+    )
     return agenda
 
 

@@ -19,6 +19,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -165,7 +166,7 @@ def run(trials: list[Trial], tree: Path, tell: Callable[[Mutant, str], None]) ->
         elif lies_in_functions(path, one.text):
             inside.append(one)
         else:
-            child = start_child(lambda one=one, path=path: _run_imported(one, path), tree)
+            child = start_child(partial(_run_imported, one, path), tree)
             tell(one.mutant, _result(child))
     if inside:
         tests = sorted({test.partition("::")[0] for one in inside for test in one.tests})

@@ -12,7 +12,7 @@ the accounts that are flagged at the end.
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from agents.attackers.dfme import DFME
 from agents.attackers.knockoff import Knockoff
-from agents.base import DefenderKit
+from agents.base import Attacker, DefenderKit
 from agents.defenders.account_clusters import AccountClusters
 from agents.defenders.feature_gaussian import FeatureGaussian
 from agents.defenders.flagging import Flagging
@@ -114,7 +114,7 @@ def main() -> None:
     torch.set_num_threads(1)
     served = victim()
     owned = Owned(served)
-    attackers = {
+    attackers: dict[str, Callable[[], Attacker]] = {
         "dfme": partial(DFME, batch=128, clone_rate=0.1, generator_rate=1e-4),
         "knockoff": partial(Knockoff, request=64, epochs=1),
     }

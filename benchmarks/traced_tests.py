@@ -51,7 +51,8 @@ class Traced(NamedTuple):
         def rank(test: str) -> tuple[bool, float]:
             return name not in Path(test.partition("::")[0]).stem, self.seconds[test]
 
-        chosen, spent = [], 0.0
+        chosen: list[str] = []
+        spent = 0.0
         for test in sorted(tests, key=rank):
             spent += self.seconds[test]
             if chosen and spent > budget:
