@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off torch torchvision
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,duel,analysis,serve,vision,transfer,optuna,slurm]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,duel,analysis,serve,vision,transfer,optuna,slurm,onnx,datasets,triton]'
 	@touch $@
 
 quickstart: $(STAMP)  ## set up, play the first game on real digits, show scoreboard and report
