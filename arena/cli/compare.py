@@ -13,7 +13,7 @@ from arena.report.formatting import digits, number
 from envs.errors import ScenarioError
 
 if TYPE_CHECKING:
-    from arena.analysis.compare import Meeting, Pairing
+    from arena.analysis.pairing import Meeting, Pairing
     from arena.analysis.contrasts import Contrast
     from arena.analysis.intervals import Interval
     from arena.log.episode_filter import EpisodeFilter
@@ -57,7 +57,7 @@ def compare(
 
     With one name, such as undefended, tell what every other defender brings and costs beside it.
     """
-    from arena.analysis.compare import pair
+    from arena.analysis.pairing import pair
     from arena.analysis.contrasts import DEFAULT_MEASURES
     from arena.log.store import Log
 

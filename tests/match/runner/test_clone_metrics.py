@@ -8,7 +8,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from arena.analysis import frames
-from arena.analysis.compare import pair
+from arena.analysis.pairing import pair
 from arena.cli.app import app
 from arena.evaluation.adversarial_transfer import AdversarialTransfer
 from arena.evaluation.clone_metric import CloneMetric, Handed, measured
