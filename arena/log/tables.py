@@ -3,8 +3,8 @@
 run ─< episode ─< round, checkpoint, inference, event, account, artifact
 
 What users may sort or plot by is a column; what only explains (plans, parameters, histograms)
-is JSON. A change here, or of `OutcomeRow`, needs a migration in `migrations/versions` and a new
-`schema_version.HEAD`.
+is JSON. A column is a field of a class in `rows.py` or `outcome.py` too. A change needs a
+migration in `migrations/versions` and a new `schema_version.HEAD`.
 """
 
 from collections.abc import Iterator, Mapping
