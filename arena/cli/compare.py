@@ -13,9 +13,9 @@ from arena.report.formatting import digits, number
 from envs.errors import ScenarioError
 
 if TYPE_CHECKING:
-    from arena.analysis.pairing import Meeting, Pairing
     from arena.analysis.contrasts import Contrast
     from arena.analysis.intervals import Interval
+    from arena.analysis.pairing import Meeting, Pairing
     from arena.log.episode_filter import EpisodeFilter
 
 
@@ -57,8 +57,8 @@ def compare(
 
     With one name, such as undefended, tell what every other defender brings and costs beside it.
     """
-    from arena.analysis.pairing import pair
     from arena.analysis.contrasts import DEFAULT_MEASURES
+    from arena.analysis.pairing import pair
     from arena.log.store import Log
 
     if equal_service and (by or measure or half_width):
