@@ -8,7 +8,7 @@ from envs.types import VALUE_FAULT, faulty_values
 
 
 class QueryImages:
-    """The door of a game for images.
+    """Takes the images of queries in, for one game.
 
     Args:
         device: where they are answered.

@@ -98,7 +98,7 @@ def test_both_learn_from_soft_and_from_hard_labels(game, kit, agrees, attack, la
     attacker = attack(batch=32, clone_rate=0.1)
     granted(attacker, labels=labels, latency_visible=False, pool=False)
     attacker.attack(oracle, kit())
-    # four classes; hard labels to two students leave 0.44 on one processor, 0.5 on another
+    # four classes; hard labels leave 0.446 on one processor, and more than 0.45 on others
     assert agrees(match, attacker.clone) > 0.35
     assert not attacker.clone.training
 
