@@ -48,6 +48,7 @@ class EpisodeEvents:
 
     def __init__(self, writer: EpisodeWriter, game: ExtractionGame, before: ProcessState) -> None:
         self._writer, self._game, self._before = writer, game, before
+        self._told: set[str] = set()
 
     def say(
         self,
@@ -85,14 +86,16 @@ class EpisodeEvents:
 
     def restore_process(self) -> None:
         """Set the process back to what it was before the players came, and note what they left."""
-        changed = ProcessState.capture().settings_changed_since(self._before)
+        found = ProcessState.capture().settings_changed_since(self._before)
         self._before.restore()
+        changed = [one for one in found if one not in self._told]  # a thread goes on
+        self._told.update(changed)
         if changed:
             self._writer.event(
                 "process-state",
-                f"players left changed, and the arena set back: {', '.join(changed)}",
+                f"players left changed, and the arena set back what can be: {', '.join(changed)}",
                 queries_used=self._game.used,
-                changed=list(changed),
+                changed=changed,
             )
 
     def write_defender(self, defender: Defender, used_at: Callable[[int], int]) -> None:

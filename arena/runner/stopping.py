@@ -101,7 +101,7 @@ class Stop:
         counts = self.note(number)
         if first and (self._near_safe_point() or self._busy()):
             self._timer = threading.Timer(GRACE, _again, (number,))
-            self._timer.daemon = True
+            self._timer.name, self._timer.daemon = "arena-stop", True
             self._timer.start()
         elif not self.raised and counts:
             self.interrupt()

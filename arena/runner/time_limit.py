@@ -94,7 +94,7 @@ class TimeLimit:
                         ctypes.c_ulong(thread), ctypes.py_object(TimeUp)
                     )
 
-        watcher = threading.Thread(target=wait, daemon=True)
+        watcher = threading.Thread(target=wait, name="arena-time-limit", daemon=True)
         watcher.start()
         try:
             yield

@@ -5,21 +5,24 @@ or bend the episode of the next one.
 """
 
 import hashlib
-import os
 import random
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 import torch
 
+from arena.system import left_threads
+from arena.system.settings import SETTINGS
 from arena.system.shared_code import SharedCode
+from envs.loading.siblings import PREFIX
 from envs.plain_tensors import without_overrides
 
-_guards: list[torch.inference_mode] = []
-"""Ends inference mode that a player left on; torch restores the mode when a guard is deleted."""
+_ABSENT = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +30,20 @@ class ProcessState:
     """A snapshot of what is global to a process.
 
     Attributes:
-        values: by name, in comparable form.
-        streams: what is needed to set the random streams back.
+        values: of the settings, by name.
+        digests: of the random streams, by name.
+        streams: what is needed to set them back.
+        modules: that are imported, by name.
         code: that players share.
+        threads: that are alive.
     """
 
     values: dict[str, object]
+    digests: dict[str, object]
     streams: tuple[object, ...]
+    modules: dict[str, ModuleType]
     code: SharedCode
+    threads: frozenset[threading.Thread]
 
     @classmethod
     def capture(cls) -> "ProcessState":
@@ -44,21 +53,33 @@ class ProcessState:
             # a tuple of the generator's kind, its words, and where it stands in them
             words = np.random.get_state()
             streams = (random.getstate(), words, torch.get_rng_state(), _cuda_streams())
-            return cls({**_streams(streams), **_settings()}, streams, code)
+            values = {name: setting.read() for name, setting in SETTINGS.items()}
+            threads = left_threads.running()
+            return cls(values, _digests(streams), streams, dict(sys.modules), code, threads)
 
     def changes_since(self, before: "ProcessState") -> tuple[str, ...]:
         """Name what is no longer as it was `before`."""
-        moved = [name for name, value in self.values.items() if value != before.values.get(name)]
-        return (*moved, *self.code.changes_since(before.code))
+        moved = [name for name, value in self.digests.items() if value != before.digests.get(name)]
+        return (*moved, *self.settings_changed_since(before))
 
     def settings_changed_since(self, before: "ProcessState") -> tuple[str, ...]:
         """Name what is no longer as it was `before`, random streams left out."""
-        return tuple(
-            name for name in self.changes_since(before) if not name.startswith("random stream")
-        )
+        named: list[str] = []
+        for name, setting in SETTINGS.items():
+            if setting.told:
+                named += _changed(name, before.values[name], self.values[name])
+        named += [f"module {name}" for name in _replaced(before.modules, self.modules)]
+        threads = {left_threads.name_of(one) for one in left_threads.left_since(before.threads)}
+        return (*named, *self.code.changes_since(before.code), *sorted(threads))
 
     def restore(self) -> None:
         """Set everything back, so that a player spoils nothing that comes later."""
+        left_threads.left_since(self.threads)
+        for name in _replaced(self.modules, dict(sys.modules)):
+            if name in self.modules:
+                sys.modules[name] = self.modules[name]
+            else:
+                del sys.modules[name]
         self.code.restore()
         python, words, cpu, cuda = self.streams
         random.setstate(python)  # type: ignore[arg-type]
@@ -66,27 +87,9 @@ class ProcessState:
         torch.set_rng_state(cpu)  # type: ignore[arg-type]
         if cuda:
             torch.cuda.set_rng_state_all(cuda)  # type: ignore[arg-type]
-        torch.set_grad_enabled(bool(self.values["gradient mode"]))
-        torch.set_default_dtype(self.values["default dtype"])  # type: ignore[arg-type]
-        torch.set_num_threads(self.values["threads"])  # type: ignore[arg-type]
-        torch.set_float32_matmul_precision(self.values["matrix precision"])  # type: ignore[arg-type]
-        torch.backends.cudnn.allow_tf32 = bool(self.values["cuDNN TF32"])
-        torch.backends.cudnn.benchmark = bool(self.values["cuDNN benchmark"])
-        wanted = bool(self.values["deterministic algorithms"])
-        if torch.are_deterministic_algorithms_enabled() != wanted:
-            torch.use_deterministic_algorithms(wanted)  # loads a compiler, which takes seconds
-        torch.autograd.set_detect_anomaly(bool(self.values["anomaly detection"]))
-        sys.setrecursionlimit(self.values["recursion limit"])  # type: ignore[arg-type]
-        _restore_autocast(self.values)
-        if torch.is_inference_mode_enabled() != self.values["inference mode"]:
-            _guards.append(torch.inference_mode(bool(self.values["inference mode"])))
-            _guards[-1].__enter__()
-        if str(torch.get_default_device()) != self.values["default device"]:
-            device = self.values["default device"]
-            torch.set_default_device(None if device == "cpu" else str(device))
-        if _folder() != self.values["working folder"]:
-            with suppress(OSError):  # it may be gone
-                os.chdir(str(self.values["working folder"]))
+        for name, setting in SETTINGS.items():
+            if setting.read() != self.values[name]:
+                setting.write(self.values[name])
 
 
 @contextmanager
@@ -99,27 +102,25 @@ def process_state_kept() -> Iterator[None]:
         before.restore()
 
 
-def _restore_autocast(values: dict[str, object]) -> None:
-    for kind in _autocast_kinds():
-        setting = values[f"autocast on {kind}"]
-        assert isinstance(setting, tuple)
-        torch.set_autocast_enabled(kind, setting[0])
-        torch.set_autocast_dtype(kind, setting[1])
-    torch.clear_autocast_cache()
+def _changed(name: str, then: object, now: object) -> list[str]:
+    """Name a setting that has another value; of a mapping, the keys that have."""
+    if not isinstance(then, Mapping) or not isinstance(now, Mapping):
+        return [] if then == now else [name]
+    keys = sorted({*then, *now})
+    return [f"{name} {key}" for key in keys if then.get(key, _ABSENT) != now.get(key, _ABSENT)]
 
 
-def _autocast_kinds() -> tuple[str, ...]:
-    return ("cpu", "cuda")
+def _replaced(then: Mapping[str, ModuleType], now: Mapping[str, ModuleType | None]) -> list[str]:
+    """List imported modules that are gone or others, and names whose import is blocked since.
+
+    The files of players are imported anew when they were edited.
+    """
+    found = [name for name, module in then.items()
+             if now.get(name) is not module and not name.startswith(PREFIX)]  # fmt: skip
+    return found + [name for name, module in now.items() if module is None and name not in then]
 
 
-def _folder() -> str:
-    try:
-        return os.getcwd()
-    except OSError:
-        return ""
-
-
-def _streams(streams: tuple[object, ...]) -> dict[str, object]:
+def _digests(streams: tuple[object, ...]) -> dict[str, object]:
     python, words, cpu, cuda = streams
     assert isinstance(cpu, torch.Tensor)
     return {
@@ -127,30 +128,6 @@ def _streams(streams: tuple[object, ...]) -> dict[str, object]:
         "random stream of NumPy": _digest(words[1].tobytes()) + repr(words[2:]),  # type: ignore[index]
         "random stream of torch": _digest(cpu.numpy().tobytes()),
         "random stream of CUDA": tuple(_digest(s.numpy().tobytes()) for s in cuda),  # type: ignore[attr-defined]
-    }
-
-
-def _settings() -> dict[str, object]:
-    return {
-        "gradient mode": torch.is_grad_enabled(),
-        "default dtype": torch.get_default_dtype(),
-        "threads": torch.get_num_threads(),
-        "matrix precision": torch.get_float32_matmul_precision(),
-        "cuDNN TF32": torch.backends.cudnn.allow_tf32,
-        "cuDNN benchmark": torch.backends.cudnn.benchmark,
-        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
-        "anomaly detection": torch.is_anomaly_enabled(),
-        "inference mode": torch.is_inference_mode_enabled(),
-        "default device": str(torch.get_default_device()),
-        "recursion limit": sys.getrecursionlimit(),
-        "working folder": _folder(),
-        **{
-            f"autocast on {kind}": (
-                torch.is_autocast_enabled(kind),
-                torch.get_autocast_dtype(kind),
-            )
-            for kind in _autocast_kinds()
-        },
     }
 
 

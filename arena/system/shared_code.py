@@ -1,7 +1,7 @@
 """The code that all players of one process share: captured, compared, restored.
 
-What a player puts in the place of a function, or hooks to every network, would go on in the
-episodes of the next ones, and in the referee.
+What a player puts in the place of a function or of a constant of ours, or hooks to every network,
+would go on in the episodes of the next ones, and in the referee.
 """
 
 import builtins
@@ -28,7 +28,9 @@ _LIBRARIES = (
 )  # fmt: skip
 """Modules and classes whose functions all players call."""
 
-_WHOLE = ("arena.", "agents.", "envs.", "torch.nn.modules.", "torch.optim.")
+_OURS = ("arena.", "agents.", "envs.")
+
+_WHOLE = (*_OURS, "torch.nn.modules.", "torch.optim.")
 """Packages that are held with all their modules and classes, as far as they are loaded."""
 
 _TORCH_FOLDER = os.path.dirname(torch.__file__) + os.sep
@@ -87,14 +89,17 @@ class SharedCode:
         """Find functions that are others than `before`, and methods that are new."""
         found = []
         for owner, then in before.names.items():
-            now = self.names.get(owner, {})
+            now = self.names.get(owner) or vars(owner)  # its module may no longer be imported
             # a module gets new functions when a part of it is loaded
             names = {**then, **now} if owner is torch.Tensor or owner is torch.nn.Module else then
             found += [
                 (owner, name)
                 for name in names
                 if now.get(name) is not then.get(name)
-                and _is_code(then.get(name), now.get(name), name)
+                and (
+                    _is_code(then.get(name), now.get(name), name)
+                    or _is_constant(owner, name, then.get(name))
+                )
             ]
         return found
 
@@ -111,9 +116,16 @@ def _owners() -> Iterator[Any]:
 
 def _is_code(then: object, now: object, name: str) -> bool:
     """Whether a function or a class was replaced, or is new, by somebody else than torch."""
-    kinds = (classmethod, staticmethod, property)
+    kinds = (classmethod, staticmethod, property, ModuleType)
     one = now if then is None else then
     return (callable(one) or isinstance(one, kinds)) and not _is_own(now, name)
+
+
+def _is_constant(owner: Any, name: str, then: object) -> bool:
+    """Whether a value of ours cannot change but by being replaced, which our own code does not."""
+    kinds = (bool, int, float, str, bytes, tuple, frozenset)
+    module = getattr(owner, "__module__", None) or getattr(owner, "__name__", "")
+    return f"{module}.".startswith(_OURS) and isinstance(then, kinds) and not name.startswith("__")
 
 
 def _hooks() -> dict[str, MutableMapping[int, Any]]:
