@@ -1,4 +1,4 @@
-"""The rules of a round, the query budget, and the end of an episode.
+"""The rules of a round, and the end of an episode.
 
 The oracle and the Gymnasium environments lead to the same game, which alone charges queries.
 """
@@ -15,6 +15,7 @@ from envs.errors import BudgetExhausted, DefenceError, QueryError, Refused, Vict
 from envs.game.access import Access
 from envs.game.accounts import Accounts, refusal_of
 from envs.game.asking import ask_accounts
+from envs.game.budget import Budget
 from envs.game.clients import ClientNumbers
 from envs.game.counters import Counters, Tally
 from envs.game.query_images import QueryImages
@@ -38,9 +39,6 @@ from envs.types import (
     check_within,
     harden_labels,
 )
-
-MOST_UNPAID = 10
-"""A server that refuses free of charge ends the game at so many times the budget."""
 
 
 class ExtractionGame:
@@ -76,16 +74,16 @@ class ExtractionGame:
         ledger: Ledger | None = None,
         owner: OwnVictim | None = None,
     ) -> None:
-        self._ledger = ledger
         # a copy of the game's own: the values that rule it are in no player's hands
         self._threat = replace(threat)
         self._access = Access()
         self._accounts = Accounts(self._threat, streams)
+        self._is_elsewhere = ledger is not None
+        self._budget = Budget(self._threat, self._accounts, ledger)
         self._clients = ClientNumbers(streams, self._threat.accounts)
         self.deployed_defences = tuple(deployed_defences)
         self.rounds = 0
         self.fault: BaseException | None = None
-        self._used = self._unpaid = 0
         self.device = self.deployed_defences[0].victim.device
         self._images = QueryImages(self.device)
         self._traffic, self._ood = traffic, ood
@@ -108,19 +106,17 @@ class ExtractionGame:
     @property
     def used(self) -> int:
         """Images charged so far."""
-        return self._used if self._ledger is None else self._ledger.charged
+        return self._budget.used
 
     @property
     def remaining(self) -> int:
         """Images the attacker may still ask."""
-        if self.tired:
-            return 0
-        return min(self._threat.budget - self.used, self._accounts.room)
+        return self._budget.remaining
 
     @property
     def tired(self) -> bool:
         """Whether so much was refused free of charge that the server answers no more."""
-        return self._unpaid >= MOST_UNPAID * self._threat.budget
+        return self._budget.tired
 
     @property
     def attacker_clients(self) -> tuple[int, ...]:
@@ -195,21 +191,10 @@ class ExtractionGame:
             raise QueryError("the game is over because a round of it was broken off")
         images = check_within(images, self._threat.image_shape)
         count = images.shape[0]
-        if self._accounts.all_closed:
-            raise Refused("every account of the attacker is cut off", is_closed=True)
-        if self.tired:
-            raise Refused(
-                f"{self._unpaid} images were refused free of charge, at least {MOST_UNPAID} times "
-                f"the budget; the server answers no more",
-                is_closed=True,
-            )
-        if count > self.remaining:
-            raise BudgetExhausted(
-                f"asked for {count} answers with {self.remaining} of {self._threat.budget} left"
-            )
+        self._budget.require(count)
         account = self._accounts.checked(account, count)
         images = self._images.copied(images)
-        before = self.used
+        before = self._budget.used
         try:
             if account is not None:
                 return self._play_round(images, account)
@@ -217,7 +202,7 @@ class ExtractionGame:
                 self._play_round,
                 self._accounts,
                 images,
-                remaining=lambda: self.remaining,
+                remaining=lambda: self._budget.remaining,
                 latency=self._threat.latency_visible,
             )
         except Refused as refusal:
@@ -230,19 +215,27 @@ class ExtractionGame:
         Raises:
             Refused: by the defender, or by a victim elsewhere.
         """
-        count, before = images.shape[0], self.used
-        self._charge(account, count)
+        count, budget = images.shape[0], self._budget
+        before = budget.used
+        budget.charge(account, count)
         try:
-            benign, attack = self._answer(images, account)
+            benign = () if self._traffic is None else self._answer_benign(self._traffic, count)
+            attack = self._service.answer(
+                images,
+                client=self._clients.accounts[account],
+                round=self.rounds,
+                ood=self._ood,
+                timer=self._counters.attack_timer,
+            )
         except BaseException as fault:
             self._break_off(account, count, fault)
             raise
         given, is_charged = attack.posteriors, True
         if attack.refused is not None:
-            if self._threat.refused == "free" or self._ledger is not None:
-                self._charge(account, -count)
-                is_charged = self.used > before
-                self._unpaid += 0 if is_charged else count
+            if self._threat.refused == "free" or self._is_elsewhere:
+                budget.take_back(account, count)
+                is_charged = budget.used > before
+                budget.unpaid += 0 if is_charged else count
             if attack.refused == "account":
                 self._accounts.close(account)
         elif self._threat.labels == "hard":
@@ -255,35 +248,16 @@ class ExtractionGame:
             raise refusal_of(account, attack.refused)
         return Response(given, attack.latency if self._threat.latency_visible else None)
 
-    def _answer(
-        self, images: Tensor, account: int
-    ) -> tuple[tuple[AnsweredRequest, ...], AnsweredRequest]:
-        """Answer benign users' requests and the attacker's, which comes last."""
-        count = images.shape[0]
-        benign = () if self._traffic is None else self._answer_benign(self._traffic, count)
-        attack = self._service.answer(
-            images,
-            client=self._clients.accounts[account],
-            round=self.rounds,
-            ood=self._ood,
-            timer=self._counters.attack_timer,
-        )
-        return benign, attack
-
     def _break_off(self, account: int, count: int, fault: BaseException) -> None:
         """End the game at a round that was not finished, and charge nothing for that round.
 
         A victim elsewhere charges by its own ledger, and may answer another time.
         """
-        if self._ledger is None:
-            self._charge(account, -count)
+        if not self._is_elsewhere:
+            self._budget.take_back(account, count)
         elif isinstance(fault, BudgetExhausted | VictimUnreachable):
             return
         self.fault = fault
-
-    def _charge(self, account: int, count: int) -> None:
-        self._used += count
-        self._accounts.charge(account, count)
 
     def tally(self) -> Tally:
         """Read the counters of the whole episode so far; waits for the device.
@@ -306,8 +280,7 @@ class ExtractionGame:
         """Return what changes while it is played, defender and defences excepted; see `restore`."""
         return {
             "rounds": self.rounds,
-            "used": self.used,
-            "unpaid": self._unpaid,
+            **self._budget.state(),
             "accounts": self._accounts.state(),
             "generator": self._service.generator.get_state(),
             "counters": self._counters.state(),
@@ -325,7 +298,8 @@ class ExtractionGame:
             state: as `state` returned it (hence `Any`).
             defender: as it was then.
         """
-        self.rounds, self._used, self._unpaid = state["rounds"], state["used"], state["unpaid"]
+        self.rounds = state["rounds"]
+        self._budget.restore(state)
         self._accounts.restore(state["accounts"])
         self._counters.restore(state["counters"])
         self._images.fault = state["query_fault"]

@@ -8,7 +8,8 @@ import torch
 
 from envs.data.images import Splits
 from envs.data.sources import load
-from envs.defences.base import Defence, DeployedDefence, HardenKit
+from envs.defences.base import Defence, DeployedDefence
+from envs.defences.harden_kit import HardenKit
 from envs.defences.initial_state import InitialState
 from envs.defences.needs import require_needs
 from envs.errors import ScenarioError
