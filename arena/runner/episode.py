@@ -183,7 +183,7 @@ class Episode:
     def _set_up_attacker(self, tape: Tape) -> None:
         """Make the attacker, its oracle and its kit."""
         self._oracle = GameOracle(self._game)
-        pool, overlap = self._setup.pool(self._plan)
+        pool, overlap = self._setup.images.pool(self._plan)
         apart = self._stand_in is None and self._plan.isolation == "process"
         if not apart:
             self._attacker = self._admitted()

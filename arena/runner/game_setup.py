@@ -57,7 +57,7 @@ class GameSetup:
         deployed_defences, kit = self.defender_setup.deployed_defences, self.defender_setup.kit
         reference = self.defender_setup.reference
         self._drifts = [ChangedAttributes(deployed.defence) for deployed in deployed_defences]
-        splits, traffic = setup.splits(plan), plan.traffic
+        splits, traffic = setup.images.splits(plan), plan.traffic
         self.referee = Referee(splits.checkpoint, splits.test, reference)
         self.remote = reference if isinstance(reference, RemoteVictim) else None
         self.game = ExtractionGame(
@@ -66,7 +66,7 @@ class GameSetup:
             self.defender,
             clock=setup.clock(plan, streams),
             streams=streams,
-            traffic=setup.traffic(plan, streams),
+            traffic=setup.images.traffic(plan, streams),
             ledger=None if self.remote is None else self.remote.line.ledger,
             owner=kit.victim,
         )

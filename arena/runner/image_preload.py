@@ -31,6 +31,6 @@ def read_images(setup: Setup, plans: Iterable[EpisodePlan]) -> None:
                 continue
             seen.add(key)
             if spec is plan.data:
-                setup.splits(plan)
+                setup.images.splits(plan)
             else:
-                setup.load_pool(plan, spec, generator=torch.Generator())
+                setup.images.load_pool(plan, spec, generator=torch.Generator())

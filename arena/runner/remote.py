@@ -11,7 +11,8 @@ from arena.log.writer import EpisodeWriter
 from arena.registry import players
 from arena.scenario import EpisodePlan
 from envs.data.images import Splits
-from envs.defences.base import Defence, DeployedDefence, HardenKit, require_answers_only
+from envs.defences.base import Defence, DeployedDefence, require_answers_only
+from envs.defences.harden_kit import HardenKit
 from envs.seeding import Streams
 from envs.types import ThreatModel
 

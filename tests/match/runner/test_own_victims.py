@@ -165,7 +165,7 @@ def test_setup_keeps_victims_of_one_cache_apart_by_code(trained, tmp_path, tiny_
         (folder / "net.py").write_text(CODE.replace("ReLU", activation))
         plans += load(str(tiny_file(victim={"use": f"{folder / 'net.py'}:Mine"}))).plans()
     setup = Setup(torch.device("cpu"), watcher)
-    keys = [setup.victim_spec(plan).key(setup.splits(plan)) for plan in plans]
+    keys = [setup.victim_spec(plan).key(setup.images.splits(plan)) for plan in plans]
     assert keys[0]["network"] == keys[1]["network"] == "Mine"
     assert keys[0] != keys[1]
 

@@ -117,7 +117,7 @@ def test_an_exported_copy_as_benign_outliers_is_refused(played, digits, tmp_path
 def test_a_defence_gets_no_copy_of_test_images(scenario, watcher, digits, tmp_path):
     export(digits.test, tmp_path / "copy")
     (plan,) = scenario(**UNTRAINED).plans()
-    load_pool = Setup(torch.device("cpu"), watcher)._defences_loader(plan)
+    load_pool = Setup(torch.device("cpu"), watcher).images.loader_for_defences(plan)
     generator = Streams(0).torch("pool")
     with pytest.raises(PlayerError, match="'folder' holds some"):
         load_pool("folder", generator=generator, root=tmp_path / "copy", split="all")
@@ -155,7 +155,7 @@ def test_clones_normalise_by_what_their_attacker_may_know(scenario, watcher, dig
     pool = {"threat.pool.use": "strokes", "threat.pool.params.count": 50}
     (plan,) = scenario(**pool, **{"threat.normalisation": knows}).plans()
     setup = Setup(torch.device("cpu"), watcher)
-    lent, overlap = setup.pool(plan)
+    lent, overlap = setup.images.pool(plan)
     expected = {Looking: ((0.0,), (1.0,)), Needing: lent.mean_std()}
     if knows == "victim":
         expected = dict.fromkeys(expected, (digits.mean, digits.std))

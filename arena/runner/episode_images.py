@@ -1,0 +1,142 @@
+"""The images that an episode plays with: the victim's data, pools, and those of benign users."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from arena.scenario import EpisodePlan
+from arena.scenario.pools import INSIST, part_of_victims_data
+from arena.scenario.schema_parts import DataSpec
+from envs.data.images import ImageSet, Splits
+from envs.data.overlap import digests, scored_digests
+from envs.data.sources import load, load_pool
+from envs.data.splits import resampled
+from envs.errors import PlayerError, ScenarioError
+from envs.game.traffic import BenignTraffic
+from envs.seeding import Streams
+
+
+class EpisodeImages:
+    """Loads the images of episodes, and lends none that clones are scored on.
+
+    Args:
+        device: where images live.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._splits: dict[str, Splits] = {}
+        self._resampled: tuple[tuple[str, int], Splits] | None = None  # of the latest seed
+        self._scored: dict[str, frozenset[bytes]] = {}  # of the latest splits, by fingerprint
+        self._overlaps: dict[tuple[str, str, int], int] = {}  # by splits, pool and seed
+
+    def splits(self, plan: EpisodePlan) -> Splits:
+        """Load the victim's data set, divided anew by the seed where the scenario asks for it."""
+        key = plan.data.model_dump_json()
+        if key not in self._splits:
+            self._splits[key] = load(plan.data.use, **self._options(plan.data))
+        seed = _resampling(plan)
+        if seed is None:
+            return self._splits[key]
+        if self._resampled is None or self._resampled[0] != (key, seed):
+            self._resampled = ((key, seed), resampled(self._splits[key], seed))
+        return self._resampled[1]
+
+    def pool(self, plan: EpisodePlan) -> tuple[ImageSet | None, int | None]:
+        """Load the attacker's surrogate pool; count the scored images in it. None without one.
+
+        Raises:
+            ScenarioError: it holds images that clones are scored on, and the scenario does not
+                insist.
+        """
+        spec = plan.threat.pool
+        if spec is None:
+            return None, None
+        pool = self.load_pool(plan, spec, generator=Streams(plan.seed).torch("pool"))
+        key = (self.splits(plan).fingerprint, spec.model_dump_json(), plan.seed)
+        if key not in self._overlaps:
+            self._overlaps[key] = self._test_overlap(plan, pool)
+        shared = self._overlaps[key]
+        if shared and not plan.threat.allow_test_overlap:
+            raise ScenarioError(f"the pool '{spec.use}' {_shares(shared)}; {INSIST}")
+        return pool, shared
+
+    def _test_overlap(self, plan: EpisodePlan, pool: ImageSet) -> int:
+        """Count the images that clones are scored on and that a pool holds, by their content."""
+        splits = self.splits(plan)
+        if splits.fingerprint not in self._scored:
+            self._scored = {splits.fingerprint: scored_digests(splits)}
+        return len(self._scored[splits.fingerprint] & digests(pool))
+
+    def load_pool(
+        self, plan: EpisodePlan, spec: DataSpec, *, generator: torch.Generator
+    ) -> ImageSet:
+        """Load a pool at the victim's image shape. Raises ArenaError as its source does."""
+        shape = self.splits(plan).image_shape
+        # a part of the victim's own data set must be cut out of the episode's division of it
+        own = part_of_victims_data(plan.data, spec) is not None
+        return load_pool(
+            spec.use,
+            image_shape=shape,
+            generator=generator,
+            resample=_resampling(plan) if own else None,
+            **self._options(spec),
+        )
+
+    def loader_for_defences(self, plan: EpisodePlan) -> Callable[..., ImageSet]:
+        """Return a loader of pools for defences; it gives none that clones are scored on."""
+
+        def load_unseen(name: str, *, generator: torch.Generator, **options: Any) -> ImageSet:
+            places = {key: options.pop(key) for key in ("root", "download") if key in options}
+            options.pop("device", None)
+            # unchecked: the loader of the data set checks the options by name and value
+            spec = DataSpec.model_construct(use=name, params=options, **places)
+            part = part_of_victims_data(plan.data, spec)
+            pool = self.load_pool(plan, spec, generator=generator)
+            if part not in (None, "train", "validation") or self._test_overlap(plan, pool):
+                raise PlayerError(
+                    f"a defence gets no images of '{plan.data.use}' on which it is measured: "
+                    f"'{name}' holds some; take the split 'train' or 'validation'"
+                )
+            return pool
+
+        return load_unseen
+
+    def traffic(self, plan: EpisodePlan, streams: Streams) -> BenignTraffic | None:
+        """Set benign users up, if the scenario has any: with images that are in no other part."""
+        if plan.traffic.benign == 0:
+            return None
+        ood = None
+        if plan.traffic.ood is not None:
+            spec = plan.traffic.ood
+            ood = self.load_pool(plan, spec, generator=streams.torch("traffic/ood"))
+            if shared := self._test_overlap(plan, ood):
+                raise ScenarioError(f"traffic.ood: '{spec.use}' {_shares(shared)}")
+        return BenignTraffic(
+            self.splits(plan).benign,
+            share=plan.traffic.benign,
+            ood=ood,
+            ood_share=plan.traffic.ood_share,
+            clients=plan.traffic.clients,
+            generator=streams.torch("traffic"),
+        )
+
+    def _options(self, spec: DataSpec) -> dict[str, Any]:
+        """Turn a data table into arguments of the loader, which checks them by name and value."""
+        return {
+            "root": None if spec.root is None else Path(spec.root),
+            "download": spec.download,
+            "device": self._device,
+            **spec.params,
+        }
+
+
+def _shares(count: int) -> str:
+    return f"holds {count} of the images that clones are scored on; take other images"
+
+
+def _resampling(plan: EpisodePlan) -> int | None:
+    """Return the seed by which the victim's data set is divided anew; None for its own division."""
+    return Streams(plan.seed).integer("data") if plan.data.resample else None
