@@ -1,6 +1,7 @@
-"""Plays attackers against the bare victim for `account_curve`, and watches their clones."""
+"""Plays attackers against the bare victim for the tables of accounts, and watches their clones."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import torch
@@ -13,10 +14,11 @@ from agents.defenders.static import Static
 from benchmarks.detector_table import CPU, _clone
 from envs.data.sources import load, load_pool
 from envs.defences.base import Defence, DeployedDefence
+from envs.errors import BudgetExhausted
 from envs.game.clocks import make_clock
 from envs.game.extraction_game import ExtractionGame
 from envs.game.game_oracle import GameOracle
-from envs.game.rounds import Round
+from envs.game.rounds import Observer, Round
 from envs.seeding import Streams
 from envs.types import ThreatModel
 from envs.victim.victim import Victim
@@ -71,10 +73,20 @@ def accuracy(network: torch.nn.Module) -> float:
 
 
 def played(served: Victim, name: str, seed: int) -> Play:
-    """Let an attacker play against the bare victim."""
+    """Let an attacker play against the bare victim, and look at its clone along the way."""
     budget, every, make = ATTACKS[name]
-    streams, attacker = Streams(seed), make()
+    attacker = make()
     play = Play(attacker, every)
+    attack_bare(served, attacker, play, budget=budget, seed=seed)
+    play.look()
+    return play
+
+
+def attack_bare(
+    served: Victim, attacker: Attacker, observer: Observer, *, budget: int, seed: int
+) -> None:
+    """Let an attacker play against the bare victim, with drawn strokes as its pool."""
+    streams = Streams(seed)
     game = ExtractionGame(
         ThreatModel(10, (1, 8, 8), budget),
         [DeployedDefence("undefended", Defence(), served)],
@@ -82,10 +94,9 @@ def played(served: Victim, name: str, seed: int) -> Play:
         clock=make_clock("none", streams),
         streams=streams,
     )
-    game.add_observers(play)
+    game.add_observers(observer)
     pool = load_pool("strokes", image_shape=(1, 8, 8), count=6000, generator=Streams(0).torch("s"))
     new_clone = partial(_clone, streams.torch("clone"))
     kit = Kit(CPU, streams.torch("attacker"), new_clone, surrogate_pool=pool)
-    attacker.attack(GameOracle(game), kit)
-    play.look()
-    return play
+    with suppress(BudgetExhausted):
+        attacker.attack(GameOracle(game), kit)

@@ -11,7 +11,6 @@ through a test for each window, every 20 distances. The limit of a window is the
 
 import argparse
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -20,17 +19,12 @@ from torch import Tensor
 
 from agents.attackers.dfme import DFME
 from agents.attackers.knockoff import Knockoff
-from agents.base import Attacker, Kit
+from agents.base import Attacker
 from agents.defenders.query_drift import DriftTest
-from agents.defenders.static import Static
-from benchmarks.detector_table import ATTACK_QUERIES, CPU, NORMALITY, _clone, moved, victim
-from envs.data.sources import load, load_pool
-from envs.defences.base import Defence, DeployedDefence
-from envs.errors import BudgetExhausted
+from benchmarks.account_plays import attack_bare
+from benchmarks.detector_table import ATTACK_QUERIES, NORMALITY, moved, victim
+from envs.data.sources import load
 from envs.game.accounts import Accounts
-from envs.game.clocks import make_clock
-from envs.game.extraction_game import ExtractionGame
-from envs.game.game_oracle import GameOracle
 from envs.game.rounds import Round
 from envs.seeding import Streams
 from envs.types import AccountPolicy, ThreatModel
@@ -70,20 +64,8 @@ class Requests:
 
 def requests_of(served: Victim, attacker: Attacker, seed: int) -> list[Asked]:
     """Let an attacker play against the bare victim; returns what it asked."""
-    streams, kept = Streams(seed), Requests()
-    game = ExtractionGame(
-        ThreatModel(10, (1, 8, 8), ATTACK_QUERIES),
-        [DeployedDefence("undefended", Defence(), served)],
-        Static(),
-        clock=make_clock("none", streams),
-        streams=streams,
-    )
-    game.add_observers(kept)
-    pool = load_pool("strokes", image_shape=(1, 8, 8), count=6000, generator=Streams(0).torch("s"))
-    new_clone = partial(_clone, streams.torch("clone"))
-    kit = Kit(CPU, streams.torch("attacker"), new_clone, surrogate_pool=pool)
-    with suppress(BudgetExhausted):
-        attacker.attack(GameOracle(game), kit)
+    kept = Requests()
+    attack_bare(served, attacker, kept, budget=ATTACK_QUERIES, seed=seed)
     return kept.asked
 
 
