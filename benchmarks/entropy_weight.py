@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from envs.data.digits import digits_splits
-from envs.defences.base import HardenKit
 from envs.defences.dnf import DNF
+from envs.defences.harden_kit import HardenKit
 from envs.nets.multi_exit import MultiExit
 from envs.seeding import Streams
 from envs.training.ood import ood_source

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from arena.bench.timing import Line, Run, clock, interleave, spread
 from envs.data.images import PARTS, ImageSet, Splits
-from envs.defences.base import Defence, HardenKit
+from envs.defences.base import Defence
 from envs.defences.gradient_redirection import GradientRedirection
+from envs.defences.harden_kit import HardenKit
 from envs.defences.label_preserving import PosteriorDefence
 from envs.defences.meco import MeCo
 from envs.defences.modelguard import ModelGuardS, ModelGuardW

@@ -14,7 +14,8 @@ from arena.conformance.tiny_world import TinyWorld
 from arena.runner.stopping import STOP
 from arena.system.process_state import ProcessState
 from envs.data.images import ImageSet
-from envs.defences.base import Answer, Defence, DeployedDefence, HardenKit
+from envs.defences.base import Answer, Defence, DeployedDefence
+from envs.defences.harden_kit import HardenKit
 from envs.errors import DefenceError, one_line
 from envs.game.clocks import make_clock
 from envs.seeding import Streams

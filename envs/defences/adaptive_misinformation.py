@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from envs.defences.base import HardenKit, Serving
+from envs.defences.base import Serving
+from envs.defences.harden_kit import HardenKit
 from envs.defences.label_preserving import PosteriorDefence, Preserve
 from envs.defences.needs import Need
 from envs.defences.surrogate import Surrogate, like_victim, remembered

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, cast, get_args
 
 from envs.defences.answer_counts import EarlyAnswers, early_answers
-from envs.defences.base import Defence, HardenKit
+from envs.defences.base import Defence
+from envs.defences.harden_kit import HardenKit
 from envs.defences.needs import Need
 from envs.errors import ScenarioError, UnknownName
 from envs.exits.calibration import Calibration, calibrate_network, provable_loss

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from envs.data.images import ImageSet
-from envs.defences.base import Defence, HardenKit, Serving
+from envs.defences.base import Defence, Serving
 from envs.defences.decoy import AnswerBank, Decoy
+from envs.defences.harden_kit import HardenKit
 from envs.defences.needs import Need
 from envs.defences.timing import Timing
 from envs.errors import ScenarioError

@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from envs.defences.base import HardenKit, Serving
+from envs.defences.base import Serving
+from envs.defences.harden_kit import HardenKit
 from envs.defences.label_preserving import PosteriorDefence, Preserve
 from envs.defences.needs import Need
 from envs.defences.simplex import redirect

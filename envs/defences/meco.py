@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from envs.data.images import ImageSet
-from envs.defences.base import Defence, HardenKit
+from envs.defences.base import Defence
+from envs.defences.harden_kit import HardenKit
 from envs.defences.needs import Need
 from envs.defences.random_filter import RandomFilter
 from envs.defences.randomness import Chance

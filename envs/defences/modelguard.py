@@ -16,8 +16,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.defences.base import HardenKit, Serving
+from envs.defences.base import Serving
 from envs.defences.codebook import Codebook
+from envs.defences.harden_kit import HardenKit
 from envs.defences.label_preserving import MARGIN, PosteriorDefence, Preserve
 from envs.defences.simplex import drained, normalised, redirect
 from envs.defences.surrogate import victim_answers

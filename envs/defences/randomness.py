@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from envs.defences.base import HardenKit
+from envs.defences.harden_kit import HardenKit
 from envs.exits.random_rules import Seeding
 from envs.seeding import image_uniforms
 

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from envs.defences.base import HardenKit, Serving
+from envs.defences.base import Serving
+from envs.defences.harden_kit import HardenKit
 from envs.defences.label_preserving import PosteriorDefence, Preserve
 from envs.defences.simplex import logit
 from envs.ranges import Positive

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from envs.defences.base import HardenKit
+from envs.defences.harden_kit import HardenKit
 from envs.defences.random_filter import RandomFilter
 from envs.nets.staged import Staged
 from envs.training.loop import fit

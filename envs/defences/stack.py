@@ -6,7 +6,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from envs.defences.base import Defence, HardenKit, Serving
+from envs.defences.base import Defence, Serving
+from envs.defences.harden_kit import HardenKit
 from envs.defences.needs import Need
 from envs.victim.victim import Victim
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from envs.data.images import ImageSet, to_pixels
-from envs.defences.base import HardenKit
+from envs.defences.harden_kit import HardenKit
 from envs.defences.needs import Need
 from envs.nets import registry
 from envs.nets.adapter_stages import with_places

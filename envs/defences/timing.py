@@ -7,7 +7,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from envs.defences.base import Defence, HardenKit, Serving
+from envs.defences.base import Defence, Serving
+from envs.defences.harden_kit import HardenKit
 from envs.exits.rules import Thresholds
 from envs.latency.padding import ConstantTime, InputSeededDelay, Padding, PadToLevels
 from envs.ranges import Amount

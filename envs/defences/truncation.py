@@ -5,7 +5,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from envs.defences.base import HardenKit, Serving
+from envs.defences.base import Serving
+from envs.defences.harden_kit import HardenKit
 from envs.defences.label_preserving import PosteriorDefence, Preserve
 from envs.ranges import Natural
 from envs.victim.victim import Victim

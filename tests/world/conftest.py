@@ -10,7 +10,8 @@ import torch
 
 from envs.data.images import Splits
 from envs.data.sources import load
-from envs.defences.base import Defence, HardenKit
+from envs.defences.base import Defence
+from envs.defences.harden_kit import HardenKit
 from envs.game.clocks import make_clock
 from envs.nets import registry
 from envs.nets.multi_exit import MultiExit

@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from arena.cli.app import app
 from arena.log.store import Log
-from envs.defences.base import Defence, HardenKit, Serving
+from envs.defences.base import Defence, Serving
+from envs.defences.harden_kit import HardenKit
 
 PAGE = (Path(__file__).parents[3] / "docs" / "write_defence.md").read_text(encoding="utf-8")
 

@@ -9,7 +9,8 @@ from arena.runner.progress import Watcher
 from arena.runner.setup import Setup
 from arena.scenario import Scenario
 from envs.data.sources import load
-from envs.defences.base import Defence, HardenKit
+from envs.defences.base import Defence
+from envs.defences.harden_kit import HardenKit
 from envs.errors import PlayerError
 from envs.extraction_env import ExtractionEnv
 from envs.seeding import Streams

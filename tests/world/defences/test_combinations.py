@@ -9,9 +9,9 @@ import torch
 from envs.data.images import Splits
 from envs.data.sources import load
 from envs.defences.adaptive_misinformation import AdaptiveMisinformation
-from envs.defences.base import HardenKit
 from envs.defences.dnf import DNF
 from envs.defences.gradient_redirection import GradientRedirection
+from envs.defences.harden_kit import HardenKit
 from envs.defences.meco import MeCo
 from envs.defences.modelguard import ModelGuardS, ModelGuardW
 from envs.defences.prediction_poisoning import PredictionPoisoning

@@ -9,8 +9,9 @@ import torch
 
 from envs.data.digits import digits_splits
 from envs.data.images import ImageSet
-from envs.defences.base import DeployedDefence, HardenKit
+from envs.defences.base import DeployedDefence
 from envs.defences.dnf import DNF
+from envs.defences.harden_kit import HardenKit
 from envs.errors import ScenarioError, UnknownName
 from envs.exits.random_rules import ByFlag, ByHistogram, CoinThresholds, PassingAtRandom
 from envs.exits.rules import Thresholds

@@ -9,9 +9,9 @@ import torch
 
 from envs.data.digits import digits_splits
 from envs.defences import dnf_plus
-from envs.defences.base import HardenKit
 from envs.defences.decoy import AnswerBank, Decoy, _projections
 from envs.defences.dnf_plus import DNFPlus, Scores, measure, tail, together, upper
+from envs.defences.harden_kit import HardenKit
 from envs.errors import ScenarioError
 from envs.game.clocks import make_clock
 from envs.latency.model import LatencyModel

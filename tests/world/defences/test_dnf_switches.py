@@ -9,8 +9,8 @@ from envs.data.images import ImageSet
 from envs.data.sources import load
 from envs.defences import dnf
 from envs.defences.answer_counts import EarlyAnswers
-from envs.defences.base import HardenKit
 from envs.defences.dnf import DNF
+from envs.defences.harden_kit import HardenKit
 from envs.errors import DataMissing, ScenarioError, UnknownName
 from envs.exits import calibration
 from envs.nets.multi_exit import MultiExit, with_heads

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 
 from envs.data.sources import load
 from envs.defences import meco
-from envs.defences.base import Defence, DeployedDefence, HardenKit
+from envs.defences.base import Defence, DeployedDefence
+from envs.defences.harden_kit import HardenKit
 from envs.defences.meco import MeCo
 from envs.defences.random_filter import RandomFilter, standardised
 from envs.defences.robust_training import RobustLoss, RobustTraining, rbf, svgd_step

@@ -1,0 +1,38 @@
+"""What a defender owns before the game starts."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from envs.data.images import ImageSet, Splits
+from envs.nets.exit_cost import ExitProfile
+from envs.seeding import Streams
+
+
+@dataclass(frozen=True, eq=False)
+class HardenKit:
+    """What a defender owns before the game starts.
+
+    Args:
+        data: the victim's own `train` and `validation` images; the other parts are emptied here.
+        streams: random streams of the hardening, named by the consumer.
+        device: where networks are trained.
+        victim_key: what the victim was made from, to key caches of what is made from it.
+        load_pool: gives an image set by name, at the victim's image shape.
+        report: takes one line of progress.
+        expected: gives the modelled seconds of each exit, headroom for noise included; none where
+            time is really measured, or nobody sees it.
+    """
+
+    data: Splits
+    streams: Streams
+    device: torch.device
+    victim_key: Mapping[str, object] = field(default_factory=dict)
+    load_pool: Callable[..., ImageSet] | None = None
+    report: Callable[[str], None] = lambda line: None
+    expected: Callable[[ExitProfile], tuple[float, ...]] | None = None
+
+    def __post_init__(self) -> None:
+        """Take the held-out images away: a defence serves them and is measured on them."""
+        object.__setattr__(self, "data", self.data.of_defender())
