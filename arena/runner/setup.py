@@ -30,7 +30,7 @@ from envs.nets.multi_exit import MultiExit
 from envs.seeding import Streams
 from envs.training.checkpoint_file import JSON
 from envs.training.checkpoints import counted_uses
-from envs.training.recipes import recipe_for
+from envs.training.recipes import recipe_of
 from envs.training.victims import VictimTraining, remarks, train_victim
 from envs.types import ThreatModel
 from envs.victim.victim import Victim
@@ -70,7 +70,7 @@ class Setup:
     def victim_spec(self, plan: EpisodePlan) -> VictimTraining:
         """Return how to train the undefended victim; its seed follows the episode's by default."""
         splits = self.images.splits(plan)
-        recipe = recipe_for(splits.image_shape).with_changes(**plan.victim.recipe)
+        recipe = recipe_of(plan.victim.recipe, splits.image_shape)
         return VictimTraining(
             network=plan.victim.use,
             params=cast(Mapping[str, JSON], plan.victim.params),

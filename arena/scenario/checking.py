@@ -215,11 +215,19 @@ def _weights(use: str, image_shape: tuple[int, int, int], classes: int, params: 
 
 
 def _check_recipe(recipe: Mapping[str, object]) -> None:
-    from envs.training.recipes import Recipe
+    from envs.training.recipes import Recipe, recipe_of
 
-    values = validated(Recipe, recipe, prefix=("victim", "recipe"))
-    # a schedule may need a warm-up, which the recipe that the data bring may have
-    Recipe(**{"warmup": 0.1, **values})
+    own = {key: value for key, value in recipe.items() if key != "use"}
+    values = validated(Recipe, own, prefix=("victim", "recipe"))
+    if "use" in recipe:
+        if not isinstance(recipe["use"], str):
+            raise ScenarioError(
+                f"victim.recipe.use: expected the name of a recipe, got {recipe['use']!r}"
+            )
+        recipe_of({"use": recipe["use"], **values}, (3, 32, 32))
+    else:
+        # a schedule may need a warm-up, which the recipe that the data bring may have
+        Recipe(**{"warmup": 0.1, **values})
     if values.get("epochs") == 0:
         raise ScenarioError("epochs: expected at least 1, because 0 leaves the victim untrained")
 

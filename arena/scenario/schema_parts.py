@@ -142,7 +142,8 @@ class VictimSpec(NetSpec):
     """What its classes are, in their order, where the names of the data set say too little; shown
     with every answer."""
     recipe: Params = {}
-    """Epochs, learning rate and the like."""
+    """Epochs, learning rate and the like, instead of those of the data set's own recipe; of the
+    recipe `use` where one is named ("short32": a short training for a CPU with bfloat16)."""
     seed: Seed | None = None
     """Seed of its training; the episode's own where absent."""
     api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None

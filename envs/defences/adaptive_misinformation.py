@@ -3,7 +3,6 @@
 The nearest relative of a dynamic fortress, without its saving of compute.
 """
 
-from dataclasses import asdict
 from typing import Literal
 
 import torch
@@ -158,7 +157,7 @@ def _misinformer(victim: Victim, kit: HardenKit, recipe: Recipe) -> Staged:
             generator=generator, loss=miss_the_label,
         )  # fmt: skip
 
-    spec: dict[str, JSON] = {"recipe": asdict(recipe)}
+    spec: dict[str, JSON] = {"recipe": recipe.key()}
     return remembered("misinformer", spec, network, train, victim=victim, kit=kit)
 
 
@@ -175,5 +174,5 @@ def _outlier_exposed(victim: Victim, kit: HardenKit, recipe: Recipe, ood: Source
         fit(copy, train_set.pixels, train_set.labels, gentle, generator=generator, loss=loss)
 
     source: JSON = ood if isinstance(ood, str) else dict(source_weights(ood))
-    spec: dict[str, JSON] = {"recipe": asdict(gentle), "ood": source, "exposure": _EXPOSURE}
+    spec: dict[str, JSON] = {"recipe": gentle.key(), "ood": source, "exposure": _EXPOSURE}
     return remembered("outlier-exposed", spec, network, train, victim=victim, kit=kit)

@@ -157,7 +157,7 @@ class MeCo(Defence):
             train_robustly(fresh, victim, kit, plan, robust=self.training)
 
         spec = {
-            "recipe": asdict(plan),
+            "recipe": plan.key(),
             "robust": asdict(self.training) | {"objective": "mean"},  # others were stored before
             "start": self.retrain,
         }

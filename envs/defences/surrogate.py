@@ -124,7 +124,7 @@ def make_surrogate(victim: Victim, kit: HardenKit, plan: SurrogatePlan) -> Surro
     spec: dict[str, JSON] = {
         "surrogate": asdict(plan),
         "images": digest({"pixels": pixels}),
-        "recipe": asdict(recipe),
+        "recipe": recipe.key(),
     }
 
     def train(fresh: nn.Module) -> None:

@@ -154,7 +154,8 @@ class _Trainer:
         return cross_entropy(network(images), targets, self._recipe.label_smoothing)
 
     def _autocast(self) -> AbstractContextManager[object]:
-        if self._recipe.amp == "none" or self._device == "cpu":
+        as_it_is = self._device == "cpu" and not self._recipe.amp_on_cpu
+        if self._recipe.amp == "none" or as_it_is:
             return nullcontext()
         dtype = torch.bfloat16 if self._recipe.amp == "bf16" else torch.float16
         return torch.autocast(self._device, dtype=dtype)

@@ -1,8 +1,8 @@
 """How a network is trained, as a value: optimiser, schedule, batches, augmentation."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from envs.data.augment import augmentation
@@ -31,8 +31,10 @@ class Recipe:
         gamma: factor of each such decay.
         warmup: share of the run, in [0, 1), in which the rate rises linearly from zero.
         augment: name of an augmentation, see `envs.data.augment`.
-        amp: autocast dtype on accelerators; a CPU always computes in float32, because bfloat16
-            without hardware support was six times slower there.
+        amp: autocast dtype on accelerators; a CPU computes in float32 all the same, because
+            bfloat16 without hardware support was six times slower there.
+        amp_on_cpu: follow `amp`, which has to be "bf16" then, on a CPU too: for one that computes
+            in bfloat16 (avx512_bf16, amx_bf16), where small ResNets train 1.4 to 1.7 times as fast.
         clip_norm: largest Euclidean norm of the gradient; 0 does not clip.
         label_smoothing: share of each target spread evenly over the classes.
 
@@ -54,6 +56,7 @@ class Recipe:
     warmup: Factor = 0.0
     augment: str = "none"
     amp: Precision = "none"
+    amp_on_cpu: bool = False
     clip_norm: Amount = 0.0
     label_smoothing: Factor = 0.0
 
@@ -75,6 +78,8 @@ class Recipe:
         self._check("warmup", 0 <= self.warmup < 1, "in [0, 1)")
         rises = self.schedule != "one-cycle" or self.warmup > 0
         self._check("warmup", rises, "above 0 with schedule 'one-cycle'")
+        exact = not self.amp_on_cpu or self.amp == "bf16"
+        self._check("amp", exact, "'bf16' where amp_on_cpu is set")
         self._check("clip_norm", self.clip_norm >= 0, "0 or more")
         self._check("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)")
 
@@ -89,6 +94,16 @@ class Recipe:
             if name not in known:
                 raise UnknownName("recipe value", name, known)
         return replace(self, **changes)
+
+    def key(self) -> dict[str, Any]:  # plain JSON
+        """Return what bears on trained weights, for the address of a cached network.
+
+        `amp_on_cpu` is left out where it is not set, because networks were cached before it was.
+        """
+        values = asdict(self)
+        if not self.amp_on_cpu:
+            del values["amp_on_cpu"]
+        return values
 
     def rate_factor(self, step: int, steps: int) -> float:
         """Return the share of `learning_rate` that applies to a step.
@@ -114,6 +129,12 @@ class Recipe:
         return shapes[self.schedule](done)
 
 
+SHORT32 = Recipe(
+    epochs=30, batch=128, learning_rate=0.2, schedule="one-cycle", warmup=0.25,
+    augment="crop-flip", label_smoothing=0.1, amp="bf16", amp_on_cpu=True,
+)  # fmt: skip
+"""A short training for 32x32 photographs on a CPU with bfloat16: one cycle of a high rate."""
+
 # Batch, rate and decay of the digits were measured on the victim V8: 98.8 % (3 seeds). The last
 # three are the victims' recipes in the code of other work, for comparisons with their tables.
 RECIPES: dict[str, Recipe] = {
@@ -129,6 +150,7 @@ RECIPES: dict[str, Recipe] = {
         gamma=0.2, augment="crop-flip",
     ),
     "grad": Recipe(epochs=50, batch=128, augment="crop-flip"),
+    "short32": SHORT32,
 }  # fmt: skip
 
 
@@ -156,3 +178,21 @@ def recipe_for(image_shape: tuple[int, int, int]) -> Recipe:
     if channels == 1 and max(height, width) <= 28:
         return RECIPES["grey28"]
     return RECIPES["colour32"]
+
+
+def recipe_of(values: Mapping[str, Any], image_shape: tuple[int, int, int]) -> Recipe:
+    """Return the recipe that a table of a scenario describes.
+
+    Args:
+        values: of a recipe, and `use`, the name of the recipe that has the others; that for such
+            images where absent.
+        image_shape: (channels, height, width).
+
+    Raises:
+        UnknownName: no recipe, or no value of one, has this name.
+        ArenaError: a value outside its range.
+    """
+    changes = dict(values)
+    name = changes.pop("use", None)
+    base = recipe_for(image_shape) if name is None else recipe(name)
+    return base.with_changes(**changes)

@@ -1,7 +1,7 @@
 """Undefended victims: trained once from data, network, recipe and seed, or given with weights."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -79,7 +79,7 @@ class VictimTraining:
             return key | {"weights": file_digest(self.weights)}
         if is_model_file(self.network):
             return key
-        return key | {"recipe": asdict(self.recipe), "seed": self.seed}
+        return key | {"recipe": self.recipe.key(), "seed": self.seed}
 
 
 def train_victim(

@@ -248,6 +248,18 @@ def test_a_right_scenario_passes_the_check(probe):
             "got -3",
         ),
         (
+            {"victim": {"use": "conv-small", "recipe": {"use": "short23", "epochs": 3}}},
+            "victim.recipe: no recipe named 'short23'; did you mean 'short32'?",
+        ),
+        (
+            {"victim": {"use": "conv-small", "recipe": {"use": 32}}},
+            "victim.recipe.use: expected the name of a recipe, got 32",
+        ),
+        (
+            {"victim": {"use": "conv-small", "recipe": {"use": "short32", "amp": "none"}}},
+            "victim.recipe: expected amp 'bf16' where amp_on_cpu is set in a recipe, got none",
+        ),
+        (
             {"latency": {"serber": "cpu"}},
             "latency.serber: unknown parameter; did you mean 'server'?",
         ),

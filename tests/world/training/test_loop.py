@@ -264,6 +264,34 @@ def test_inputs_that_do_not_fit_are_refused():
         predict(tiny(), images[:0])
 
 
+@pytest.mark.parametrize(
+    ("changes", "dtype"),
+    [
+        ({}, torch.float32),
+        ({"amp": "bf16"}, torch.float32),
+        ({"amp": "fp16"}, torch.float32),
+        ({"amp": "bf16", "amp_on_cpu": True}, torch.bfloat16),
+    ],
+)
+def test_a_cpu_computes_in_float32_unless_it_is_told_otherwise(
+    changes: dict[str, object], dtype: torch.dtype
+):
+    images, labels = toy()
+    seen: set[torch.dtype] = set()
+
+    def spy(network: nn.Module, batch: Tensor, targets: Tensor) -> Tensor:
+        logits = network(batch)
+        seen.add(logits.dtype)
+        return cross_entropy(logits, targets)
+
+    network = tiny()
+    each = QUICK.with_changes(epochs=15, **changes)
+    fit(network, images, labels, each, generator=generator(), loss=spy)
+    assert seen == {dtype}
+    assert {p.dtype for p in network.parameters()} == {torch.float32}
+    assert evaluate(network, images, labels) == 1.0
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("amp", ["none", "bf16", "fp16"])

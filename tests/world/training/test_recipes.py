@@ -5,7 +5,7 @@ import math
 import pytest
 
 from envs.errors import ArenaError, UnknownName
-from envs.training.recipes import RECIPES, Recipe, recipe, recipe_for
+from envs.training.recipes import RECIPES, Recipe, recipe, recipe_for, recipe_of
 
 
 def test_the_default_recipes_are_those_that_were_measured_or_published():
@@ -73,6 +73,8 @@ def test_a_rate_is_never_negative_and_never_above_the_peak(name: str):
         ({"schedule": "one-cycle"}, "with schedule 'one-cycle'"),
         ({"label_smoothing": 1.0}, "label_smoothing in"),
         ({"momentum": 1.0}, "momentum in"),
+        ({"amp_on_cpu": True}, "amp 'bf16' where amp_on_cpu is set"),
+        ({"amp_on_cpu": True, "amp": "fp16"}, "amp 'bf16' where amp_on_cpu is set"),
     ],
 )
 def test_an_impossible_value_is_refused_by_name(change: dict[str, object], said: str):
@@ -100,3 +102,26 @@ def test_a_list_of_milestones_from_a_scenario_file_is_taken():
     each = recipe("digits", schedule="steps", milestones=[0.5])
     assert each.milestones == (0.5,)
     assert hash(each) == hash(recipe("digits", schedule="steps", milestones=(0.5,)))
+
+
+def test_a_table_names_a_recipe_or_changes_the_default_of_its_images():
+    colour = (3, 32, 32)
+    assert recipe_of({}, colour) == RECIPES["colour32"]
+    assert recipe_of({"epochs": 3}, colour) == RECIPES["colour32"].with_changes(epochs=3)
+    short = recipe_of({"use": "short32", "epochs": 3}, colour)
+    assert short == RECIPES["short32"].with_changes(epochs=3)
+    assert (short.schedule, short.nesterov, short.label_smoothing) == ("one-cycle", True, 0.1)
+    with pytest.raises(UnknownName, match="did you mean 'short32'"):
+        recipe_of({"use": "short23"}, colour)
+
+
+def test_networks_that_were_cached_before_a_value_existed_are_found_again():
+    """The address of a cached network must not change with a new value that is not set."""
+    old = {
+        "epochs", "batch", "optimiser", "learning_rate", "momentum", "nesterov", "weight_decay",
+        "schedule", "milestones", "gamma", "warmup", "augment", "amp", "clip_norm",
+        "label_smoothing",
+    }  # fmt: skip
+    assert set(Recipe().key()) == old
+    exact, quick = Recipe(amp="bf16"), Recipe(amp="bf16", amp_on_cpu=True)
+    assert exact.key() != quick.key()
