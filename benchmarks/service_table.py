@@ -2,17 +2,21 @@
 
 arena run equal_service --log service.db
 python -m benchmarks.service_table --log service.db            prints it
-python -m benchmarks.service_table --log service.db --write    puts it into the page and the CSV
+python -m benchmarks.service_table --log service.db --write    puts it into the page and the CSV,
+                                                               and draws the curves of the page
 """
 
 import argparse
 from collections.abc import Iterator, Sequence
 
+from arena.analysis.episode_data import gather
 from arena.analysis.equal_service import at_equal_service
 from arena.analysis.intervals import Interval, mean_interval
 from arena.analysis.scoreboard import scoreboard
 from arena.analysis.sweeps import Setting, Sweep, named, sweeps_of
 from arena.log.store import Log
+from arena.report.plots.service import draw_service
+from arena.report.plots.style import save
 from benchmarks.attacker_table import RESULTS, newest, origin, publish, write_csv
 from benchmarks.defence_table import PAGE, table
 from envs.errors import ArenaError
@@ -83,10 +87,13 @@ def main() -> None:
         rows = newest(log, SCENARIO)
         about = origin(rows, SCENARIO)
         sweeps = sweeps_of(scoreboard(rows))
+        drawing = draw_service(gather(log, [row.id for row in rows]))
     text = f"{about}\n\n{settings(sweeps)}\n\n{differences(sweeps)}"
     publish({"service": text}, PAGE, write=asked.write)
     if asked.write:
         write_csv(rows, RESULTS / "equal_service.csv")
+        assert drawing is not None  # the scenario sweeps
+        save(drawing, PAGE.parent / "equal-service.png")
 
 
 if __name__ == "__main__":

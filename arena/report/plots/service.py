@@ -24,6 +24,9 @@ from arena.report.plots.style import (
 
 Read = Callable[[Setting], BySeed]
 
+WORTH_SERVING = 0.12
+"""Settings that serve so much less than the best lie off the axis, which would crowd the others."""
+
 CSV_COLUMNS = (
     "defence", "knob", "value", "defender", "best_attacker", "attackers", "seeds",
     "clone_accuracy", "clone_low", "clone_high", "served_accuracy", "served_low", "served_high",
@@ -43,16 +46,17 @@ def draw_service(episode_data: EpisodeData) -> Drawing | None:
     panels = [panel for panel in panels if any(panel[1](one) for s in sweeps for one in s.settings)]
     names = shortened((sweep.name for sweep in sweeps), 30)
     with settings():
-        figure, axes = sheet(len(panels), per_row=2, height=3.3, sharey=True)
+        figure, axes = sheet(len(panels), per_row=2, height=4, sharey=True)
         for ax, (label, read, hint) in zip(axes, panels, strict=True):
             for index, sweep in enumerate(sweeps):
                 _draw_sweep(ax, sweep, read, pen(index), names[sweep.name])
-            ax.set_title(hint, color="#595959", fontsize=8)
+            ax.set_title(hint, loc="left", color="#595959", fontsize=8)
             ax.set_xlabel(label)
             ax.yaxis.set_major_formatter(PERCENT)
             ax.margins(x=0.08)
             ax.set_ylim(0, 1.02)
         axes[0].xaxis.set_major_formatter(PERCENT)
+        _keep_to_who_serves(axes[0], [one for sweep in sweeps for one in sweep.settings])
         axes[0].set_ylabel("clone accuracy, best attack of each seed")
         legend_below(figure, named_in(axes))
     return Drawing(
@@ -95,6 +99,16 @@ def _draw_sweep(ax: Axes, sweep: Sweep, read: Read, look: Pen, label: str) -> No
         capsize=2,
         label=label,
     )
+
+
+def _keep_to_who_serves(ax: Axes, played: Sequence[Setting]) -> None:
+    """End the axis where nobody would serve any more, and tell how many settings lie off it."""
+    served = [mean_interval(list(one.served.values())).mean for one in played]
+    best = max(served)
+    few = sum(best - one > WORTH_SERVING for one in served)
+    if few:
+        ax.set_xlim(best - WORTH_SERVING, best + 0.05 * WORTH_SERVING)
+        ax.set_title(f"{ax.get_title(loc='left')}; {few} serve less", color="#595959", fontsize=8)
 
 
 def _sentence(sweep: Sweep) -> str:

@@ -7,10 +7,12 @@ import math
 import pytest
 from typer.testing import CliRunner
 
+from arena.analysis.episode_data import gather
 from arena.analysis.equal_service import at_equal_service, read_at
 from arena.analysis.scoreboard import scoreboard
 from arena.analysis.sweeps import named, sweeps_of
 from arena.cli.app import app
+from arena.report.plots.service import draw_service
 from envs.errors import ArenaError, UnknownName
 
 # served accuracy and clone accuracy at each setting of the knob
@@ -228,6 +230,16 @@ def test_a_report_draws_the_curves_and_writes_their_points(sweep, play, cli, tmp
     # 0.9 of a hundred images on both seeds: 1.95996 * sqrt(92 * 12 / 104**3) = 0.0614
     assert float(rows[0]["clone_low"]) == pytest.approx(0.9 - 0.0614, abs=1e-4)
     assert (rows[3]["seeds"], rows[3]["clone_low"], rows[3]["distortion"]) == ("1", "", "0.1")
+
+
+@pytest.mark.parametrize(("served", "off"), [(0.87, ""), (0.85, "; 1 serve less")])
+def test_the_axis_ends_where_nobody_would_serve(sweep, made_up, served, off):
+    sweep("alpha", {**ALPHA, 2.0: (served, 0.2)})
+    drawing = draw_service(gather(made_up.log, [row.id for row in made_up.log.episodes()]))
+    axis = drawing.figure.axes[0]
+    assert axis.get_title(loc="left") == f"better: down and right{off}"
+    assert bool(axis.get_xlim()[0] > served) == bool(off)
+    assert [row[10] for row in drawing.points[1:]][-1] == served  # the table has all of them
 
 
 def test_without_a_sweep_there_is_no_curve(play, cli, tmp_path):
