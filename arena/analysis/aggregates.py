@@ -97,7 +97,7 @@ def _aggregate(name: str, strata: Sequence[Floats], images: int | None) -> Aggre
     low, high = np.percentile(_middle_means(ascending[drawn]), [2.5, 97.5])
     mean = float(interquartile_means(runs[None])[0])
     found = Interval(mean, float(low), float(high), len(runs))
-    passed = np.searchsorted(THRESHOLDS, ascending)
+    passed = np.searchsorted(THRESHOLDS, ascending).astype(np.uint8)  # a matrix of them is small
     ends = np.percentile(shares_above(passed[drawn]), [2.5, 97.5], axis=0)
     return Aggregate(
         name,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from arena.log.rows import EpisodeRow, Exits, RoundRow, added_exits
+from arena.log.rows import EpisodeRow, Exits, RoundAnswers, RoundRow, added_exits
 
 SLICES = 20
 """Parts of the budget that are told apart; a log keeps at most a hundred."""
@@ -24,7 +24,7 @@ class Slice(NamedTuple):
     right: int
 
 
-def slices_of(budget: int, rounds: Iterable[RoundRow]) -> dict[int, Slice]:
+def slices_of(budget: int, rounds: Iterable[RoundRow | RoundAnswers]) -> dict[int, Slice]:
     """Sum the rounds of an episode by the slice of the budget in which they ended, from 0."""
     found: dict[int, Slice] = {}
     for row in rounds:
@@ -49,7 +49,7 @@ def _sum(one: Slice, other: Slice) -> Slice:
 def early_share(exits: Exits) -> float | None:
     """Tell which share of images left before the last exit of its network; None without any."""
     total = sum(map(sum, exits))
-    return sum(sum(row[:-1]) for row in exits) / total if total else None
+    return (total - sum(row[-1] for row in exits if row)) / total if total else None
 
 
 def right_share(part: Slice, episode: EpisodeRow) -> float | None:

@@ -18,6 +18,7 @@ from arena.log.rows import (
     EventRow,
     Exits,
     InferenceRow,
+    RoundAnswers,
     RoundRow,
     RunRow,
     added_exits,
@@ -108,7 +109,7 @@ def gather(log: Log, ids: Iterable[str]) -> EpisodeData:
     # figures measure their names before anything else sees them
     episodes = tuple(map(_printable, chosen(log, ids)))
     wanted, every = {row.run_id for row in episodes}, [row.id for row in episodes]
-    rounds, played = log.of_episodes(RoundRow, every), games_of(episodes)
+    rounds, played = log.of_episodes(RoundAnswers, every), games_of(episodes)
     runs = sorted((run for run in log.runs() if run.id in wanted), key=lambda run: run.created)
     return EpisodeData(
         episodes=episodes,
@@ -131,7 +132,7 @@ def _printable(row: EpisodeRow) -> EpisodeRow:
     return replace(row, attacker=names[0], defender=names[1])
 
 
-def exit_counts(rounds: Iterable[RoundRow]) -> ExitCounts:
+def exit_counts(rounds: Iterable[RoundRow | RoundAnswers]) -> ExitCounts:
     """Sum the exit histograms of an episode's buckets, of as many defences on both sides."""
     buckets = list(rounds)
     attack = added_exits(*(bucket.attack_exits for bucket in buckets))

@@ -50,8 +50,6 @@ def gap_of(measure: str, sides: tuple[Scored, Scored], values: Sequence[BySeed])
     if not both:
         return None
     seeds = tuple(sorted(both))
-    shared = (
-        Scored([one for one in side.episodes if one.seed in both], side.images) for side in sides
-    )
+    shared = (side.on(both) for side in sides)
     differences = tuple(values[0][seed] - values[1][seed] for seed in seeds)
     return Gap(seeds, differences, difference_variance(measure, *shared))

@@ -11,10 +11,11 @@ the sum of both, and less where the two are known to agree on most images.
 import json
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence, Set
+from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from statistics import fmean
-from typing import NamedTuple
 
 from arena.analysis.intervals import Interval, mean_interval
 from arena.log.rows import EpisodeRow
@@ -94,11 +95,36 @@ def accuracy_interval(values: Sequence[float], images: int | None) -> Interval:
     return found.widened(share_variance(found.mean, images)).within(0, 1)
 
 
-class Scored(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Scored:
     """Episodes that were scored on the same images, and how many images; None if unknown."""
 
     episodes: Collection[EpisodeRow]
     images: int | None
+    _means: dict[str, float | None] = field(default_factory=dict, init=False, repr=False)
+
+    def on(self, seeds: Set[int]) -> "Scored":
+        """Leave out the episodes of other seeds; without any it is the same object."""
+        if self.seeds <= seeds:
+            return self
+        return Scored([one for one in self.episodes if one.seed in seeds], self.images)
+
+    def mean(self, name: str) -> float | None:
+        """Average a column over the episodes that have it, once; None where none has."""
+        if name not in self._means:
+            values = [value for row in self.episodes if (value := getattr(row, name)) is not None]
+            self._means[name] = fmean(values) if values else None
+        return self._means[name]
+
+    @cached_property
+    def seeds(self) -> frozenset[int]:
+        """The seeds that were played."""
+        return frozenset(row.seed for row in self.episodes)
+
+    @cached_property
+    def victims(self) -> frozenset[tuple[int, str]]:
+        """The victim of each seed."""
+        return frozenset((row.seed, row.victim_settings) for row in self.episodes)
 
 
 def sampling_variance(measure: str, side: Scored) -> float:
@@ -108,13 +134,13 @@ def sampling_variance(measure: str, side: Scored) -> float:
     differ where a served answer is not the victim's.
     """
     if measure == "utility_loss":
-        served, victim, agreement = (
-            _mean(name, side) for name in ("served_accuracy", "victim_accuracy", "served_agreement")
+        served, victim, agreement = map(
+            side.mean, ("served_accuracy", "victim_accuracy", "served_agreement")
         )
         if served is None or victim is None:
             return 0.0
         return _paired(served, victim, None if agreement is None else 1 - agreement, side.images)
-    share = _mean(measure, side) if measure in ACCURACIES else None
+    share = side.mean(measure) if measure in ACCURACIES else None
     return 0.0 if share is None else share_variance(share, side.images)
 
 
@@ -125,15 +151,12 @@ def difference_variance(measure: str, first: Scored, second: Scored) -> float:
     answers differ only where one of them is not the victim's: with agreements a and b on at most
     (1 - a) + (1 - b) of the images.
     """
-    if measure not in ACCURACIES or not _same_victims(first, second):
+    if measure not in ACCURACIES or first.victims != second.victims:
         return sampling_variance(measure, first) + sampling_variance(measure, second)
-    one, other = (_mean(measure, side) for side in (first, second))
+    one, other = first.mean(measure), second.mean(measure)
     if one is None or other is None:
         return 0.0
-    agreements = [
-        1.0 if measure == "victim_accuracy" else _mean(AGREEMENTS.get(measure, ""), side)
-        for side in (first, second)
-    ]
+    agreements = [_agreement(measure, side) for side in (first, second)]
     known = [agreement for agreement in agreements if agreement is not None]
     differing = sum(1 - agreement for agreement in known) if len(known) == 2 else None
     return _paired(one, other, differing, first.images)
@@ -147,16 +170,11 @@ def _paired(one: float, other: float, differing: float | None, images: int | Non
     return min(unpaired, max(0.0, differing - (one - other) ** 2) / images)
 
 
-def _mean(name: str, side: Scored) -> float | None:
-    values = [value for row in side.episodes if name and (value := getattr(row, name)) is not None]
-    return fmean(values) if values else None
-
-
-def _same_victims(first: Scored, second: Scored) -> bool:
-    one, other = (
-        {(row.seed, row.victim_settings) for row in side.episodes} for side in (first, second)
-    )
-    return one == other
+def _agreement(accuracy: str, side: Scored) -> float | None:
+    """Tell how often the answers behind an accuracy name the undefended victim's class."""
+    if accuracy == "victim_accuracy":
+        return 1.0
+    return side.mean(AGREEMENTS[accuracy]) if accuracy in AGREEMENTS else None
 
 
 def data_of(episode: EpisodeRow) -> str:

@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime
 from json.scanner import make_scanner
 from pathlib import PurePath
@@ -77,10 +76,12 @@ def from_json(text: str | bytes) -> object:
         ValueError: it is no JSON.
     """
     if isinstance(text, str):
-        with suppress(StopIteration, ValueError):  # json.loads says better what is wrong
+        try:  # a with block takes as long as the scan
             value, end = _scan(text, 0)
             if end == len(text):
                 return value
+        except (StopIteration, ValueError):
+            pass  # json.loads says better what is wrong
     return json.loads(text)
 
 

@@ -22,6 +22,7 @@ from arena.log.rows import (
     EpisodeRow,
     EventRow,
     InferenceRow,
+    RoundAnswers,
     RoundRow,
     RunRow,
 )
@@ -42,16 +43,27 @@ _Row = TypeVar(
     RunRow,
     EpisodeRow,
     RoundRow,
+    RoundAnswers,
     CheckpointRow,
     InferenceRow,
     EventRow,
     AccountRow,
     ArtifactRow,
 )
-Part = TypeVar("Part", RoundRow, CheckpointRow, InferenceRow, EventRow, AccountRow, ArtifactRow)
+Part = TypeVar(
+    "Part",
+    RoundRow,
+    RoundAnswers,
+    CheckpointRow,
+    InferenceRow,
+    EventRow,
+    AccountRow,
+    ArtifactRow,
+)
 
 _PARTS: Mapping[type[object], tuple[Table, str]] = {
     RoundRow: (ROUND, "bucket"),
+    RoundAnswers: (ROUND, "bucket"),
     CheckpointRow: (CHECKPOINT, "index"),
     InferenceRow: (INFERENCE, "id"),
     EventRow: (EVENT, "id"),
@@ -120,8 +132,9 @@ class LogReader:
                 rows = connection.execute(query).all()
                 columns = {str(column.key): column.type for column in query.selected_columns}
                 require_sound(columns, rows)
-            for row in rows:
-                found[row.episode_id].append(kind(**dict(zip(columns, row[:-1], strict=False))))
+            names = list(columns)[:-1]
+            for *cells, id in rows:
+                found[id].append(kind(**dict(zip(names, cells, strict=True))))
         return found
 
     def runs(self) -> list[RunRow]:

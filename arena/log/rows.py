@@ -200,6 +200,17 @@ class RoundRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RoundAnswers:
+    """Hold the part of a `RoundRow` that reports draw; a long log is read in half the time."""
+
+    queries_used: int
+    attack_exits: Exits | None = ()
+    benign_exits: Exits | None = ()
+    benign_answered: int = 0
+    benign_correct: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointRow:
     """Hold one measurement along the budget.
 

@@ -1,5 +1,6 @@
 """Draws how exits, service and alarms change along the budget."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -39,15 +40,20 @@ Read = Callable[[Slice, EpisodeRow], float | None]
 
 
 class Line(NamedTuple):
-    """A share in each slice of the budget that has one: the slice, and its mean over seeds."""
+    """A share in each slice of the budget that has one: the slice, and its value of each seed."""
 
     places: tuple[int, ...]
-    scores: tuple[Interval, ...]
+    seeds: tuple[tuple[float, ...], ...]
 
     @property
     def means(self) -> list[float]:
-        """The means alone."""
-        return [score.mean for score in self.scores]
+        """The means over seeds."""
+        return [float(np.mean(values)) for values in self.seeds]
+
+    @property
+    def scores(self) -> list[Interval]:
+        """The means with their intervals."""
+        return [mean_interval(values).within(0, 1) for values in self.seeds]
 
 
 class Ticks(NamedTuple):
@@ -102,16 +108,19 @@ def changes_of(episode_data: EpisodeData) -> list[Change]:
 
 def _line(episode_data: EpisodeData, episodes: Sequence[EpisodeRow], read: Read) -> Line | None:
     """Average a share over seeds, and in each seed over attackers, slice by slice."""
-    seeds: dict[int, dict[int, list[float]]] = {}
+    values: dict[tuple[int, int], list[float]] = defaultdict(list)  # by slice and seed
     for episode in episodes:
+        seed = episode.seed
         for place, part in episode_data.slices[episode.id].items():
             if (value := read(part, episode)) is not None:
-                seeds.setdefault(place, {}).setdefault(episode.seed, []).append(value)
-    if not seeds:
+                values[place, seed].append(value)
+    if not values:
         return None
+    seeds: dict[int, list[float]] = defaultdict(list)
+    for (place, _), found in values.items():
+        seeds[place].append(sum(found) / len(found))
     places = tuple(sorted(seeds))
-    means = ([sum(values) / len(values) for values in seeds[place].values()] for place in places)
-    return Line(places, tuple(mean_interval(of_seeds).within(0, 1) for of_seeds in means))
+    return Line(places, tuple(tuple(seeds[place]) for place in places))
 
 
 def _ticks(episode_data: EpisodeData, episodes: Iterable[EpisodeRow]) -> Ticks:
@@ -190,8 +199,9 @@ def draw_over_time(episode_data: EpisodeData) -> Drawing | None:
 
 def _draw_line(ax: Axes, line: Line, look: Pen, label: str) -> None:
     places = [(place + 0.5) / SLICES for place in line.places]
-    if all(score.known for score in line.scores):
-        lows, highs = ([getattr(score, end) for score in line.scores] for end in ("low", "high"))
+    scores = line.scores
+    if all(score.known for score in scores):
+        lows, highs = ([getattr(score, end) for score in scores] for end in ("low", "high"))
         ax.fill_between(places, lows, highs, color=look.colour, alpha=0.12, linewidth=0)
     ax.plot(
         places,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -29,6 +30,9 @@ FEW_SEEDS = 5
 
 WIDTH = 7.2
 """Inches of every figure: the text width of a page."""
+
+SVG_DPI = 72
+"""Points of an inch: what matplotlib writes SVG in."""
 
 SETTINGS: Any = {  # Any: matplotlib types its settings by three hundred literals
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that every machine draws alike
@@ -187,6 +191,22 @@ def save(drawing: Drawing, path: Path) -> None:
         drawing.figure.savefig(file, format=path.suffix[1:], metadata=metadata)
 
 
+@contextmanager
+def _laid_out(figure: Figure) -> Iterator[None]:
+    """Arrange a figure for SVG; inside this block savefig does not draw it twice to that end."""
+    engine, dpi = figure.get_layout_engine(), figure.dpi
+    FigureCanvasSVG(figure)  # names are as long as this format draws them
+    figure.dpi = SVG_DPI
+    if engine is not None:
+        engine.execute(figure)
+    figure.set_layout_engine(None)
+    try:
+        yield
+    finally:
+        figure.dpi = dpi
+        figure.set_layout_engine(engine)
+
+
 def inline_svg(drawing: Drawing, *, prefix: str) -> str:
     """Give a figure as an <svg> element that can stand in an HTML page beside others.
 
@@ -194,7 +214,7 @@ def inline_svg(drawing: Drawing, *, prefix: str) -> str:
     with `prefix`, which no other figure of the page may have.
     """
     text = io.StringIO()
-    with settings():
+    with settings(), _laid_out(drawing.figure):
         drawing.figure.savefig(text, format="svg", metadata={"Date": None})
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :].strip()
