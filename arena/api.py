@@ -12,7 +12,7 @@ from arena.analysis import frames
 from arena.log.episode_filter import EpisodeFilter
 from arena.log.rows import EpisodeRow
 from arena.log.store import Log
-from arena.runner.match import play
+from arena.runner.match import play, require_playable
 from arena.runner.progress import Watcher
 from arena.runner.saves.schedule import SECONDS, Saving
 from arena.scenario import Scenario
@@ -78,12 +78,14 @@ def run(
     playable = scenario_of(
         scenario, attackers, defenders, seeds, overrides or {}, apart=str(workers) != "1"
     )
+    device = device or _accelerator()
+    require_playable([playable], log, device=device, workers=workers)
     with Log.open(log) as store:
         result = play(
             playable,
             log=store,
             watcher=_Reporter(store, progress=progress),
-            device=device or _accelerator(),
+            device=device,
             fresh=fresh,
             workers=workers,
             command=f"arena.run({playable.name!r})",

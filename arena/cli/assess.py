@@ -19,6 +19,7 @@ from arena.cli.common import (
 )
 from arena.cli.dry_run import show_dry_run
 from arena.cli.loading import load_one, refuse_sweep, seeds_override
+from arena.cli.places import require_folder, require_log
 from arena.cli.render import write_json, write_line, write_table
 from arena.cli.run import Devices, DryRun, How, SaveEvery, Seeds, Workers, play_shown
 from arena.report.formatting import counted, listed
@@ -61,6 +62,9 @@ def assess(
     The sequence follows from the threat model; the scenario's own attackers do not play. Episodes
     that the log has are skipped, so that the same command resumes.
     """
+    if not dry_run:
+        require_log(log)
+        require_folder(folder)
     with stdout_to_stderr():  # a file of players may print when it is imported
         scenario = load_one(file, [*(set_ or ()), *seeds_override(seeds)])
     refuse_sweep(scenario, "an assessment is of one setting")
@@ -70,6 +74,7 @@ def assess(
     from arena.assessment.pack import as_dict, write_pack
     from arena.assessment.sequence import assessed_scenario, chosen
     from arena.log.store import Log
+    from arena.runner.match import require_playable
 
     sequence = chosen(scenario)
     played = [assessed_scenario(scenario, sequence.attacks, amount) for amount in amounts]
@@ -79,6 +84,7 @@ def assess(
         show_dry_run(played, log, fresh=False, workers=workers, json=json)
         return
     how = How(pick_device(device), False, workers, save_every, False)
+    require_playable(played, log, device=how.device, workers=workers)
     with stopping() as stop, Log.open(log) as store:
         episodes: list[EpisodeRow] = []
         for one in played:

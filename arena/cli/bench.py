@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from arena.cli.common import FAILED, JsonOption, QuietOption, err, out
+from arena.cli.places import require_file
 from arena.cli.render import write_json, write_line, write_table
 
 # `Any` in this file: results as plain JSON values.
@@ -37,6 +38,8 @@ def bench(
     quiet: QuietOption = False,
 ) -> None:
     """Measure speed as ratios against a baseline in the same run; takes minutes."""
+    require_file(save)
+    require_file(markdown)
     results = _measure(only or [], fast, cpu=cpu, quiet=quiet) if read is None else _read(read)
     if save is not None:
         import json as text

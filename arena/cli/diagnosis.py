@@ -98,8 +98,9 @@ def folder_size(folder: Path) -> int:
 
 def _log(log: str | None) -> Fact:
     try:
+        from arena.log.engine import default_url
         from arena.log.schema_version import HEAD
-        from arena.log.store import Log, default_url
+        from arena.log.store import Log
     except Exception as error:
         return Fact("log", f"cannot be examined: {error}", fine=False)
     where = log or default_url()

@@ -7,6 +7,7 @@ import typer
 
 from arena.cli.common import JsonOption, LogOption, out
 from arena.cli.filters import filtered
+from arena.cli.places import require_file
 from arena.cli.render import write_json, write_line, write_table
 from arena.report.formatting import ABSENT, Cell, number
 from envs.errors import ArenaError
@@ -38,6 +39,7 @@ def leaderboard(
 
     Flags are told of scenarios that `arena assess` played.
     """
+    require_file(out_file)
     from arena.assessment.leaderboard import leaderboards
     from arena.assessment.leaderboard_page import write_leaderboard
     from arena.log.store import Log

@@ -76,9 +76,9 @@ def merge(
     json: JsonOption = False,
 ) -> None:
     """Copy the episodes of another log into this one; keeps ids and skips duplicates."""
-    from arena.log.engine import resolve
+    from arena.log.engine import default_url, resolve
     from arena.log.merging import merge as copy
-    from arena.log.store import Log, default_url
+    from arena.log.store import Log
 
     places = [resolve(target) for target in (other, log or default_url())]
     if places[0].url == places[1].url or len({p.path and p.path.resolve() for p in places}) == 1:
@@ -218,10 +218,10 @@ def _prune(log: "Log", rows: "list[EpisodeRow]", left_out: list[str], *, json: b
 
 
 def _prune_strays(log: "Log", *, yes: bool, json: bool) -> None:
-    from arena.log.pruning import remove_files, strays
+    from arena.log.pruning import remove_strays, strays
 
     found = strays(log)
-    count = remove_files(log, found)[0] if yes else 0
+    count = remove_strays(log, found) if yes else 0
     if json:
         write_json({"removed" if yes else "would_remove": found})
         return
@@ -234,9 +234,10 @@ def _prune_strays(log: "Log", *, yes: bool, json: bool) -> None:
 @app.command()
 def migrate(log: LogOption = None) -> None:
     """Upgrade an older log to the schema of this version."""
-    from arena.log.engine import connect, resolve
+    from arena.log.engine import connect, default_url, resolve
+    from arena.log.opening import BUSY_SECONDS
     from arena.log.schema_version import HEAD, version
-    from arena.log.store import BUSY_SECONDS, Log, default_url
+    from arena.log.store import Log
 
     address = resolve(log or default_url())
     before = None

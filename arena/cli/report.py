@@ -7,6 +7,7 @@ import typer
 
 from arena.cli.common import LogOption, out
 from arena.cli.filters import RunsArgument, chosen_ids, filtered
+from arena.cli.places import require_file, require_folder
 from arena.cli.render import write_line
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def report(
     log: LogOption = None,
 ) -> None:
     """Write a self-contained report about episodes: scoreboard, findings, figures, details."""
+    require_file(out_file)
+    require_folder(figures)
     from arena.log.store import Log
     from arena.report.html import write_report
     from arena.report.plots import write_figures

@@ -21,6 +21,7 @@ from arena.cli.common import (
 )
 from arena.cli.dry_run import show_dry_run
 from arena.cli.loading import load_all, seeds_override
+from arena.cli.places import require_folder, require_log
 from arena.cli.progress import watching
 from arena.cli.render import write_json, write_line, write_scoreboard
 from arena.report.formatting import counted
@@ -125,6 +126,9 @@ def run(
     quiet: QuietOption = False,
 ) -> None:
     """Play scenarios and show the scoreboard. Skips episodes that the log already has."""
+    if not dry_run:
+        require_log(log)
+        require_folder(None if no_figure else out_dir)
     with stdout_to_stderr():  # a file of players may print when it is imported
         overrides = [*(set_ or ()), *seeds_override(seeds), *_how_played(isolate, time_limit)]
         scenarios = load_all(files, overrides)
@@ -133,9 +137,11 @@ def run(
         show_dry_run(scenarios, log, fresh=fresh, workers=workers, json=json)
         return
     from arena.log.store import Log
+    from arena.runner.match import require_playable
 
     _warn_of_shared_clock(scenarios, workers)
     how = How(pick_device(device), fresh, workers, save_every, fail_fast)
+    require_playable(scenarios, log, device=how.device, workers=workers)
     results, told, incomplete = [], [], False
     with stopping() as stop, Log.open(log) as store:
         for scenario in scenarios:

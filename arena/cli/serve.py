@@ -23,6 +23,7 @@ from arena.cli.common import (
     pick_device,
 )
 from arena.cli.loading import load_one, refuse_sweep
+from arena.cli.places import require_log
 from arena.cli.progress import watching
 from arena.cli.render import write_line
 from arena.report.formatting import count_text, percent
@@ -66,6 +67,7 @@ def serve(
     a key, and all keys of a name are one episode. What a key of that name has used in the log
     before stays used.
     """
+    require_log(log)
     try:
         from arena.http.server import Account, create_app
     except ModuleNotFoundError as error:
@@ -77,7 +79,7 @@ def serve(
     scenario = load_one(file, set_)
     plan = _plan(scenario, defender)
     budgets = _budgets(key or ["attacker"], plan.threat.budget)
-    with stopping() as stop, Log.open(log) as store, _listen(host, port) as listening:
+    with stopping() as stop, _listen(host, port) as listening, Log.open(log) as store:
         with watching(quiet=quiet) as watcher:
             episodes = open_episodes(
                 scenario, plan, budgets, store, device=pick_device(device), watcher=watcher

@@ -305,9 +305,9 @@ def _files(log: LogReader, id: str, files: Iterable[Cells]) -> Iterator[Problem]
 
 def _strays(log: LogReader) -> Iterator[Problem]:
     if left := strays(log):
-        yield Problem("note", "files", f"{len(left)} files belong to no episode (left by a run "
-                      f"that was killed): {left[0]}{', ...' if left[1:] else ''}; "
-                      f"'arena log prune --strays' removes them")  # fmt: skip
+        yield Problem("note", "files", f"of no episode (left by a run that was killed): {left[0]}"
+                      f"{f' and {len(left) - 1} more' if left[1:] else ''}; "
+                      f"'arena log prune --strays' removes what is listed")  # fmt: skip
 
 
 def _file_fault(path: Path, artifact: Cells) -> str:

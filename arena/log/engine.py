@@ -23,6 +23,13 @@ from arena.log.file_systems import shared_kind
 from arena.log.jsontext import from_json, to_json
 from envs.errors import LogError, LogMissing
 
+DEFAULT = "arena.db"
+
+
+def default_url() -> str:
+    """Name the log to use when none is named: `ARENA_LOG`, or arena.db in this folder."""
+    return os.environ.get("ARENA_LOG") or DEFAULT
+
 
 class Address(NamedTuple):
     """Say where a log is: the URL, the name to show, and the file, where it is one."""
@@ -123,6 +130,18 @@ def check_file(path: Path, where: str, *, create: bool, read_only: bool) -> None
         raise LogError(
             f"the folder {path.parent} may not be written; {ANOTHER.removeprefix('or ')}"
         )
+
+
+def require_place(target: str | Path | None) -> Address:
+    """Refuse a place at which a log could be neither made nor written; nothing is made yet.
+
+    Raises:
+        LogError: see `resolve` and `check_file`.
+    """
+    address = resolve(target or default_url())
+    if address.path is not None:
+        check_file(address.path, address.where, create=True, read_only=False)
+    return address
 
 
 def identity(path: Path) -> tuple[int, int] | None:

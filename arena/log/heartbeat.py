@@ -1,7 +1,8 @@
 """Gives a sign of life in an episode's row while the episode is played.
 
-Other machines cannot look for its process. They take an episode without a sign of life for so long
-as left behind, by the clock of the database.
+Other machines cannot look for its process. They take an episode as left behind that is without a
+sign of life for long by the clock of the database, and for some time by their own: a clock of the
+day may jump, and then an episode that lives looks silent until its next sign.
 """
 
 import threading
@@ -16,7 +17,10 @@ BEAT_SECONDS = 30.0
 """Between two signs of life."""
 
 STALE_SECONDS = 600.0
-"""An episode without one for so long was left behind."""
+"""An episode without one for so long, by the clock of the database, may have been left behind."""
+
+WATCH_SECONDS = 3 * BEAT_SECONDS
+"""It was, once whoever wants to take it up has watched it for so long and seen none."""
 
 
 class Beating(Protocol):

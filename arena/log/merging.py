@@ -14,8 +14,6 @@ from arena.log.batches import batches
 from arena.log.collector import rare_collections
 from arena.log.content import content_digests, same_content
 from arena.log.continued import continues
-from arena.log.database_errors import explained
-from arena.log.engine import transaction
 from arena.log.pruning import remove_rows
 from arena.log.reader import LogReader
 from arena.log.rows import ArtifactRow
@@ -66,8 +64,7 @@ def merge(log: Log, other: LogReader) -> Merged:
     copied: list[Path] = []
     try:
         with (
-            explained(log.where),
-            transaction(log.engine) as target,
+            log.writing() as target,
             other.engine.connect() as source,
         ):
             _copy(source, target, RUN, RUN.c.id.in_(wanted))

@@ -2,12 +2,13 @@
 
 A process of this machine is looked for by its number and its start, which is counted by the boot
 clock: a step of the wall clock changes neither. One of another machine, or of another container, is
-known by its sign of life in the episode's row; see `arena.log.heartbeat`.
+known by its signs of life in the episode's row; see `arena.log.heartbeat`.
 """
 
 import hashlib
 import os
 import socket
+import time
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import psutil
 from sqlalchemy import Connection, func, insert, select, update
 
-from arena.log.heartbeat import BEAT_SECONDS, STALE_SECONDS
+from arena.log import heartbeat as hearts
 from arena.log.tables import EPISODE, EVENT, UtcDateTime
 from envs.errors import LogError
 
@@ -113,8 +114,32 @@ class Dead(NamedTuple):
     reason: str
 
 
-def find_dead(connection: Connection, plan_hash: str | None = None) -> list[Dead]:
-    """List the episodes that dead processes left as started; of one plan, if it is named."""
+class Watch:
+    """Remembers since when episodes have given no new sign of life, by this process's own clock."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[datetime, float]] = {}
+
+    def silent(self, id: str, heartbeat: datetime) -> float:
+        """Look once more; return the seconds since this sign of life was first seen here."""
+        last, since = self._seen.get(id, (None, 0.0))
+        if last != heartbeat:
+            since = time.monotonic()
+            self._seen[id] = heartbeat, since
+        return time.monotonic() - since
+
+
+def find_dead(
+    connection: Connection, plan_hash: str | None = None, *, watch: Watch | None = None
+) -> list[Dead]:
+    """List the episodes that dead processes left as started.
+
+    Args:
+        connection: to read by.
+        plan_hash: of one plan alone.
+        watch: of the signs of life of other machines; without one the clock of the database
+            decides, which is enough to show somebody, and not to take an episode up.
+    """
     column = EPISODE.c
     now = func.now(type_=UtcDateTime)  # the database's clock, which wrote the signs of life
     query = select(
@@ -127,20 +152,26 @@ def find_dead(connection: Connection, plan_hash: str | None = None) -> list[Dead
         if is_local(host, started):
             if not is_alive(pid, started):
                 dead.append(Dead(id, f"the process died (pid {pid}) before the episode ended"))
-        elif moment - heartbeat > timedelta(seconds=STALE_SECONDS):
+        elif _is_stale(moment - heartbeat) and (
+            watch is None or watch.silent(id, heartbeat) >= hearts.WATCH_SECONDS
+        ):
             silent = round((moment - heartbeat).total_seconds() / 60)
             dead.append(Dead(id, f"no sign of life of its process (pid {pid} on {host}) for "
                                  f"{silent} minutes"))  # fmt: skip
     return dead
 
 
-def mark_dead(connection: Connection, plan_hash: str | None = None) -> int:
+def _is_stale(silent: timedelta) -> bool:
+    return silent > timedelta(seconds=hearts.STALE_SECONDS)
+
+
+def mark_dead(connection: Connection, watch: Watch, plan_hash: str | None = None) -> int:
     """Mark those episodes as errors, with an event each; call it in a write transaction.
 
     Returns:
         How many were marked.
     """
-    dead = find_dead(connection, plan_hash)
+    dead = find_dead(connection, plan_hash, watch=watch)
     for one in dead:
         _mark(connection, one)
     return len(dead)
@@ -173,8 +204,16 @@ def _mark(connection: Connection, dead: Dead) -> None:
     )
 
 
-def player_text(pid: int, host: str, started: str) -> str:
-    """Name the process that plays an episode, and what to do when it is gone."""
+def player_text(pid: int, host: str, started: str, heartbeat: datetime) -> str:
+    """Name the process that plays an episode, and what becomes of it if that is gone."""
     if is_local(host, started):
         return f"process {pid} of this machine"
-    return f"process {pid} on {host}, which gives a sign of life every {BEAT_SECONDS:g} seconds"
+    if _is_stale(silent := datetime.now(UTC) - heartbeat):
+        return (
+            f"process {pid} on {host}, which gave no sign of life for "
+            f"{round(silent.total_seconds() / 60)} minutes; it is watched for "
+            f"{hearts.WATCH_SECONDS:g} seconds more"
+        )
+    return (
+        f"process {pid} on {host}, which gives a sign of life every {hearts.BEAT_SECONDS:g} seconds"
+    )

@@ -9,7 +9,6 @@ from sqlalchemy.exc import OperationalError
 
 from arena.log import artifacts
 from arena.log.database_errors import explained
-from arena.log.engine import transaction
 from arena.log.reader import LogReader
 from arena.log.rows import ArtifactRow, EpisodeRow
 from arena.log.store import Log
@@ -69,7 +68,7 @@ def prune(log: Log, ids: Iterable[str]) -> Pruned:
         raise LogError(f"episode {playing[0]} is still being played; prune it when it has ended")
     files = _files_of(log, rows)
     runs = 0
-    with explained(log.where), transaction(log.engine) as connection:
+    with log.writing() as connection:
         for row in rows:
             remove_rows(connection, row.id)
         for id in dict.fromkeys(row.run_id for row in rows):
@@ -97,6 +96,16 @@ def _files_of(log: LogReader, rows: Iterable[EpisodeRow]) -> list[Path]:
         for artifact in of_episode
     ]
     return [path for path in places if path is not None]
+
+
+def remove_strays(log: Log, files: Iterable[Path]) -> int:
+    """Remove files that no row is about, as `strays` lists them; returns how many.
+
+    Raises:
+        LogError: the log may not be written, and so what lies beside it.
+    """
+    log.require_writable()
+    return remove_files(log, files)[0]
 
 
 def remove_files(log: LogReader, files: Iterable[Path]) -> tuple[int, int]:

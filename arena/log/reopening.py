@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, select, text, update
 
 from arena.log.outcome import OutcomeRow
-from arena.log.processes import Process, mark_dead
+from arena.log.processes import Process, Watch, mark_dead
 from arena.log.tables import ACCOUNT, ARTIFACT, CHECKPOINT, EPISODE, EVENT, INFERENCE, ROUND
 
 BROKEN_OFF = ("cancelled", "error")
@@ -40,19 +40,22 @@ def mark_of(connection: Connection, id: str) -> dict[str, int]:
     return mark
 
 
-def settled(connection: Connection, plan_hash: str, *, since: datetime | None = None) -> str | None:
+def settled(
+    connection: Connection, plan_hash: str, watch: Watch, *, since: datetime | None = None
+) -> str | None:
     """Find the play of a plan because of which no other has to begin: it is played, or was.
 
     Args:
         connection: in a write transaction, so that no two processes find none at once.
         plan_hash: of the plan.
+        watch: of the signs of life of other machines.
         since: a play that failed since then by its players counts too; it would fail again.
 
     Returns:
         the episode's id; None if there is none.
     """
     _wait_for_others(connection, plan_hash)
-    mark_dead(connection, plan_hash)
+    mark_dead(connection, watch, plan_hash)
     column = EPISODE.c
     counts: ColumnElement[bool] = column.status.in_(("started", "success"))
     if since is not None:
@@ -99,6 +102,7 @@ def reopen(
     *,
     mark: Mapping[str, int],
     process: Process,
+    watch: Watch,
     charged: int | None = None,
 ) -> str | None:
     """Claim a broken-off episode for a process and take its rows back to a mark.
@@ -112,7 +116,7 @@ def reopen(
     broken = (EPISODE.c.id == id) & EPISODE.c.status.in_(BROKEN_OFF)
     query = select(EPISODE.c.status, EPISODE.c.error, EPISODE.c.plan_hash).where(broken)
     row = connection.execute(query).first()
-    if row is None or settled(connection, row.plan_hash) is not None:
+    if row is None or settled(connection, row.plan_hash, watch) is not None:
         return None
     blank: dict[str, int | None] = {field.name: None for field in fields(OutcomeRow)}
     blank["queries_used"] = charged

@@ -12,37 +12,22 @@ A log serves many threads, and each process opens its own (connections do not su
 """
 
 import hashlib
-import os
 import platform
 import secrets
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from sqlalchemy import Connection, Engine, func, insert, select
 
-from arena.log import engine as engines
-from arena.log import processes, reopening, schema_version
-from arena.log.database_errors import ANOTHER, explained
+from arena.log import processes, reopening
 from arena.log.heartbeat import Heartbeat
-from arena.log.reader import LogReader
+from arena.log.opening import LogConnection
 from arena.log.rows import EpisodeRecord, EventRow, RunRecord
 from arena.log.tables import EPISODE, EVENT, RUN
 from arena.log.writer import EpisodeWriter
 from envs.errors import LogError
-
-DEFAULT = "arena.db"
-BUSY_SECONDS = 30.0
-
-
-def default_url() -> str:
-    """Name the log to use when none is named: `ARENA_LOG`, or arena.db in this folder."""
-    return os.environ.get("ARENA_LOG") or DEFAULT
 
 
 def episode_id(run_id: str, plan_hash: str) -> str:
@@ -50,123 +35,18 @@ def episode_id(run_id: str, plan_hash: str) -> str:
     return hashlib.sha256(f"{run_id}/{plan_hash}".encode()).hexdigest()[:12]
 
 
-class Log(LogReader):
-    """Keep what was played. Open one with `Log.open`, in a `with` statement or with `close`.
-
-    Reading is in `LogReader`.
-
-    Attributes:
-        read_only: writing raises LogError.
-    """
+class Log(LogConnection):
+    """Keep what was played. Open one with `Log.open`, in a `with` statement or with `close`."""
 
     def __init__(self, engine: Engine, where: str, *, read_only: bool) -> None:
-        super().__init__(engine, where)
-        self.read_only = read_only
-        self._path: Path | None = None
-        self._file: tuple[int, int] | None = None
+        super().__init__(engine, where, read_only=read_only)
         self._heartbeats: weakref.WeakSet[Heartbeat] = weakref.WeakSet()
-
-    @classmethod
-    def open(
-        cls,
-        url_or_path: str | Path | None = None,
-        *,
-        create: bool = True,
-        read_only: bool = False,
-        busy_seconds: float = BUSY_SECONDS,
-    ) -> Self:
-        """Open a log, bring its tables up to date, and mark what dead processes left behind.
-
-        Args:
-            url_or_path: a file, or any SQLAlchemy URL; `default_url()` where None.
-            create: make the log where there is none. Without it, a log that may not be written is
-                opened read-only: whoever only looks needs no more.
-            read_only: neither make, migrate, mark nor write anything.
-            busy_seconds: how long to wait for another writer (SQLite).
-
-        Raises:
-            LogError: it cannot be opened, is no log, or is newer than this program.
-        """
-        address = engines.resolve(url_or_path or default_url())
-        if address.path is not None:
-            read_only = read_only or not (create or engines.may_write(address.path))
-            engines.check_file(address.path, address.where, create=create, read_only=read_only)
-        engine = engines.connect(address, read_only=read_only, busy_seconds=busy_seconds)
-        log = cls(engine, address.where, read_only=read_only)
-        try:
-            log._prepare(address.path, create=create, busy_seconds=busy_seconds)
-        except BaseException:
-            log.close()
-            raise
-        return log
-
-    def _prepare(self, path: Path | None, *, create: bool, busy_seconds: float) -> None:
-        """Check, migrate and tidy up."""
-        with explained(self.where):
-            if not create and not self._holds_a_log():
-                raise LogError(f"{self.where} holds no arena log; {ANOTHER.removeprefix('or ')}")
-            if self.engine.dialect.name == "sqlite" and not self.read_only:
-                engines.use_wal(self.engine, busy_seconds)
-            schema_version.prepare(self.engine, self.where, read_only=self.read_only)
-            if path is not None:
-                self._path, self._file = path, engines.identity(path)
-        if not self.read_only:
-            self.mark_dead()
-
-    def _holds_a_log(self) -> bool:
-        with self.engine.connect() as connection:
-            return schema_version.version(connection) is not None
-
-    def mark_dead(self) -> None:
-        """Mark the episodes of dead writers; take the write lock only when there are any.
-
-        Raises:
-            LogError: it cannot be written.
-        """
-        with self._reading() as connection:
-            dead = processes.find_dead(connection)
-        if dead:
-            with self._writing() as connection:
-                processes.mark_dead(connection)
 
     def close(self) -> None:
         """Close all connections. What a writer has not flushed is lost."""
         for heartbeat in self._heartbeats:
             heartbeat.stop()
-        self.engine.dispose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        if self.read_only:
-            why = engines.why_read_only(self._path)
-            raise LogError(f"log {self.where} is open read-only; nothing was written{why}")
-        with explained(self.where), engines.transaction(self.engine) as connection:
-            self._require_same_file()
-            yield connection
-            self._require_same_file()
-
-    def _require_same_file(self) -> None:
-        """Check that the log lies where it was opened: else rows would go into a file without name.
-
-        Raises:
-            LogError: it was removed, or another file lies there.
-        """
-        if self._path is None or engines.identity(self._path) == self._file:
-            return
-        fate = "another file took its place" if self._path.exists() else "it was removed"
-        raise LogError(f"log {self.where}: {fate} while it was open; nothing more can be written, "
-                       f"and what was played into it is lost unless you put it back")  # fmt: skip
+        super().close()
 
     def begin_run(self, record: RunRecord) -> str:
         """Write down that a run begins.
@@ -180,7 +60,7 @@ class Log(LogReader):
         row = asdict(record) | {"id": secrets.token_hex(6), "created": datetime.now(UTC)}
         row["host"] = record.host or processes.this_process().host
         row["python"] = record.python or platform.python_version()
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute(insert(RUN), row)
         return str(row["id"])
 
@@ -202,7 +82,7 @@ class Log(LogReader):
         Raises:
             LogError: it cannot be written, or this run has played this plan already.
         """
-        with self._writing() as connection:
+        with self.writing() as connection:
             admit(connection)
             return self._begin(connection, run_id, record)
 
@@ -217,10 +97,10 @@ class Log(LogReader):
         Raises:
             LogError: it cannot be written.
         """
-        with self._writing() as connection:
+        with self.writing() as connection:
             run = RUN.c
             since = connection.execute(select(run.created).where(run.id == run_id)).scalar()
-            other = reopening.settled(connection, record.plan_hash, since=since)
+            other = reopening.settled(connection, record.plan_hash, self._watch, since=since)
             return other or self._begin(connection, run_id, record)
 
     def _begin(self, connection: Connection, run_id: str, record: EpisodeRecord) -> EpisodeWriter:
@@ -240,7 +120,10 @@ class Log(LogReader):
         if same is None:
             connection.execute(insert(episode).values(row))
         # a worker that died without a save: its episode begins again
-        elif same != "error" or reopening.reopen(connection, id, mark={}, process=me) is None:
+        elif (
+            same != "error"
+            or reopening.reopen(connection, id, mark={}, process=me, watch=self._watch) is None
+        ):
             raise LogError(
                 f"run {run_id} has played this plan already, as episode {id}; "
                 "begin a new run to play it again"
@@ -249,7 +132,7 @@ class Log(LogReader):
 
     def _writer(self, id: str, process: processes.Process, seconds: float = 0.0) -> EpisodeWriter:
         """Make an episode's writer, which gives signs of life where others can see the log."""
-        writer = EpisodeWriter(id, self._writing, process=process, seconds=seconds)
+        writer = EpisodeWriter(id, self.writing, process=process, seconds=seconds)
         if self.shared:
             writer.heartbeat = Heartbeat(writer)
             self._heartbeats.add(writer.heartbeat)
@@ -267,7 +150,7 @@ class Log(LogReader):
             UnknownName, LogError: no such episode, it has ended, or its process lives here.
         """
         id = self.episode(id).id
-        with self._writing() as connection:
+        with self.writing() as connection:
             processes.close(connection, id)
 
     def mark(self, id: str) -> dict[str, int]:
@@ -298,9 +181,11 @@ class Log(LogReader):
         Returns:
             Its writer; None where it is not broken off, or somebody else took it up first.
         """
-        with self._writing() as connection:
+        with self.writing() as connection:
             me = processes.this_process()
-            reason = reopening.reopen(connection, id, mark=mark, process=me, charged=charged)
+            reason = reopening.reopen(
+                connection, id, mark=mark, process=me, watch=self._watch, charged=charged
+            )
         if reason is None:
             return None
         writer = self._writer(id, me, seconds)
@@ -320,5 +205,5 @@ class Log(LogReader):
             LogError: it cannot be written.
         """
         row = EventRow(time=datetime.now(UTC), kind=kind, message=message, data=data)
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute(insert(EVENT), asdict(row))

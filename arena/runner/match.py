@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
+from arena.log.engine import require_place
 from arena.log.episode_filter import EpisodeFilter
 from arena.log.rows import EpisodeRow, RunRecord
 from arena.log.store import Log
@@ -83,6 +85,21 @@ def play(
     if scenario.search is not None:
         return search(scenario, match.play, fail_fast=fail_fast)
     return match.play(scenario.plans())
+
+
+def require_playable(
+    scenarios: Iterable[Scenario], log: str | Path | None, *, device: str, workers: int | str
+) -> None:
+    """Refuse what needs no log to be refused, so that none is made for it; see `play`.
+
+    Raises:
+        ArenaError: the log, a device or the workers cannot be had.
+    """
+    address, options = require_place(log), WorkerOptions.of(workers)
+    pick_devices(device, workers=options.workers)
+    options.require(address)
+    for scenario in scenarios:
+        require_places(address.where, record=scenario.record, keep=scenario.keep)
 
 
 class _Match:

@@ -17,7 +17,7 @@ POLL_SECONDS = 1.0
 def told_end(watcher: Watcher, title: str, row: EpisodeRow, *, run: str) -> None:
     """Tell a watcher how a task ended: played by this run, or left to another."""
     if row.status == "started":
-        player = player_text(row.pid, row.host, row.process_started)
+        player = player_text(row.pid, row.host, row.process_started, row.heartbeat)
         watcher.line(f"{title}: {row.id} is played by {player}")
     elif row.run_id == run or row.status != "success":
         watcher.end(title, row.id, row.status, row.error)

@@ -54,8 +54,9 @@ def of_network(net: NetSpec) -> str:
         start = registry.start_of(net.use, net.params)
         first = "" if start is None else file_digest(start.path())[:16]
         code = registry.code_digest(net.use)
-        weights = net.weights
-        given = "" if weights is None or not weights.is_file() else file_digest(weights)
+        given = "" if net.weights is None else "missing"  # which is no game that can be played
+        if net.weights is not None and net.weights.is_file():
+            given = file_digest(net.weights)
         if not code and not given:
             return first
         return hashlib.sha256(f"{first} {code} {given}".encode()).hexdigest()[:16]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from arena.log.engine import Address
 from arena.runner.workers.pool import WorkerConfig, WorkerPool
 from arena.system.shadowing import require_own_packages
 from envs.errors import ScenarioError
@@ -66,6 +67,24 @@ class WorkerOptions:
     def apart(self) -> bool:
         """Whether episodes are played in other processes."""
         return self.workers > 1 or self.cluster is not None or self.jobs > 0
+
+    def require(self, address: Address) -> None:
+        """Refuse what can be known before a log is made.
+
+        Args:
+            address: of the log.
+
+        Raises:
+            ArenaError, ScenarioError: see `pool`; whether a cluster can be reached is found later.
+        """
+        if self.cluster is not None:
+            from arena.runner.workers.ray_cluster import require_ray
+
+            require_ray()
+        if self.jobs:
+            from arena.runner.workers.slurm_jobs import executor
+
+            executor(self.parameters, address)
 
     def pool(self, tasks: int, config: WorkerConfig) -> WorkerPool:
         """Make a pool of workers, no more than there are tasks.

@@ -34,7 +34,7 @@ class RayPool:
     """
 
     def __init__(self, tasks: int, config: WorkerConfig, *, address: str = "") -> None:
-        self._ray = _ray()
+        self._ray = require_ray()
         self._began = _connect(self._ray, address)
         self._cuda = config.devices[0].startswith("cuda")
         kind = "GPU" if self._cuda else "CPU"
@@ -107,7 +107,12 @@ class RayPool:
             self._ray.shutdown()
 
 
-def _ray() -> Any:
+def require_ray() -> Any:
+    """Import Ray.
+
+    Raises:
+        ArenaError: it is not installed.
+    """
     try:
         import ray
     except ImportError as error:

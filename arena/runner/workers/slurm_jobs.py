@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from arena.log.engine import resolve
+from arena.log.engine import Address, resolve
 from arena.runner.stopping import STOP
 from arena.runner.task import Task
 from arena.runner.workers.pool import Message, Played, WorkerConfig
@@ -80,6 +80,29 @@ class EpisodeJob:
         return submitit.helpers.DelayedSubmission(self)
 
 
+def executor(parameters: Mapping[str, Any], address: Address, folder: Path = FOLDER) -> Any:
+    """Make what submits jobs; nothing is submitted or written yet.
+
+    Raises:
+        ArenaError, ScenarioError: see `SlurmPool`.
+    """
+    submitit = _submitit()
+    given = dict(parameters)
+    cluster = given.pop("cluster", "slurm")
+    if address.path is not None and cluster == "slurm":
+        raise ScenarioError(
+            f"--workers slurm: expected a log that every machine of the cluster reaches, --log "
+            f"postgresql://HOST/DATABASE; got {address.path}, a file of one machine"
+        )
+    limit = {f"{cluster}_max_num_timeout": REQUEUES} if cluster in ("slurm", "local") else {}
+    try:
+        made: Any = submitit.AutoExecutor(folder, cluster=cluster, **limit)
+        made.update_parameters(**({"name": "arena"} | given))
+    except Exception as error:  # submitit raises half a dozen kinds
+        raise ArenaError(f"--workers slurm: {one_line(error)}") from error
+    return made
+
+
 class SlurmPool:
     """So many jobs at once, one for each episode.
 
@@ -105,26 +128,14 @@ class SlurmPool:
     ) -> None:
         self.size = size
         self._submitit = _submitit()
-        given = dict(parameters)
-        cluster = given.pop("cluster", "slurm")
         address = resolve(config.log_url)
-        if address.path is not None and cluster == "slurm":
-            raise ScenarioError(
-                f"--workers slurm: expected a log that every machine of the cluster reaches, --log "
-                f"postgresql://HOST/DATABASE; got {address.where}, a file of one machine"
-            )
+        self._executor = executor(parameters, address, folder)
         # Slurm shows a job its own GPU alone, under the number 0
         if config.devices[0].startswith("cuda"):
             config = config._replace(devices=("cuda:0",))
         if address.path is not None:  # jobs have other folders
             config = config._replace(log_url=str(address.path.resolve()))
         self._config = config
-        limit = {f"{cluster}_max_num_timeout": REQUEUES} if cluster in ("slurm", "local") else {}
-        try:
-            self._executor: Any = self._submitit.AutoExecutor(folder, cluster=cluster, **limit)
-            self._executor.update_parameters(**({"name": "arena"} | given))
-        except Exception as error:  # submitit raises half a dozen kinds
-            raise ArenaError(f"--workers slurm: {one_line(error)}") from error
         self._jobs: dict[int, Any] = {}
         self._looked = 0.0
         self._stopped = False

@@ -63,7 +63,7 @@ with log.engine.begin() as connection:
     connection.exec_driver_sql("UPDATE episode SET status = 'error'")
     process = reopening.Process(host="h", pid=1, started=0.0)
     reopening.reopen(connection, writer.id, mark=dict.fromkeys(reopening._COUNTED, -1),
-                     process=process)
+                     process=process, watch=reopening.Watch())
 assert log.episode(writer.id).clone_recall is None
 """
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from arena.log import heartbeat
+from arena.log import heartbeat, processes
 from arena.log.episode_filter import EpisodeFilter
 from arena.log.processes import this_process
 from arena.log.rows import CheckpointRow, EpisodeRecord, RunRecord
@@ -209,7 +209,7 @@ def begun(log: Log, **changed: object) -> EpisodeWriter:
 
 @pytest.mark.parametrize("who", ROWS_OF)
 def test_a_writer_is_known_by_its_process_here_and_by_its_signs_of_life_elsewhere(
-    tmp_path: Path, who: str
+    tmp_path: Path, who: str, monkeypatch
 ):
     changed, status = ROWS_OF[who]
     path = tmp_path / "arena.db"
@@ -217,7 +217,32 @@ def test_a_writer_is_known_by_its_process_here_and_by_its_signs_of_life_elsewher
         # the moment counts from when the test runs, which may be long after it was collected
         writer = begun(log, **(changed() if callable(changed) else changed))
         with Log.open(path) as again:
+            monkeypatch.setattr(heartbeat, "WATCH_SECONDS", 0.0)  # it was watched long enough
+            again.mark_dead()
             assert again.episode(writer.id).status == status
+
+
+def test_who_looks_silent_since_a_clock_jumped_is_watched_before_it_counts_as_dead(
+    tmp_path: Path, monkeypatch
+):
+    now = [1000.0]
+    monkeypatch.setattr(processes.time, "monotonic", lambda: now[0])
+    path = tmp_path / "arena.db"
+    with Log.open(path) as log:
+        writer = begun(log, **elsewhere(60))
+        with Log.open(path) as again:  # which looks for the first time
+            for seconds, beats, status in (
+                (89, False, "started"),
+                (89, True, "started"),  # by a clock that is as wrong as before
+                (89, False, "started"),
+                (1, False, "error"),
+            ):
+                now[0] += seconds
+                if beats:
+                    with log.engine.begin() as connection:
+                        connection.execute(EPISODE.update().values(elsewhere(59)))
+                again.mark_dead()
+                assert again.episode(writer.id).status == status
 
 
 @pytest.mark.parametrize(
@@ -234,9 +259,10 @@ def test_a_step_of_the_clock_kills_nobody(tmp_path: Path, step: float, monkeypat
     child.communicate("go on\n")
 
 
-def test_a_silent_episode_of_another_host_says_why_it_was_closed(tmp_path: Path):
+def test_a_silent_episode_of_another_host_says_why_it_was_closed(tmp_path: Path, monkeypatch):
     with Log.open(tmp_path / "arena.db") as log:
         writer = begun(log, **elsewhere(45))
+        monkeypatch.setattr(heartbeat, "WATCH_SECONDS", 0.0)
         log.mark_dead()
         row = log.episode(writer.id)
         assert row.error == "no sign of life of its process (pid 1073741824 on another-host) for " \

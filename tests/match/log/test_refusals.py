@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from arena.cli.app import app
-from arena.log import store
+from arena.log import opening
 from arena.log.store import Log
 
 READERS = (
@@ -104,14 +104,14 @@ def test_a_log_that_may_not_be_written_can_be_read_and_is_not_played_into(
     line = refusal("run", scenario, "--no-figure", "--quiet", "--log", path)
     assert "may not be written; open it read-only, or use another --log" in line
     line = refusal("log", "prune", "--status", "success", "--yes", "--log", path)
-    assert "may not be written here" in line
+    assert "nothing was written (the file or its folder may not be written)" in line
     for words in (("episodes",), ("episodes", "--json"), ("export", "episodes"), ("log", "check")):
         done = CliRunner().invoke(app, [*words, "--log", str(path)])
         assert "dfme" in done.stdout or "OK" in done.stdout, (words, done.output)
 
 
 def test_a_log_that_another_holds_is_waited_for_and_then_told(made_up, scenario, monkeypatch):
-    monkeypatch.setattr(store, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(opening, "BUSY_SECONDS", 0.1)
     monkeypatch.setattr(Log.open.__func__, "__kwdefaults__",
                         Log.open.__func__.__kwdefaults__ | {"busy_seconds": 0.1})  # fmt: skip
     id = made_up.play()

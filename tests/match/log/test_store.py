@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from arena.log.engine import default_url
 from arena.log.outcome import OutcomeRow
 from arena.log.rows import (
     ArtifactRow,
@@ -20,7 +21,7 @@ from arena.log.rows import (
     RoundRow,
     RunRecord,
 )
-from arena.log.store import Log, default_url, episode_id
+from arena.log.store import Log, episode_id
 from envs.errors import LogError
 
 RUN = RunRecord(command="arena run x.toml", scenario_name="x", scenario_text="version = 1")

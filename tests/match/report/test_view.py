@@ -131,7 +131,7 @@ def test_the_figures_of_a_game_stay_while_episodes_of_another_end(made_up, monke
 
 def test_what_a_dead_process_left_is_not_being_played(made_up, live):
     id = made_up.play(status="started")
-    with made_up.log._writing() as connection:
+    with made_up.log.writing() as connection:
         connection.exec_driver_sql("UPDATE episode SET pid = 1073741824")
     text = ask(live, "/now")[1]
     assert "Nothing now; 1 left behind by a process that is gone." in text

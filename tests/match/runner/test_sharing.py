@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from arena.log import heartbeat
 from arena.log.episode_filter import EpisodeFilter
 from arena.log.rows import RunRecord
 from arena.log.store import Log
@@ -128,11 +129,34 @@ def test_what_others_broke_off_is_played_here_and_what_failed_is_not(
     values, again = ENDS[end]
     one = scenario(seeds=[0])
     id = taken_elsewhere(log, one.plans()[0])
+    monkeypatch.setattr(heartbeat, "WATCH_SECONDS", 0.0)
     monkeypatch.setattr(sharing.time, "sleep", lambda seconds: _end(log, id, **values))
     result = play(one, log=log, watcher=watcher)
     (row,) = result.episodes
     assert (row.id != id, row.status) == (again, "success" if again else "error")
     assert len(log.episodes()) == 1 + again
+
+
+def test_what_another_machine_left_behind_is_watched_and_then_played_here(
+    log, scenario, watcher, monkeypatch
+):
+    one = scenario(seeds=[0])
+    silent = {"heartbeat": datetime.now(UTC) - timedelta(hours=1)}
+    id = taken_elsewhere(log, one.plans()[0], **silent)
+    looks = []
+
+    def look(seconds):
+        looks.append(log.episode(id).status)
+        if len(looks) == 2:
+            monkeypatch.setattr(heartbeat, "WATCH_SECONDS", 0.0)
+
+    monkeypatch.setattr(sharing.time, "sleep", look)
+    (row,) = play(one, log=log, watcher=watcher).episodes
+    assert looks == ["started", "started"]
+    assert (row.id != id, row.status) == (True, "success")
+    assert log.episode(id).status == "error"
+    (line,) = [line for line in watcher.lines if "is played by" in line]
+    assert "gave no sign of life for 60 minutes; it is watched for 90 seconds more" in line
 
 
 def test_fresh_waits_for_nobody(log, scenario, watcher):

@@ -176,3 +176,12 @@ def test_the_weights_a_victim_starts_from_count(tmp_path):
         weights.write_bytes(content)
         seen.add(plan_of(tmp_path, data="digits", victim=net).hash)
     assert len(seen) == 2
+
+
+def test_weights_that_are_missing_are_not_those_that_are_drawn(tmp_path):
+    for net in ("victim", "clone"):
+        drawn, missing = (
+            plan_of(tmp_path, data="digits", **{net: {"use": "mlp-small", **more}})
+            for more in ({}, {"weights": str(tmp_path / "no.pt")})
+        )
+        assert missing.hash != drawn.hash
