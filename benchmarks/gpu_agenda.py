@@ -1,8 +1,8 @@
 """Measures on a GPU, item by item, and keeps what was measured: stop it and run it again.
 
-    python benchmarks/gpu_agenda.py                    # every item that is not there yet
-    python benchmarks/gpu_agenda.py --only early-exit  # some of them
-    python benchmarks/gpu_agenda.py --device cpu --small --out /tmp/agenda
+    python -m benchmarks.gpu_agenda                    # every item that is not there yet
+    python -m benchmarks.gpu_agenda --only early-exit  # some of them
+    python -m benchmarks.gpu_agenda --device cpu --small --out /tmp/agenda
 
 Each item is a file under benchmarks/results/gpu/ with the command, device, versions and commit. An
 item is measured anew when its file is missing, or was written by another commit and --renew says
@@ -14,7 +14,7 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -24,20 +24,21 @@ import torch
 from arena.bench import early_exit, phases
 from arena.bench.subjects import MIXES
 from arena.system.provenance import device_name, git_state, versions
+from benchmarks import gpu_games
+from benchmarks.gpu_games import Item
 from envs.atomic_file import whole_file
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "gpu"
 BATCHES = (1, 64, 256, 1024)
 
-Item = Callable[[], Mapping[str, object]]
 
-
-def items(device: torch.device, *, small: bool) -> dict[str, Item]:
+def items(device: torch.device, out: Path, *, small: bool) -> dict[str, Item]:
     """Return what there is to measure, in the order of worth.
 
     Args:
         device: where.
+        out: folder of the logs of games.
         small: at a size that only shows that it runs.
     """
     width, rounds = (0.0625, 2) if small else (1.0, 30)
@@ -46,7 +47,9 @@ def items(device: torch.device, *, small: bool) -> dict[str, Item]:
         early_exit.measure, device=device, width=width, rounds=rounds,
         window=0.05 if small else 1.5,
     )  # fmt: skip
-    agenda: dict[str, Item] = {"tests": partial(_tests, small)}
+    games = gpu_games.items(device, out, small=small)
+    knockoff = games.popitem()  # last of all
+    agenda: dict[str, Item] = {"tests": partial(_tests, small), **games}
     for batch in batches:
         for name in MIXES:
             slug = name.replace(" % ", "-").replace(" ", "-")
@@ -63,7 +66,7 @@ def items(device: torch.device, *, small: bool) -> dict[str, Item]:
     agenda["clone-steps"] = partial(
         phases.clone_steps, device=device, rounds=rounds, batch=batch, width=width
     )
-    return agenda
+    return agenda | dict([knockoff])
 
 
 def main(words: list[str] | None = None) -> int:
@@ -72,7 +75,7 @@ def main(words: list[str] | None = None) -> int:
     device = torch.device(options.device)
     options.out.mkdir(parents=True, exist_ok=True)
     failed = False
-    for name, item in items(device, small=options.small).items():
+    for name, item in items(device, options.out, small=options.small).items():
         path = options.out / f"{name}.json"
         if not any(name.startswith(wanted) for wanted in options.only or [""]):
             continue
@@ -114,7 +117,7 @@ def _keep(path: Path, figures: Mapping[str, object], device: torch.device, *, sm
     commit, changed = git_state()
     kept = {
         "item": path.stem,
-        "command": shlex.join(["python", "benchmarks/gpu_agenda.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", "benchmarks.gpu_agenda", *sys.argv[1:]]),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": device_name(device),
         "versions": dict(versions()),
@@ -155,8 +158,14 @@ def _show(folder: Path) -> None:
         cells = []
         for name, value in figures.items():
             shown = value.get("seconds") if isinstance(value, dict) else value
-            cells.append(f"{name} {shown:.3g}" if isinstance(shown, float) else f"{name} {shown}")
+            cells.append(f"{name} {_short(shown)}")
         print(f"{path.stem:<28} {'  '.join(cells)}")
+
+
+def _short(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(map(_short, value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -207,7 +207,7 @@ def test_overhead_and_attacks_are_measured():
 
 @pytest.fixture
 def agenda():
-    return runpy.run_path(str(ROOT / "benchmarks" / "gpu_agenda.py"))
+    return runpy.run_module("benchmarks.gpu_agenda")
 
 
 @pytest.mark.slow
@@ -238,14 +238,17 @@ def test_an_item_of_the_agenda_that_fails_does_not_stop_the_next(agenda, tmp_pat
         raise RuntimeError("out of memory")
 
     todo = {"one": broken, "two": lambda: {"seconds": 1.0}}
-    monkeypatch.setitem(agenda["main"].__globals__, "items", lambda device, small: todo)
+    monkeypatch.setitem(agenda["main"].__globals__, "items", lambda device, out, small: todo)
     assert agenda["main"](["--device", "cpu", "--out", str(tmp_path)]) == 1
     assert [path.name for path in tmp_path.glob("*.json")] == ["two.json"]
 
 
-def test_the_agenda_names_every_item_of_a_gpu(agenda):
-    names = list(agenda["items"](torch.device("cpu"), small=False))
-    assert names[0] == "tests"
+def test_the_agenda_names_every_item_of_a_gpu(agenda, tmp_path):
+    names = list(agenda["items"](torch.device("cpu"), tmp_path, small=False))
+    assert names[:3] == ["tests", "agreement", "victim-resnet18-8x"]
+    assert {"fortress-plain", "fortress-intended-M", "fortress-released-fixed"} < set(names)
+    assert "played-dfme" in names
+    assert names[-1] == "played-knockoff"
     assert len([name for name in names if name.startswith("early-exit")]) == 12
     assert {"exit-gaps", "matrix-rate", "dfme", "clone-steps"} <= set(names)
 
