@@ -146,8 +146,9 @@ class Detector(Defender):
         if len(self.alarms) >= MOST_NOTES:
             return
         message = (
-            f"client {view.client} after {evidence.asked} queries: {evidence.reason} of distances, "
-            f"normality {evidence.normality:.3f}, median {evidence.median:.3g}; level {file.level}"
+            f"client {view.client} after {evidence.asked:,} queries: {evidence.reason} of "
+            f"distances, normality {evidence.normality:.3f}, median {evidence.median:.3g}; "
+            f"level {file.level}"
         )
         data = {
             "client": view.client,

@@ -94,7 +94,7 @@ class Flagging(Defender):
         account.score = score
         if len(self._alarms) >= MOST_NOTES:
             return
-        message = f"client {client} after {account.asked} queries: score {score:.4g}"
+        message = f"client {client} after {account.asked:,} queries: score {score:.4g}"
         data = {"client": client, "asked": account.asked, "score": score}
         self._alarms.append(Note("alarm", message, view.answered + len(view.images), data))
 

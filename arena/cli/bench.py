@@ -64,7 +64,7 @@ def _measure(only: list[str], quick: bool, *, cpu: bool, quiet: bool) -> dict[st
 
     def report(text: str) -> None:
         if not quiet:
-            write_line(console, text)
+            write_line(console, text, to_copy=True)
 
     return run(only, quick=quick, clock="cpu" if cpu else "wall", report=report)
 

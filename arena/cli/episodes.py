@@ -19,7 +19,8 @@ from arena.cli.render import (
     write_line,
     write_table,
 )
-from arena.report.formatting import count_text, duration_text, number, percent
+from arena.log.metric import UNTRAINED
+from arena.report.formatting import ABSENT, count_text, duration_text, number, percent
 from envs.errors import UnknownName
 
 if TYPE_CHECKING:
@@ -116,7 +117,8 @@ def show(
     _show_exits(console, row, details["rounds"])
     _show_inferences(console, details["inferences"])
     for event in details["events"]:
-        write_line(console, f"{event.time:%H:%M:%S} {event.kind}: {event.message}")
+        at = "" if event.queries_used is None else f" at {count_text(event.queries_used)} queries"
+        write_line(console, f"{event.time:%H:%M:%S} {event.kind}{at}: {event.message}")
         for line in str((event.data or {}).get("traceback", "")).splitlines():
             write_line(console, f"  {line}")
 
@@ -240,14 +242,20 @@ def _show_curve(console: "Console", where: str, points: Sequence["CheckpointRow"
     rows = [
         (
             count_text(point.queries_used),
-            percent(point.clone_accuracy),
-            percent(point.clone_fidelity),
+            *_of_point(point),
             duration_text(point.wall_seconds),
         )
         for point in points
     ]
     columns = ("queries", "clone acc. %", "fidelity %", "after")
     write_table(console, columns, rows, right=columns)
+
+
+def _of_point(point: "CheckpointRow") -> tuple[str, str]:
+    """Write a clone's accuracy and fidelity; an untrained clone has none that means something."""
+    if point.metrics.get(UNTRAINED) == 1:
+        return "not yet trained", ABSENT
+    return percent(point.clone_accuracy), percent(point.clone_fidelity)
 
 
 def _show_exits(console: "Console", row: "EpisodeRow", rounds: Sequence["RoundRow"]) -> None:

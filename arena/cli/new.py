@@ -45,7 +45,7 @@ def scenario(name: Name, folder: Folder = Path()) -> None:
 
     path = create_scenario(name, folder)
     write_line(out(), str(path))
-    write_line(out(), f"next: arena scenarios check {path} && arena run {path}")
+    write_line(out(), f"next: arena scenarios check {path} && arena run {path}", to_copy=True)
 
 
 def _create(kind: "Kind", name: str, folder: Path) -> None:
@@ -56,4 +56,5 @@ def _create(kind: "Kind", name: str, folder: Path) -> None:
     for path in files:
         write_line(console, str(path))
     package = files[0].parent
-    write_line(console, f"next: cd {package.parent} && pytest && arena run {package.name}.toml")
+    told = f"next: cd {package.parent} && pytest && arena run {package.name}.toml"
+    write_line(console, told, to_copy=True)

@@ -1,6 +1,7 @@
 """Shows the progress of a match: live in a terminal, as plain lines in a pipe."""
 
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,6 +41,10 @@ def watching(*, quiet: bool, outcome: Outcome = lambda episode_id: None) -> Iter
 
 WIDE = 110
 """Columns of a terminal that has room for bars and speeds beside titles and what is done."""
+
+
+BAR, PERCENTAGE, LEAST = 24, 6, 30
+"""Characters of a bar, of a percentage with its spaces, and those that news have at least."""
 
 
 class Pace:
@@ -140,8 +145,13 @@ class LiveWatcher(Watcher):
         self._running: dict[str, TaskID] = {}
 
     def line(self, text: str) -> None:
-        """Show what is being prepared."""
-        self._bars.update(self._match, notes=printable(text))
+        """Show what is being prepared, cut to what is free beside names and standing."""
+        names = max(len(task.description) for task in self._bars.tasks)
+        told = "; ".join(filter(None, (self._pace.text, printable(text))))
+        width = self._bars.console.width
+        free = width - names - PERCENTAGE - (BAR + 1 if width >= WIDE else 0)
+        notes = textwrap.shorten(told, max(LEAST, free), placeholder=" …")
+        self._bars.update(self._match, notes=notes)
 
     def begin(self, title: str, index: int, total: int) -> None:
         """Show that an episode starts."""
@@ -201,11 +211,13 @@ def standing(progress: Progress, *, speed: bool = True) -> str:
 def _bars() -> "Bars":
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bars
+    from rich.table import Column
 
     console = err()
     return Bars(
-        TextColumn("{task.description}", markup=False),
-        *([BarColumn(bar_width=24)] if console.width >= WIDE else []),
+        # where both do not fit, a name takes two lines, and what is done stays whole
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=False)),
+        *([BarColumn(bar_width=BAR)] if console.width >= WIDE else []),
         TextColumn("{task.percentage:>3.0f}%", markup=False),
         TextColumn("{task.fields[notes]}", markup=False),
         console=console,

@@ -86,26 +86,38 @@ def _write_rich(
         """Count the characters that are left: three lie between columns, one at each side."""
         return console.width + 1 - sum(least[place] + 3 for place in kept)
 
+    if not optional and spare() < 0:  # an interval on two lines is better than half a name
+        least = [_least_width(column, whole=False) for column in by_column]
+
     for name in optional:
         if spare() >= 0:
             break
         kept.remove(max(place for place in kept if columns[place] == name))
         left_out.append(name)
-    left = spare()
-    fits = left >= 0
+    fits = spare() >= 0
+    widths = _shared_out(least, [max(map(len, column)) for column in by_column], kept, spare())
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for place in kept:
-        more = max(0, min(max(map(len, by_column[place])) - least[place], left))
-        left -= more
         side: Literal["left", "right"] = "right" if columns[place] in right else "left"
-        table.add_column(
-            Text(cells[0][place]), justify=side, width=least[place] + more if fits else None
-        )
+        table.add_column(Text(cells[0][place]), justify=side, width=widths[place] if fits else None)
     for row in cells[1:]:
         table.add_row(*(Text(row[place]) for place in kept))
     console.print(table)
     if left_out:
         write_line(console, f"too narrow for: {', '.join(left_out)} (--json has all)")
+
+
+def _shared_out(
+    least: Sequence[int], most: Sequence[int], kept: Sequence[int], spare: int
+) -> list[int]:
+    """Widen the columns that are kept by what is left, the narrowest that wants more first."""
+    widths = list(least)
+    for _ in range(spare):
+        wanting = [place for place in kept if widths[place] < most[place]]
+        if not wanting:
+            break
+        widths[min(wanting, key=widths.__getitem__)] += 1
+    return widths
 
 
 def _least_width(column: Sequence[str], *, whole: bool) -> int:
@@ -115,9 +127,15 @@ def _least_width(column: Sequence[str], *, whole: bool) -> int:
     return max(map(len, [*words, *(cells if whole else ())]), default=0)
 
 
-def write_line(console: "Console", text: str = "") -> None:
-    """Write one line as it is: no markup, no highlighting, no wrapping in a pipe."""
-    console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+def write_line(console: "Console", text: str = "", *, to_copy: bool = False) -> None:
+    """Write one line as it is: no markup, no highlighting, no wrapping in a pipe.
+
+    A terminal gets it broken between words, unless that would break a word or something `to_copy`.
+    """
+    text = printable(text)
+    words = not to_copy and max(map(len, text.split()), default=0) <= console.width
+    whole = not (words and console.is_terminal)
+    console.print(text, markup=False, highlight=False, soft_wrap=whole)
 
 
 def write_json(value: object) -> None:

@@ -54,7 +54,7 @@ def show(file: FileArgument, set_: SetOption = None, json: JsonOption = False) -
     if json:
         write_json(scenario.model_dump(mode="json"))
     else:
-        write_line(out(), scenario.text.rstrip())
+        write_line(out(), scenario.text.rstrip(), to_copy=True)
 
 
 @app.command()
@@ -113,4 +113,4 @@ def reference() -> None:
     """Print the reference of scenario files: every key, its type, range, default and meaning."""
     from arena.scenario.reference import reference as page
 
-    write_line(out(), page().rstrip())
+    write_line(out(), page().rstrip(), to_copy=True)

@@ -123,7 +123,7 @@ def _tell(
         left = left if most is None else min(left, most)
         write_line(console, f"key of {account.name}: {secret} ({count_text(left)} queries)")
     write_line(console, "ask one grey image, which costs one query:")
-    write_line(console, _curl(url, next(iter(accounts)), told["inputs"][0]))
+    write_line(console, _curl(url, next(iter(accounts)), told["inputs"][0]), to_copy=True)
 
 
 def _curl(url: str, secret: str, images: "Mapping[str, Any]") -> str:

@@ -6,7 +6,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple, Union, Unpack, get_args, get_origin
@@ -246,7 +246,7 @@ def _type_text(hint: Any) -> str:
         return " | ".join(map(_type_text, get_args(hint)))
     if get_origin(hint) is Annotated:
         plain, *bounds = get_args(hint)
-        return " ".join([_type_text(plain), *map(_bound_text, bounds)]).rstrip()
+        return f"{_type_text(plain)} {_range_text(bounds)}".rstrip()
     arguments = get_args(hint)
     if any(get_origin(one) is Annotated for one in arguments):
         name = getattr(get_origin(hint), "__name__", "")
@@ -255,13 +255,18 @@ def _type_text(hint: Any) -> str:
     return text.replace("typing.", "").replace("collections.abc.", "").replace("NoneType", "None")
 
 
-def _bound_text(bound: object) -> str:
-    """Write a bound of `annotated_types`: "ge" as ">= 1"; "" for what is none."""
+def _range_text(bounds: Sequence[object]) -> str:
+    """Write bounds of `annotated_types`: "from 0 to 1", ">= 1,000", "> 0 and < 1"; "" for none."""
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    found = [
-        f"{sign} {getattr(bound, name)}" for name, sign in signs.items() if hasattr(bound, name)
-    ]
-    return " and ".join(found)
+    found = {
+        name: f"{getattr(bound, name):,}"
+        for bound in bounds
+        for name in signs
+        if hasattr(bound, name)
+    }
+    if found.keys() == {"ge", "le"}:
+        return f"from {found['ge']} to {found['le']}"
+    return " and ".join(f"{signs[name]} {value}" for name, value in found.items())
 
 
 def _default_text(value: object) -> str:

@@ -127,8 +127,8 @@ def test_more_episodes_than_a_log_should_hold_are_refused(tiny):
 
 def test_ranges_are_shown_in_listings():
     types = {one.name: one.type for one in parameters(attackers.find("dfme"))}
-    assert types["momentum"] == "float >= 0 < 1 | None"
-    assert types["milestones"] == "Sequence[float >= 0 <= 1] | None"
+    assert types["momentum"] == "float >= 0 and < 1 | None"
+    assert types["milestones"] == "Sequence[float from 0 to 1] | None"
 
 
 @pytest.mark.parametrize("name", attackers.names())
