@@ -1,0 +1,320 @@
+"""Measures how well a fortress tells a victim's own images from others: the table of docs/dnf.md.
+
+    python -m benchmarks.ood_detection --world digits --write
+    python -m benchmarks.ood_detection --world photographs --seeds 0 --write
+
+A fortress is a detector: who is told from benign users can be answered differently, and who is not
+cannot. Each row is one fortress and one source of images, and tells the area under the ROC curve of
+two scores: the exit an image leaves at (the earlier, the stranger) and what the first exit says.
+Sources whose files are not in the data root are left out. Victims are trained, or recalled.
+"""
+
+import argparse
+import copy
+import csv
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from arena.analysis.intervals import mean_interval
+from benchmarks.attacker_table import RESULTS, publish
+from benchmarks.defence_table import ROOT, table
+from envs.data.images import Splits
+from envs.data.sources import load, load_pool
+from envs.defences.base import Defence
+from envs.defences.dnf import DNF
+from envs.defences.dnf_plus import DNFPlus
+from envs.defences.harden_kit import HardenKit
+from envs.errors import ArenaError, DataMissing
+from envs.nets.guarded import Guarded, suspicions
+from envs.nets.multi_exit import MultiExit
+from envs.nets.staged import Staged
+from envs.seeding import Streams
+from envs.training.ood_sources import Material, RandomGenerators
+from envs.training.recipes import recipe_of
+from envs.training.victims import VictimTraining, train_victim
+from envs.victim.victim import Victim
+
+PAGE = ROOT / "docs" / "dnf.md"
+CSV = RESULTS / "ood_detection.csv"
+COUNT = 2000
+CPU = torch.device("cpu")
+_BATCH = 250
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A victim and the fortresses around it.
+
+    Args:
+        data, network, params, recipe: as a scenario names them.
+        defences: makes each fortress, by its name.
+        sources: images of others, by name; data sets beside "uniform" and "generator".
+    """
+
+    data: str
+    network: str
+    defences: Mapping[str, Callable[[], Defence]]
+    sources: tuple[str, ...]
+    params: Mapping[str, float] = field(default_factory=dict)
+    recipe: Mapping[str, object] = field(default_factory=dict)
+
+
+NATURAL = ("svhn-test", "cifar100-test", "tiny-imagenet")
+WORLDS: Mapping[str, World] = {
+    "digits": World(
+        "digits",
+        "resnet10-half",
+        {"plain": partial(DNF, variant="plain"), "dnf": DNF, "dnf_plus": DNFPlus},
+        ("uniform", "generator", "strokes", "shapes", *NATURAL),
+    ),
+    "photographs": World(
+        "cifar10",
+        "resnet10",
+        {
+            "plain": partial(DNF, variant="plain"),
+            "dnf": DNF,
+            "dnf, natural": partial(DNF, ood="cifar100-test"),
+            "dnf_plus": DNFPlus,
+            "dnf_plus, natural": partial(DNFPlus, ood="cifar100-test"),
+        },
+        ("uniform", "generator", *NATURAL),
+        params={"stem_stride": 1},
+        recipe={"use": "short32"},
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How one fortress tells one source from its victim's held-out images.
+
+    Attributes:
+        trained_on: sources of the fortress's own OOD images.
+        auroc_exit: of the exit index.
+        auroc_first: of the first exit's confidence, or a guard's suspicion.
+        early: share of the source's images that leave before the last exit, the lane not counted.
+        early_own: of the victim's held-out images.
+        served_accuracy: on them.
+        victim_accuracy: on them, undefended.
+    """
+
+    world: str
+    seed: int
+    defence: str
+    trained_on: str
+    source: str
+    auroc_exit: float
+    auroc_first: float
+    early: float
+    early_own: float
+    served_accuracy: float
+    victim_accuracy: float
+    torch: str = torch.__version__
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a fortress shows of some images.
+
+    Attributes:
+        exits: (n,) int64, where each leaves; the last exit for who takes the lane of sure images.
+        first: (n,) float, the higher, the stranger to the first exit.
+        labels: (n,) int64, as served.
+    """
+
+    exits: Tensor
+    first: Tensor
+    labels: Tensor
+
+
+def auroc(own: Tensor, others: Tensor) -> float:
+    """Measure how well a score tells others from own images.
+
+    It is the chance that one of the others has a higher score than one of the own, a tie counting
+    one half: 1 tells them all, 0.5 none, below 0.5 it takes the own for the stranger ones.
+
+    Args:
+        own: (n,) scores of the victim's own images, n at least 1.
+        others: (m,) scores, m at least 1.
+
+    Raises:
+        ValueError: no score on one of the sides.
+    """
+    from sklearn.metrics import roc_auc_score  # it takes seconds to load
+
+    if len(own) == 0 or len(others) == 0:
+        raise ValueError(f"expected scores on both sides, got {len(own)} and {len(others)}")
+    truth = [0] * len(own) + [1] * len(others)
+    return float(roc_auc_score(truth, torch.cat([own.double(), others.double()]).tolist()))
+
+
+@torch.no_grad()
+def scores(victim: Victim, images: Tensor) -> Scores:
+    """Ask a fortress, and look at its first exit."""
+    parts = images.split(_BATCH)
+    answers = [victim.answer(part, generator=Streams(0).torch("answers")) for part in parts]
+    exits = torch.cat([answer.exits for answer in answers])
+    if isinstance(victim.network, Guarded) and victim.network.lane is not None:
+        exits[exits == victim.network.lane] = victim.num_exits - 1
+    return Scores(
+        exits,
+        torch.cat([_strangeness(victim.network, part) for part in parts]),
+        torch.cat([answer.posteriors.argmax(1) for answer in answers]),
+    )
+
+
+def _strangeness(network: MultiExit, images: Tensor) -> Tensor:
+    """Return the first exit's confidence: the fortress's exits are sure of what is not its own."""
+    if isinstance(network, Guarded):
+        return suspicions(network, network.features(images))[0]
+    features = network.run_segment(0, images)
+    return network.logits(0, features).softmax(1).amax(1)
+
+
+def images_of(source: str, splits: Splits, seed: int) -> Tensor:
+    """Draw so many images of a source in the shape of the victim's own.
+
+    Raises:
+        DataMissing: its files are not there.
+    """
+    chance = Streams(seed).torch(f"ood/{source}")
+    if source == "uniform":
+        return torch.rand((COUNT, *splits.image_shape), generator=chance)
+    if source == "generator":
+        draw = RandomGenerators(Material(splits.train, chance))
+        return torch.cat([draw(_BATCH) for _ in range(COUNT // _BATCH)])
+    shape = splits.image_shape
+    return load_pool(source, image_shape=shape, generator=chance, count=COUNT).images()
+
+
+def measure(world: str, seed: int) -> Iterator[Row]:
+    """Train or recall a victim, harden it by every defence, and compare the sources."""
+    spec = WORLDS[world]
+    splits = load(spec.data)
+    training = VictimTraining(
+        network=spec.network,
+        params=dict(spec.params),
+        recipe=recipe_of(spec.recipe, splits.image_shape),
+        seed=seed,
+    )
+    body = train_victim(splits, training, device=CPU, report=partial(print, flush=True))
+    odd = dict(_sources(spec, splits, seed))
+    own = splits.held_out.images()[:COUNT]
+    labels = splits.held_out.labels[:COUNT]
+    bare = _right(scores(Victim(MultiExit(copy.deepcopy(body))), own), labels)
+    for name, make in spec.defences.items():
+        victim, trained_on = _hardened(make(), body, splits, training)
+        inside = scores(victim, own)
+        for source, images in odd.items():
+            outside = scores(victim, images)
+            yield Row(
+                world, seed, name, trained_on, source,
+                auroc_exit=auroc(-inside.exits, -outside.exits),
+                auroc_first=auroc(inside.first, outside.first),
+                early=_early(outside, victim), early_own=_early(inside, victim),
+                served_accuracy=_right(inside, labels), victim_accuracy=bare,
+            )  # fmt: skip
+
+
+def _sources(spec: World, splits: Splits, seed: int) -> Iterator[tuple[str, Tensor]]:
+    for source in spec.sources:
+        try:
+            yield source, images_of(source, splits, seed)
+        except DataMissing as error:
+            print(f"without {source}: {error}", flush=True)
+
+
+def _hardened(
+    defence: Defence, body: Staged, splits: Splits, training: VictimTraining
+) -> tuple[Victim, str]:
+    kit = HardenKit(
+        splits, Streams(training.seed), CPU, victim_key=training.key(splits),
+        load_pool=partial(load_pool, image_shape=splits.image_shape),
+    )  # fmt: skip
+    victim = defence.harden(Victim(MultiExit(copy.deepcopy(body))), kit)
+    return victim, ", ".join(defence.trained_on) or "none"
+
+
+def _early(found: Scores, victim: Victim) -> float:
+    return float((found.exits < victim.num_exits - 1).double().mean())
+
+
+def _right(found: Scores, labels: Tensor) -> float:
+    return float((found.labels == labels).double().mean())
+
+
+def page_table(rows: Sequence[Row]) -> str:
+    """Write means over seeds, with 95 % t intervals where there are several."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.defence, row.source), []).append(row)
+    lines = [
+        [defence, mine[0].trained_on, source, _cell(mine, "auroc_exit"), _cell(mine, "auroc_first"),
+         _cell(mine, "early", 100), _cell(mine, "early_own", 100),
+         _cell(mine, "served_accuracy", 100)]
+        for (defence, source), mine in groups.items()
+    ]  # fmt: skip
+    head = ["fortress", "trained on", "source", "AUROC of the exit", "AUROC of the first exit",
+            "leave early %", "own images that do %", "served accuracy %"]  # fmt: skip
+    return table(head, lines)
+
+
+def _cell(rows: Sequence[Row], figure: str, scale: float = 1) -> str:
+    found = mean_interval([getattr(row, figure) for row in rows]).within(0, 1)
+    digits = 3 if scale == 1 else 1
+    text = f"{scale * found.mean:.{digits}f}"
+    if found.low is None or found.high is None:
+        return text
+    return f"{text} [{scale * found.low:.{digits}f}, {scale * found.high:.{digits}f}]"
+
+
+def read_rows() -> list[Row]:
+    """Read what was measured before, of all worlds."""
+    if not CSV.exists():
+        return []
+    kinds: dict[str, Any] = {one.name: one.type for one in fields(Row)}  # the types themselves
+    with CSV.open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    return [Row(**{key: kinds[key](text) for key, text in line.items()}) for line in lines]
+
+
+def write_rows(rows: Sequence[Row]) -> None:
+    """Write all rows, those of a world together."""
+    with CSV.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [one.name for one in fields(Row)], lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            values = asdict(row)
+            rounded = {k: f"{v:.4f}" if isinstance(v, float) else v for k, v in values.items()}
+            writer.writerow(rounded)
+
+
+def main() -> None:
+    """Measure a world, print its table, and write it down where asked."""
+    parser = argparse.ArgumentParser(description="How well a fortress detects images of others.")
+    parser.add_argument("--world", choices=WORLDS, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--write", action="store_true", help="write them into the page and the CSV")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    rows: list[Row] = []
+    for seed in asked.seeds:
+        for row in measure(asked.world, seed):
+            rows.append(row)
+            print(row, flush=True)
+    if asked.write:
+        write_rows([*(row for row in read_rows() if row.world != asked.world), *rows])
+        rows = [row for row in read_rows() if row.world == asked.world]  # as rounded there
+    publish({f"detection-{asked.world}": page_table(rows)}, PAGE, write=asked.write)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ArenaError as error:
+        raise SystemExit(str(error)) from None
