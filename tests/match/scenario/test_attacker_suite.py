@@ -91,6 +91,7 @@ def test_an_attacker_names_what_it_is_taken_from(use):
         "attacks/extraction",
         "recon_then_extract",
         "exit_timing",
+        "photographs",
     ],
 )
 def test_a_scenario_of_many_attackers_names_what_exists(name):
