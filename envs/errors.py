@@ -38,12 +38,28 @@ def printable(text: str) -> str:
     return text if text.isascii() and text.isprintable() else re.sub(_CONTROLS, " ", text)
 
 
+MOST_CHARACTERS = 2000
+"""Of an error's line; what is longer is cut, which its end says."""
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most so many characters: its middle is left out, and that is said.
+
+    A text that was shortened before stays as it is.
+    """
+    if len(text) <= most:
+        return text
+    kept = (most - 50) // 2
+    left_out = f" ... {len(text) - 2 * kept} characters left out ... "
+    return f"{text[:kept]}{left_out}{text[-kept:]}"
+
+
 def one_line(error: BaseException) -> str:
     """Describe an error in one line: ours by its message, any other by its type and message.
 
     Ctrl-C alone gets through, whatever a player's exception does: a message that cannot be read or
-    is empty is replaced, control characters become blanks, and lone surrogates are written as
-    escapes.
+    is empty is replaced, control characters become blanks, lone surrogates are written as escapes,
+    and what is longer than `MOST_CHARACTERS` is shortened.
     """
     try:
         text = str(error).encode("utf-8", "backslashreplace").decode()
@@ -53,7 +69,8 @@ def one_line(error: BaseException) -> str:
         text = "its message cannot be read"
     text = "".join(char if char.isprintable() else " " for char in text)
     text = " ".join(text.split()) or "no message"
-    return text if isinstance(error, ArenaError) else f"{type(error).__name__}: {text}"
+    text = text if isinstance(error, ArenaError) else f"{type(error).__name__}: {text}"
+    return shortened(text, MOST_CHARACTERS)
 
 
 class QueryError(ArenaError):

@@ -28,7 +28,10 @@ from arena.cli.progress import watching
 from arena.cli.render import write_line
 from arena.report.formatting import count_text, percent
 from arena.runner.stopping import stopping
-from envs.errors import ArenaError, ScenarioError, UnknownName
+from envs.errors import ArenaError, ScenarioError, UnknownName, shortened
+
+NAME_CHARACTERS = 100
+"""Of a key, as of a player in a scenario."""
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -175,9 +178,15 @@ def _budgets(keys: list[str], default: int) -> dict[str, int]:
     for text in keys:
         name, given, number = text.partition("=")
         digits = number.replace("_", "")
-        if not name or (given and not (digits.isdecimal() and int(digits) > 0)):
+        if not 0 < len(name) <= NAME_CHARACTERS or not name.isprintable():
             raise ScenarioError(
-                f"--key {text}: expected NAME or NAME=BUDGET, a whole number above 0"
+                f"--key {shortened(text, 80)}: expected a name of at most {NAME_CHARACTERS} "
+                f"printable characters"
+            )
+        if given and not (digits.isdecimal() and len(digits) < 19 and int(digits) > 0):
+            raise ScenarioError(
+                f"--key {shortened(text, 80)}: expected NAME or NAME=BUDGET, a whole number above "
+                f"0 of at most 18 digits"
             )
         if name in budgets:
             raise ScenarioError(f"--key {text}: {name} is there twice; give each key a name")

@@ -8,6 +8,7 @@ from typing import cast
 from agents.base import ArchitectureGuess
 from agents.timing_probe.candidates import SAME_COST
 from agents.timing_probe.mixture import LEAST_WEIGHT
+from arena.log.player_values import NAME_CHARACTERS, NUMBERS, checked_data
 from arena.log.rows import InferenceRow
 from arena.log.writer import EpisodeWriter
 from envs.errors import PlayerError
@@ -98,16 +99,20 @@ def score_inferences(
         if field.name == "confidence":
             continue
         inferred, real = getattr(guess, field.name), truth.get(field.name)
+        sure = guess.confidence.get(field.name)
         writer.inference(
             InferenceRow(
                 attribute=field.name,
                 inferred=inferred,
                 truth=real,
                 correct=None if inferred is None else _matches(field.name, inferred, real),
-                confidence=guess.confidence.get(field.name),
+                confidence=None if sure is None else float(sure),
             )
         )
 
+
+LARGEST = 2**63
+"""Databases hold whole numbers below it."""
 
 _NUMBERS = ("depth", "width", "exits_visited", "exits")
 _SERIES = ("exit_costs", "thresholds")
@@ -128,6 +133,7 @@ def check_guess(guess: object) -> None:
         value = getattr(guess, name)
         if value is not None and not _fits(name, value):
             raise PlayerError(f"inferred.{name}: expected {_expected(name)}, got {_shown(value)}")
+        checked_data({name: value}, f"inferred.{name}")
     if not isinstance(guess.confidence, Mapping):
         raise PlayerError(
             f"inferred.confidence: expected a mapping, got {_shown(guess.confidence)}"
@@ -146,20 +152,28 @@ def check_guess(guess: object) -> None:
 
 def _fits(name: str, value: object) -> bool:
     if name in _NUMBERS:
-        return isinstance(value, Integral) and not isinstance(value, bool)
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        return whole and abs(cast(int, value)) < LARGEST
     if name in _SERIES:
-        return isinstance(value, tuple | list) and all(isinstance(one, Real) for one in value)
-    return isinstance(value, str) and value.isprintable()
+        return (
+            isinstance(value, tuple | list)
+            and len(value) <= NUMBERS
+            and all(isinstance(one, Real) for one in value)
+        )
+    return isinstance(value, str) and value.isprintable() and len(value) <= NAME_CHARACTERS
 
 
 def _expected(name: str) -> str:
     if name in _NUMBERS:
-        return "a whole number"
-    return "a tuple of numbers" if name in _SERIES else "a text"
+        return "a whole number below 2**63"
+    if name in _SERIES:
+        return f"a tuple of at most {NUMBERS} numbers"
+    return f"a text of at most {NAME_CHARACTERS} printable characters"
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, str | int | float):
+    small = isinstance(value, int) and abs(value) < LARGEST  # Python writes no number of any length
+    if small or isinstance(value, str | float):
         return ascii(value)[:80]
     return type(value).__name__
 

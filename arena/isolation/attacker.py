@@ -33,7 +33,7 @@ from arena.isolation.job import (
     state_text,
     torch_settings,
 )
-from envs.errors import PlayerError, one_line
+from envs.errors import MOST_CHARACTERS, PlayerError, one_line
 from envs.oracle import Oracle
 
 # `Any` in this file: JSON as it was parsed, and parameters of players.
@@ -49,7 +49,6 @@ GRACE = 10.0
 
 _STEPS_BYTES = 2**26
 _WEIGHTS_BYTES = 8 * 2**30
-_NOTES = 10_000
 
 
 class ChildError(PlayerError):
@@ -100,7 +99,6 @@ class IsolatedAttacker(Attacker):
         self._started: launch.Started | None = None
         self._ended: Mapping[str, Any] | None = None
         self._last: nn.Module | None = None
-        self._notes = 0
         self._network: nn.Module | None = None
         self._device = torch.device("cpu")
 
@@ -146,7 +144,7 @@ class IsolatedAttacker(Attacker):
             raise
         if self._ended.get("how") == "error":
             raise ChildError(
-                text_of(self._ended, "line")[:2000] or "it failed without a reason",
+                text_of(self._ended, "line")[:MOST_CHARACTERS] or "it failed without a reason",
                 text_of(self._ended, "traceback")[:20_000],
             )
 
@@ -223,9 +221,6 @@ class IsolatedAttacker(Attacker):
         elif message["say"] == "report":
             kit.on_report(_table(message, "values"))
         elif message["say"] == "note":
-            self._notes += 1
-            if self._notes > _NOTES:
-                raise ChannelError(f"more than {_NOTES} notes")
             kit.on_note(
                 text_of(message, "kind"), text_of(message, "message"), _table(message, "data")
             )

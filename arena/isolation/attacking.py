@@ -20,7 +20,7 @@ from arena.isolation.channel import Channel, ClosedChannelError
 from arena.isolation.handover import Exporter, HandedOver
 from arena.isolation.job import Job, apply_settings, generator_at, labels_place
 from arena.isolation.sandbox import limit_memory
-from arena.log.player_values import checked_data, checked_numbers, checked_text
+from arena.log.player_values import checked_data, checked_message, checked_name, checked_numbers
 from arena.registry import players
 from envs.data.images import ImageSet
 from envs.errors import ArenaError, BudgetExhausted, QueryError, Refused, one_line
@@ -173,7 +173,7 @@ def _attack(job: Job, line: _Line, device: torch.device, pool_file: int) -> dict
     except ClosedChannelError:
         raise
     except BaseException as fault:  # a player's own code raises what it likes
-        how, text, trace = "error", one_line(fault)[:2000], traceback.format_exc()[-20_000:]
+        how, text, trace = "error", one_line(fault), traceback.format_exc()[-20_000:]
     return {"how": how, "line": text, "traceback": trace, **_inferred(line.attacker)}
 
 
@@ -187,10 +187,10 @@ def _kit(job: Job, line: _Line, device: torch.device, pool_file: int) -> Kit:
         line.send("report", values=checked_numbers(values, "kit.report"))
 
     def note(kind: str, message: str, data: Mapping[str, object]) -> None:
-        kind = checked_text(kind, "kit.note: kind")
+        kind = checked_name(kind, "kit.note: kind")
         what = f"kit.note {kind!a}"
         line.send(
-            "note", kind=kind, message=checked_text(message, what), data=checked_data(data, what)
+            "note", kind=kind, message=checked_message(message, what), data=checked_data(data, what)
         )
 
     return Kit(

@@ -2,6 +2,7 @@
 
 import operator
 import traceback
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -10,14 +11,23 @@ import torch
 from agents.base import Defender
 from arena.isolation.attacker import ChildError
 from arena.log.outcome import OutcomeRow
-from arena.log.player_values import checked_data, checked_text
+from arena.log.player_values import (
+    CARRIED_BYTES,
+    NOTES,
+    checked_data,
+    checked_message,
+    checked_name,
+)
 from arena.log.rows import Ending
 from arena.log.writer import EpisodeWriter
 from arena.runner.carry_over import CARRIED_STATE
 from arena.runner.stopping import STOP
 from arena.system.process_state import ProcessState
-from envs.errors import LogError, PlayerError, VictimUnreachable, one_line
+from envs.errors import LogError, PlayerError, VictimUnreachable, one_line, shortened
 from envs.game.extraction_game import ExtractionGame
+
+TRACEBACK_CHARACTERS = 20_000
+"""Of a traceback in the log; the middle of a longer one is left out."""
 
 UNLUCKY = (LogError, OSError, MemoryError, torch.OutOfMemoryError, VictimUnreachable)
 """Faults that are not the players'."""
@@ -49,6 +59,7 @@ class EpisodeEvents:
     def __init__(self, writer: EpisodeWriter, game: ExtractionGame, before: ProcessState) -> None:
         self._writer, self._game, self._before = writer, game, before
         self._told: set[str] = set()
+        self._notes: Counter[str] = Counter()
 
     def say(
         self,
@@ -63,11 +74,14 @@ class EpisodeEvents:
         """Write what a player says.
 
         Raises:
-            PlayerError: no log can hold it.
+            PlayerError: no log can hold it, or it is the player's note after `NOTES` others.
         """
-        kind = checked_text(kind, f"{source}: kind")
+        kind = checked_name(kind, f"{source}: kind")
         what = f"{source} {kind!a}"
-        message, values = checked_text(message, what), checked_data(data, what)
+        message, values = checked_message(message, what), checked_data(data, what)
+        self._notes[source] += 1
+        if self._notes[source] > NOTES:
+            raise PlayerError(f"{source}: more than {NOTES} notes")
         self._writer.event(kind, message, queries_used=queries_used, **more, data=values)
 
     def fault_of(self, step: Callable[[], None]) -> Fault | None:
@@ -106,7 +120,8 @@ class EpisodeEvents:
             used_at: tells how much of the budget was used after so many answers to everybody.
         """
         for note in defender.notes():
-            data = checked_data(note.data, f"notes() {note.kind!a}")
+            kind = checked_name(note.kind, "notes(): kind")
+            data = checked_data(note.data, f"notes() {kind!a}")
             if type(client := data.get("client")) is int:
                 data["attacker"] = client in self._game.attacker_clients
             try:
@@ -114,17 +129,17 @@ class EpisodeEvents:
             except TypeError as fault:
                 got = type(note.answered).__name__
                 raise PlayerError(
-                    f"notes() {note.kind!a}: expected answered to be a whole number, got {got}"
+                    f"notes() {kind!a}: expected answered to be a whole number, got {got}"
                 ) from fault
             self.say(
                 "notes()",
-                note.kind,
+                kind,
                 note.message,
                 data,
                 queries_used=used_at(answered),
                 answered=answered,
             )
-        if carried := checked_data(defender.carried_state(), "carried_state()"):
+        if carried := checked_data(defender.carried_state(), "carried_state()", most=CARRIED_BYTES):
             self._writer.event(
                 CARRIED_STATE,
                 "what the defender takes to its next episode",
@@ -153,4 +168,5 @@ class EpisodeEvents:
 
 def written_traceback() -> str:
     """Write the traceback of the fault being handled, in characters that every database takes."""
-    return traceback.format_exc().encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+    written = shortened(traceback.format_exc(), TRACEBACK_CHARACTERS)
+    return written.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")

@@ -20,6 +20,7 @@ from arena.isolation import program as programs
 from arena.isolation.channel import Channel
 from arena.isolation.job import Network, Player
 from arena.log.player_values import checked_numbers
+from arena.runner import events
 from envs.defences.base import Defence, DeployedDefence
 from envs.errors import ArenaError, PlayerError
 from envs.game.clocks import Untimed
@@ -80,9 +81,12 @@ def against(monkeypatch, game):
             network, torch.Generator(), (), 0, lambda gap: None,
         )  # fmt: skip
         attacker = isolated.IsolatedAttacker(contestant)
+        writer = SimpleNamespace(event=lambda *_, **__: None)
+        notes = events.EpisodeEvents(writer, game, before=None)
         kit = Kit(
             torch.device("cpu"), torch.Generator(), network,
             on_report=lambda values: checked_numbers(values, "kit.report"),
+            on_note=lambda *said: notes.say("kit.note", *said),
         )  # fmt: skip
         try:
             oracle = GameOracle(game)
@@ -200,7 +204,7 @@ def test_what_was_read_does_not_change_with_the_file(promises):
 
 
 def test_a_flood_of_notes_ends_the_episode(against, promises, monkeypatch):
-    monkeypatch.setattr(isolated, "_NOTES", 20)
+    monkeypatch.setattr(events, "NOTES", 20)
 
     def flood(channel):
         for _ in range(21):

@@ -141,7 +141,7 @@ FAULTS = {
     "kit.report(loss='high')": "kit.report: expected numbers, got loss='high'",
     "kit.report(loss=torch.zeros(2))": "kit.report: expected numbers, got loss of type Tensor",
     "self.inferred = ArchitectureGuess(exits=torch.tensor(2))":
-        "inferred.exits: expected a whole number, got Tensor",
+        "inferred.exits: expected a whole number below 2**63, got Tensor",
     "self.inferred = ArchitectureGuess(confidence={'family': 'very'})":
         "inferred.confidence of family: expected a number from 0 to 1, got 'very'",
     "self.inferred = {'family': 'vgg'}":
