@@ -12,7 +12,7 @@ Sources whose files are not in the data root are left out. Victims are trained, 
 import argparse
 import copy
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from torch import Tensor
 from arena.analysis.intervals import mean_interval
 from benchmarks.attacker_table import RESULTS, publish
 from benchmarks.defence_table import ROOT, table
+from benchmarks.exit_scores import Scores, auroc, scores
 from envs.data.images import Splits
 from envs.data.sources import load, load_pool
 from envs.defences.base import Defence
@@ -30,7 +31,6 @@ from envs.defences.dnf import DNF
 from envs.defences.dnf_plus import DNFPlus
 from envs.defences.harden_kit import HardenKit
 from envs.errors import ArenaError, DataMissing
-from envs.nets.guarded import Guarded, suspicions
 from envs.nets.multi_exit import MultiExit
 from envs.nets.staged import Staged
 from envs.seeding import Streams
@@ -117,65 +117,6 @@ class Row:
     torch: str = torch.__version__
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """What a fortress shows of some images.
-
-    Attributes:
-        exits: (n,) int64, where each leaves; the last exit for who takes the lane of sure images.
-        first: (n,) float, the higher, the stranger to the first exit.
-        labels: (n,) int64, as served.
-    """
-
-    exits: Tensor
-    first: Tensor
-    labels: Tensor
-
-
-def auroc(own: Tensor, others: Tensor) -> float:
-    """Measure how well a score tells others from own images.
-
-    It is the chance that one of the others has a higher score than one of the own, a tie counting
-    one half: 1 tells them all, 0.5 none, below 0.5 it takes the own for the stranger ones.
-
-    Args:
-        own: (n,) scores of the victim's own images, n at least 1.
-        others: (m,) scores, m at least 1.
-
-    Raises:
-        ValueError: no score on one of the sides.
-    """
-    from sklearn.metrics import roc_auc_score  # it takes seconds to load
-
-    if len(own) == 0 or len(others) == 0:
-        raise ValueError(f"expected scores on both sides, got {len(own)} and {len(others)}")
-    truth = [0] * len(own) + [1] * len(others)
-    return float(roc_auc_score(truth, torch.cat([own.double(), others.double()]).tolist()))
-
-
-@torch.no_grad()
-def scores(victim: Victim, images: Tensor) -> Scores:
-    """Ask a fortress, and look at its first exit."""
-    parts = images.split(_BATCH)
-    answers = [victim.answer(part, generator=Streams(0).torch("answers")) for part in parts]
-    exits = torch.cat([answer.exits for answer in answers])
-    if isinstance(victim.network, Guarded) and victim.network.lane is not None:
-        exits[exits == victim.network.lane] = victim.num_exits - 1
-    return Scores(
-        exits,
-        torch.cat([_strangeness(victim.network, part) for part in parts]),
-        torch.cat([answer.posteriors.argmax(1) for answer in answers]),
-    )
-
-
-def _strangeness(network: MultiExit, images: Tensor) -> Tensor:
-    """Return the first exit's confidence: the fortress's exits are sure of what is not its own."""
-    if isinstance(network, Guarded):
-        return suspicions(network, network.features(images))[0]
-    features = network.run_segment(0, images)
-    return network.logits(0, features).softmax(1).amax(1)
-
-
 def images_of(source: str, splits: Splits, seed: int) -> Tensor:
     """Draw so many images of a source in the shape of the victim's own.
 
@@ -192,8 +133,8 @@ def images_of(source: str, splits: Splits, seed: int) -> Tensor:
     return load_pool(source, image_shape=shape, generator=chance, count=COUNT).images()
 
 
-def measure(world: str, seed: int) -> Iterator[Row]:
-    """Train or recall a victim, harden it by every defence, and compare the sources."""
+def measure(world: str, seed: int, fortresses: Collection[str] = ()) -> Iterator[Row]:
+    """Train or recall a victim, harden it by each defence or by some, and compare the sources."""
     spec = WORLDS[world]
     splits = load(spec.data)
     training = VictimTraining(
@@ -208,6 +149,8 @@ def measure(world: str, seed: int) -> Iterator[Row]:
     labels = splits.held_out.labels[:COUNT]
     bare = _right(scores(Victim(MultiExit(copy.deepcopy(body))), own), labels)
     for name, make in spec.defences.items():
+        if fortresses and name not in fortresses:
+            continue
         victim, trained_on = _hardened(make(), body, splits, training)
         inside = scores(victim, own)
         for source, images in odd.items():
@@ -294,21 +237,35 @@ def write_rows(rows: Sequence[Row]) -> None:
             writer.writerow(rounded)
 
 
+def together(old: Sequence[Row], new: Sequence[Row]) -> list[Row]:
+    """Return all rows in the order of the worlds and their fortresses, new ones instead of old."""
+    measured = {(row.world, row.seed, row.defence) for row in new}
+    kept = [row for row in old if (row.world, row.seed, row.defence) not in measured]
+    order = {(world, name): place for world, spec in WORLDS.items()
+             for place, name in enumerate(spec.defences)}  # fmt: skip
+    worlds = list(WORLDS)
+    return sorted(
+        [*kept, *new],
+        key=lambda row: (worlds.index(row.world), order[row.world, row.defence], row.seed),
+    )
+
+
 def main() -> None:
     """Measure a world, print its table, and write it down where asked."""
     parser = argparse.ArgumentParser(description="How well a fortress detects images of others.")
     parser.add_argument("--world", choices=WORLDS, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--fortresses", nargs="+", default=[], help="these alone; all if absent")
     parser.add_argument("--write", action="store_true", help="write them into the page and the CSV")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[Row] = []
     for seed in asked.seeds:
-        for row in measure(asked.world, seed):
+        for row in measure(asked.world, seed, asked.fortresses):
             rows.append(row)
             print(row, flush=True)
     if asked.write:
-        write_rows([*(row for row in read_rows() if row.world != asked.world), *rows])
+        write_rows(together(read_rows(), rows))
         rows = [row for row in read_rows() if row.world == asked.world]  # as rounded there
     publish({f"detection-{asked.world}": page_table(rows)}, PAGE, write=asked.write)
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from benchmarks import ood_detection
-from benchmarks.ood_detection import Row, World, auroc
+from benchmarks.exit_scores import auroc
+from benchmarks.ood_detection import Row, World
 from envs.defences.dnf import DNF
 from envs.defences.dnf_plus import DNFPlus
 
@@ -92,6 +93,12 @@ def test_a_table_has_means_with_intervals_and_areas_within_0_and_1():
     assert cells[5] == "25.0 [25.0, 25.0]"
     (alone,) = ood_detection.page_table([row()]).splitlines()[2:]
     assert "| 0.500 | 0.750 | 25.0 | 5.0 | 97.0 |" in alone
+
+
+def test_what_is_measured_again_takes_the_place_of_what_was():
+    old = [row(), row(defence="dnf_plus"), row(world="photographs")]
+    new = [row(defence="plain"), row(auroc_exit=0.9)]
+    assert ood_detection.together(old, new) == [new[0], new[1], old[1], old[2]]
 
 
 def test_rows_survive_their_file(tmp_path, monkeypatch):
