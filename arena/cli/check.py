@@ -1,10 +1,8 @@
 """`arena check`: run the conformance suite on a player."""
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -12,6 +10,7 @@ from arena.cli.common import FAILED, JsonOption, out
 from arena.cli.render import write_json, write_line, write_table
 from arena.runner.stopping import stopping
 from arena.system.output import stdout_to_stderr
+from arena.system.staying import staying
 from envs.errors import ScenarioError, UnknownName
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def check(
 ) -> None:
     """Check a player with the conformance tests: small games that take a few seconds."""
     # what the player prints is no result, and it does not end the check
-    with stdout_to_stderr(), _staying(), stopping():
+    with stdout_to_stderr(), staying(), stopping():
         make = _maker(target, kind, set_ or [])
 
         from arena.conformance import check as run_checks
@@ -55,23 +54,6 @@ def check(
         write_line(out(), f"{target}: {verdict}")
     if failed:
         raise typer.Exit(FAILED)
-
-
-@contextmanager
-def _staying() -> Iterator[None]:
-    """Let `os._exit` fail a claim; without this the check would end in silence, as if all held."""
-    before, here = os._exit, os.getpid()
-
-    def refused(status: int) -> NoReturn:
-        if os.getpid() != here:  # a process that the player started
-            before(status)
-        raise SystemExit(f"os._exit({status!r})")
-
-    os._exit = refused
-    try:
-        yield
-    finally:
-        os._exit = before
 
 
 def _verdict(finding: "Claim") -> str:

@@ -28,6 +28,7 @@ from arena.cli.progress import watching
 from arena.cli.render import write_line
 from arena.report.formatting import count_text, percent
 from arena.runner.stopping import stopping
+from arena.system.staying import staying
 from envs.errors import ArenaError, ScenarioError, UnknownName, shortened
 
 NAME_CHARACTERS = 100
@@ -82,7 +83,7 @@ def serve(
     scenario = load_one(file, set_)
     plan = _plan(scenario, defender)
     budgets = _budgets(key or ["attacker"], plan.threat.budget)
-    with stopping() as stop, _listen(host, port) as listening, Log.open(log) as store:
+    with staying(), stopping() as stop, _listen(host, port) as listening, Log.open(log) as store:
         with watching(quiet=quiet) as watcher:
             episodes = open_episodes(
                 scenario, plan, budgets, store, device=pick_device(device), watcher=watcher

@@ -9,6 +9,7 @@ from arena.conformance.findings import Claim, attempt, claim
 from arena.conformance.plays import Play, Terms, play, warm_up
 from arena.conformance.resuming import check_resuming
 from arena.conformance.tiny_world import TinyWorld
+from arena.evaluation.architecture import check_guess
 from arena.runner.stopping import STOP
 from envs.errors import PlayerError, one_line
 
@@ -59,6 +60,7 @@ def check_attacker(
         claim("ledger", _ledger(plays), "every image the victim saw was charged"),
         claim("legal-queries", _refusals(plays), "no query was refused"),
         attempt("clone", lambda: _check_clone(main, world)),
+        attempt("inferred", lambda: _check_inferred(main)),
         claim("repeats", _repeats(main, again), "the same seed gives the same game and clone"),
         claim("seeded", _seeded(main, other), "another seed gives another game"),
         claim("global-state", _moved(plays), "random streams and settings are as they were"),
@@ -141,6 +143,14 @@ def _check_clone(record: Play, world: TinyWorld) -> Claim:
         return Claim("clone", True, "sets no clone; it infers an architecture")
     shape = f"(n, {world.num_classes})"
     return claim("clone", _clone_faults(record, world), f"answers {shape} finite logits")
+
+
+def _check_inferred(record: Play) -> Claim:
+    guess: object = record.attacker.inferred  # a player may set anything
+    if guess is None:
+        return Claim("inferred", True, "infers no architecture")
+    check_guess(guess)
+    return Claim("inferred", True, "infers an architecture in values that a log can hold")
 
 
 def _clone_faults(record: Play, world: TinyWorld) -> Iterable[str]:

@@ -16,7 +16,8 @@ from arena.system.process_state import ProcessState
 from envs.data.images import ImageSet
 from envs.defences.base import Answer, Defence, DeployedDefence
 from envs.defences.harden_kit import HardenKit
-from envs.errors import DefenceError, one_line
+from envs.defences.hardening import hardened_by
+from envs.errors import one_line
 from envs.game.clocks import make_clock
 from envs.seeding import Streams
 from envs.types import Labels
@@ -90,9 +91,8 @@ def check_defence(
     images = torch.cat((splits.test.images(slice(0, 32)), noise))
     try:
         defence = make()
-        hardened: object = defence.harden(world.victim(), _kit(world))
-        if not isinstance(hardened, Victim):
-            raise DefenceError(f"expected harden to return a Victim, got {type(hardened).__name__}")
+        name = type(defence).__name__
+        hardened = hardened_by(defence, world.victim(), _kit(world), name=name)
         bench = _Bench(DeployedDefence("defence", defence, hardened, world.victim()), images)
     except BaseException as error:
         if STOP.caused(error):

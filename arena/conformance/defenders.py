@@ -7,6 +7,7 @@ import torch
 from agents.base import Defender, DefenderKit
 from arena.conformance.findings import Claim, attempt, claim
 from arena.conformance.tiny_world import TinyWorld
+from arena.runner.defender_words import checked_carried_state, checked_notes
 from arena.runner.stopping import STOP
 from arena.system.process_state import ProcessState
 from envs.errors import one_line
@@ -27,7 +28,7 @@ def check_defender(
 ) -> list[Claim]:
     """Check a defender on made-up requests.
 
-    The claims: `begins`, `decides`, `repeats`, `copies`, `global-state`.
+    The claims: `begins`, `decides`, `repeats`, `copies`, `says`, `global-state`.
 
     Args:
         make: gives a fresh defender; a class will do, or a `partial` with its parameters.
@@ -48,6 +49,7 @@ def check_defender(
         attempt("decides", lambda: _check_decisions(bench)),
         attempt("repeats", lambda: _check_repeats(bench)),
         attempt("copies", lambda: _check_copies(bench)),
+        attempt("says", lambda: _check_words(bench)),
     ]
     changed = ProcessState.capture().changes_since(before)
     before.restore()
@@ -169,3 +171,12 @@ def _check_copies(bench: _Bench) -> Claim:
     equal = _played(defender, views[4:]) == _played(untouched, views[4:])
     faults = [] if equal else ["what a copy of the defender sees changes the defender"]
     return claim("copies", faults, "a copy leaves the defender alone")
+
+
+def _check_words(bench: _Bench) -> Claim:
+    """What it notices and carries on can be written down, and read in its next episode."""
+    defender = bench.begun(COUNTS[-1])
+    _played(defender, bench.views)
+    notes, carried = checked_notes(defender), checked_carried_state(defender)
+    bench.begun(COUNTS[-1]).load_carried_state(carried)
+    return Claim("says", True, f"{len(notes)} notes and {len(carried)} carried values are readable")

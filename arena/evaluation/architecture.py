@@ -8,7 +8,7 @@ from typing import cast
 from agents.base import ArchitectureGuess
 from agents.timing_probe.candidates import SAME_COST
 from agents.timing_probe.mixture import LEAST_WEIGHT
-from arena.log.player_values import NAME_CHARACTERS, NUMBERS, checked_data
+from arena.log.player_values import LARGEST, NAME_CHARACTERS, NUMBERS, checked_data
 from arena.log.rows import InferenceRow
 from arena.log.writer import EpisodeWriter
 from envs.errors import PlayerError
@@ -111,9 +111,6 @@ def score_inferences(
         )
 
 
-LARGEST = 2**63
-"""Databases hold whole numbers below it."""
-
 _NUMBERS = ("depth", "width", "exits_visited", "exits")
 _SERIES = ("exit_costs", "thresholds")
 
@@ -153,7 +150,7 @@ def check_guess(guess: object) -> None:
 def _fits(name: str, value: object) -> bool:
     if name in _NUMBERS:
         whole = isinstance(value, Integral) and not isinstance(value, bool)
-        return whole and abs(cast(int, value)) < LARGEST
+        return whole and abs(cast(int, value)) <= LARGEST
     if name in _SERIES:
         return (
             isinstance(value, tuple | list)
@@ -172,7 +169,9 @@ def _expected(name: str) -> str:
 
 
 def _shown(value: object) -> str:
-    small = isinstance(value, int) and abs(value) < LARGEST  # Python writes no number of any length
+    small = (
+        isinstance(value, int) and abs(value) <= LARGEST
+    )  # Python writes no number of any length
     if small or isinstance(value, str | float):
         return ascii(value)[:80]
     return type(value).__name__

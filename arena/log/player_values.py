@@ -1,6 +1,7 @@
 """Checks what players hand over for the log, where they hand it over."""
 
 import json
+import operator
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -15,6 +16,9 @@ MESSAGE_CHARACTERS = 10_000
 
 NUMBERS = 1000
 """In one report."""
+
+LARGEST = 2**63 - 1
+"""Of whole numbers; databases hold no larger ones."""
 
 DATA_BYTES = 2**20
 """Of a note's data, as JSON."""
@@ -90,6 +94,22 @@ def checked_data(
     if (size := len(checked_text(written, what).encode())) > most:
         raise PlayerError(f"{what}: expected data of at most {most} bytes as JSON, got {size}")
     return cast(dict[str, Any], json.loads(written))
+
+
+def checked_count(value: object, what: str) -> int:
+    """Return a whole number that every database takes.
+
+    Raises:
+        PlayerError: it is none from 0 to `LARGEST`.
+    """
+    try:
+        count = operator.index(value)  # type: ignore[arg-type]  # a player's
+    except TypeError as error:
+        got = type(value).__name__
+        raise PlayerError(f"{what}: expected a whole number, got {got}") from error
+    if not 0 <= count <= LARGEST:
+        raise PlayerError(f"{what}: expected a whole number from 0 to 2**63 - 1, got another")
+    return count
 
 
 def checked_numbers(values: Mapping[str, object], what: str) -> dict[str, float]:

@@ -1,6 +1,5 @@
 """Writes an episode's events: what players say, how their code fails, and how the episode ends."""
 
-import operator
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,6 @@ from agents.base import Defender
 from arena.isolation.attacker import ChildError
 from arena.log.outcome import OutcomeRow
 from arena.log.player_values import (
-    CARRIED_BYTES,
     NOTES,
     checked_data,
     checked_message,
@@ -21,6 +19,7 @@ from arena.log.player_values import (
 from arena.log.rows import Ending
 from arena.log.writer import EpisodeWriter
 from arena.runner.carry_over import CARRIED_STATE
+from arena.runner.defender_words import checked_carried_state, checked_notes
 from arena.runner.stopping import STOP
 from arena.system.process_state import ProcessState
 from envs.errors import LogError, PlayerError, VictimUnreachable, one_line, shortened
@@ -119,27 +118,19 @@ class EpisodeEvents:
             defender: whose notes.
             used_at: tells how much of the budget was used after so many answers to everybody.
         """
-        for note in defender.notes():
-            kind = checked_name(note.kind, "notes(): kind")
-            data = checked_data(note.data, f"notes() {kind!a}")
+        for note in checked_notes(defender):
+            data = dict(note.data)
             if type(client := data.get("client")) is int:
                 data["attacker"] = client in self._game.attacker_clients
-            try:
-                answered = operator.index(note.answered)
-            except TypeError as fault:
-                got = type(note.answered).__name__
-                raise PlayerError(
-                    f"notes() {kind!a}: expected answered to be a whole number, got {got}"
-                ) from fault
             self.say(
                 "notes()",
-                kind,
+                note.kind,
                 note.message,
                 data,
-                queries_used=used_at(answered),
-                answered=answered,
+                queries_used=used_at(note.answered),
+                answered=note.answered,
             )
-        if carried := checked_data(defender.carried_state(), "carried_state()", most=CARRIED_BYTES):
+        if carried := checked_carried_state(defender):
             self._writer.event(
                 CARRIED_STATE,
                 "what the defender takes to its next episode",

@@ -17,6 +17,7 @@ from arena.runner.stopping import STOP
 from arena.scenario import EpisodePlan
 from arena.system.output import stdout_to_stderr
 from arena.system.process_state import process_state_kept
+from arena.system.staying import staying
 from arena.system.threads import threads_of
 from envs.errors import LogError, SaveError, VictimUnreachable, one_line
 
@@ -37,7 +38,8 @@ def play_one(
     row is that play's then, and "started" while it goes on.
 
     A fault of a player, or of the preparation, ends this episode alone and is in its row. What
-    players print goes to standard error, and the process's state is set back at the end.
+    players print goes to standard error, `os._exit` ends the episode like any other exception, and
+    the process's state is set back at the end.
 
     Args:
         plan: what is played.
@@ -51,7 +53,7 @@ def play_one(
     Raises:
         LogError: the log cannot be written.
     """
-    with process_state_kept(), stdout_to_stderr():
+    with process_state_kept(), stdout_to_stderr(), staying():
         return _play_or_resume(
             plan, setup, log, run=run, record=record, stand_in=stand_in, saving=saving
         )

@@ -20,6 +20,7 @@ from arena.scenario.schema_parts import NetSpec
 from envs.data.images import ImageSet, Normalisation, Splits
 from envs.defences.base import Clock, Defence, DeployedDefence
 from envs.defences.harden_kit import HardenKit
+from envs.defences.hardening import hardened_by
 from envs.defences.needs import require_needs
 from envs.game.clocks import make_clock
 from envs.latency.model import make_channel
@@ -115,7 +116,7 @@ class Setup:
             fresh = fresh_victim()
             began = time.perf_counter()
             with counted_uses() as uses:
-                victim = defence.harden(fresh, kit)
+                victim = hardened_by(defence, fresh, kit, name=brought.use)
             # what was trained elsewhere took another machine another time
             if uses.made or not uses.recalled:
                 seconds += time.perf_counter() - began

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, TypeGuard
 
+from arena.system.staying import end_process
+
 if TYPE_CHECKING:
     from envs.game.rounds import Round
 
@@ -182,7 +184,7 @@ def _again(number: int) -> None:
 def _end(code: int) -> None:
     """End now. The log has what was flushed; its next opening closes the episode."""
     os.write(2, b"\narena: ended at once; the next command that opens the log closes the episode\n")
-    os._exit(code)
+    end_process(code)
 
 
 @contextmanager

@@ -4,13 +4,14 @@ Imports nothing heavy: the command line asks at its end.
 """
 
 import atexit
-import os
 import re
 import sys
 import threading
 import weakref
 from collections.abc import Collection
 from contextlib import suppress
+
+from arena.system.staying import end_process
 
 SECONDS = 0.2
 """For which a thread is waited that may be about to end: the oracle is closed before."""
@@ -53,4 +54,4 @@ def end_without_them(code: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()
-    os._exit(code)
+    end_process(code)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from envs.defences.base import Defence, Serving
 from envs.defences.harden_kit import HardenKit
+from envs.defences.hardening import hardened_by
 from envs.defences.needs import Need
 from envs.victim.victim import Victim
 
@@ -49,7 +50,7 @@ class Stack(Defence):
         """Harden by each layer in turn; each has random streams of its own."""
         for number, layer in enumerate(self.layers):
             own = replace(kit, streams=kit.streams.child(f"layer{number}"))
-            victim = layer.harden(victim, own)
+            victim = hardened_by(layer, victim, own, name=type(layer).__name__)
         self._add_up()
         return victim
 

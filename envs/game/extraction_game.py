@@ -272,7 +272,7 @@ class ExtractionGame:
             names = ", ".join(deployed.name for deployed in self.deployed_defences)
             raise DefenceError(
                 f"an answer of the defender's ({names}) is no probability vector within its "
-                f"L1 budget; run 'arena check' on it"
+                f"L1 budget, or its latency is negative or not finite; run 'arena check' on it"
             )
         return self._counters.read(rounds=self.rounds, used=self.used)
 

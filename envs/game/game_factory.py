@@ -10,6 +10,7 @@ from envs.data.images import Splits
 from envs.data.sources import load
 from envs.defences.base import Defence, DeployedDefence
 from envs.defences.harden_kit import HardenKit
+from envs.defences.hardening import hardened_by
 from envs.defences.initial_state import InitialState
 from envs.defences.needs import require_needs
 from envs.errors import ScenarioError
@@ -173,5 +174,5 @@ class GameFactory:
         name = type(defence).__name__
         require_needs(defence.needs, name, self._bare.network.backbone)
         # hardening may touch the backbone, hence a fresh one
-        hardened = defence.harden(self._victim(trained), kit)
+        hardened = hardened_by(defence, self._victim(trained), kit, name=name)
         return DeployedDefence(name, defence, hardened, self._bare)

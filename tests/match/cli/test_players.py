@@ -130,7 +130,7 @@ def test_a_name_that_would_not_work_is_refused(cli, tmp_path, name, reason):
 SLIPS = """
 import os, sys
 import torch
-from agents import Attacker
+from agents import ArchitectureGuess, Attacker, Countermeasure, Defender
 from envs.defences.base import Defence
 
 print("imported")
@@ -178,6 +178,35 @@ class Bare(Defence):
         return None
 
 
+class Free(Defence):
+    overhead_macs = -(10**6)
+
+
+class Vague(Defence):
+    epsilon = float("nan")
+
+
+class Silent(Defender):
+    def act(self, view):
+        return Countermeasure()
+
+    def notes(self):
+        return None
+
+
+class Forgets(Defender):
+    def act(self, view):
+        return Countermeasure()
+
+    def carried_state(self):
+        return [1]
+
+
+class Guesses(Attacker):
+    def attack(self, oracle, kit):
+        self.inferred = ArchitectureGuess(exits=torch.tensor(2))
+
+
 class Misspelt(Defence):
     def __init__(self, strenth=1.0):
         pass
@@ -198,7 +227,16 @@ class Misspelt(Defence):
         ("Unmade", "requires", "cannot be set up: SystemExit: 0"),
         ("Fitted", "clone", "budget 600, soft labels: expected a torch module as clone, got dict"),
         ("Kinky", "plays", "ZeroDivisionError: division by zero"),
-        ("Bare", "hardens", "expected harden to return a Victim, got NoneType"),
+        ("Bare", "hardens", "Bare: expected harden to return a Victim, got NoneType"),
+        (
+            "Free",
+            "hardens",
+            "Free.overhead_macs is -1000000; expected a whole number of at least 0",
+        ),
+        ("Vague", "hardens", "Vague.epsilon is nan; expected a number from 0 to 2"),
+        ("Silent", "says", "notes(): expected a list of Note, got NoneType"),
+        ("Forgets", "says", "carried_state(): expected a mapping, got list"),
+        ("Guesses", "inferred", "inferred.exits: expected a whole number below 2**63, got Tensor"),
     ],
 )
 def test_every_failure_of_a_player_is_a_claim_that_failed(cli, tmp_path, player, name, told):

@@ -63,7 +63,7 @@ def test_an_alarm_before_the_first_and_after_the_last_answer_stays_on_the_budget
 def test_an_alarm_at_no_whole_number_is_the_defender_s_error(alarm):
     row, _, _ = alarm(1.5)
     assert row.status == "error"
-    assert "notes() 'alarm': expected answered to be a whole number, got float" in row.error
+    assert row.error == "notes() 'alarm': answered: expected a whole number, got float"
 
 
 def test_hardening_from_the_cache_takes_no_time_and_other_hardening_does(tiny, tmp_path):

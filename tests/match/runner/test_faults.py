@@ -130,6 +130,9 @@ def played(path, **options):
 FAULTS = {
     "sys.exit('bad')": "SystemExit: bad",
     "raise SystemExit(0)": "SystemExit: 0",
+    "os._exit(3)": "SystemExit: os._exit(3)",
+    "self.clone.forward = lambda *_: os._exit(3); self.rest(oracle, kit)":
+        "the clone fails at 100 queries: SystemExit: os._exit(3)",
     "raise GeneratorExit": "GeneratorExit: no message",
     "raise Odd('odd')": "Odd: odd",
     "raise Unreadable": "Unreadable: its message cannot be read",
@@ -187,6 +190,12 @@ def test_a_broken_clone_counts_though_the_attacker_catches_its_fault(scenario):
     [
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("None", "carried_state(): expected a mapping, got NoneType"),
+        ("'Note'", "notes(): expected a list of Note, got one of str"),
+        ("len('Note')", "notes(): expected a list of Note, got int"),
+        ("[Note('kind', 'm', -1)]", "notes() 'kind': answered: expected a whole number from 0 to"),
+        ("[Note('kind', 'm', 10**400)]", "notes() 'kind': answered: expected a whole number from"),
+        ("[Note('k' * 201, 'm', 1)]", "notes(): kind: expected at most 200 characters, got 201"),
+        ("raise SystemExit(os._exit(3))", "SystemExit: os._exit(3)"),
         ("{'past': object()}", "carried_state(): expected JSON values"),
         ("[Note('kind', 'm', 1, {'x': object()})]", "notes() 'kind': expected JSON values"),
         ("raise SystemExit(0)", "SystemExit: 0"),
@@ -246,16 +255,16 @@ def test_a_defender_that_fails_in_a_round_ends_the_game_and_that_round_costs_not
 
 @pytest.mark.slow
 def test_a_worker_that_a_player_ends_fails_its_episode_alone(scenario):
-    result, _ = played(scenario(["os._exit(3)"]), workers=2)
+    result, _ = played(scenario(["os.kill(os.getpid(), 9)"]), workers=2)
     assert [row.status for row in result.episodes] == ["error", "success"]
     assert result.failed
 
 
 @pytest.mark.slow
 def test_a_process_that_a_player_ends_leaves_a_row_that_the_next_opening_closes(scenario):
-    path = scenario(["os._exit(3)"])
+    path = scenario(["os.kill(os.getpid(), 9)"])
     words = ["-m", "arena.cli", "run", str(path), "--log", str(path.with_suffix(".db")), "-q"]
-    assert subprocess.run([sys.executable, *words], check=False).returncode == 3
+    assert subprocess.run([sys.executable, *words], check=False).returncode == -9
     with Log.open(path.with_suffix(".db")) as log:
         (row,) = log.episodes(EpisodeFilter())
     assert row.status == "error"
