@@ -64,12 +64,13 @@ def ledger(oracle, kit, lent):
     if game is None:
         oracle._IsolatedOracle__remaining = 10**6
         return asks_beyond(oracle)
-    used, room = game._used, game._accounts._room
-    game._used, game._accounts._room = -(10**6), 10**6
+    budget, accounts = game._budget, game._accounts
+    used, room = budget._used, accounts._room
+    budget._used, accounts._room = -(10**6), 10**6
     try:
         return asks_beyond(oracle)
     finally:
-        game._used, game._accounts._room = used, room
+        budget._used, accounts._room = used, room
 
 
 def of_type(name):
