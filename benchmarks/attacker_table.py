@@ -4,7 +4,11 @@
     arena run exit_timing --log clock.db
     python -m benchmarks.attacker_table --suite suite.db --large large.db --clock clock.db --write
 
-Rows follow the scenarios: whoever is added to them appears. Without --write they are printed.
+Rows follow the scenarios: whoever is added to them appears. Without --write they are printed. Where
+the log of attack_suite_28 holds ten seeds of some attackers, they get a table of their own:
+
+    python -c "import arena; arena.run('attack_suite_28', log='large.db', seeds=range(10),
+        attackers=['noise', 'random-generator', 'dfme', 'disguide', 'knockoff'])"
 """
 
 import argparse
@@ -19,6 +23,7 @@ from arena.log.episode_filter import EpisodeFilter
 from arena.log.rows import EpisodeRow
 from arena.log.store import Log
 from arena.scenario import load
+from arena.scenario.given import scenario_of
 from benchmarks.defence_table import COLUMNS, ROOT, table, write_page
 from envs.errors import ArenaError
 
@@ -26,6 +31,9 @@ PAGE = ROOT / "docs" / "attackers.md"
 RESULTS = ROOT / "benchmarks" / "results"
 SHARES = (0.1, 0.3, 0.5, 1.0)
 """Parts of the budget after which the clone is told."""
+
+RANKED_SEEDS = range(10)
+"""Seeds after which a difference is called one."""
 
 MOST_SEEDS = 5
 """So many seeds are told one by one."""
@@ -37,13 +45,19 @@ CLOCK = ("exits_visited", "exits", "family", "depth", "exit_costs", "thresholds"
 """What the probe infers, in the table's order."""
 
 
-def newest(log: Log, scenario: str) -> list[EpisodeRow]:
+def newest(log: Log, scenario: str, *, seeds: Iterable[int] | None = None) -> list[EpisodeRow]:
     """Read the successful episodes of a shipped scenario as it stands, in its order.
+
+    Args:
+        log: that it was played into.
+        scenario: its name.
+        seeds: instead of its own.
 
     Raises:
         ArenaError: the log has none.
     """
-    plans = [plan.hash for plan in load(scenario).plans()]
+    asked = scenario_of(scenario, None, None, seeds, {}, apart=False)
+    plans = [plan.hash for plan in asked.plans()]
     found = {
         row.plan_hash: row
         for row in log.episodes(EpisodeFilter(status="success", kind="play", newest_first=False))
@@ -75,6 +89,13 @@ def over_budget(log: Log, rows: Sequence[EpisodeRow]) -> str:
     budget = mine[0].budget or 0 if mine else 0
     counts = (f"{round(share * budget):,}" for share in SHARES)
     return table(["attacker", *counts, "by seed", f"ahead of `{CONTROL}`"], lines)
+
+
+def ranked(log: Log, scenario: str) -> list[EpisodeRow]:
+    """Read the episodes of the attackers that played all of `RANKED_SEEDS`."""
+    rows = newest(log, scenario, seeds=RANKED_SEEDS)
+    full = {name for name, own in by(rows, "attacker").items() if len(own) == len(RANKED_SEEDS)}
+    return [row for row in rows if row.attacker in full]
 
 
 def _ahead(row: EpisodeRow, floor: Mapping[int, float | None]) -> float | None:
@@ -111,9 +132,9 @@ def clock(log: Log, rows: Sequence[EpisodeRow]) -> str:
     return table(head, lines)
 
 
-def origin(rows: Sequence[EpisodeRow], scenario: str) -> str:
-    """Say where a table's figures come from."""
-    missing = load(scenario).size - len(rows)
+def origin(rows: Sequence[EpisodeRow], scenario: str, *, part: bool = False) -> str:
+    """Say where a table's figures come from; of a part of a scenario not what was left out."""
+    missing = 0 if part else load(scenario).size - len(rows)
     parts = {
         "seeds": sorted({str(row.seed) for row in rows}, key=int),
         "commit": sorted({(row.git_commit or "unknown")[:12] for row in rows}),
@@ -221,7 +242,13 @@ def main() -> None:
         with Log.open(asked.large, create=False) as log:
             rows = newest(log, "attack_suite_28")
             made["large"] = f"{origin(rows, 'attack_suite_28')}\n\n{over_budget(log, rows)}"
+            if more := ranked(log, "attack_suite_28"):
+                made["ranked"] = (
+                    f"{origin(more, 'attack_suite_28', part=True)}\n\n{over_budget(log, more)}"
+                )
         if asked.write:
+            others = {row.id for row in rows}
+            rows += [row for row in more if row.id not in others]
             write_csv(rows, RESULTS / "attack_suite_28.csv")
     if asked.clock:
         with Log.open(asked.clock, create=False) as log:
