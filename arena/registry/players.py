@@ -35,6 +35,8 @@ attackers = Catalog(
         "inversion": "agents.attackers.wrapped:Inversion",
         "relabelled": "agents.attackers.relabelling:Relabelled",
         "late-knockoff": "agents.attackers.late_knockoff:LateKnockoff",
+        "guard-surrogate": "agents.attackers.guard_surrogate:GuardSurrogate",
+        "rule-finder": "agents.attackers.rule_finder:RuleFinder",
         "decoy-filter": "agents.attackers.decoy_filter:DecoyFilter",
         "strategy-thief": "agents.attackers.strategy_thief:StrategyThief",
         "slowdown": "agents.attackers.slowdown:Slowdown",

@@ -37,13 +37,15 @@ PARAMETERS = {
     "maze": "batch = 16\ndirections = 2\nreplays = 2",
     "late-knockoff": "",
     "decoy-filter": "",
+    "guard-surrogate": "epochs = 1\nsurrogates = 1\nguard_steps = 5\nmoves = 2\nrequest = 50",
+    "rule-finder": "epochs = 1\nsteps = 5\nrequest = 50",
     "dfms-hl": "gan_epochs = 3\nclone_epochs = 2\ndiversity_epochs = 2",
     "campaign": PHASES,
     "exit-timing": "hardware = 'cpu'",
 }
 WITH_POOL = (
     "inversion", "relabelled", "knockoff", "late-knockoff", "decoy-filter", "active-thief",
-    "s4l", "e3", "jbda",
+    "s4l", "e3", "jbda", "guard-surrogate", "rule-finder",
 )  # fmt: skip
 QUICK = ("dfme",)
 

@@ -99,6 +99,8 @@ CASES = {
     "jbda": "epochs = 2\nseeds = 40\nvariant = 't-rnd'",
     "maze": "batch = 16\ndirections = 2\nreplays = 2",
     "dfms-hl": "gan_epochs = 3\nclone_epochs = 2\ndiversity_epochs = 2",
+    "guard-surrogate": "epochs = 1\nsurrogates = 1\nguard_steps = 5\nmoves = 2\nrequest = 50",
+    "rule-finder": "epochs = 1\nsteps = 5\nrequest = 50",
     "campaign": PHASES,
 }
 

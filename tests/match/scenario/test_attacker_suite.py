@@ -36,6 +36,8 @@ LIGHT = {
     "jbda": {"epochs": 1, "seeds": 30},
     "maze": {"directions": 2, "replays": 1},
     "late-knockoff": {"epochs": 2},
+    "guard-surrogate": {"epochs": 1, "surrogates": 1, "guard_steps": 10, "moves": 3},
+    "rule-finder": {"epochs": 1, "steps": 10},
 }  # fmt: skip
 
 
@@ -99,7 +101,8 @@ def test_a_scenario_of_many_attackers_names_what_exists(name):
 
 
 def test_the_suites_play_every_attacker():
-    suites = (load("attack_suite"), load("attacks/extraction"))
+    names = ("attack_suite", "attacks/extraction", "dnf_plus_adaptive")
+    suites = [load(name) for name in names]
     played = {attacker.use for suite in suites for attacker in suite.attackers}
     played.add("repeats")  # it trains no clone, and belongs to assessments
     assert played == set(players.attackers.builtin)
