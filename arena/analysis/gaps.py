@@ -1,9 +1,10 @@
 """Subtracts two sides seed by seed: two meetings, or two defenders over their attackers."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from arena.analysis.image_sampling import Scored, difference_variance
+from arena.analysis.image_sampling import ACCURACIES, Scored, difference_variance
 from arena.analysis.intervals import Interval, mean_interval
 from arena.analysis.paired_tests import paired_t_p
 
@@ -17,15 +18,18 @@ class Gap(NamedTuple):
         seeds: shared, ascending.
         differences: of each of them.
         variance: what the test images add to that of the mean difference.
+        most: the largest difference there can be, 1 of two accuracies.
     """
 
     seeds: tuple[int, ...]
     differences: tuple[float, ...]
     variance: float
+    most: float = math.inf
 
     def interval(self, confidence: float = 0.95) -> Interval:
         """Give the mean difference with its t interval, test images counted in."""
-        return mean_interval(self.differences, confidence).widened(self.variance)
+        found = mean_interval(self.differences, confidence).widened(self.variance)
+        return found.within(-self.most, self.most)
 
     @property
     def difference(self) -> Interval:
@@ -52,4 +56,5 @@ def gap_of(measure: str, sides: tuple[Scored, Scored], values: Sequence[BySeed])
     seeds = tuple(sorted(both))
     shared = (side.on(both) for side in sides)
     differences = tuple(values[0][seed] - values[1][seed] for seed in seeds)
-    return Gap(seeds, differences, difference_variance(measure, *shared))
+    most = 1.0 if measure in ACCURACIES else math.inf
+    return Gap(seeds, differences, difference_variance(measure, *shared), most)

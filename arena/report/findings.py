@@ -39,17 +39,22 @@ class Statement(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A question and its answers."""
+    """A question and its answers, and what they come to where there are many."""
 
     question: str
     answers: tuple[Statement, ...]
+    short: str = ""
 
 
 def findings(episode_data: EpisodeData) -> list[Finding]:
     """Statement the four questions."""
     defenders = by_defender(episode_data.board)
     return [
-        Finding("Which attack did best against which defence?", _attacks(defenders.values())),
+        Finding(
+            "Which attack did best against which defence?",
+            _attacks(defenders.values()),
+            _most_often(defenders.values()),
+        ),
         Finding("What did it cost the defender?", _costs(defenders.items())),
         Finding("What did benign users lose?", _losses(defenders.items())),
         Finding(
@@ -77,6 +82,21 @@ def _attacks(defenders: Iterable[Sequence[ScoreRow]]) -> tuple[Statement, ...]:
             text += f"; {_unpaired_lead(rows[0], rows[1])}"
         answers.append(Statement(versus, f"{text}{_guesses(rows[:2])}."))
     return tuple(answers)
+
+
+def _most_often(defenders: Iterable[Sequence[ScoreRow]]) -> str:
+    """Say which attacks did best, and against how many defenders each."""
+    firsts = [rows[0].attack for rows in map(best, defenders) if rows]
+    return shares_text(firsts, counted(len(firsts), "defender"))
+
+
+def shares_text(names: Sequence[str], of: str) -> str:
+    """Say how often each name stands there, the most frequent first; nothing of none."""
+    if not names:
+        return ""
+    (first, times), *others = Counter(names).most_common()
+    told = [f"{first} against {times} of {of}", *(f"{one} against {n}" for one, n in others)]
+    return f"{listed(told)}."
 
 
 def _guesses(rows: Sequence[ScoreRow]) -> str:

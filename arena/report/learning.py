@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from arena.analysis.learning import Delay, Learning
 from arena.analysis.scoreboard import ScoreRow
-from arena.report.findings import Finding, Statement
+from arena.report.findings import Finding, Statement, shares_text
 from arena.report.formatting import Cell, count_text, counted, interval_cell, listed
 
 
@@ -55,7 +55,10 @@ def learning_table(found: Sequence[Learning]) -> LearningTable:
         if one.at_end:
             area = Cell("trained at the end")
         lines.append(LearningLine(one.row, [*map(delay_cell, delays), area]))
-    told = (f"{attack} against {listed(defenders)}" for attack, defenders in never.items())
+    told = (
+        f"{attack} against {'all' if defenders == order and order[2:] else listed(defenders)}"
+        for attack, defenders in never.items()
+    )
     return LearningTable([*headings, "mean accuracy over the budget"], lines, "; ".join(told))
 
 
@@ -65,20 +68,39 @@ def learning_finding(found: Sequence[Learning]) -> list[Finding]:
     for one in found:
         if one.above_chance is not None:
             by_defender.setdefault(one.row.versus, []).append(one)
-    answers = tuple(Statement(name, _first_of(rows)) for name, rows in by_defender.items())
-    return [Finding("When did the attack begin to work?", answers)] if answers else []
+    answers = tuple(Statement(name, _told_of(rows)) for name, rows in by_defender.items())
+    short = _shortly([_first_of(rows) for rows in by_defender.values()])
+    return [Finding("When did the attack begin to work?", answers, short)] if answers else []
 
 
-def _first_of(rows: Sequence[Learning]) -> str:
-    came = [(one, delay) for one in rows if (delay := one.above_chance) is not None and delay.came]
+def _shortly(firsts: Sequence[tuple[Learning, Delay] | None]) -> str:
+    """Say which attacks were above a guess first, and between which numbers of queries."""
+    came = [one for one in firsts if one is not None]
+    of = counted(len(firsts), "defender")
     if not came:
-        return "no checkpoint shows a clone that is better than a guess."
+        return f"No checkpoint shows a clone that is better than a guess, against {of}."
+    by = sorted(delay.median or delay.budget for _, delay in came)
+    reach = count_text(by[0]) if by[0] == by[-1] else f"{count_text(by[0])} to {count_text(by[-1])}"
+    told = shares_text([first.row.attack for first, _ in came], of)
+    return f"First above a guess, by {reach} of {count_text(came[0][1].budget)} queries: {told}"
+
+
+def _first_of(rows: Sequence[Learning]) -> tuple[Learning, Delay] | None:
+    """Find the attack that was above a guess first; of equals the one that came furthest."""
+    came = [(one, delay) for one in rows if (delay := one.above_chance) is not None and delay.came]
 
     def when(item: tuple[Learning, Delay]) -> tuple[float, float]:
         score = item[0].row.scores.get("clone_accuracy")
         return item[1].median or float("inf"), -score.mean if score else 0.0
 
-    first, delay = min(came, key=when)
+    return min(came, key=when, default=None)
+
+
+def _told_of(rows: Sequence[Learning]) -> str:
+    found = _first_of(rows)
+    if found is None:
+        return "no checkpoint shows a clone that is better than a guess."
+    first, delay = found
     who = first.row.attack + (" first" if len(rows) > 1 else "")
     if first.at_end:
         who += ", which trains at the end"

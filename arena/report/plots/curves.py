@@ -89,6 +89,8 @@ def draw_curves(episode_data: EpisodeData) -> Drawing | None:
             else:
                 _draw_few(ax, mine, versus if apart else [], episode_data)
             _finish(ax, episode_data, title=short(panel, 40 if per_row == 2 else 28))
+            if crowded:
+                ax.set_ylim(bottom=-0.12)  # room for the name of the lowest line
         outer_labels(axes, per_row=per_row)
         legend_below(figure, named_in(axes))
     ends = "; ".join(f"{row.title} ends at {percent(line.scores[-1].mean)}" for row, line in rows)

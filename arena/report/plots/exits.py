@@ -1,5 +1,6 @@
 """Draws where queries left the network: attackers' beside benign users'."""
 
+import textwrap
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -106,7 +107,8 @@ def draw_exits(episode_data: EpisodeData) -> Drawing | None:
         for ax, (defender, series) in zip(axes, shares.items(), strict=True):
             ordered = {who: series[who] for who in order if who in series}
             _draw_panel(ax, ordered, looks, small=per_row > 2)
-            ax.set_title(short(defender, 80 // per_row), fontsize=9.5 if per_row == 2 else 8)
+            title = textwrap.wrap(short(defender, 160 // per_row), 80 // per_row)
+            ax.set_title("\n".join(title), fontsize=9.5 if per_row == 2 else 8)
         outer_labels(axes, per_row=per_row)
         for ax in axes:  # defenders may have different exits
             ax.tick_params(labelbottom=True)

@@ -7,6 +7,7 @@ from matplotlib.ticker import PercentFormatter
 
 from arena.analysis.episode_data import EpisodeData
 from arena.analysis.inferring import Calibration, Inferred, Verdicts
+from arena.report.formatting import counted
 from arena.report.plots.heat import draw_heat, heat_height
 from arena.report.plots.style import (
     GREY,
@@ -34,6 +35,8 @@ def draw_inferences(episode_data: EpisodeData) -> Drawing | None:
     found = episode_data.inferred[:PANELS]
     if not found:
         return None
+    rest = len(episode_data.inferred) - len(found)
+    more = f" {counted(rest, 'attacker')} more: in the table below." if rest else ""
     tables = [(_attributes(one), list(one.verdicts)) for one in found]
     heights = [heat_height(rows, columns, lines=2) for rows, columns in tables]
     with settings():
@@ -57,7 +60,7 @@ def draw_inferences(episode_data: EpisodeData) -> Drawing | None:
         "What the attackers found out",
         "For each attribute of the victim and each defender: episodes in which the attacker was "
         "right, of all in which there was something to find out, and under it how many of them it "
-        "left unknown, where there is room. Dark squares are good for the defender.",
+        "left unknown, where there is room. Dark squares are good for the defender." + more,
         "Tables of squares. " + " ".join(map(_sentence, found)),
         figure,
     )

@@ -14,6 +14,7 @@ from arena.analysis.episode_data import EpisodeData
 from arena.analysis.intervals import Interval, mean_interval
 from arena.analysis.scoreboard import by_defender
 from arena.log.rows import EpisodeRow
+from arena.report.formatting import counted
 from arena.report.plots.exits import BENIGN, SERIES
 from arena.report.plots.style import (
     COLOURS,
@@ -184,7 +185,11 @@ def draw_over_time(episode_data: EpisodeData) -> Drawing | None:
         _finish(axes, columns)
         legend_below(figure, named_in(axes))
     rest = {row.versus for row in episode_data.board} - {one.defender for one in shown}
-    quiet = f" The same all along, or less changed: {len(rest)} more." if rest else ""
+    quiet = (
+        f" {counted(len(rest), 'defender')} more: the same all along, or less change."
+        if rest
+        else ""
+    )
     return Drawing(
         "over-time",
         "What changes along the budget",

@@ -123,3 +123,9 @@ def _rows(*sides):
     from arena.analysis.scoreboard import scoreboard
 
     return scoreboard([row for side in sides for row in side])
+
+
+def test_a_difference_of_two_accuracies_is_100_points_at_most(board):
+    rows = board({"a": (10, 90), "b": (0, 10)}, 100)
+    found = compare(*rows).difference
+    assert (found.low, found.high) == (-1.0, 1.0)

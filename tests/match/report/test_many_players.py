@@ -5,6 +5,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from arena.analysis.episode_data import gather
+from arena.log.episode_filter import EpisodeFilter
+from arena.report.html import render
 from arena.report.plots.curves import draw_curves
 from arena.report.plots.exits import draw_exits
 from arena.report.plots.heat import draw_heat, heat_height
@@ -95,3 +97,14 @@ def test_a_few_seeds_are_dots_and_many_are_not(made_up):
         (ax,) = draw_curves(gather(made_up.log, ids)).figure.axes
         counts.append(sum(line.get_marker() == "." for line in ax.get_lines()))
     assert counts == [5, 0]
+
+
+def test_many_defenders_are_summed_up_before_each_is_told(shared_made_up):
+    for number in range(12):
+        for attacker, clone in (("dfme", 0.9), ("noise", 0.1 if number else 0.95)):
+            shared_made_up.play(attacker, f"guard-{number}", clone=clone, scenario="summed")
+    log = shared_made_up.log
+    ids = [row.id for row in log.episodes(EpisodeFilter(scenario="summed"))]
+    page = render(gather(log, ids))
+    assert "<p>dfme against 11 of 12 defenders and noise against 1.</p>" in page
+    assert page.count("<summary>Defender by defender</summary>") >= 1
