@@ -16,7 +16,7 @@ from arena.analysis.image_sampling import accuracy_interval, common_denominator,
 from arena.analysis.intervals import Interval
 from arena.analysis.metrics import chance_level
 from arena.analysis.scoreboard import ScoreRow
-from arena.log.metric import UNTRAINED
+from arena.analysis.trained import trained_points
 from arena.log.rows import CheckpointRow, EpisodeRow
 
 LEVELS = (0.25, 0.5, 0.75, 0.9)
@@ -73,17 +73,8 @@ class Track(NamedTuple):
 
 
 def track_of(checkpoints: Sequence[CheckpointRow]) -> Track:
-    """Take out the measurements of a trained clone; the last word on a point counts.
-
-    Where a log does not say that a clone was untrained, one that measured the same until a last
-    checkpoint with another measurement is taken for trained at the end.
-    """
-    found = {row.queries_used: row for row in checkpoints if row.clone_accuracy is not None}
-    measured = [row for _, row in sorted(found.items())]
-    trained = [row for row in measured if row.metrics.get(UNTRAINED) != 1]
-    *before, last = [(row.clone_accuracy, row.clone_fidelity) for row in trained] or [(None, None)]
-    if len(before) > 1 and len(set(before)) == 1 and before[0] != last:
-        trained = trained[-1:]
+    """Take out the measurements of a trained clone."""
+    trained = trained_points(checkpoints)
     points = tuple((row.queries_used, row.clone_accuracy or 0.0) for row in trained)
     return Track(points, len(points) == 1 and len(checkpoints) > 1)
 

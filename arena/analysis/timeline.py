@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from arena.analysis.trained import trained_points
 from arena.log.outcome import JsonMap
 from arena.log.reader import LogReader
 from arena.log.rows import CheckpointRow, EpisodeRow, EventRow, Exits, RoundRow
@@ -15,7 +16,7 @@ class TimelineStep:
     Attributes:
         used, budget: images asked and granted.
         seconds: since the episode began, interpolated between checkpoints.
-        clone_accuracy: last measured until then, in [0, 1]; None before the first measurement.
+        clone_accuracy: last measured until then, in [0, 1]; None before a trained clone was.
         measured: whether it was measured just now.
         attack_exits, benign_exits: images by deployed defence and exit, in this bucket alone.
         benign_correct, benign_answered: benign images answered rightly and answered, in it.
@@ -54,10 +55,13 @@ def steps_of(
     An event without a place along the budget comes with the last moment.
     """
     found: list[TimelineStep] = []
+    trained = trained_points(points)
     before = -1
     for bucket in rounds:
         last = bucket is rounds[-1]
-        found.append(_moment(bucket, points, events, budget=row.budget, before=before, last=last))
+        learnt = [one for one in trained if last or one.queries_used <= bucket.queries_used]
+        clone = learnt[-1].clone_accuracy if learnt else None
+        found.append(_moment(bucket, points, events, clone, row.budget, before, last=last))
         before = bucket.queries_used
     return found
 
@@ -66,9 +70,10 @@ def _moment(
     bucket: RoundRow,
     points: Sequence[CheckpointRow],
     events: Sequence[EventRow],
-    *,
+    clone: float | None,
     budget: int,
     before: int,
+    *,
     last: bool,
 ) -> TimelineStep:
     now = bucket.queries_used
@@ -83,7 +88,7 @@ def _moment(
         used=now,
         budget=budget,
         seconds=_seconds(now, points),
-        clone_accuracy=so_far[-1].clone_accuracy if so_far else None,
+        clone_accuracy=clone,
         measured=bool(fresh),
         attack_exits=bucket.attack_exits or (),
         benign_exits=bucket.benign_exits or (),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from arena.analysis.trained import NOT_YET, trained_points
 from arena.cli.common import JsonOption, LogOption, TrustOption, WithDefault, out
 from arena.cli.filters import filtered
 from arena.cli.render import (
@@ -19,7 +20,6 @@ from arena.cli.render import (
     write_line,
     write_table,
 )
-from arena.log.metric import UNTRAINED
 from arena.report.formatting import ABSENT, count_text, duration_text, number, percent
 from envs.errors import UnknownName
 
@@ -239,10 +239,11 @@ def _show_curve(console: "Console", where: str, points: Sequence["CheckpointRow"
     if not points:
         write_line(console, f"no checkpoints in {where}")
         return
+    trained = trained_points(points)
     rows = [
         (
             count_text(point.queries_used),
-            *_of_point(point),
+            *_of_point(point, trained=point in trained),
             duration_text(point.wall_seconds),
         )
         for point in points
@@ -251,10 +252,10 @@ def _show_curve(console: "Console", where: str, points: Sequence["CheckpointRow"
     write_table(console, columns, rows, right=columns)
 
 
-def _of_point(point: "CheckpointRow") -> tuple[str, str]:
+def _of_point(point: "CheckpointRow", *, trained: bool) -> tuple[str, str]:
     """Write a clone's accuracy and fidelity; an untrained clone has none that means something."""
-    if point.metrics.get(UNTRAINED) == 1:
-        return "not yet trained", ABSENT
+    if not trained and point.clone_accuracy is not None:
+        return NOT_YET, ABSENT
     return percent(point.clone_accuracy), percent(point.clone_fidelity)
 
 

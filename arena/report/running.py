@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from arena.analysis.trained import NOT_YET, trained_points
 from arena.log.processes import find_dead
 from arena.log.reader import LogReader
 from arena.log.rows import CheckpointRow, EpisodeRow
@@ -21,7 +22,7 @@ class Playing(NamedTuple):
         title: who plays whom.
         share: of the budget that is spent, 0 to 1.
         progress: the same in words.
-        accuracy: of the clone when last measured; "" before.
+        accuracy: of the clone when last measured, or that it is not yet trained; "" before.
         points: the clone's curve for a polyline in a box of 100 by 20; "" with fewer than two.
     """
 
@@ -66,7 +67,9 @@ def _playing(log: LogReader, row: EpisodeRow) -> Playing:
     asked = [bucket.queries_used for bucket in rounds] + [c.queries_used for c in checkpoints]
     used, budget = max(asked, default=0), row.budget
     seconds = (datetime.now(UTC) - row.started).total_seconds()
-    scores = [c.clone_accuracy for c in checkpoints if c.clone_accuracy is not None]
+    measured = any(one.clone_accuracy is not None for one in checkpoints)
+    trained = trained_points(checkpoints)
+    scores = [one.clone_accuracy for one in trained if one.clone_accuracy is not None]
     return Playing(
         title=f"{row.attacker} / {row.defender}, seed {row.seed}",
         share=round(min(1.0, used / budget), 4),
@@ -74,8 +77,8 @@ def _playing(log: LogReader, row: EpisodeRow) -> Playing:
         f"{duration_text(round(seconds))}"
         if used
         else f"being prepared for {duration_text(round(seconds))}",
-        accuracy=number(scores[-1], "share") if scores else "",
-        points=_points(checkpoints, budget),
+        accuracy=number(scores[-1], "share") if scores else NOT_YET if measured else "",
+        points=_points(trained, budget),
     )
 
 

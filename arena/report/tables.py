@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
+from arena.analysis.effects import FROM_CACHE
 from arena.analysis.episode_data import EpisodeData
 from arena.analysis.inferring import verdicts_on
 from arena.analysis.metrics import measure_of, measures_of
 from arena.analysis.scoreboard import ScoreRow, best, by_defender
+from arena.analysis.trained import NOT_YET, trained_points
 from arena.log.outcome import JsonMap
 from arena.log.rows import CheckpointRow, EpisodeRow, EventRow, InferenceRow, RunRow
 from arena.report.formatting import (
@@ -191,13 +193,13 @@ def episode_details(episode_data: EpisodeData, episode: EpisodeRow) -> EpisodeDe
     """Gather what the report unfolds for one episode."""
     checkpoints = episode_data.checkpoints[episode.id]
     events = episode_data.events[episode.id]
-    shown = _thinned(checkpoints)
+    shown, trained = _thinned(checkpoints), trained_points(checkpoints)
     score = episode.clone_accuracy
     return EpisodeDetails(
         episode=episode,
         accuracy="" if score is None else number(score, "share"),
         facts=episode_facts(episode),
-        checkpoints=[_checkpoint(row) for row in shown],
+        checkpoints=[_checkpoint(row, trained=row in trained) for row in shown],
         hidden_checkpoints=len(checkpoints) - len(shown),
         events=[event_line(row) for row in events[:EVENTS]],
         hidden_events=max(0, len(events) - EVENTS),
@@ -226,7 +228,8 @@ def episode_facts(episode: EpisodeRow) -> list[tuple[str, str]]:
             facts.append((measure.label, number(value, measure.unit)))
     if episode.harden_seconds is not None:
         seconds = episode.harden_seconds
-        facts.append(("hardening", number(seconds, "seconds") if seconds else "from the cache"))
+        trained = seconds >= FROM_CACHE
+        facts.append(("hardening", number(seconds, "seconds") if trained else "from the cache"))
     facts += [
         ("victim, clone, data", f"{episode.victim}, {episode.clone}, {episode.data}"),
         ("device", episode.device or "unknown"),
@@ -249,7 +252,9 @@ def _thinned(rows: Sequence[CheckpointRow]) -> list[CheckpointRow]:
     return [rows[round(index * steps)] for index in range(CHECKPOINTS)]
 
 
-def _checkpoint(row: CheckpointRow) -> tuple[str, str, str]:
+def _checkpoint(row: CheckpointRow, *, trained: bool) -> tuple[str, str, str]:
+    if not trained and row.clone_accuracy is not None:
+        return count_text(row.queries_used), NOT_YET, ""
     scores = (row.clone_accuracy, row.clone_fidelity)
     accuracy, fidelity = ("" if score is None else number(score, "share") for score in scores)
     return count_text(row.queries_used), accuracy, fidelity

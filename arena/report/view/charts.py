@@ -12,6 +12,7 @@ from arena.analysis.alarms import alarms_of
 from arena.analysis.episode_data import defence_names
 from arena.analysis.metrics import chance_level
 from arena.analysis.timeline import TimelineStep
+from arena.analysis.trained import trained_points
 from arena.log.rows import CheckpointRow, EpisodeRow, EventRow, Exits
 from arena.report.formatting import count_text, number, percent
 
@@ -115,7 +116,11 @@ def charts_of(
 
 
 def _clone(row: EpisodeRow, points: Sequence[CheckpointRow]) -> Chart | None:
-    """Draw the clone's accuracy and fidelity, over the chance level."""
+    """Draw accuracy and fidelity of the trained clone, over the chance level.
+
+    One that is trained at the end is a point: what it would have been before is unknown.
+    """
+    points = trained_points(points)
     lines, keys = [], []
     for name in ("accuracy", "fidelity"):
         dots = [
