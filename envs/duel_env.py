@@ -26,6 +26,7 @@ from envs.extraction_env import (
 from envs.game.counters import Tally
 from envs.game.extraction_game import ExtractionGame
 from envs.game.game_factory import GameFactory, GameSpec, check_counts, check_defences
+from envs.game.reset_inputs import checked_clone, checked_seed, clone_of, require_moves
 from envs.game.rounds import Countermeasure, Served, View
 from envs.seeding import Streams
 from envs.types import Response, ThreatModel
@@ -155,17 +156,18 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
 
     def submit(self, clone: nn.Module) -> None:
         """Submit the clone to measure: a module from (n, c, h, w) in [0, 1] to logits."""
-        self._clone = clone
+        self._clone = checked_clone(clone)
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Observation], dict[str, dict[str, Any]]]:
         """Start an episode; without a seed one that follows from the last, the first at random."""
+        seed, clone = checked_seed(seed), clone_of(options)
         if seed is None:
             seed = secrets.randbits(63) if self._last is None else self._last.integer("next")
         self._last = streams = Streams(seed)
-        if options and "clone" in options:
-            self.submit(options["clone"])
+        if clone is not None:
+            self.submit(clone)
         self._defender = _MovedDefender()
         self._game = self._games.new_game(self._defender, streams)
         self._order = streams.torch("duel")
@@ -192,6 +194,7 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
         """
         if not self.agents:
             raise gymnasium.error.ResetNeeded("the budget is spent; call reset() first")
+        require_moves(actions, (ATTACKER, DEFENDER))
         query = asked(actions[ATTACKER], self._game, self._batch)
         defender, move = self._defender, actions[DEFENDER]
         defender.move, defender.served = self._move(move), []

@@ -16,6 +16,7 @@ from envs.errors import QueryError, Refused
 from envs.game.accounts import whole_account
 from envs.game.extraction_game import ExtractionGame
 from envs.game.game_factory import GameFactory, GameSpec, check_counts, check_defences
+from envs.game.reset_inputs import checked_clone, checked_seed, clone_of
 from envs.game.rounds import Countermeasure, DefenderProtocol, Served, View
 from envs.plain_tensors import plain_tensor, without_overrides
 from envs.seeding import Streams
@@ -150,16 +151,17 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
 
     def submit(self, clone: nn.Module) -> None:
         """Submit the clone to measure: a module from (n, c, h, w) in [0, 1] to logits."""
-        self._clone = clone
+        self._clone = checked_clone(clone)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         """Start an episode; `options={"clone": module}` submits a clone."""
+        seed, clone = checked_seed(seed), clone_of(options)
         super().reset(seed=seed)
         streams = Streams(seed if seed is not None else int(self.np_random.integers(2**31)))
-        if options and "clone" in options:
-            self.submit(options["clone"])
+        if clone is not None:
+            self.submit(clone)
         self._game = self._games.new_game(self._defender(), streams)
         self._steps, self._accuracy = 0, 0.0
         return self._observe(None, 0), self._info(0, is_refused=False)

@@ -11,7 +11,7 @@ from arena.registry.messages import value_text
 from arena.scenario.overrides import apply_overrides
 from arena.scenario.scenario import Scenario
 from arena.system.shadowing import ROOT
-from envs.errors import ScenarioError, UnknownName, one_line
+from envs.errors import ScenarioError, UnknownName, one_line, shortened
 from envs.loading.imports import is_file_use, is_model_file, split_file_use
 
 # `Any` in this file: tables as TOML gives them, before they are validated.
@@ -99,7 +99,9 @@ def find(path_or_name: str | Path, *, beside: Path | None = None) -> Path:
         is_folder = path.is_dir()
     except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, an unknown ~user
         reason = error.strerror if isinstance(error, OSError) else one_line(error)
-        raise ScenarioError(f"{value_text(text)}: no path of a file: {reason}") from error
+        raise ScenarioError(
+            f"{shortened(value_text(text), 80)}: no path of a file: {reason}"
+        ) from error
     if text in shipped():
         return shipped()[text]
     if path.suffix == ".toml" or is_folder:
