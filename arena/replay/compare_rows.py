@@ -2,16 +2,27 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import zip_longest
 from typing import TypeVar
 
 from arena.log.outcome import METRICS
 from arena.log.reader import LogReader
-from arena.log.rows import AccountRow, CheckpointRow, EpisodeRow, InferenceRow, RoundRow
+from arena.log.rows import (
+    AccountRow,
+    CheckpointRow,
+    EpisodeRow,
+    EventRow,
+    InferenceRow,
+    RoundRow,
+)
 
 _Row = TypeVar("_Row", RoundRow, CheckpointRow, AccountRow)
 
 _TIMES = {"attack_seconds", "benign_seconds", "wall_seconds", "metrics"}
 """Never alike twice, or not measured by the referee: seconds, and what attackers report."""
+
+SET_UP = ("num_classes", "exit_names", "clone_normalisation", "test_overlap")
+"""Columns that are known when a game is set up."""
 
 SCORES = tuple(name for name, metric in METRICS.items() if metric.reproduced)
 """Columns of an outcome that a replay brings again."""
@@ -39,13 +50,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Told:
-    """Everything one log says of one episode."""
+    """Everything one log says of one episode; of its events what the defender noticed."""
 
     row: EpisodeRow
     rounds: Sequence[RoundRow]
     checkpoints: Sequence[CheckpointRow]
     inferences: Sequence[InferenceRow]
     accounts: Sequence[AccountRow]
+    notes: Sequence[EventRow]
 
 
 def told(log: LogReader, row: EpisodeRow) -> Told:
@@ -56,6 +68,11 @@ def told(log: LogReader, row: EpisodeRow) -> Told:
         log.checkpoints(row.id),
         log.inferences(row.id),
         log.accounts(row.id),
+        [
+            one
+            for one in log.events(row.id)
+            if one.kind == "alarm" or "answered" in (one.data or {})
+        ],
     )
 
 
@@ -71,11 +88,12 @@ def until_the_cut(logged: Told, replayed: Told) -> tuple[Told, Told]:
     numbers = {bucket.bucket for bucket in rounds}
     indices = {point.index for point in checkpoints}
     return (
-        Told(logged.row, rounds, checkpoints, (), ()),
+        Told(logged.row, rounds, checkpoints, (), (), ()),
         Told(
             replayed.row,
             [bucket for bucket in replayed.rounds if bucket.bucket in numbers],
             [point for point in replayed.checkpoints if point.index in indices],
+            (),
             (),
             (),
         ),
@@ -103,6 +121,11 @@ def differences_of(logged: Told, replayed: Told, *, scores: bool) -> Iterator[Di
         named = one_account or again_account
         assert named is not None
         yield from _between(one_account, again_account, where=f"account {named.account}")
+    yield from _notes(logged.notes, replayed.notes)
+    for name in SET_UP:
+        then, now = getattr(logged.row, name), getattr(replayed.row, name)
+        if then not in (None, now):  # older logs do not know all of it
+            yield Difference("what was set up", name, then, now)
     if scores:
         for name in ("status", "error", *SCORES, "clone_metrics"):
             then, now = getattr(logged.row, name), getattr(replayed.row, name)
@@ -137,6 +160,21 @@ def _inferences(
     now = {row.attribute: row for row in replayed}
     for name in dict.fromkeys([*then, *now]):
         yield from _between(then.get(name), now.get(name), where=f"the inference about {name}")
+
+
+def _notes(logged: Sequence[EventRow], replayed: Sequence[EventRow]) -> Iterator[Difference]:
+    """Compare what the defender noticed, in its order."""
+    for number, (then, now) in enumerate(zip_longest(logged, replayed), start=1):
+        known = then or now
+        said = [None if one is None else one.message for one in (then, now)]
+        alike = then and now and _said(then) == _said(now)
+        if known is not None and not alike:
+            yield Difference(f"event {number} of the defender, {known.kind}", "message", *said)
+
+
+def _said(note: EventRow) -> tuple[object, ...]:
+    message = note.message.replace(",", "")  # older programs wrote 1000, later ones 1,000
+    return note.kind, message, note.queries_used, note.data
 
 
 def _rounds_text(bucket: RoundRow | None) -> str:

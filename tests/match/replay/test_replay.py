@@ -95,6 +95,22 @@ def test_an_altered_checkpoint_is_found(altered):
     assert [one.where for one in verdict.differences] == ["checkpoint 2, after 768 queries"]
 
 
+@pytest.mark.parametrize(
+    ("statement", "where", "what"),
+    [
+        ("UPDATE episode SET num_classes = 100", "what was set up", "num_classes"),
+        ("UPDATE episode SET exit_names = '[[\"other\"]]'", "what was set up", "exit_names"),
+        ("UPDATE episode SET clone_normalisation = 'victim'", "what was set up",
+         "clone_normalisation"),
+        ("INSERT INTO event (episode_id, time, kind, message, queries_used) SELECT id, started, "
+         "'alarm', 'client 1', 5 FROM episode", "event 1 of the defender, alarm", "message"),
+    ],
+)  # fmt: skip
+def test_what_was_set_up_and_what_the_defender_noticed_is_compared(altered, statement, where, what):
+    (found,) = altered(statement).differences
+    assert (found.where, found.what) == (where, what)
+
+
 def test_an_altered_plan_is_told_from_its_hash(altered):
     verdict = altered("UPDATE episode SET plan = json_set(plan, '$.seed', 1)")
     assert verdict.differences[0].where.startswith("bucket 0 (round 0,")
