@@ -2,7 +2,8 @@
 
     arena run dnf_digits --log digits.db
     for name in dnf_plus dnf_plus_labelled dnf_plus_strict; do arena run $name --log plus.db; done
-    python -m benchmarks.dnf_table --digits digits.db --plus plus.db --write
+    arena run dnf_plus_adaptive --log adaptive.db
+    python -m benchmarks.dnf_table --digits digits.db --plus plus.db --adaptive adaptive.db --write
 
 Rows and columns follow the scenarios: whoever is added to them appears. Without --write they are
 printed.
@@ -26,6 +27,9 @@ COMPUTED = {"trained_on": trained_on}
 PLUS = ("dnf_plus", "dnf_plus_labelled", "dnf_plus_strict")
 STRICT = "dnf_plus-strict"
 """Column of the last scenario, whose defender is `dnf_plus` at another price."""
+
+CONTROL = "knockoff"
+"""What attackers that know `dnf_plus` have to beat: the same pool and clone without their idea."""
 
 PROPORTIONS = ("clone_accuracy", "served_accuracy", "served_agreement")
 """Figures that cannot pass 100 %; the part of an interval that lies outside is not written."""
@@ -112,6 +116,25 @@ def differences(rows: Sequence[EpisodeRow]) -> str:
     return table(["difference, seed by seed", "worst case", "served accuracy"], lines)
 
 
+def adaptive(rows: Sequence[EpisodeRow]) -> str:
+    """Write what attackers with the source of `dnf_plus` get, and what they are ahead of Knockoff.
+
+    Args:
+        rows: of `dnf_plus_adaptive`.
+    """
+    groups = {name: by(mine, "attacker") for name, mine in by(rows, "defender").items()}
+    lines = []
+    for attacker in by(rows, "attacker"):
+        cells = [_cell(mine.get(attacker, []), "clone_accuracy") for mine in groups.values()]
+        for mine in groups.values():
+            gaps = _minus(worst_case(mine.get(attacker, [])), worst_case(mine[CONTROL]))
+            cells.append("" if attacker == CONTROL or not gaps else _interval(gaps))
+        last = groups.get("dnf_plus", {}).get(attacker, [])
+        lines.append([f"`{attacker}`", *cells, _by_seed(_clones(last))])
+    ahead = [f"{name}: ahead of {CONTROL}" for name in groups]
+    return table(["clone accuracy %", *groups, *ahead, "dnf_plus by seed"], lines)
+
+
 def _sources(rows: Sequence[EpisodeRow]) -> dict[str, str]:
     return {defender: trained_on(mine[0]) for defender, mine in by(rows, "defender").items()}
 
@@ -166,6 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The tables of docs/dnf.md.")
     parser.add_argument("--digits", help="the log that dnf_digits was played into")
     parser.add_argument("--plus", help=f"the log that {', '.join(PLUS)} were played into")
+    parser.add_argument("--adaptive", help="the log that dnf_plus_adaptive was played into")
     parser.add_argument("--write", action="store_true", help="write them into the page and the CSV")
     asked = parser.parse_args()
     made: dict[str, str] = {}
@@ -183,6 +207,12 @@ def main() -> None:
         made["plus"] = f"{about}\n\n{plus(rows, _sources(rows))}\n\n{differences(rows)}"
         if asked.write:
             write_csv(rows, RESULTS / "dnf_plus.csv", CSV_COLUMNS, COMPUTED)
+    if asked.adaptive:
+        with Log.open(asked.adaptive, create=False) as log:
+            rows = newest(log, "dnf_plus_adaptive")
+        made["adaptive"] = f"{origin(rows, 'dnf_plus_adaptive')}\n\n{adaptive(rows)}"
+        if asked.write:
+            write_csv(rows, RESULTS / "dnf_plus_adaptive.csv", CSV_COLUMNS, COMPUTED)
     publish(made, PAGE, write=asked.write)
 
 

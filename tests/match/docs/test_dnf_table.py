@@ -56,7 +56,18 @@ def test_a_log_without_the_scenario_is_refused_and_nothing_is_written(tmp_path, 
     assert (ROOT / "docs" / "dnf.md").read_bytes() == before
 
 
-@pytest.mark.parametrize(("mark", "name"), [("digits", "dnf_digits"), ("plus", "dnf_plus")])
+def test_attackers_that_know_the_source_are_held_against_knockoff_seed_by_seed():
+    rows = [episode("knockoff", "dnf_plus", seed, clone) for seed, clone in enumerate((0.5, 0.7))]
+    rows += [episode("finder", "dnf_plus", seed, clone) for seed, clone in enumerate((0.6, 0.8))]
+    control, finder = dnf_table.adaptive(rows).splitlines()[2:]
+    assert control.endswith("|  | 50.0, 70.0 |")
+    assert finder.endswith("| 10.0 [10.0, 10.0] | 60.0, 80.0 |")
+
+
+@pytest.mark.parametrize(
+    ("mark", "name"),
+    [("digits", "dnf_digits"), ("plus", "dnf_plus"), ("adaptive", "dnf_plus_adaptive")],
+)
 def test_the_page_shows_the_rows_that_lie_beside_it(mark, name):
     page = (ROOT / "docs" / "dnf.md").read_text(encoding="utf-8")
     shown = page.split(f"<!-- {mark}: begin -->")[1].split(f"<!-- {mark}: end -->")[0]
@@ -66,6 +77,8 @@ def test_the_page_shows_the_rows_that_lie_beside_it(mark, name):
     sources = {row.defender: row.trained_on for row in rows}
     if mark == "digits":
         assert dnf_table.digits(rows, sources) in shown
+    elif mark == "adaptive":
+        assert dnf_table.adaptive(rows) in shown
     else:
         tables = (dnf_table.plus(rows, sources), dnf_table.differences(rows))
         assert "\n\n".join(tables) in shown
