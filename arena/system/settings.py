@@ -75,6 +75,20 @@ def _autocast(kind: str) -> Setting:
     return Setting(lambda: (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)), write)
 
 
+def _autocast_depth() -> int:
+    torch.autocast_increment_nesting()
+    return int(torch.autocast_decrement_nesting())
+
+
+def _set_autocast_depth(depth: int) -> None:
+    """Leave or enter contexts; within one that is never left, casts of weights are kept."""
+    while _autocast_depth() > depth:
+        torch.autocast_decrement_nesting()
+    while _autocast_depth() < depth:
+        torch.autocast_increment_nesting()
+    torch.clear_autocast_cache()
+
+
 def _folder() -> str:
     try:
         return os.getcwd()
@@ -192,6 +206,7 @@ def _torch_settings() -> dict[str, Setting]:
         "default device": Setting(lambda: str(torch.get_default_device()), _set_default_device),
         "autocast on cpu": _autocast("cpu"),
         "autocast on cuda": _autocast("cuda"),
+        "depth of autocast": Setting(_autocast_depth, _set_autocast_depth),
         "denormal numbers": Setting(
             lambda: sys.float_info.min / 2 > 0, lambda on: torch.set_flush_denormal(not on)
         ),

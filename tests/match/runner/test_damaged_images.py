@@ -48,11 +48,11 @@ def test_a_damaged_image_is_named_once_before_the_first_episode(
 
 
 def test_what_is_whole_is_read_once_for_all_episodes(tiny, images, tmp_path, monkeypatch):
-    from arena.runner import setup
+    from arena.runner import episode_images
 
     read = []
-    load = setup.load
-    monkeypatch.setattr(setup, "load", lambda *a, **k: read.append(a) or load(*a, **k))
+    load = episode_images.load
+    monkeypatch.setattr(episode_images, "load", lambda *a, **k: read.append(a) or load(*a, **k))
     with Log.open(tmp_path / "arena.db") as log:
         result = play(scenario_with(tiny, images, "data"), log=log)
     assert [row.status for row in result.episodes] == ["success"] * 3

@@ -46,6 +46,8 @@ LEAVES = {
     "np.seterr(all='raise')": "NumPy's answer to divide",
     "torch.set_flush_denormal(True)": "denormal numbers",
     "torch.use_deterministic_algorithms(True)": "deterministic algorithms",
+    "torch.autocast('cpu').__enter__(); torch.set_autocast_enabled('cpu', False)":
+        "depth of autocast",
     "torch.backends.cudnn.enabled = False": "cuDNN",
     "torch.backends.mkldnn.enabled = False": "oneDNN",
     "torch.backends.cuda.enable_math_sdp(False)": "attention by math",
@@ -159,3 +161,18 @@ def test_players_of_ours_leave_nothing(tiny_file, tmp_path, attacker):
         assert row.status == "success", row.error
         assert [one.message for one in log.events(row.id) if one.kind == "process-state"] == []
     assert torch.is_grad_enabled()
+
+
+def test_after_an_autocast_that_was_never_left_weights_are_cast_anew():
+    before = ProcessState.capture()
+    torch.autocast("cpu", dtype=torch.bfloat16).__enter__()
+    layer = torch.nn.Linear(1, 1, bias=False)
+    found = []
+    for kept in (True, False):
+        if not kept:
+            before.restore()
+        for weight in (1.0, 2.0):
+            torch.nn.init.constant_(layer.weight, weight)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                found.append(float(layer(torch.ones(1, 1)).detach()))
+    assert found == [1.0, 1.0, 1.0, 2.0]
