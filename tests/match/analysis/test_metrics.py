@@ -11,21 +11,21 @@ from arena.log.outcome import METRICS, OutcomeRow
 PROGRAM = """
 import importlib.util, io, sys
 
-# the module of the rows, as it would be with one more field
-spec = importlib.util.find_spec("arena.log.rows")
-source = spec.loader.get_source("arena.log.rows")
+# the module of the outcome, as it would be with one more field
+spec = importlib.util.find_spec("arena.log.outcome")
+source = spec.loader.get_source("arena.log.outcome")
 place = "    query_digest: str | None = metric("
 assert source.count(place) == 1
 field = 'metric("recall", "share", heading="recall of the clone", short="recall %")'
 module = importlib.util.module_from_spec(spec)
-sys.modules["arena.log.rows"] = module
+sys.modules["arena.log.outcome"] = module
 exec(source.replace(place, f"    clone_recall: float | None = {field}\\n{place}"), module.__dict__)
 
 from arena.analysis import frames
 from arena.analysis.contrasts import DEFAULT_MEASURES
 from arena.analysis.scoreboard import scoreboard
 from arena.cli.render import write_scoreboard
-from arena.log import reopening, views
+from arena.log import reopening
 from arena.log.export import export
 from arena.log.outcome import OutcomeRow
 from arena.log.rows import EpisodeRecord, RunRecord
@@ -35,10 +35,6 @@ from arena.report.tables import headings, score_lines
 from rich.console import Console
 
 log = Log.open("sqlite://")
-with log.engine.begin() as connection:  # what its migration does
-    views.drop(connection)
-    connection.exec_driver_sql("ALTER TABLE episode ADD COLUMN clone_recall DOUBLE")
-    views.create(connection)
 run = log.begin_run(RunRecord(command="x", scenario_name="x"))
 record = EpisodeRecord(scenario_name="x", plan_hash="p", plan={}, seed=0, attacker="a",
                        defender="d", victim="v", clone="c", data="digits", budget=9)
@@ -51,7 +47,7 @@ assert headings(board) == [("clone_recall", "recall of the clone")], headings(bo
 assert score_lines(board)[0].cells[0].mean.startswith("25"), score_lines(board)
 assert frames.episodes(log).clone_recall.tolist() == [0.25]
 assert "clone_recall" in DEFAULT_MEASURES
-assert "clone_recall" in verify._SCORES
+assert "clone_recall" in verify.SCORES
 shown, exported = io.StringIO(), io.StringIO()
 write_scoreboard(Console(file=shown), board)
 assert "recall %" in shown.getvalue() and "25" in shown.getvalue(), shown.getvalue()
