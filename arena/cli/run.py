@@ -14,16 +14,15 @@ from arena.cli.common import (
     LogOption,
     QuietOption,
     SetOption,
-    err,
-    out,
     pick_device,
     tell,
 )
 from arena.cli.dry_run import show_dry_run
 from arena.cli.loading import load_all, seeds_override
+from arena.cli.match_shown import show_result, show_tracebacks, summary_of
 from arena.cli.places import require_folder, require_log
 from arena.cli.progress import watching
-from arena.cli.render import write_json, write_line, write_scoreboard
+from arena.cli.render import write_json
 from arena.report.formatting import counted
 from arena.runner.stopping import stopping
 from arena.system.output import stdout_to_stderr
@@ -31,7 +30,7 @@ from envs.errors import ArenaError
 
 if TYPE_CHECKING:
     from arena.log.store import Log
-    from arena.runner.match_result import Best, MatchResult
+    from arena.runner.match_result import MatchResult
     from arena.scenario import Scenario
 
 Files = Annotated[
@@ -155,10 +154,10 @@ def run(
                 tell(f"report and figures are incomplete: {error}")
             results.append(result)
             if context.find_root().params.get("debug"):
-                _show_tracebacks(result, store)
-            told.append(_summary(scenario, result, paths))
+                show_tracebacks(result, store)
+            told.append(summary_of(scenario, result, paths))
             if not json:
-                _show(scenario, result, paths, where=store.where)
+                show_result(scenario, result, paths, where=store.where)
             if result.interrupted or (fail_fast and result.failed):
                 break
     if json:
@@ -257,68 +256,3 @@ def _write_up(
     place = folder or Path("out") / scenario.name
     report = write_report(log, finished, place / f"{scenario.name}.html")
     return [report, *write_figures(log, finished, place)]
-
-
-def _summary(
-    scenario: "Scenario", result: "MatchResult", paths: Sequence[Path]
-) -> dict[str, object]:
-    from arena.analysis.scoreboard import scoreboard
-
-    return {
-        "name": scenario.name,
-        "seeds": scenario.seeds,
-        "skipped": result.skipped,
-        "interrupted": result.interrupted,
-        **({} if scenario.search is None else {"best": result.best and result.best._asdict()}),
-        "episodes": result.episodes,
-        "scoreboard": [row.as_dict() for row in scoreboard(result.episodes, as_given=True)],
-        "files": paths,
-    }
-
-
-def _show_tracebacks(result: "MatchResult", log: "Log") -> None:
-    """Write where players' code failed, on standard error."""
-    for row in result.episodes:
-        if row.status == "error":
-            for event in log.events(row.id):
-                if text := (event.data or {}).get("traceback"):
-                    write_line(err(), f"{row.attacker} vs {row.defender}, seed {row.seed}:\n{text}")
-
-
-def _best_line(best: "Best | None") -> str:
-    """Tell what a search found."""
-    from arena.registry.messages import value_text
-
-    if best is None:
-        return "best point: none was played to its end and has what the search asks at least"
-    where = ", ".join(f"{key}={value_text(value)}" for key, value in best.values.items())
-    below = f", {best.below} of them below what it asks at least" if best.below else ""
-    return (f"best point: {where}, with {best.measure} {best.value:.4g} "
-            f"({counted(best.points, 'point')} played{below})")  # fmt: skip
-
-
-def _show(
-    scenario: "Scenario", result: "MatchResult", paths: Sequence[Path], *, where: str
-) -> None:
-    """Write the scoreboard, what failed, and what was written where."""
-    from arena.analysis.scoreboard import scoreboard
-
-    console = out()
-    write_line(
-        console, scenario.name + (f": {scenario.description}" if scenario.description else "")
-    )
-    rows = scoreboard(result.episodes, as_given=True)
-    if rows:
-        write_scoreboard(console, rows)
-    for row in result.episodes:
-        if row.status != "success":
-            fate = f"{row.attacker} vs {row.defender}, seed {row.seed}: {row.status} ({row.id})"
-            write_line(console, f"{fate}: {row.error or 'no reason given'}")
-    if scenario.search is not None:
-        write_line(console, _best_line(result.best))
-    if result.skipped:
-        write_line(console, f"{result.skipped} of {len(result.episodes)} skipped, because the log "
-                            f"has them; --fresh plays them again")  # fmt: skip
-    for path in paths:
-        write_line(console, str(path))
-    write_line(console, f"log: {where}")
