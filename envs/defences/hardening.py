@@ -32,17 +32,27 @@ def hardened_by(defence: Defence, victim: Victim, kit: HardenKit, *, name: str) 
     return found
 
 
+def overhead_of(defence: Defence, *, name: str) -> int:
+    """Return the multiply-accumulates that a query costs beyond the victim's own.
+
+    Raises:
+        DefenceError: it is no whole number of at least 0.
+    """
+    macs: object = defence.overhead_macs
+    if type(macs) is not int or macs < 0:
+        raise DefenceError(
+            f"{name}.overhead_macs is {macs!r}; expected a whole number of at least 0"
+        )
+    return macs
+
+
 def require_promises(defence: Defence, *, name: str) -> None:
     """Check the compute that a defence costs, and the distance that it promises.
 
     Raises:
         DefenceError: one of them is no such number.
     """
-    macs: object = defence.overhead_macs
+    overhead_of(defence, name=name)
     epsilon: object = defence.epsilon
-    if type(macs) is not int or macs < 0:
-        raise DefenceError(
-            f"{name}.overhead_macs is {macs!r}; expected a whole number of at least 0"
-        )
     if not isinstance(epsilon, Real) or not 0 <= float(epsilon) <= LARGEST_DISTANCE:
         raise DefenceError(f"{name}.epsilon is {epsilon!r}; expected a number from 0 to 2")

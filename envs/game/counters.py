@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from envs.defences.base import DeployedDefence
-from envs.errors import DefenceError
+from envs.defences.hardening import overhead_of
 from envs.game.digests import digests_on
 from envs.game.rounds import AnsweredRequest, Round
 
@@ -171,7 +171,7 @@ class Counters:
             if defence.victim.is_remote:  # unknown; the log gets no numbers of it
                 continue
             costs = torch.tensor(defence.victim.profile.macs, dtype=torch.float64)
-            self._macs[row, : len(costs)] = costs + _overhead(defence)
+            self._macs[row, : len(costs)] = costs + overhead_of(defence.defence, name=defence.name)
         self._spared = [_spared(deployed) for deployed in deployed_defences]
         self._attack, self._benign = _Side(shape, device), _Side(shape, device)
         self.attack_timer, self.benign_timer = self._attack.timer, self._benign.timer
@@ -232,22 +232,12 @@ class Counters:
         )
 
 
-def _overhead(deployed: DeployedDefence) -> int:
-    """Return what a query costs beyond the victim's own MACs."""
-    macs = deployed.defence.overhead_macs
-    if type(macs) is not int or macs < 0:
-        raise DefenceError(
-            f"{deployed.name}.overhead_macs is {macs!r}; expected a whole number of at least 0"
-        )
-    return macs
-
-
 def _spared(deployed: DeployedDefence) -> float:
     """Return the MACs of a whole hardened network beyond those of the unhardened one."""
     if deployed.victim.is_remote:
         return 0.0
     bare = deployed.bare or deployed.victim
-    whole = deployed.victim.profile.macs[-1] + _overhead(deployed)
+    whole = deployed.victim.profile.macs[-1] + overhead_of(deployed.defence, name=deployed.name)
     return float(whole - bare.profile.macs[-1])
 
 
