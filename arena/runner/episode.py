@@ -258,7 +258,7 @@ class Episode:
 
     def _note(self, kind: str, message: str, data: Mapping[str, object]) -> None:
         if self._events is not None:
-            self._events.say("kit.note", kind, message, data, queries_used=self._game.used)
+            self._events.say(kind, message, data)
 
     def _note_gap(self, gap: str) -> None:
         """Write down what an isolated attacker could still do, where the system is too old."""

@@ -1,7 +1,6 @@
 """Writes an episode's events: what players say, how their code fails, and how the episode ends."""
 
 import traceback
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -58,30 +57,21 @@ class EpisodeEvents:
     def __init__(self, writer: EpisodeWriter, game: ExtractionGame, before: ProcessState) -> None:
         self._writer, self._game, self._before = writer, game, before
         self._told: set[str] = set()
-        self._notes: Counter[str] = Counter()
+        self._notes = 0
 
-    def say(
-        self,
-        source: str,
-        kind: object,
-        message: object,
-        data: Mapping[str, object],
-        *,
-        queries_used: int | None = None,
-        **more: object,
-    ) -> None:
-        """Write what a player says.
+    def say(self, kind: object, message: object, data: Mapping[str, object]) -> None:
+        """Write what an attacker says.
 
         Raises:
-            PlayerError: no log can hold it, or it is the player's note after `NOTES` others.
+            PlayerError: no log can hold it, or it is the note after `NOTES` others.
         """
-        kind = checked_name(kind, f"{source}: kind")
-        what = f"{source} {kind!a}"
+        kind = checked_name(kind, "kit.note: kind")
+        what = f"kit.note {kind!a}"
         message, values = checked_message(message, what), checked_data(data, what)
-        self._notes[source] += 1
-        if self._notes[source] > NOTES:
-            raise PlayerError(f"{source}: more than {NOTES} notes")
-        self._writer.event(kind, message, queries_used=queries_used, **more, data=values)
+        self._notes += 1
+        if self._notes > NOTES:
+            raise PlayerError(f"kit.note: more than {NOTES} notes")
+        self._writer.event(kind, message, queries_used=self._game.used, data=values)
 
     def fault_of(self, step: Callable[[], None]) -> Fault | None:
         """Run a step in which players' code runs; return how it failed, None if it did not."""
@@ -122,13 +112,12 @@ class EpisodeEvents:
             data = dict(note.data)
             if type(client := data.get("client")) is int:
                 data["attacker"] = client in self._game.attacker_clients
-            self.say(
-                "notes()",
+            self._writer.event(
                 note.kind,
                 note.message,
-                data,
                 queries_used=used_at(note.answered),
                 answered=note.answered,
+                data=data,
             )
         if carried := checked_carried_state(defender):
             self._writer.event(

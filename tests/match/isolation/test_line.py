@@ -86,7 +86,7 @@ def against(monkeypatch, game):
         kit = Kit(
             torch.device("cpu"), torch.Generator(), network,
             on_report=lambda values: checked_numbers(values, "kit.report"),
-            on_note=lambda *said: notes.say("kit.note", *said),
+            on_note=notes.say,
         )  # fmt: skip
         try:
             oracle = GameOracle(game)
