@@ -136,8 +136,7 @@ class RuleFinder(PoolRounds):
             for _ in range(self._starts)
         ]
         best = max(fits, key=lambda fit: fit.likelihood)
-        after = slice(self._blended, None)
-        return Explained(best.shares[after], best.before[after], best.likelihood)
+        return best._replace(shares=best.shares[self._blended :])
 
     def _foretold(self, answers: TransferSet) -> Tensor:
         """Return what clones that have not seen an answer give each class, (n, K)."""

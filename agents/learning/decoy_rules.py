@@ -76,12 +76,10 @@ class Explained(NamedTuple):
     Attributes:
         shares: (n, rules + 1) probability that each rule, or last of all the network itself, gave
             this answer.
-        before: the same before the answer was looked at: by the image alone.
         likelihood: mean log-likelihood of the answers in nats.
     """
 
     shares: Tensor
-    before: Tensor
     likelihood: float
 
 
@@ -122,26 +120,23 @@ def explain(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
         drawn = torch.randint(len(points), (_BATCH,), generator=generator, device=where)
-        joint, _ = _joint(fitted(points[drawn]), gate(seen[drawn]), labels[drawn], honest[:, drawn])
+        joint = _joint(fitted(points[drawn]), gate(seen[drawn]), labels[drawn], honest[:, drawn])
         loss = -torch.where(drawn < decoys, joint[0], joint.logsumexp(0)).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
         schedule.step()
     with torch.no_grad():
-        joint, before = _joint(fitted(points), gate(seen), labels, honest)
+        joint = _joint(fitted(points), gate(seen), labels, honest)
     total = joint.logsumexp(0)
-    return Explained((joint - total).exp().T, before.exp().T, float(total.mean()))
+    return Explained((joint - total).exp().T, float(total.mean()))
 
 
-def _joint(
-    foretold: Tensor, gated: Tensor, labels: Tensor, honest: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return (rules + 1, n) log-probabilities of origin and answer, and of origin alone."""
+def _joint(foretold: Tensor, gated: Tensor, labels: Tensor, honest: Tensor) -> Tensor:
+    """Return (rules + 1, n) log-probabilities of origin and answer."""
     column = labels.view(1, -1, 1).expand(len(foretold), -1, 1)
     answered = torch.cat([foretold.gather(2, column).squeeze(2), honest])
-    before = gated.log_softmax(1).T
-    return before + answered, before
+    return gated.log_softmax(1).T + answered
 
 
 def _gate(width: int, parts: int, generator: torch.Generator) -> nn.Module:

@@ -65,14 +65,14 @@ def test_decoys_are_told_from_answers_of_the_network(explained):
 
 def test_shares_are_probabilities(explained):
     found, _ = explained
-    assert found.shares.shape == found.before.shape == (2000, 2)
+    assert found.shares.shape == (2000, 2)
     assert torch.allclose(found.shares.sum(1), torch.ones(2000), atol=1e-4)
 
 
 def test_probable_decoys_are_dropped():
     answers = TransferSet(torch.arange(4).view(4, 1, 1, 1), torch.eye(4))
     shares = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.0, 1.0]])
-    found = Explained(shares, shares, 0.0)
+    found = Explained(shares, 0.0)
     assert kept(answers, found, 0.5).pixels.flatten().tolist() == [1, 3]
     assert kept(answers, found, 0.7).pixels.flatten().tolist() == [1, 2, 3]
 
@@ -80,7 +80,7 @@ def test_probable_decoys_are_dropped():
 def test_where_all_are_decoys_there_is_nothing_to_drop():
     answers = TransferSet(torch.arange(4).view(4, 1, 1, 1), torch.eye(4))
     shares = torch.tensor([[1.0, 0.0]]).repeat(4, 1)
-    assert len(kept(answers, Explained(shares, shares, 0.0), 0.5)) == 4
+    assert len(kept(answers, Explained(shares, 0.0), 0.5)) == 4
 
 
 def test_neighbours_differ_as_the_images_do():
@@ -102,7 +102,7 @@ def test_the_rest_of_the_budget_goes_near_trusted_images(
     def found(self):
         honest = torch.zeros(len(self.answers))
         honest[0] = 1.0
-        return Explained(torch.stack([1 - honest, honest], 1), honest[:, None], 0.0)
+        return Explained(torch.stack([1 - honest, honest], 1), 0.0)
 
     monkeypatch.setattr(RuleFinder, "_explained", found)
     asked = []
