@@ -7,7 +7,6 @@ from torch import Tensor
 
 from envs.nets.guarded import Guarded, suspicions
 from envs.nets.multi_exit import MultiExit
-from envs.seeding import Streams
 from envs.victim.victim import Victim
 
 _BATCH = 250
@@ -52,8 +51,8 @@ def auroc(own: Tensor, others: Tensor) -> float:
 @torch.no_grad()
 def scores(victim: Victim, images: Tensor) -> Scores:
     """Ask a fortress, and look at its first exit."""
-    parts = images.split(_BATCH)
-    answers = [victim.answer(part, generator=Streams(0).torch("answers")) for part in parts]
+    parts, unused = images.split(_BATCH), torch.Generator(images.device)
+    answers = [victim.answer(part, generator=unused) for part in parts]
     exits = torch.cat([answer.exits for answer in answers])
     if isinstance(victim.network, Guarded) and victim.network.lane is not None:
         exits[exits == victim.network.lane] = victim.num_exits - 1

@@ -23,11 +23,11 @@ from arena.runner.setup import Setup
 from arena.scenario import EpisodePlan
 from arena.scenario.given import scenario_of
 from arena.scenario.schema_parts import DataSpec
+from benchmarks.exit_scores import auroc, scores
 from envs.nets.generators import DfmeGenerator
 from envs.seeding import Streams
 from envs.training.evaluation import evaluate
 from envs.training.victims import train_victim
-from envs.victim.victim import Victim
 
 # `Any` in this file: values of scenario files, which carry no types.
 
@@ -131,15 +131,18 @@ def _fortress(
     kinds = {
         "DFME's first": _first_of_dfme(victim.image_shape, few, device),
         "CIFAR-100": foreign.images()[:few],
-        "test": test.images()[:few],
     }
-    answers = {name: _answers(victim, images) for name, images in kinds.items()}
-    right = answers["test"][0].argmax(1) == labels
-    return {
+    own = scores(victim, test.images()[:few])
+    found: dict[str, object] = {
         "seconds": seconds,
-        "served accuracy": float(right.double().mean()),
-        **{f"exits of {name} images": shares for name, (_, shares) in answers.items()},
+        "served accuracy": float((own.labels == labels).double().mean()),
+        "exits of test images": _shares(own.exits, victim.num_exits),
     }
+    for name, images in kinds.items():
+        others = scores(victim, images)
+        found[f"exits of {name} images"] = _shares(others.exits, victim.num_exits)
+        found[f"AUROC of the exit, {name} images"] = auroc(-own.exits, -others.exits)
+    return found
 
 
 def _first_of_dfme(shape: tuple[int, int, int], count: int, device: torch.device) -> Tensor:
@@ -154,15 +157,9 @@ def _first_of_dfme(shape: tuple[int, int, int], count: int, device: torch.device
     return torch.cat(parts)[:count]
 
 
-def _answers(victim: Victim, images: Tensor) -> tuple[Tensor, list[float]]:
-    """Return posteriors, and the share of images that leaves at each exit."""
-    unused, posteriors = torch.Generator(images.device), []
-    counts = torch.zeros(victim.num_exits, dtype=torch.int64, device=images.device)
-    for part in images.split(FEW):
-        answer = victim.answer(part, generator=unused)
-        posteriors.append(answer.posteriors)
-        counts += torch.bincount(answer.exits, minlength=victim.num_exits)
-    return torch.cat(posteriors), (counts / len(images)).tolist()
+def _shares(exits: Tensor, count: int) -> list[float]:
+    """Return the share of images that leaves at each exit."""
+    return (torch.bincount(exits, minlength=count) / len(exits)).tolist()
 
 
 def _dfme(
