@@ -88,6 +88,7 @@ defences = Catalog(
         "truncation": "envs.defences.truncation:Truncation",
         "modelguard-w": "envs.defences.modelguard:ModelGuardW",
         "modelguard-s": "envs.defences.modelguard:ModelGuardS",
+        "queen": "envs.defences.queen:Queen",
         "timing": "envs.defences.timing:Timing",
         "stack": "envs.defences.stack:Stack",
     },

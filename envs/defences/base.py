@@ -51,6 +51,7 @@ class Serving(NamedTuple):
         labels: what the attacker will see of the answer.
         strength: the knob, 0 (off) to 1 (as configured).
         generator: the defence's random stream, on the images' device.
+        account: who asks: a number drawn for the episode, all that a server knows of a client.
     """
 
     images: Tensor
@@ -59,6 +60,7 @@ class Serving(NamedTuple):
     labels: Labels
     strength: float
     generator: torch.Generator
+    account: int = 0
 
 
 class Answer(NamedTuple):
@@ -145,6 +147,7 @@ class Defence:
         strength: float = 1.0,
         labels: Labels = "soft",
         ood: bool = False,
+        account: int = 0,
     ) -> Answer:
         """Answer one request along the one defended way.
 
@@ -156,6 +159,7 @@ class Defence:
             strength: the knob of the countermeasure in force.
             labels: what the attacker will see.
             ood: the simulator's hidden flag "out of distribution", read by controls alone.
+            account: who asks, for defences that remember what each account asked.
         """
         seen = images
         own = type(self)
@@ -165,7 +169,7 @@ class Defence:
             seen = self.perturb_images(images.clone(), strength=strength, generator=generator)
             seen = self._plain("perturb_images", seen, images)
         served, latency = clock.serve(victim, seen, generator=generator, ood=ood)
-        serving = Serving(images, victim, served.exits, labels, strength, generator)
+        serving = Serving(images, victim, served.exits, labels, strength, generator, account)
         posteriors, fault = served.posteriors, None
         if own.perturb_posteriors is not Defence.perturb_posteriors:
             posteriors = self.perturb_posteriors(served.posteriors.clone(), serving)
@@ -253,6 +257,7 @@ class DeployedDefence(NamedTuple):
         strength: float = 1.0,
         labels: Labels = "soft",
         ood: bool = False,
+        account: int = 0,
     ) -> Answer:
         """Answer one request at a strength; at 0 the unhardened victim answers, undefended.
 
@@ -275,6 +280,7 @@ class DeployedDefence(NamedTuple):
                 strength=strength,
                 labels=labels,
                 ood=ood,
+                account=account,
             )
         answer = _UNDEFENDED.answer(
             self.bare or self.victim,

@@ -111,6 +111,7 @@ class Service:
                     strength=decision.strength,
                     labels=self._labels,
                     ood=ood,
+                    account=client,
                 )
         except Refused as refusal:  # by a victim elsewhere
             refused = "account" if refusal.is_closed else "request"

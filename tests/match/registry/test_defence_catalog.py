@@ -28,6 +28,7 @@ DEFENCES = {
     "truncation": {"top": 2},
     "modelguard-w": {},
     "modelguard-s": {},
+    "queen": {},
     "timing": {},
     "stack": {"layers": [{"use": "randp", "params": {"epsilon": 0.2}}, "modelguard-w", "timing"]},
 }

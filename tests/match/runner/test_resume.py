@@ -172,6 +172,19 @@ def test_defenders_tapes_and_chance_go_on_where_they_stood(tmp_path, scenario, b
     assert resumed == straight
 
 
+def test_what_a_defence_remembers_of_each_account_goes_on(tmp_path, scenario, break_off, always):
+    queen = {"shadows": 2, "asked": 1, "map_epochs": 5, "reach": 99.0, "limit": 1e-6}
+    wanted = scenario(
+        {
+            "record": "queries",
+            "threat": {"accounts": 3, "account_policy": "round-robin"},
+            "defenders": [{"name": "queen", "defence": [{"use": "queen", "params": queen}]}],
+        }
+    )
+    resumed, straight = resumed_and_straight(tmp_path, wanted, break_off, 200, 700, saving=always)
+    assert resumed == straight
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_command_that_is_killed_at_three_random_points_ends_with_the_same_scores(

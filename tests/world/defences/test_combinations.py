@@ -15,6 +15,7 @@ from envs.defences.harden_kit import HardenKit
 from envs.defences.meco import MeCo
 from envs.defences.modelguard import ModelGuardS, ModelGuardW
 from envs.defences.prediction_poisoning import PredictionPoisoning
+from envs.defences.queen import Queen
 from envs.defences.randp import RandP
 from envs.defences.reverse_sigmoid import ReverseSigmoid
 from envs.defences.stack import Stack
@@ -36,6 +37,7 @@ MAKE = {
     "truncation": lambda: Truncation(decimals=2),
     "modelguard-w": lambda: ModelGuardW(epsilon=0.4),
     "modelguard-s": lambda: ModelGuardS(epsilon=0.4),
+    "queen": lambda: Queen(shadows=1, asked=1, map_epochs=2, limit=0.0),
     "timing": lambda: Timing(policy="constant", seconds=1.0),
     "dnf": lambda: DNF("plain", thresholds="published", epochs=1),
 }

@@ -11,6 +11,7 @@ from envs.defences.gradient_redirection import GradientRedirection
 from envs.defences.meco import MeCo
 from envs.defences.modelguard import ModelGuardS, ModelGuardW
 from envs.defences.prediction_poisoning import PredictionPoisoning
+from envs.defences.queen import Queen
 from envs.defences.randp import RandP
 from envs.defences.reverse_sigmoid import ReverseSigmoid
 from envs.defences.stack import Stack
@@ -24,6 +25,7 @@ from envs.seeding import Streams
 from envs.types import ThreatModel
 
 BRIEF = {"surrogate_epochs": 1, "schedule_epochs": 2}
+FEW = {"shadows": 2, "asked": 1, "map_epochs": 30}
 
 # name: (class, parameters); all perturb posteriors and take preserve_top1
 POSTERIOR = {
@@ -49,8 +51,10 @@ POSTERIOR = {
     "modelguard-w": (ModelGuardW, {"epsilon": 1.0}),
     "modelguard-s": (ModelGuardS, {"epsilon": 1.0}),
     "modelguard-s-fixed": (ModelGuardS, {"epsilon": 0.2, "grow": False}),
+    "queen": (Queen, {"limit": 0.0, "reach": 9.0, **FEW}),
+    "queen-fresh": (Queen, {"limit": 0.0, "reach": 9.0, "randomness": "fresh", **FEW}),
 }
-FRESH = {"randp", "randp-noise", "randp-normal-l1"}
+FRESH = {"randp", "randp-noise", "randp-normal-l1", "queen-fresh"}
 
 
 @pytest.fixture(params=list(POSTERIOR))
