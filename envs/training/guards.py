@@ -39,8 +39,9 @@ class GuardRecipe:
         batch: own images per step, and as many OOD ones.
         learning_rate: at the start; it falls along a cosine.
         weight_decay: of Adam.
-        noise: standard deviation of what is added to own images. Without it guards learn the
-            few training images by heart and suspect new ones.
+        noise: standard deviation of what is added to all images, own and OOD. Without it guards
+            learn few training images by heart and suspect new ones; on one side alone it is what
+            they tell the sides by.
         hidden: units of a guard's hidden layer.
     """
 
@@ -60,8 +61,8 @@ class GuardRecipe:
             )
 
     def key(self) -> dict[str, JSON]:
-        """Return everything here as JSON."""
-        return {**asdict(self), "ood": dict(source_weights(self.ood))}
+        """Return everything here as JSON, with what became of `noise` since guards are cached."""
+        return {**asdict(self), "ood": dict(source_weights(self.ood)), "noise_on": "all"}
 
 
 def train_guards(
@@ -129,10 +130,10 @@ def _train(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.steps)
     for _ in range(recipe.steps):
         picked = torch.randint(len(own), (recipe.batch,), generator=order, device=order.device)
-        images, labels = own.images(picked), own.labels[picked]
+        labels = own.labels[picked]
+        images = torch.cat([own.images(picked), draw(recipe.batch)])
         jitter = torch.randn(images.shape, generator=order, device=order.device)
-        images = (images + recipe.noise * jitter).clamp(0, 1)
-        loss = _loss(network, torch.cat([images, draw(recipe.batch)]), labels, scales)
+        loss = _loss(network, (images + recipe.noise * jitter).clamp(0, 1), labels, scales)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

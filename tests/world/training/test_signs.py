@@ -256,22 +256,46 @@ def test_guards_suspect_outliers_and_not_their_own(data):
         assert float(own.mean()) < 0 < float(odd.mean())
 
 
-def test_own_images_of_the_guards_are_moved_by_noise_of_the_stated_deviation(monkeypatch):
+def test_all_images_of_the_guards_are_moved_by_noise_of_the_stated_deviation(monkeypatch):
     """Grey images stay clear of 0 and 1, where what is added would be cut."""
     splits, seen = digits_splits(), []
     grey = replace(splits.train, pixels=torch.full_like(splits.train.pixels, 128))
 
     def watched(network, images, labels, scales):
-        seen.append(images[:64] - 128 / 255)
+        seen.append(images - 128 / 255)
         return sum(weight.sum() for weight in network.heads.parameters())
 
     monkeypatch.setattr(guards, "_loss", watched)
+    monkeypatch.setattr(guards, "ood_source", lambda *_: lambda count: grey.images()[:count])
     backbone = build("mlp-small", num_classes=10, image_shape=(1, 8, 8), generator=stream())
     recipe = GuardRecipe(steps=1, batch=64, noise=0.05, ood=["uniform"])
     train_guards(
         backbone, recipe, data=replace(splits, train=grey), streams=Streams(0), victim_key={}
     )
-    assert seen[0].std().item() == pytest.approx(0.05, rel=0.05)
+    for side in (seen[0][:64], seen[0][64:]):
+        assert side.std().item() == pytest.approx(0.05, rel=0.05)
+
+
+def test_guards_do_not_tell_images_by_noise_that_training_adds(monkeypatch):
+    """Where OOD images are own ones, nothing is left to tell but what was done to them."""
+    splits = digits_splits()
+    first, second = stream(1), stream(2)
+
+    def own(count):
+        return splits.train.images(torch.randint(len(splits.train), (count,), generator=first))
+
+    monkeypatch.setattr(guards, "ood_source", lambda *_: own)
+    backbone = build("mlp-small", num_classes=10, image_shape=(1, 8, 8), generator=stream())
+    network = train_guards(
+        backbone, GuardRecipe(ood="uniform", steps=200, noise=0.2), data=splits,
+        streams=Streams(0), victim_key={},
+    )  # fmt: skip
+    images = splits.validation.images()
+    moved = (images + 0.2 * torch.randn(images.shape, generator=second)).clamp(0, 1)
+    for plain, noisy in zip(
+        *(suspicions(network, network.features(each)) for each in (images, moved)), strict=True
+    ):
+        assert abs(float(plain.mean() - noisy.mean())) < 0.5
 
 
 def test_the_loss_that_is_told_is_the_mean_of_the_steps(data, monkeypatch):
