@@ -19,11 +19,14 @@ class Scores:
     Attributes:
         exits: (n,) int64, where each leaves; the last exit for who takes the lane of sure images.
         first: (n,) float, the higher, the stranger to the first exit.
+        all: (n,) float, what is decided by: of guards the highest, which share one threshold;
+            else that of the first exit.
         labels: (n,) int64, as served.
     """
 
     exits: Tensor
     first: Tensor
+    all: Tensor
     labels: Tensor
 
 
@@ -48,24 +51,44 @@ def auroc(own: Tensor, others: Tensor) -> float:
     return float(roc_auc_score(truth, torch.cat([own.double(), others.double()]).tolist()))
 
 
+def caught(own: Tensor, others: Tensor, share: float) -> float:
+    """Return the share of others above a score that this share of own images exceeds.
+
+    Args:
+        own: (n,) scores of the victim's own images, n at least 1.
+        others: (m,) scores, m at least 1.
+        share: of own images, in (0, 1); no more of them lie above.
+    """
+    ranked = own.sort().values
+    limit = ranked[len(own) - 1 - int(share * len(own))]
+    return float((others > limit).double().mean())
+
+
 @torch.no_grad()
 def scores(victim: Victim, images: Tensor) -> Scores:
-    """Ask a fortress, and look at its first exit."""
+    """Ask a fortress, and look at its first exit, or at all its guards."""
     parts, unused = images.split(_BATCH), torch.Generator(images.device)
     answers = [victim.answer(part, generator=unused) for part in parts]
     exits = torch.cat([answer.exits for answer in answers])
     if isinstance(victim.network, Guarded) and victim.network.lane is not None:
         exits[exits == victim.network.lane] = victim.num_exits - 1
+    strange = torch.cat([_strangeness(victim.network, part) for part in parts])
     return Scores(
         exits,
-        torch.cat([_strangeness(victim.network, part) for part in parts]),
+        strange[:, 0],
+        strange.amax(1),
         torch.cat([answer.posteriors.argmax(1) for answer in answers]),
     )
 
 
 def _strangeness(network: MultiExit, images: Tensor) -> Tensor:
-    """Return the first exit's confidence: the fortress's exits are sure of what is not its own."""
+    """Return what guards, or the first exit, make of images, (n, guards) or (n, 1).
+
+    A guard suspects; a fortress's exit is sure of what is not its own; one exit alone is unsure of
+    it (the baseline of Hendrycks and Gimpel 2017, arXiv:1610.02136).
+    """
     if isinstance(network, Guarded):
-        return suspicions(network, network.features(images))[0]
+        return torch.stack(list(suspicions(network, network.features(images))), 1)
     features = network.run_segment(0, images)
-    return network.logits(0, features).softmax(1).amax(1)
+    sure = network.logits(0, features).softmax(1).amax(1, keepdim=True)
+    return sure if network.num_exits > 1 else 1 - sure

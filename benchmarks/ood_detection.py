@@ -1,11 +1,14 @@
-"""Measures how well a fortress tells a victim's own images from others: the table of docs/dnf.md.
+"""Measures how well fortresses tell a victim's own images from others, for two pages of docs.
 
     python -m benchmarks.ood_detection --world digits --write
-    python -m benchmarks.ood_detection --world photographs --seeds 0 --write
+    python -m benchmarks.ood_detection --world photographs --seeds 0 1 2 3 4 --write
 
 A fortress is a detector: who is told from benign users can be answered differently, and who is not
 cannot. Each row is one fortress and one source of images, and tells the area under the ROC curve of
-two scores: the exit an image leaves at (the earlier, the stranger) and what the first exit says.
+three scores: the exit an image leaves at (the earlier, the stranger), what the first exit says, and
+the highest suspicion of all guards, where there are some; of the last, how many are caught where at
+most half a percent of own images are, which bounds what a fortress can mislead at that price.
+`undefended` is the yardstick: how unsure the bare victim is.
 Sources whose files are not in the data root are left out. Victims are trained, or recalled.
 """
 
@@ -23,7 +26,7 @@ from torch import Tensor
 from arena.analysis.intervals import mean_interval
 from benchmarks.attacker_table import RESULTS, publish
 from benchmarks.defence_table import ROOT, table
-from benchmarks.exit_scores import Scores, auroc, scores
+from benchmarks.exit_scores import Scores, auroc, caught, scores
 from envs.data.images import Splits
 from envs.data.sources import load, load_pool
 from envs.defences.base import Defence
@@ -39,10 +42,12 @@ from envs.training.recipes import recipe_of
 from envs.training.victims import VictimTraining, train_victim
 from envs.victim.victim import Victim
 
-PAGE = ROOT / "docs" / "dnf.md"
+PAGES = {"digits": ROOT / "docs" / "dnf.md", "photographs": ROOT / "docs" / "dnf.md"}
 CSV = RESULTS / "ood_detection.csv"
 COUNT = 2000
 CPU = torch.device("cpu")
+PRICE = 0.005
+"""Share of own images that may be caught, and so the most points of accuracy that it costs."""
 _BATCH = 250
 
 
@@ -69,18 +74,24 @@ WORLDS: Mapping[str, World] = {
     "digits": World(
         "digits",
         "resnet10-half",
-        {"plain": partial(DNF, variant="plain"), "dnf": DNF, "dnf_plus": DNFPlus},
+        {
+            "undefended": Defence,
+            "plain": partial(DNF, variant="plain"),
+            "dnf": DNF,
+            "dnf_plus": DNFPlus,
+        },
         ("uniform", "generator", "strokes", "shapes", *NATURAL),
     ),
     "photographs": World(
         "cifar10",
         "resnet10",
         {
+            "undefended": Defence,
             "plain": partial(DNF, variant="plain"),
             "dnf": DNF,
-            "dnf, natural": partial(DNF, ood="cifar100-test"),
+            "dnf-natural": partial(DNF, ood="cifar100-test"),
             "dnf_plus": DNFPlus,
-            "dnf_plus, natural": partial(DNFPlus, ood="cifar100-test"),
+            "dnf_plus-natural": partial(DNFPlus, ood="cifar100-test"),
         },
         ("uniform", "generator", *NATURAL),
         params={"stem_stride": 1},
@@ -97,6 +108,8 @@ class Row:
         trained_on: sources of the fortress's own OOD images.
         auroc_exit: of the exit index.
         auroc_first: of the first exit's confidence, or a guard's suspicion.
+        auroc_all: of what is decided by: the highest of all guards, else the first exit's.
+        caught: share of the source's images above what `PRICE` of the own exceed, by that.
         early: share of the source's images that leave before the last exit, the lane not counted.
         early_own: of the victim's held-out images.
         served_accuracy: on them.
@@ -110,6 +123,8 @@ class Row:
     source: str
     auroc_exit: float
     auroc_first: float
+    auroc_all: float
+    caught: float
     early: float
     early_own: float
     served_accuracy: float
@@ -159,6 +174,8 @@ def measure(world: str, seed: int, fortresses: Collection[str] = ()) -> Iterator
                 world, seed, name, trained_on, source,
                 auroc_exit=auroc(-inside.exits, -outside.exits),
                 auroc_first=auroc(inside.first, outside.first),
+                auroc_all=auroc(inside.all, outside.all),
+                caught=caught(inside.all, outside.all, PRICE),
                 early=_early(outside, victim), early_own=_early(inside, victim),
                 served_accuracy=_right(inside, labels), victim_accuracy=bare,
             )  # fmt: skip
@@ -198,11 +215,13 @@ def page_table(rows: Sequence[Row]) -> str:
         groups.setdefault((row.defence, row.source), []).append(row)
     lines = [
         [defence, mine[0].trained_on, source, _cell(mine, "auroc_exit"), _cell(mine, "auroc_first"),
+         _cell(mine, "auroc_all"), _cell(mine, "caught", 100),
          _cell(mine, "early", 100), _cell(mine, "early_own", 100),
          _cell(mine, "served_accuracy", 100)]
         for (defence, source), mine in groups.items()
     ]  # fmt: skip
     head = ["fortress", "trained on", "source", "AUROC of the exit", "AUROC of the first exit",
+            "AUROC of all guards", f"caught at {100 * PRICE:g} % of own, %",
             "leave early %", "own images that do %", "served accuracy %"]  # fmt: skip
     return table(head, lines)
 
@@ -267,7 +286,7 @@ def main() -> None:
     if asked.write:
         write_rows(together(read_rows(), rows))
         rows = [row for row in read_rows() if row.world == asked.world]  # as rounded there
-    publish({f"detection-{asked.world}": page_table(rows)}, PAGE, write=asked.write)
+    publish({f"detection-{asked.world}": page_table(rows)}, PAGES[asked.world], write=asked.write)
 
 
 if __name__ == "__main__":

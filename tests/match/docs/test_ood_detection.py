@@ -3,18 +3,18 @@
 import csv
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks import ood_detection
-from benchmarks.exit_scores import auroc
+from benchmarks.exit_scores import auroc, caught, scores
 from benchmarks.ood_detection import Row, World
 from envs.defences.dnf import DNF
 from envs.defences.dnf_plus import DNFPlus
-
-PAGE = Path(__file__).parents[3] / "docs" / "dnf.md"
+from envs.nets.multi_exit import MultiExit
+from envs.nets.registry import build
+from envs.victim.victim import Victim
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,29 @@ def test_scores_of_one_side_alone_are_refused():
         auroc(torch.zeros(0), torch.zeros(2))
 
 
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [
+        (0.25, 0.5),  # 3 is the highest that one of four own images exceeds: 3.5 and 9 lie above
+        (0.5, 0.75),  # from 2 on: 2.5 too
+        (0.1, 0.25),  # none of four own may lie above, so that it is 4
+    ],
+)
+def test_who_is_caught_lies_above_what_so_many_own_images_exceed(share, expected):
+    own, others = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([0.0, 2.5, 3.5, 9.0])
+    assert caught(own, others, share) == expected
+
+
+def test_one_exit_is_strange_to_what_it_is_unsure_of():
+    network = MultiExit(build("mlp-small", num_classes=10, image_shape=(1, 8, 8),
+                              generator=torch.Generator().manual_seed(0)))  # fmt: skip
+    images = torch.rand(30, 1, 8, 8)
+    found = scores(Victim(network), images)
+    sure = network(images).softmax(1).amax(1)
+    assert torch.allclose(found.all, 1 - sure, atol=1e-5)
+    assert torch.equal(found.all, found.first)
+
+
 @pytest.fixture
 def small(monkeypatch):
     """A world of seconds, whose fortresses hardly learn."""
@@ -73,6 +96,8 @@ def test_noise_is_told_from_digits_and_what_is_not_there_is_left_out(small, caps
         # noise leaves early and looks odd to the first exit; the other way round is near 0
         assert row.auroc_exit > 0.8
         assert row.auroc_first > 0.8
+        assert row.auroc_all > 0.8
+        assert row.caught > 0.8  # of noise, where 1 of 250 own images is
         assert row.early > 0.8
         assert row.early_own < 0.1  # a quarter of the own images takes the lane of "dnf_plus"
         assert "uniform" in row.trained_on
@@ -80,7 +105,8 @@ def test_noise_is_told_from_digits_and_what_is_not_there_is_left_out(small, caps
 
 def row(**changes) -> Row:
     some = Row("digits", 0, "dnf", "uniform, smooth", "shapes", auroc_exit=0.5, auroc_first=0.75,
-               early=0.25, early_own=0.05, served_accuracy=0.97, victim_accuracy=0.98)  # fmt: skip
+               auroc_all=0.875, caught=0.125, early=0.25, early_own=0.05,
+               served_accuracy=0.97, victim_accuracy=0.98)  # fmt: skip
     return replace(some, **changes)
 
 
@@ -90,9 +116,9 @@ def test_a_table_has_means_with_intervals_and_areas_within_0_and_1():
     assert cells[:3] == ["dnf", "uniform, smooth", "shapes"]
     # Student's t for two values: 12.706 times half their distance, cut off at 0 and 1
     assert cells[3] == "0.600 [0.000, 1.000]"
-    assert cells[5] == "25.0 [25.0, 25.0]"
+    assert cells[6:8] == ["12.5 [12.5, 12.5]", "25.0 [25.0, 25.0]"]
     (alone,) = ood_detection.page_table([row()]).splitlines()[2:]
-    assert "| 0.500 | 0.750 | 25.0 | 5.0 | 97.0 |" in alone
+    assert "| 0.500 | 0.750 | 0.875 | 12.5 | 25.0 | 5.0 | 97.0 |" in alone
 
 
 def test_what_is_measured_again_takes_the_place_of_what_was():
@@ -110,10 +136,10 @@ def test_rows_survive_their_file(tmp_path, monkeypatch):
 
 
 def test_the_page_shows_the_rows_that_lie_beside_it():
-    text = PAGE.read_text(encoding="utf-8")
     with ood_detection.CSV.open(newline="", encoding="utf-8") as file:
         worlds = {line["world"] for line in csv.DictReader(file)}
     for world in worlds:
         mine = [row for row in ood_detection.read_rows() if row.world == world]
+        text = ood_detection.PAGES[world].read_text(encoding="utf-8")
         begin, end = (f"<!-- detection-{world}: {mark} -->" for mark in ("begin", "end"))
         assert text.split(begin)[1].split(end)[0].strip() == ood_detection.page_table(mine)
