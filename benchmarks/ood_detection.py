@@ -87,9 +87,9 @@ WORLDS: Mapping[str, World] = {
         "resnet10",
         {
             "undefended": Defence,
-            "plain": partial(DNF, variant="plain"),
-            "dnf": DNF,
-            "dnf-natural": partial(DNF, ood="cifar100-test"),
+            "plain": partial(DNF, variant="plain", epochs=4),
+            "dnf": partial(DNF, epochs=4),
+            "dnf-natural": partial(DNF, epochs=4, ood="cifar100-test"),
             "dnf_plus": DNFPlus,
             "dnf_plus-natural": partial(DNFPlus, ood="cifar100-test"),
         },

@@ -37,7 +37,7 @@ class Knockoff(Attacker):
             classes are worth asking.
         answers: "served", or "argmax" to train on the most likely label of each answer alone,
             which a soft-label attacker should try as well.
-        recipe: "knockoff", "grad", "grad-bf16", "modelguard", "dnf" or "small"; by image size if
+        recipe: "knockoff", "grad", "short32", "modelguard", "dnf" or "small"; by image size if
             absent.
         epochs: of the final training, instead of the recipe's.
         learning_rate: of the final training, instead of the recipe's.
