@@ -132,13 +132,13 @@ def run(
         overrides = [*(set_ or ()), *seeds_override(seeds), *_how_played(isolate, time_limit)]
         scenarios = load_all(files, overrides)
 
+    _warn_of_shared_clock(scenarios, workers)
     if dry_run:
         show_dry_run(scenarios, log, fresh=fresh, workers=workers, json=json)
         return
     from arena.log.store import Log
     from arena.runner.match import require_playable
 
-    _warn_of_shared_clock(scenarios, workers)
     how = How(pick_device(device), fresh, workers, save_every, fail_fast)
     require_playable(scenarios, log, device=how.device, workers=workers)
     results, told, incomplete = [], [], False

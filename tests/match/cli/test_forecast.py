@@ -212,3 +212,15 @@ def test_a_run_that_fails_fast_stops_and_says_what_is_left(tiny_file, tmp_path):
     assert "stopped after a failure with 3 episodes left" in stopped.stderr
     assert stopped.stdout.count("RuntimeError") == 1
     assert call(*words, "--log", tmp_path / "b.db").stdout.count("RuntimeError") == 3
+
+
+@pytest.mark.parametrize(("latency", "workers", "warned"), [
+    ("wall", "2", True), ("wall", "1", False), ("virtual", "2", False),
+])  # fmt: skip
+def test_real_time_on_a_shared_machine_is_warned_of_before_it_is_played(
+    tiny_file, tmp_path, latency, workers, warned
+):
+    path = tiny_file(threat={"latency": latency})
+    told = call("run", path, "--dry-run", "--workers", workers, "--log", tmp_path / "a.db")
+    assert told.exit_code == 0, told.output
+    assert ("measures real time" in told.stderr) is warned
