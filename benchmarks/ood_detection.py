@@ -42,7 +42,7 @@ from envs.training.recipes import recipe_of
 from envs.training.victims import VictimTraining, train_victim
 from envs.victim.victim import Victim
 
-PAGES = {"digits": ROOT / "docs" / "dnf.md", "photographs": ROOT / "docs" / "dnf.md"}
+PAGES = {"digits": ROOT / "docs" / "dnf.md", "photographs": ROOT / "docs" / "photographs.md"}
 CSV = RESULTS / "ood_detection.csv"
 COUNT = 2000
 CPU = torch.device("cpu")
@@ -192,8 +192,9 @@ def _sources(spec: World, splits: Splits, seed: int) -> Iterator[tuple[str, Tens
 def _hardened(
     defence: Defence, body: Staged, splits: Splits, training: VictimTraining
 ) -> tuple[Victim, str]:
+    # the stream of a game's victim, so that its fortress is measured and not another one
     kit = HardenKit(
-        splits, Streams(training.seed), CPU, victim_key=training.key(splits),
+        splits, Streams(training.seed).child("harden"), CPU, victim_key=training.key(splits),
         load_pool=partial(load_pool, image_shape=splits.image_shape),
     )  # fmt: skip
     victim = defence.harden(Victim(MultiExit(copy.deepcopy(body))), kit)
