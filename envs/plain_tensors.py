@@ -72,7 +72,7 @@ def plain_within(value: object) -> Tensor:
         raise TypeError(type(value).__name__)
     tensor: Tensor = value  # type: ignore[assignment]  # as was just seen
     if type(value) is Tensor and _kind(tensor) in _USUAL:
-        return tensor.detach()
+        return tensor.data  # detached at a microsecond less than by `detach`
     keys = torch._C._dispatch_keys(tensor)
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         raise TypeError("a tensor inside a transform of torch.func")

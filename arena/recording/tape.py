@@ -78,13 +78,8 @@ class Tape:
         if self._folder is None:
             return
         images = round.attack.images
-        # a slice costs as much as the copy of a small request, a new tensor twice that
-        shown = images if images.shape[0] <= SHOWN else images[:SHOWN]
-        if self._last is None or self._last.shape != shown.shape:
-            with torch.inference_mode(False):  # later rounds write into it, in whatever mode
-                self._last = shown.clone()
-        else:
-            self._last.copy_(shown)
+        # the game's own copy, which is written into no more; of a large request, a part alone
+        self._last = images if images.shape[0] <= SHOWN else images[:SHOWN].clone()
         # what is not charged is not taped: a tape is what the budget bought
         if self._writer is not None and self._fault is None and round.is_charged:
             try:

@@ -132,7 +132,8 @@ class Recorder:
     def on_round(self, round: Round) -> None:
         """Write what is due after a round: its bucket, a checkpoint, progress."""
         self._countermeasures.on_round(round)
-        share, over = self._game.used / self._budget, self._game.over
+        game = self._game
+        share, over = game.used / self._budget, game.remaining == 0
         if share * BUCKETS >= self._bucket + 1:
             self._close_bucket()
         # the last checkpoint waits until the attacker has learnt from the last answers

@@ -42,11 +42,16 @@ class Access:
                 "the oracle takes no query from within another one, nor from a clone that is "
                 "being scored; ask from attack()"
             )
-        self._refuse_after_the_attack()
-        self._hold(me)
-        if self._closed:  # meanwhile
-            self.leave()
-            self._refuse_after_the_attack()
+        closed = self._closed
+        if not closed:
+            self._hold(me)
+            closed = self._closed  # perhaps since
+            if closed:
+                self.leave()
+        if closed:
+            raise QueryError(
+                "the oracle is closed because the attack is over; ask before it returns"
+            )
 
     def leave(self) -> None:
         """Let the next query in."""
@@ -75,12 +80,6 @@ class Access:
         self._closed = True
         if self._inside != threading.get_ident() and self._lock.acquire(timeout=WAIT_SECONDS):
             self._lock.release()
-
-    def _refuse_after_the_attack(self) -> None:
-        if self._closed:
-            raise QueryError(
-                "the oracle is closed because the attack is over; ask before it returns"
-            )
 
     def _hold(self, me: int) -> None:
         if not self._lock.acquire(False) and not self._lock.acquire(timeout=WAIT_SECONDS):

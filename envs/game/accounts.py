@@ -68,6 +68,7 @@ class Accounts:
 
     Attributes:
         charged: (accounts,) int64, images charged.
+        room: images that all accounts together may still ask for.
 
     Raises:
         ScenarioError: no account, or none that may ask.
@@ -89,21 +90,16 @@ class Accounts:
         self.charged: Numbers = np.zeros(self._count, dtype=np.int64)
         self._closed: set[int] = set()
         self._passed: set[int] = set()  # refused a request
-        self._room = self._count * most
+        self.room = self._count * most
         self._dealt = 0
         length = math.prod(threat.image_shape) if self._policy == "by-similarity" else 0
         self._line = streams.numpy("accounts").standard_normal(length)
         self._places: list[float] = []
 
-    @property
-    def room(self) -> int:
-        """Images that all accounts together may still ask for."""
-        return self._room
-
     def close(self, account: int) -> None:
         """Refuse an account every further query."""
         if account not in self._closed:
-            self._room -= self._left(account)
+            self.room -= self._left(account)
             self._closed.add(account)
 
     @property
@@ -181,7 +177,7 @@ class Accounts:
     def charge(self, account: int, count: int) -> None:
         """Count images that an account asks for; below 0 it takes a charge back."""
         self.charged[account] += count
-        self._room -= count
+        self.room -= count
 
     def state(self) -> dict[str, object]:
         """Return what changes while it is played; see `restore`."""
@@ -199,7 +195,7 @@ class Accounts:
         self._closed, self._dealt = set(), state["dealt"]
         self._passed = set(state["passed"])
         self._places = list(state["places"])
-        self._room = self._count * self._most - int(self.charged.sum())
+        self.room = self._count * self._most - int(self.charged.sum())
         for account in state["closed"]:
             self.close(account)
 

@@ -44,9 +44,11 @@ class Budget:
     @property
     def remaining(self) -> int:
         """Images that may still be asked."""
-        if self.tired:
+        # not by `used` and `tired`, because it is read twice in every round
+        if self.unpaid >= self._most_unpaid:
             return 0
-        left, room = self._most - self.used, self._accounts.room
+        ledger, room = self._ledger, self._accounts.room
+        left = self._most - (self._used if ledger is None else ledger.charged)
         return left if left < room else room
 
     def require(self, count: int) -> None:
