@@ -89,6 +89,7 @@ defences = Catalog(
         "modelguard-w": "envs.defences.modelguard:ModelGuardW",
         "modelguard-s": "envs.defences.modelguard:ModelGuardS",
         "queen": "envs.defences.queen:Queen",
+        "misleader": "envs.defences.misleader:Misleader",
         "timing": "envs.defences.timing:Timing",
         "stack": "envs.defences.stack:Stack",
     },

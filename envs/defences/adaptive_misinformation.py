@@ -12,7 +12,7 @@ from envs.defences.base import Serving
 from envs.defences.harden_kit import HardenKit
 from envs.defences.label_preserving import PosteriorDefence, Preserve
 from envs.defences.needs import Need
-from envs.defences.surrogate import Surrogate, like_victim, remembered
+from envs.defences.surrogate import Surrogate, begin_as, like_victim, remembered
 from envs.nets.staged import Staged
 from envs.ranges import Positive, Share
 from envs.training.checkpoint_file import JSON
@@ -163,7 +163,7 @@ def _misinformer(victim: Victim, kit: HardenKit, recipe: Recipe) -> Staged:
 
 def _outlier_exposed(victim: Victim, kit: HardenKit, recipe: Recipe, ood: SourceSpec) -> Staged:
     network = like_victim(victim, kit.streams.torch("detector/weights", victim.device))
-    network.load_state_dict(victim.network.backbone.state_dict())
+    begin_as(network, victim, name="adaptive-misinformation")
     train_set = kit.data.train.to(victim.device)
     gentle = recipe.with_changes(learning_rate=_FINE_TUNING * recipe.learning_rate)
 

@@ -19,7 +19,7 @@ from envs.defences.needs import Need
 from envs.defences.random_filter import RandomFilter
 from envs.defences.randomness import Chance
 from envs.defences.robust_training import RobustTraining, train_robustly
-from envs.defences.surrogate import like_victim, remembered
+from envs.defences.surrogate import begin_as, like_victim, remembered
 from envs.errors import ScenarioError
 from envs.exits.random_rules import Seeding
 from envs.nets.multi_exit import MultiExit
@@ -150,7 +150,7 @@ class MeCo(Defence):
         if self.epochs is not None:
             plan = plan.with_changes(epochs=self.epochs)
         if self.retrain == "fine-tune":
-            network.load_state_dict(victim.network.backbone.state_dict())
+            begin_as(network, victim, name="meco")
             plan = plan.with_changes(learning_rate=_FINE_TUNING * plan.learning_rate)
 
         def train(fresh: Staged) -> None:

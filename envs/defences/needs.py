@@ -9,6 +9,8 @@ Need = Literal["exit heads", "stages", "retraining", "another of its kind"]
 """Places for exit heads; stages that run apart; weights that may be trained anew; a network like it
 with other weights."""
 
+_NAME_THEM = 'name the layers that they follow: victim.exits = ["layer1", ...]'
+
 
 def require_needs(needs: frozenset[Need], name: str, network: Staged) -> None:
     """Check that a victim has what a defence needs.
@@ -24,8 +26,7 @@ def require_needs(needs: frozenset[Need], name: str, network: Staged) -> None:
     lacks: dict[Need, tuple[bool, str]] = {
         "exit heads": (
             not network.head_stages,
-            "places for exit heads; name the layers that they follow: "
-            'victim.exits = ["layer1", ...]',
+            f"places for exit heads; {network.undivided or _NAME_THEM}",
         ),
         "stages": (
             bool(network.undivided),

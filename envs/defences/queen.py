@@ -120,7 +120,8 @@ class Queen(PosteriorDefence):
         """Train map and shadows, or recall them, and find the classes' regions."""
         self._chance.take_key(kit, "queen")
         own = kit.data.train.to(victim.device)
-        backbone = victim.network.backbone
+        # a layer after this one may put another network in the victim's place
+        backbone = self._backbone = victim.network.backbone
         features = embedded(backbone, own.pixels)
         self._map = self._trained_map(features, own.labels, kit)
         with torch.no_grad():
@@ -143,8 +144,7 @@ class Queen(PosteriorDefence):
     def perturb(self, clean: Tensor, serving: Serving) -> Tensor:
         """Reverse what is new in a class that the account covers; move all other answers."""
         assert self._map is not None, "harden comes first"
-        backbone = serving.victim.network.backbone
-        features = embedded(backbone, serving.images)
+        features = embedded(self._backbone, serving.images)
         labels = clean.argmax(1)
         account = self._accounts.setdefault(
             serving.account,
@@ -154,7 +154,7 @@ class Queen(PosteriorDefence):
             ),
         )  # fmt: skip
         reverse = account.take(self._map(features).double(), labels)
-        served = self._moved(backbone, features, clean)
+        served = self._moved(features, clean)
         # drawn for all, so that who is reversed does not shift the stream
         luck = self._chance.uniforms(serving.images, self.count, serving.generator)
         if bool(reverse.any()):
@@ -162,16 +162,16 @@ class Queen(PosteriorDefence):
             served[reverse] = reversed_answer(clean[reverse], believed)
         return torch.lerp(clean, served, serving.strength)
 
-    def _moved(self, backbone: Staged, features: Tensor, clean: Tensor) -> Tensor:
+    def _moved(self, features: Tensor, clean: Tensor) -> Tensor:
         """Answer from features that are moved towards the farthest centre, the label kept."""
         labels = clean.argmax(1)
         direction = away(features, self._far)
-        kept = backbone.classifier(features)
+        kept = self._backbone.classifier(features)
         # an early exit may have answered otherwise than the last; then its answer stays
         going = kept.argmax(1) == labels
         served = torch.where(going[:, None], kept.double().softmax(1), clean)
         for number in range(1, self.steps + 1):
-            logits = backbone.classifier(features + number * self.step * direction)
+            logits = self._backbone.classifier(features + number * self.step * direction)
             going = going & (logits.argmax(1) == labels)
             served = torch.where(going[:, None], logits.double().softmax(1), served)
         return served

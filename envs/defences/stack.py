@@ -9,7 +9,7 @@ from torch import Tensor
 from envs.defences.base import Defence, Serving
 from envs.defences.harden_kit import HardenKit
 from envs.defences.hardening import hardened_by
-from envs.defences.needs import Need
+from envs.defences.needs import Need, require_needs
 from envs.victim.victim import Victim
 
 
@@ -50,7 +50,10 @@ class Stack(Defence):
         """Harden by each layer in turn; each has random streams of its own."""
         for number, layer in enumerate(self.layers):
             own = replace(kit, streams=kit.streams.child(f"layer{number}"))
-            victim = hardened_by(layer, victim, own, name=type(layer).__name__)
+            name = type(layer).__name__
+            # a layer before may have put another network in the victim's place
+            require_needs(layer.needs, name, victim.network.backbone)
+            victim = hardened_by(layer, victim, own, name=name)
         self._add_up()
         return victim
 

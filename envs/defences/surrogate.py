@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from envs.data.images import ImageSet, to_pixels
 from envs.defences.harden_kit import HardenKit
 from envs.defences.needs import Need
+from envs.errors import ScenarioError
 from envs.nets import registry
 from envs.nets.adapter_stages import with_places
 from envs.nets.exit_cost import backbone_macs
@@ -166,6 +167,26 @@ def like_victim(
     if not isinstance(network, OwnNetwork) or not backbone.head_stages:
         return network
     return with_places(network, [backbone.stage_names[stage] for stage in backbone.head_stages])
+
+
+def begin_as(network: Staged, victim: Victim, *, name: str) -> None:
+    """Give a network the victim's weights to begin with.
+
+    Args:
+        network: as `like_victim` built it.
+        victim: whose weights are copied.
+        name: of the defence, for the message.
+
+    Raises:
+        ScenarioError: the victim is none of its kind: a defence before has put others in its place.
+    """
+    backbone = victim.network.backbone
+    if backbone.architecture != network.architecture:
+        raise ScenarioError(
+            f"{name} trains the victim's own weights further, and an {backbone.architecture} "
+            f"stands in its place; put {name} first, or leave out one of the two"
+        )
+    network.load_state_dict(backbone.state_dict())
 
 
 def remembered(

@@ -118,6 +118,11 @@ def fit(
     return FitReport(losses, time.perf_counter() - started, recipe.epochs * len(cuts))
 
 
+def steps_of(count: int, recipe: Recipe) -> int:
+    """Return how many optimiser steps `fit` takes on so many images."""
+    return recipe.epochs * len(_cuts(count, recipe.batch))
+
+
 class _Trainer:
     """Takes optimiser steps: precision, clipping and schedule of one recipe."""
 

@@ -28,6 +28,7 @@ DEFENCES = {
     "truncation": {"top": 2},
     "modelguard-w": {},
     "modelguard-s": {},
+    "misleader": {"epochs": 1},
     "queen": {},
     "timing": {},
     "stack": {"layers": [{"use": "randp", "params": {"epsilon": 0.2}}, "modelguard-w", "timing"]},

@@ -13,6 +13,7 @@ from envs.defences.dnf import DNF
 from envs.defences.gradient_redirection import GradientRedirection
 from envs.defences.harden_kit import HardenKit
 from envs.defences.meco import MeCo
+from envs.defences.misleader import Misleader
 from envs.defences.modelguard import ModelGuardS, ModelGuardW
 from envs.defences.prediction_poisoning import PredictionPoisoning
 from envs.defences.queen import Queen
@@ -21,6 +22,7 @@ from envs.defences.reverse_sigmoid import ReverseSigmoid
 from envs.defences.stack import Stack
 from envs.defences.timing import Timing
 from envs.defences.truncation import Truncation
+from envs.errors import ScenarioError
 from envs.game.clocks import make_clock
 from envs.nets import registry
 from envs.nets.multi_exit import MultiExit
@@ -37,6 +39,9 @@ MAKE = {
     "truncation": lambda: Truncation(decimals=2),
     "modelguard-w": lambda: ModelGuardW(epsilon=0.4),
     "modelguard-s": lambda: ModelGuardS(epsilon=0.4),
+    "misleader": lambda: Misleader(
+        members=["mlp-small"], weights=[0.05], temperatures=[4.0], shares=[0.9], epochs=1
+    ),
     "queen": lambda: Queen(shadows=1, asked=1, map_epochs=2, limit=0.0),
     "timing": lambda: Timing(policy="constant", seconds=1.0),
     "dnf": lambda: DNF("plain", thresholds="published", epochs=1),
@@ -81,7 +86,32 @@ def answered(defence, bare, data):
         )
 
 
-@pytest.mark.parametrize(("first", "second"), list(itertools.permutations(MAKE, 2)))
+ONE_NETWORK = {"misleader", "dnf"}
+"""An ensemble has no places for exits, and exits are no ensemble's."""
+PAIRS = [pair for pair in itertools.permutations(MAKE, 2) if set(pair) != ONE_NETWORK]
+
+
+@pytest.mark.parametrize("pair", [("misleader", "dnf"), ("dnf", "misleader")])
+def test_an_ensemble_and_a_fortress_refuse_each_other_in_one_line(digits, pair):
+    stack = Stack(layers=[MAKE[name]() for name in pair])
+    with pytest.raises(ScenarioError, match=r"ensemble|other networks"):
+        answered(stack, victim("conv-small", (1, 8, 8)), digits)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        MeCo(retrain="fine-tune", epochs=0, scale=0.1),
+        AdaptiveMisinformation(ood="uniform", epochs=1),
+    ],
+)
+def test_what_trains_the_victims_own_weights_further_refuses_an_ensemble(digits, second):
+    stack = Stack(layers=[MAKE["misleader"](), second])
+    with pytest.raises(ScenarioError, match="an ensemble stands in its place"):
+        answered(stack, victim("conv-small", (1, 8, 8)), digits)
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
 def test_two_defences_one_after_the_other_keep_what_they_promise(digits, first, second):
     stack = Stack(layers=[MAKE[first](), MAKE[second]()])
     answer = answered(stack, victim("conv-small", (1, 8, 8)), digits)

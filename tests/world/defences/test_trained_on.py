@@ -31,6 +31,7 @@ CASES = {
     "modelguard-w": ("modelguard-w", {}, ()),
     "modelguard-s": ("modelguard-s", {}, ()),
     "meco": ("meco", {"epochs": 1}, ()),
+    "misleader": ("misleader", {"epochs": 1}, ()),
     "queen": ("queen", {"shadows": 1, "asked": 1, "map_epochs": 2}, ()),
     "timing": ("timing", {}, ()),
     "dnf": ("dnf", ONE, FORTRESS),
