@@ -90,6 +90,7 @@ defences = Catalog(
         "modelguard-s": "envs.defences.modelguard:ModelGuardS",
         "queen": "envs.defences.queen:Queen",
         "misleader": "envs.defences.misleader:Misleader",
+        "same": "envs.defences.same:Same",
         "timing": "envs.defences.timing:Timing",
         "stack": "envs.defences.stack:Stack",
     },

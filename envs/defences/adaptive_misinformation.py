@@ -95,7 +95,7 @@ class AdaptiveMisinformation(PosteriorDefence):
     def harden(self, victim: Victim, kit: HardenKit) -> Victim:
         """Train the misinformer and the detector, or recall them."""
         recipe = recipe_for(victim.image_shape).with_changes(epochs=self.epochs)
-        self._liar = Surrogate(_misinformer(victim, kit, recipe))
+        self._liar = Surrogate(misinformer(victim, kit, recipe))
         self.overhead_macs = self._liar.macs
         if self.detector == "outlier-exposed":
             self._judge = Surrogate(_outlier_exposed(victim, kit, recipe, self.ood))
@@ -146,7 +146,8 @@ class OutlierExposure:
         return cross_entropy(known, labels) + _EXPOSURE * exposure
 
 
-def _misinformer(victim: Victim, kit: HardenKit, recipe: Recipe) -> Staged:
+def misinformer(victim: Victim, kit: HardenKit, recipe: Recipe) -> Staged:
+    """Train a network like the victim to give its own images anything but their labels."""
     network = like_victim(victim, kit.streams.torch("misinformer/weights", victim.device))
     train_set = kit.data.train.to(victim.device)
 

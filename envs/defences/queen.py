@@ -12,7 +12,7 @@ from envs.defences.randomness import Chance
 from envs.defences.simplex import onto_simplex
 from envs.defences.surrogate import Surrogate, digest, like_victim, remembered
 from envs.exits.random_rules import Seeding
-from envs.nets.exit_cost import backbone_macs
+from envs.nets.exit_cost import backbone_macs, macs_of
 from envs.nets.staged import Staged
 from envs.ranges import Amount, Count, Natural, Positive
 from envs.training.checkpoint_file import JSON, Stored
@@ -134,9 +134,9 @@ class Queen(PosteriorDefence):
         self._shadows = tuple(self._trained_shadow(n, victim, kit) for n in range(self.count))
         macs = backbone_macs(backbone)
         head = macs[-1] - macs[-2]
-        weights = sum(weight.numel() for weight in self._map.parameters() if weight.ndim > 1)
+        mapped = macs_of(self._map, (features.shape[1],))
         self.overhead_macs = (
-            macs[-1] + weights + self.steps * head + self.asked * self._shadows[0].macs
+            macs[-1] + mapped + self.steps * head + self.asked * self._shadows[0].macs
         )
         self._accounts = {}
         return victim

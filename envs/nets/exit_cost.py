@@ -102,6 +102,16 @@ def _backbone_macs(bare: Staged) -> tuple[int, ...]:
     return tuple(accumulate(macs))
 
 
+def macs_of(network: nn.Module, shape: tuple[int, ...]) -> int:
+    """Count MACs of one forward pass of any network on one input of a shape. Not cached."""
+
+    def count(bare: nn.Module) -> int:
+        place = next(bare.parameters()).device
+        return _run(bare, torch.zeros(1, *shape, device=place), {})[1][0]
+
+    return on_outline(network, count)
+
+
 class _OpCounter(TorchDispatchMode):
     """Counts operations that compute; views cost nothing."""
 

@@ -30,6 +30,7 @@ DEFENCES = {
     "modelguard-s": {},
     "misleader": {"epochs": 1},
     "queen": {},
+    "same": {"epochs": 5},
     "timing": {},
     "stack": {"layers": [{"use": "randp", "params": {"epsilon": 0.2}}, "modelguard-w", "timing"]},
 }

@@ -14,7 +14,7 @@ SCENARIOS = sorted(path for path in ROOT.rglob("*.toml"))
 PUBLISHED = {
     "randp": "off", "p-poison": "off", "grad": "off", "reverse-sigmoid": "off",
     "adaptive-misinformation": "off", "truncation": "off", "modelguard-w": "on",
-    "modelguard-s": "on", "queen": "off",
+    "modelguard-s": "on", "queen": "off", "same": "off",
 }  # fmt: skip
 """What becomes of the label in the papers and the authors' code."""
 

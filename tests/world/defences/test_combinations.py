@@ -19,6 +19,7 @@ from envs.defences.prediction_poisoning import PredictionPoisoning
 from envs.defences.queen import Queen
 from envs.defences.randp import RandP
 from envs.defences.reverse_sigmoid import ReverseSigmoid
+from envs.defences.same import Same
 from envs.defences.stack import Stack
 from envs.defences.timing import Timing
 from envs.defences.truncation import Truncation
@@ -43,6 +44,7 @@ MAKE = {
         members=["mlp-small"], weights=[0.05], temperatures=[4.0], shares=[0.9], epochs=1
     ),
     "queen": lambda: Queen(shadows=1, asked=1, map_epochs=2, limit=0.0),
+    "same": lambda: Same(epochs=1, classifier_epochs=1, suspected=0.5),
     "timing": lambda: Timing(policy="constant", seconds=1.0),
     "dnf": lambda: DNF("plain", thresholds="published", epochs=1),
 }

@@ -14,6 +14,7 @@ from envs.defences.prediction_poisoning import PredictionPoisoning
 from envs.defences.queen import Queen
 from envs.defences.randp import RandP
 from envs.defences.reverse_sigmoid import ReverseSigmoid
+from envs.defences.same import Same
 from envs.defences.stack import Stack
 from envs.defences.timing import Timing
 from envs.defences.truncation import Truncation
@@ -25,6 +26,7 @@ from envs.seeding import Streams
 from envs.types import ThreatModel
 
 BRIEF = {"surrogate_epochs": 1, "schedule_epochs": 2}
+SHORT = {"epochs": 2, "classifier_epochs": 1}
 FEW = {"shadows": 2, "asked": 1, "map_epochs": 30}
 
 # name: (class, parameters); all perturb posteriors and take preserve_top1
@@ -52,9 +54,12 @@ POSTERIOR = {
     "modelguard-s": (ModelGuardS, {"epsilon": 1.0}),
     "modelguard-s-fixed": (ModelGuardS, {"epsilon": 0.2, "grow": False}),
     "queen": (Queen, {"limit": 0.0, "reach": 9.0, **FEW}),
+    "same": (Same, {"suspected": 0.2, **SHORT}),
+    "same-fresh": (Same, {"suspected": 0.2, "randomness": "fresh", **SHORT}),
+    "same-misinforming": (Same, {"suspected": 0.2, "response": "misinformation", **SHORT}),
     "queen-fresh": (Queen, {"limit": 0.0, "reach": 9.0, "randomness": "fresh", **FEW}),
 }
-FRESH = {"randp", "randp-noise", "randp-normal-l1", "queen-fresh"}
+FRESH = {"randp", "randp-noise", "randp-normal-l1", "queen-fresh", "same-fresh"}
 
 
 @pytest.fixture(params=list(POSTERIOR))

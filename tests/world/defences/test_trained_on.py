@@ -33,6 +33,7 @@ CASES = {
     "meco": ("meco", {"epochs": 1}, ()),
     "misleader": ("misleader", {"epochs": 1}, ()),
     "queen": ("queen", {"shadows": 1, "asked": 1, "map_epochs": 2}, ()),
+    "same": ("same", {"epochs": 1, "classifier_epochs": 1, "response": "misinformation"}, ()),
     "timing": ("timing", {}, ()),
     "dnf": ("dnf", ONE, FORTRESS),
     "dnf-weights": ("dnf", {**ONE, "ood": {"uniform": 3.0, "shapes": 1.0}}, ("uniform", "shapes")),
