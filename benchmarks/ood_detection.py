@@ -27,7 +27,8 @@ from arena.analysis.intervals import mean_interval
 from benchmarks.attacker_table import RESULTS, publish
 from benchmarks.defence_table import ROOT, table
 from benchmarks.exit_scores import Scores, auroc, caught, scores
-from envs.data.images import Splits
+from envs.data.images import ImageSet, Splits
+from envs.data.overlap import scored_digests, without
 from envs.data.sources import load, load_pool
 from envs.defences.base import Defence
 from envs.defences.dnf import DNF
@@ -195,10 +196,16 @@ def _hardened(
     # the stream of a game's victim, so that its fortress is measured and not another one
     kit = HardenKit(
         splits, Streams(training.seed).child("harden"), CPU, victim_key=training.key(splits),
-        load_pool=partial(load_pool, image_shape=splits.image_shape),
+        load_pool=partial(_unscored, splits),
     )  # fmt: skip
     victim = defence.harden(Victim(MultiExit(copy.deepcopy(body))), kit)
     return victim, ", ".join(defence.trained_on) or "none"
+
+
+def _unscored(splits: Splits, name: str, *, generator: torch.Generator) -> ImageSet:
+    """Load images for a defence as a game does: without those that clones are scored on."""
+    pool = load_pool(name, image_shape=splits.image_shape, generator=generator)
+    return without(pool, scored_digests(splits))
 
 
 def _early(found: Scores, victim: Victim) -> float:

@@ -1,6 +1,6 @@
 """The images that an episode plays with: the victim's data, pools, and those of benign users."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,9 @@ import torch
 from arena.scenario import EpisodePlan
 from arena.scenario.pools import INSIST, part_of_victims_data
 from arena.scenario.schema_parts import DataSpec
+from envs.data.catalog import SOURCES
 from envs.data.images import ImageSet, Splits
-from envs.data.overlap import digests, scored_digests
+from envs.data.overlap import digests, scored_digests, without
 from envs.data.sources import load, load_pool
 from envs.data.splits import resampled
 from envs.errors import PlayerError, ScenarioError
@@ -65,10 +66,13 @@ class EpisodeImages:
 
     def _test_overlap(self, plan: EpisodePlan, pool: ImageSet) -> int:
         """Count the images that clones are scored on and that a pool holds, by their content."""
+        return len(self._scored_of(plan) & digests(pool))
+
+    def _scored_of(self, plan: EpisodePlan) -> frozenset[bytes]:
         splits = self.splits(plan)
         if splits.fingerprint not in self._scored:
             self._scored = {splits.fingerprint: scored_digests(splits)}
-        return len(self._scored[splits.fingerprint] & digests(pool))
+        return self._scored[splits.fingerprint]
 
     def load_pool(
         self, plan: EpisodePlan, spec: DataSpec, *, generator: torch.Generator
@@ -86,7 +90,10 @@ class EpisodeImages:
         )
 
     def loader_for_defences(self, plan: EpisodePlan) -> Callable[..., ImageSet]:
-        """Return a loader of pools for defences; it gives none that clones are scored on."""
+        """Return a loader of pools for defences; it leaves out images that clones are scored on.
+
+        The loader raises PlayerError for a pool that is cut out of those, or holds nothing else.
+        """
 
         def load_unseen(name: str, *, generator: torch.Generator, **options: Any) -> ImageSet:
             places = {key: options.pop(key) for key in ("root", "download") if key in options}
@@ -95,14 +102,40 @@ class EpisodeImages:
             spec = DataSpec.model_construct(use=name, params=options, **places)
             part = part_of_victims_data(plan.data, spec)
             pool = self.load_pool(plan, spec, generator=generator)
-            if part not in (None, "train", "validation") or self._test_overlap(plan, pool):
+            # data sets of others share single images: CIFAR-100's test set has one of CIFAR-10's
+            left = without(pool, self._scored_of(plan))
+            if part not in (None, "train", "validation") or not len(left):
                 raise PlayerError(
                     f"a defence gets no images of '{plan.data.use}' on which it is measured: "
                     f"'{name}' holds some; take the split 'train' or 'validation'"
                 )
-            return pool
+            return left
 
         return load_unseen
+
+    def require_unseen(self, plan: EpisodePlan, sources: Iterable[str]) -> None:
+        """Refuse a defence that was trained on images which the attacker's pool holds.
+
+        Args:
+            plan: of the episode.
+            sources: of the defence's images, by name; those that are drawn anew are not compared.
+
+        Raises:
+            ScenarioError: they share images.
+        """
+        pool, _ = self.pool(plan)
+        read = [name for name in sources if name in SOURCES and SOURCES[name].splits is not None]
+        if pool is None or plan.threat.pool is None or not read:
+            return
+        held = digests(pool)
+        for name in read:
+            generator = Streams(plan.seed).torch("unseen")
+            seen = self.loader_for_defences(plan)(name, generator=generator)
+            if shared := len(held & digests(seen)):
+                raise ScenarioError(
+                    f"expected a pool that no defence was trained on, but '{plan.threat.pool.use}' "
+                    f"holds {shared} images of '{name}'; give the attacker or the defence others"
+                )
 
     def traffic(self, plan: EpisodePlan, streams: Streams) -> BenignTraffic | None:
         """Set benign users up, if the scenario has any: with images that are in no other part."""

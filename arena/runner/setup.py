@@ -117,6 +117,7 @@ class Setup:
             began = time.perf_counter()
             with counted_uses() as uses:
                 victim = hardened_by(defence, fresh, kit, name=brought.use)
+            self.images.require_unseen(plan, defence.trained_on)
             # what was trained elsewhere took another machine another time
             if uses.made or not uses.recalled:
                 seconds += time.perf_counter() - began

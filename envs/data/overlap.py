@@ -18,6 +18,14 @@ def digests(images: ImageSet) -> frozenset[bytes]:
     return frozenset(found)
 
 
+def without(images: ImageSet, unwanted: frozenset[bytes]) -> ImageSet:
+    """Leave out the images whose digest is unwanted; the others keep their order."""
+    if not digests(images) & unwanted:
+        return images
+    kept = [n for n in range(len(images)) if not digests(images.select(slice(n, n + 1))) & unwanted]
+    return images.select(torch.tensor(kept, dtype=torch.int64, device=images.device))
+
+
 def scored_digests(splits: Splits) -> frozenset[bytes]:
     """Digest the images that clones are scored on.
 

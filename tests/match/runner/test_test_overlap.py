@@ -126,6 +126,39 @@ def test_a_defence_gets_no_copy_of_test_images(scenario, watcher, digits, tmp_pa
     assert len(load_pool("digits", generator=generator, split="train", count=9)) == 9
 
 
+def test_single_test_images_in_the_pool_of_a_defence_are_left_out(
+    scenario, watcher, digits, tmp_path
+):
+    own, tested = (part.select(slice(0, 7)) for part in (digits.train, digits.test))
+    export(joined([own, tested.select(slice(0, 2))]), tmp_path / "mixed")
+    (plan,) = scenario(**UNTRAINED).plans()
+    load_pool = Setup(torch.device("cpu"), watcher).images.loader_for_defences(plan)
+    lent = load_pool("folder", generator=Streams(0).torch("pool"), root=tmp_path / "mixed",
+                     split="all")  # fmt: skip
+    assert digests(lent) == digests(own)
+
+
+@pytest.mark.parametrize(
+    ("pool", "ood", "fine"),
+    [
+        ({"use": "digits", "params.split": "train"}, "digits", False),
+        ({"use": "digits", "params.split": "validation"}, "digits", True),
+        # drawn anew for each, so that no image is there twice
+        ({"use": "strokes", "params.count": 50}, "strokes", True),
+    ],
+)
+def test_no_defence_is_trained_on_images_of_the_attackers_pool(played, pool, ood, fine):
+    fortress = f'{{name="fortress", defence="dnf", params={{ood="{ood}", epochs=1}}}}'
+    row = played(pool, defenders=f"[{fortress}]")
+    if fine:
+        assert row.status == "success"
+    else:
+        assert row.status == "error"
+        assert "'digits' holds" in row.error
+        assert "give the attacker or the defence others" in row.error
+        assert row.queries_used is None
+
+
 def test_an_image_that_lies_in_the_training_images_too_is_not_held_against_a_pool():
     pixels = torch.arange(40, dtype=torch.uint8).view(40, 1, 1, 1).repeat(1, 1, 2, 2)
     images = ImageSet(pixels, torch.zeros(40, dtype=torch.int64), 1, "twins", ("only",))
