@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from envs.data.strong_augment import strong_augment
 from envs.defences.base import Defence
 from envs.defences.harden_kit import HardenKit
-from envs.defences.surrogate import like_victim, remembered
+from envs.defences.surrogate import like_victim, remembered, require_network
 from envs.errors import ScenarioError
 from envs.nets.ensemble import Ensemble
 from envs.nets.multi_exit import MultiExit
@@ -46,6 +46,7 @@ class Misleader(Defence):
 
     Raises:
         ValueError: a value outside its range, or lists of unequal length.
+        UnknownName: no such network.
 
     Notes:
         Published for CIFAR-10: the members of large images, weights, temperatures and shares, 261
@@ -91,7 +92,7 @@ class Misleader(Defence):
             )
         if not all(0 <= share <= 1 for share in shares):
             raise ValueError(f"expected shares from 0 to 1, got {shares}")
-        self.members = None if members is None else tuple(members)
+        self.members = None if members is None else tuple(map(require_network, members))
         self.terms = tuple(
             Distillation(misleading * weight, temperature, share)
             for weight, temperature, share in zip(weights, temperatures, shares, strict=True)

@@ -10,7 +10,7 @@ from envs.defences.needs import Need
 from envs.defences.query_coverage import Coverage, region_of
 from envs.defences.randomness import Chance
 from envs.defences.simplex import onto_simplex
-from envs.defences.surrogate import Surrogate, digest, like_victim, remembered
+from envs.defences.surrogate import Surrogate, digest, like_victim, remembered, require_network
 from envs.exits.random_rules import Seeding
 from envs.nets.exit_cost import backbone_macs, macs_of
 from envs.nets.staged import Staged
@@ -56,6 +56,7 @@ class Queen(PosteriorDefence):
 
     Raises:
         ValueError: a value outside its range.
+        UnknownName: no such network.
 
     Notes:
         Published values: spacing 0.005, limit 0.2, reach, alpha, 5 of 10 shadows of one epoch each
@@ -101,6 +102,8 @@ class Queen(PosteriorDefence):
             )
         if not 1 <= asked <= shadows:
             raise ValueError(f"expected 1 to {shadows} of the shadows to be asked, got {asked}")
+        if shadow_network is not None:
+            require_network(shadow_network)
         super().__init__(epsilon=2.0, preserve_top1=preserve_top1)
         self.spacing, self.limit, self.reach, self.alpha = spacing, limit, reach, alpha
         self.count, self.asked, self.shadow_network = shadows, asked, shadow_network

@@ -169,6 +169,13 @@ def like_victim(
     return with_places(network, [backbone.stage_names[stage] for stage in backbone.head_stages])
 
 
+def require_network(name: str) -> str:
+    """Return the name of a network that a defence builds; UnknownName where there is none."""
+    if not registry.is_own(name):
+        registry.describe(name)
+    return name
+
+
 def begin_as(network: Staged, victim: Victim, *, name: str) -> None:
     """Give a network the victim's weights to begin with.
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from envs.defences.dnf import DNF
 from envs.defences.misleader import Misleader
-from envs.errors import ScenarioError
+from envs.errors import ScenarioError, UnknownName
 from envs.nets.ensemble import SoftVote
 from envs.training.misleading_distillation import (
     Distillation,
@@ -176,3 +176,5 @@ def test_odd_values_are_told():
         Misleader(misleading=-1.0)
     with pytest.raises(ValueError, match="shares from 0 to 1"):
         Misleader(shares=(0.3, 1.5, 0.3))
+    with pytest.raises(UnknownName, match="mlp-small"):
+        Misleader(**{**SMALL, "members": ["mlp-smal", "conv-small"]})

@@ -8,6 +8,7 @@ import torch
 
 from envs.defences.queen import Queen, away, reversed_answer
 from envs.defences.query_coverage import Coverage, query_sensitivity, region_of
+from envs.errors import UnknownName
 from envs.game.clocks import make_clock
 from envs.seeding import Streams
 from envs.training.feature_map import plane_map, supervised_contrast, train_map
@@ -205,3 +206,5 @@ def test_odd_values_are_told():
         Queen(spacing=0.0)
     with pytest.raises(ValueError, match="limit and step of at least 0"):
         Queen(limit=-1.0)
+    with pytest.raises(UnknownName, match="mlp-small"):
+        Queen(shadow_network="mlp-smal")
