@@ -35,6 +35,7 @@ class LoopSettings(TypedDict, total=False):
     clone_steps: Count | None
     generator_rate: Positive | None
     clone_rate: Positive | None
+    generator_width: Positive | None
     loss: Annotated[Loss, "auto"]
 
 
@@ -53,6 +54,7 @@ class DFME(Attacker):
         clone_rate, momentum, weight_decay: of the clone's SGD.
         milestones, decay: both rates are multiplied by `decay` at these fractions of the epochs.
         epoch_length: iterations per epoch.
+        generator_width: factor on the generator's channels; 1 is the published network.
         loss: "auto", "l1" (on recovered logits), "kl", "cross-entropy" or "argmax".
         drop_jumps: leave out finite differences above this multiple of the median one: an
             answer to victims whose exits change.
@@ -97,6 +99,7 @@ class DFME(Attacker):
         milestones: Sequence[Share] | None = None,
         decay: Positive | None = None,
         epoch_length: Count | None = None,
+        generator_width: Positive | None = None,
         loss: Loss = "auto",
         drop_jumps: Positive | None = None,
         spend_rest: bool = True,
@@ -114,6 +117,7 @@ class DFME(Attacker):
             "milestones": None if milestones is None else list(milestones),
             "decay": decay,
             "epoch_length": epoch_length,
+            "generator_width": generator_width,
         }
         self._loss, self._drop_jumps, self._spend_rest = loss, drop_jumps, spend_rest
         self.iterations = 0
@@ -161,7 +165,10 @@ class DFME(Attacker):
             weight_decay=self.settings.weight_decay,
         )
         self.synthesiser = Synthesiser.fresh(
-            threat.image_shape, rate=self.settings.generator_rate, generator=kit.generator
+            threat.image_shape,
+            rate=self.settings.generator_rate,
+            generator=kit.generator,
+            width=self.settings.generator_width,
         )
         self._decay = StepDecay(
             [self.trainer.optimizer, self.synthesiser.optimizer],

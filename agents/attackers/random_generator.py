@@ -20,6 +20,7 @@ class RandomGenerator(DFME):
         clone_rate, momentum, weight_decay: of the clone's SGD.
         milestones, decay: the rate is multiplied by `decay` at these fractions of the epochs.
         epoch_length: iterations per epoch.
+        generator_width: factor on the generator's channels.
         loss: "auto", "l1", "kl", "cross-entropy" or "argmax".
 
     Source:
@@ -39,6 +40,7 @@ class RandomGenerator(DFME):
         milestones: Sequence[Share] | None = None,
         decay: Positive | None = None,
         epoch_length: Count | None = None,
+        generator_width: Positive | None = None,
         loss: Loss = "auto",
     ) -> None:
         super().__init__(
@@ -51,5 +53,6 @@ class RandomGenerator(DFME):
             milestones=milestones,
             decay=decay,
             epoch_length=epoch_length,
+            generator_width=generator_width,
             loss=loss,
         )

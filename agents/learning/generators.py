@@ -29,10 +29,15 @@ class Synthesiser:
 
     @classmethod
     def fresh(
-        cls, image_shape: tuple[int, int, int], *, rate: float, generator: torch.Generator
+        cls,
+        image_shape: tuple[int, int, int],
+        *,
+        rate: float,
+        generator: torch.Generator,
+        width: float = 1.0,
     ) -> "Synthesiser":
         """Build the DFME generator for an image shape, with weights from `generator`."""
-        network = DfmeGenerator(image_shape, generator=generator)
+        network = DfmeGenerator(image_shape, generator=generator, width=width)
         return cls(network, rate=rate, generator=generator)
 
     @torch.no_grad()

@@ -37,6 +37,7 @@ class Settings:
         milestones: fractions of the epochs at which both rates are multiplied by `decay`; None
             takes `MILESTONES` for budgets of `LONG` epochs and more, and none below.
         epoch_length: iterations per epoch.
+        generator_width: factor on the generator's channels.
     """
 
     batch: int = 256
@@ -51,10 +52,11 @@ class Settings:
     milestones: tuple[float, ...] | None = None
     decay: float = 0.3
     epoch_length: int = 50
+    generator_width: float = 1.0
 
     def __post_init__(self) -> None:
         counts = ("batch", "clone_steps", "directions", "epoch_length")
-        rates = ("epsilon", "generator_rate", "clone_rate", "decay")
+        rates = ("epsilon", "generator_rate", "clone_rate", "decay", "generator_width")
         for name in counts:
             if getattr(self, name) < 1:
                 raise ScenarioError(f"expected {name} of at least 1, got {getattr(self, name)}")

@@ -71,6 +71,7 @@ class DfmeGenerator(ImageGenerator):
         image_shape: each side a power of two times 2 to 8; 32 gives the published network.
         generator: where the weights come from; the network lands on its device.
         latent: instead of the default for the size (256 from 32 pixels, 128 from 16, else 64).
+        width: factor on the channels, which come to an even number.
         weight_std: draw convolutions from N(0, weight_std) without bias, and the weights of
             normalisations from N(1, weight_std), as the released code of the Dynamic Neural
             Fortress does, instead of torch's default.
@@ -89,16 +90,18 @@ class DfmeGenerator(ImageGenerator):
         *,
         generator: torch.Generator,
         latent: int | None = None,
+        width: float = 1.0,
         weight_std: float | None = None,
     ) -> None:
         size = _dfme_size(min(image_shape[1:]))
         super().__init__(size.latent if latent is None else latent, image_shape)
         doublings = _doublings(image_shape, at_least=2, start_above=8)
-        self._start = (size.channels, *(side >> doublings for side in image_shape[1:]))
+        channels = max(2, 2 * round(size.channels * width / 2))
+        self._start = (channels, *(side >> doublings for side in image_shape[1:]))
         self._weight_std = weight_std
         with torch.device("meta"):
             self.project = nn.Linear(self.latent, _product(self._start))
-            self.body = self._lay_body(size.channels, image_shape[0], doublings)
+            self.body = self._lay_body(channels, image_shape[0], doublings)
         self.to_empty(device=generator.device)
         self.reset(generator)
 

@@ -10,7 +10,7 @@ from agents.defenders.static import Static
 from agents.learning.schedules import Settings
 from envs.data.sources import load
 from envs.defences.base import Defence, DeployedDefence
-from envs.errors import PlayerError
+from envs.errors import PlayerError, ScenarioError
 from envs.game.clocks import make_clock
 from envs.game.extraction_game import ExtractionGame
 from envs.game.game_oracle import GameOracle
@@ -76,6 +76,19 @@ def test_an_iteration_asks_what_the_ledger_says(fake_oracle, kit, directions):
     DFME(batch=8, directions=directions).attack(oracle, kit())
     assert oracle.requests == [8 * (directions + 1), *[8] * 5] * 2
     assert oracle.remaining == 0
+
+
+@pytest.mark.parametrize("attack", [DFME, RandomGenerator])
+def test_the_generator_takes_a_width(fake_oracle, kit, attack):
+    sizes = []
+    for width in (None, 0.5):
+        attacker = attack(batch=8, generator_width=width)
+        attacker.prepare(fake_oracle(COST), kit())
+        network = attacker.synthesiser.network
+        sizes.append(sum(weights.numel() for weights in network.body.parameters()))
+    assert sizes[0] / 5 < sizes[1] < sizes[0] / 3  # convolutions shrink to a quarter
+    with pytest.raises(ScenarioError, match="expected generator_width above 0, got -1"):
+        attack(generator_width=-1).prepare(fake_oracle(COST), kit())
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,17 @@ def test_dfme_generators_have_the_published_size_and_cost(shape, latent, paramet
     assert flops.get_total_flops() / 2 == pytest.approx(macs, rel=0.02)  # published to 2 digits
 
 
+def test_a_narrow_dfme_generator_costs_a_fraction():
+    network = DfmeGenerator((3, 32, 32), generator=_seeded(), width=0.125)
+    channels = [layer.out_channels for layer in network.body if isinstance(layer, nn.Conv2d)]
+    assert channels == [16, 8, 3]  # 128, 64, 3 at the published width
+    # a linear layer 256 -> 16*8*8, convolutions 16*16*9, 16*8*9 and 8*3*9 with biases, two
+    # normalisations of 16 channels and one of 8
+    assert count_parameters(network) == 257 * 1024 + 2320 + 1160 + 219 + 2 * (16 + 16 + 8)
+    images = network(network.draw(4, _seeded(1)))
+    assert images.shape == (4, 3, 32, 32)
+
+
 def test_the_dfms_pair_has_the_published_size_at_32_pixels():
     assert count_parameters(DcganGenerator((3, 32, 32), generator=_seeded())) == 3_573_824
     assert count_parameters(DcganDiscriminator((3, 32, 32), generator=_seeded())) == 2_759_424
