@@ -94,6 +94,7 @@ def test_an_attacker_names_what_it_is_taken_from(use):
         "recon_then_extract",
         "exit_timing",
         "photographs",
+        "dfme_svhn",
     ],
 )
 def test_a_scenario_of_many_attackers_names_what_exists(name):
