@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from agents.base import Attacker, Kit
 from agents.learning.clone import CloneTrainer, Loss, disagreement_for
 from agents.learning.generators import Synthesiser
+from agents.learning.memory_layout import laid_out
 from agents.learning.schedules import Epochs, Settings, StepDecay, settings_for
 from agents.learning.zeroth_order import forward_difference, full_precision
 from envs.nets.generators import tanh_to_unit
@@ -156,7 +157,7 @@ class DFME(Attacker):
         self.epochs = Epochs(oracle.remaining, cost, self.settings.epoch_length)
         self.iterations = 0
         self._answers_loss = disagreement_for(self._loss, threat.labels)
-        self.clone = self.build_clone(kit).to(kit.device)
+        self.clone = laid_out(self.build_clone(kit).to(kit.device), threat.image_shape)
         self.trainer = CloneTrainer(
             self.clone,
             self.disagreement,
@@ -170,6 +171,7 @@ class DFME(Attacker):
             generator=kit.generator,
             width=self.settings.generator_width,
         )
+        laid_out(self.synthesiser.network, threat.image_shape)
         self._decay = StepDecay(
             [self.trainer.optimizer, self.synthesiser.optimizer],
             self.epochs.milestones(self.settings.milestones),

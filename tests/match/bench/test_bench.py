@@ -201,7 +201,7 @@ def test_overhead_and_attacks_are_measured():
     lines = overhead.measure(rounds=1, calls=3, batch=4, width=0.0625)
     lines += engines.measure(rounds=1, batch=4, width=0.0625, budget=48)
     names = [line.name for line in lines]
-    assert len(names) == len(set(names)) == 8
+    assert len(names) == len(set(names)) == 9
     assert all(line.value > 0 for line in lines)
 
 
