@@ -83,8 +83,8 @@ class RuleFinder(PoolRounds):
             return torch.cat([self._blend(kit), pixels])
         if not self._reach or len(self._of_pool()) < _FOLDS:
             return super().images_to_ask(count, kit)
-        honest = self._explained().shares[:, -1].clamp_min(1e-6)
-        drawn = torch.multinomial(honest, count, replacement=True, generator=self._chance)
+        genuine = self._explained().shares[:, -1].clamp_min(1e-6)
+        drawn = torch.multinomial(genuine, count, replacement=True, generator=self._chance)
         images = bytes_to_unit(self._of_pool().pixels)
         return to_pixels(neighbours(images, drawn, self._reach, self._chance))
 
@@ -152,10 +152,10 @@ class RuleFinder(PoolRounds):
 
 def kept(answers: TransferSet, explained: Explained, cut: float) -> TransferSet:
     """Drop answers that are decoys with a probability above the cut; keep all if few are left."""
-    honest = explained.shares[:, -1] >= 1 - cut
-    if float(honest.float().mean()) < _FEWEST:
+    genuine = explained.shares[:, -1] >= 1 - cut
+    if float(genuine.float().mean()) < _FEWEST:
         return answers
-    return TransferSet(answers.pixels[honest], answers.posteriors[honest])
+    return TransferSet(answers.pixels[genuine], answers.posteriors[genuine])
 
 
 def neighbours(images: Tensor, drawn: Tensor, reach: float, chance: torch.Generator) -> Tensor:

@@ -110,7 +110,7 @@ def explain(
     fitted = SectorRules(rules, points.shape[1], classes, generator)
     gate = _gate(seen.shape[1], rules + 1, generator)
     even = torch.full_like(foretold, 1 / classes)
-    honest = torch.lerp(foretold, even, _UNSURE).gather(1, labels[:, None]).log().T  # (1, n)
+    genuine = torch.lerp(foretold, even, _UNSURE).gather(1, labels[:, None]).log().T  # (1, n)
     optimiser = torch.optim.Adam(
         [
             {"params": fitted.parameters(), "lr": _RATE},
@@ -120,22 +120,22 @@ def explain(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
         drawn = torch.randint(len(points), (_BATCH,), generator=generator, device=where)
-        joint = _joint(fitted(points[drawn]), gate(seen[drawn]), labels[drawn], honest[:, drawn])
+        joint = _joint(fitted(points[drawn]), gate(seen[drawn]), labels[drawn], genuine[:, drawn])
         loss = -torch.where(drawn < decoys, joint[0], joint.logsumexp(0)).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
         schedule.step()
     with torch.no_grad():
-        joint = _joint(fitted(points), gate(seen), labels, honest)
+        joint = _joint(fitted(points), gate(seen), labels, genuine)
     total = joint.logsumexp(0)
     return Explained((joint - total).exp().T, float(total.mean()))
 
 
-def _joint(foretold: Tensor, gated: Tensor, labels: Tensor, honest: Tensor) -> Tensor:
+def _joint(foretold: Tensor, gated: Tensor, labels: Tensor, genuine: Tensor) -> Tensor:
     """Return (rules + 1, n) log-probabilities of origin and answer."""
     column = labels.view(1, -1, 1).expand(len(foretold), -1, 1)
-    answered = torch.cat([foretold.gather(2, column).squeeze(2), honest])
+    answered = torch.cat([foretold.gather(2, column).squeeze(2), genuine])
     return gated.log_softmax(1).T + answered
 
 

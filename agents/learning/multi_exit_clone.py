@@ -23,7 +23,7 @@ class Gated(nn.Module):
     def __init__(self, backbone: Staged, exits: int, *, generator: torch.Generator) -> None:
         super().__init__()
         count = min(exits, len(backbone.stages) + 1)
-        # spread evenly over the stages: where the victim's heads sit is not known
+        # spread evenly over the stages: where the victim's heads are is not known
         step = (len(backbone.stages) + 1) / count
         stages = [int((e + 1) * step + 0.5) - 1 for e in range(count - 1)]
         self.network: MultiExit = with_heads(backbone, generator=generator, exits=stages)

@@ -136,7 +136,7 @@ class VictimSpec(NetSpec):
     """
 
     exits: tuple[str, ...] = ()
-    """Layers of a network of others behind which exit heads may sit."""
+    """Layers of a network of others that exit heads may follow."""
 
     class_names: tuple[Annotated[str, Field(pattern=r"\S", max_length=100)], ...] = ()
     """What its classes are, in their order, where the names of the data set say too little; shown

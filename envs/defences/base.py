@@ -1,6 +1,6 @@
 """What a defence is: a mechanism with a knob, on the way of every query.
 
-A defence hardens the victim once, before the game, and then sits on the way of each query. It
+A defence hardens the victim once, before the game, and then takes part in each query. It
 overrides hooks; the public `answer` is final, so that every query takes the same way and every
 answer is checked.
 """

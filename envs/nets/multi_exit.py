@@ -23,7 +23,7 @@ class MultiExit(nn.Module):
     Args:
         backbone: any staged network.
         heads: one per exit before the last; none makes the plain network.
-        exits: 0-based stages after which the heads sit, rising; the first stages if not given.
+        exits: 0-based stages that the heads follow, rising; the first stages if not given.
 
     Attributes:
         num_exits: heads + 1.
@@ -54,7 +54,7 @@ class MultiExit(nn.Module):
 
     @property
     def exit_names(self) -> tuple[str, ...]:
-        """A name for each exit: that of the stage after which it sits, or the whole."""
+        """A name for each exit: that of the stage that it follows, or the whole."""
         names = self.backbone.stage_names
         return (*(names[stage] for stage in self.exit_stages), "whole network")
 

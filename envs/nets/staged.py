@@ -1,6 +1,6 @@
 """A backbone that can stop between its stages, and what every network of the game shares.
 
-A network is a chain of stages and a classifier. An exit head may sit after any stage; an
+A network is a chain of stages and a classifier. An exit head may follow any stage; an
 executor that knows only this contract can run a batch stage by stage and drop the images that
 have left. Images come in [0, 1]: mean and standard deviation live inside the first stage.
 """
@@ -140,7 +140,7 @@ class Staged(nn.Module):
         widths: channels after each stage, which is the width of its pooled features.
         start: weights to begin with instead of drawn ones, or None.
         body_frozen: whether stages and neck stay as they are, so that only the classifier learns.
-        head_stages: stages after which exit heads sit where nobody says otherwise.
+        head_stages: stages after which exit heads come by default.
         stage_names: what stages are called in listings of exits.
         undivided: why an image that leaves after a stage is not spared the further ones; "" where
             it is.

@@ -38,7 +38,7 @@ class VictimTraining:
         weights: a file of all its weights; then it is taken as it is, and not trained.
         normalise: mean and deviation that images are normalised by. Those of the training images if
             absent; where weights are given nothing, because such a network may do it itself.
-        exits: layers of a network of others behind which exit heads may sit.
+        exits: layers of a network of others that exit heads may follow.
     """
 
     network: str

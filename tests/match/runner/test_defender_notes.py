@@ -1,4 +1,4 @@
-"""What a defender notices has its place on the budget, and hardening its honest time."""
+"""What a defender notices has its place on the budget, and hardening the time it really took."""
 
 import pytest
 

@@ -59,8 +59,8 @@ def explained():
 
 def test_decoys_are_told_from_answers_of_the_network(explained):
     found, early = explained
-    honest = found.shares[:, -1] > 0.5
-    assert float((honest == ~early).float().mean()) > 0.9
+    genuine = found.shares[:, -1] > 0.5
+    assert float((genuine == ~early).float().mean()) > 0.9
 
 
 def test_shares_are_probabilities(explained):
@@ -100,9 +100,9 @@ def test_the_rest_of_the_budget_goes_near_trusted_images(
     """Of the first part the first image alone is trusted."""
 
     def found(self):
-        honest = torch.zeros(len(self.answers))
-        honest[0] = 1.0
-        return Explained(torch.stack([1 - honest, honest], 1), 0.0)
+        genuine = torch.zeros(len(self.answers))
+        genuine[0] = 1.0
+        return Explained(torch.stack([1 - genuine, genuine], 1), 0.0)
 
     monkeypatch.setattr(RuleFinder, "_explained", found)
     asked = []

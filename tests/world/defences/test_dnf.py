@@ -308,9 +308,6 @@ def test_standardised_training_serves_plain_features(backbone, splits):
             assert torch.allclose(network.answer(e, pooled), expected, atol=1e-3)
 
 
-# variants and switches
-
-
 def test_random_exit_draws_from_the_histogram_of_the_intended_defence(
     hardened, victim, kit, splits
 ):

@@ -21,7 +21,7 @@ from envs.victim.victim import Victim
 SHAPE = (1, 8, 8)
 
 
-class FirstPost:
+class FirstDefence:
     """A defender that remembers what it saw."""
 
     def __init__(self, strength=1.0):
@@ -57,7 +57,7 @@ def count_seen(victim):
 
 
 def make_game(
-    *, budget=100, labels="soft", latency="none", defence=None, victim=None, benign=0.0, seat=None
+    *, budget=100, labels="soft", latency="none", defence=None, victim=None, benign=0, defender=None
 ):
     streams = Streams(3)
     defence, victim = defence or Defence(), victim or make_victim()
@@ -70,7 +70,7 @@ def make_game(
     return ExtractionGame(
         threat,
         [DeployedDefence("d", defence, victim)],
-        seat or FirstPost(),
+        defender or FirstDefence(),
         clock=make_clock(latency, streams),
         streams=streams,
         traffic=traffic,
@@ -197,7 +197,7 @@ def test_changing_an_answer_or_a_query_afterwards_changes_nothing_in_the_game():
     assert first.tally().query_digest == second.tally().query_digest
 
 
-class Scribbler(FirstPost):
+class Scribbler(FirstDefence):
     """A defender that writes into what it is shown."""
 
     def __init__(self, hook, scribble):
@@ -226,7 +226,7 @@ class Scribbler(FirstPost):
 )
 @pytest.mark.parametrize("inference", [False, True])
 def test_what_a_defender_writes_into_a_request_stays_with_the_defender(hook, scribble, inference):
-    quiet, game = make_game(), make_game(seat=Scribbler(hook, scribble))
+    quiet, game = make_game(), make_game(defender=Scribbler(hook, scribble))
     asked = images(4)
     with torch.inference_mode(inference):
         given = game.play(asked).posteriors
@@ -251,8 +251,8 @@ class Observing:
 
 
 def test_observers_see_a_finished_round_in_their_order_after_the_counters():
-    defender, order = FirstPost(0.5), []
-    game = make_game(benign=0.5, labels="hard", victim=make_victim((0.11,) * 4), seat=defender)
+    defender, order = FirstDefence(0.5), []
+    game = make_game(benign=0.5, labels="hard", victim=make_victim((0.11,) * 4), defender=defender)
     first, second = (Observing(game, name, order) for name in ("first", "second"))
     game.add_observers(first, second)
     response = game.play(images(4))
@@ -309,16 +309,16 @@ def test_answers_do_not_depend_on_how_queries_are_split_into_batches():
 
 
 def test_benign_traffic_keeps_its_share_is_not_charged_and_not_told_apart():
-    seat = FirstPost()
-    game = make_game(benign=0.25, seat=seat)
+    defender = FirstDefence()
+    game = make_game(benign=0.25, defender=defender)
     for count in (1, 2, 30, 60):
         game.play(images(count))
     tally = game.tally()
     assert (tally.attack.answered, tally.benign.answered, game.used) == (93, 31, 93)
     assert tally.benign_labelled == 31
-    assert len({view.client for view in seat.views}) == 2
-    assert len(seat.views) == len(seat.served)
-    assert sum(len(view.images) for view in seat.views) == 124
+    assert len({view.client for view in defender.views}) == 2
+    assert len(defender.views) == len(defender.served)
+    assert sum(len(view.images) for view in defender.views) == 124
 
 
 def test_macs_are_the_histogram_times_the_profile():
@@ -328,8 +328,7 @@ def test_macs_are_the_histogram_times_the_profile():
     tally = game.tally()
     (exits,) = tally.attack.exits
     expected = sum(n * cost for n, cost in zip(exits, victim.profile.macs, strict=True))
-    assert sum(exits) == 100
-    assert tally.attack.macs == expected
+    assert (sum(exits), tally.attack.macs) == (100, expected)
 
 
 def test_a_defence_that_leaves_the_simplex_is_found_at_the_next_reading():
@@ -367,7 +366,7 @@ def test_the_knob_reaches_the_defence():
             heard.append((serving.strength, serving.labels, len(serving.exits)))
             return posteriors
 
-    make_game(defence=Listening(), seat=FirstPost(0.25), labels="hard").play(images(3))
+    make_game(defence=Listening(), defender=FirstDefence(0.25), labels="hard").play(images(3))
     assert heard == [(0.25, "hard", 3)]
 
 
