@@ -23,7 +23,7 @@ from envs.extraction_env import (
     played,
     query_space,
 )
-from envs.game.counters import Tally
+from envs.game.counters import compute_share, wrong_share
 from envs.game.extraction_game import ExtractionGame
 from envs.game.game_factory import GameFactory, GameSpec, check_counts, check_defences
 from envs.game.reset_inputs import checked_clone, checked_seed, clone_of, require_moves
@@ -242,8 +242,8 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
             gained = self._accuracy - before
         now = self._game.tally()
         utility, compute = self._prices
-        paid = utility * _wrong_share(self._before, now)
-        paid += compute * _compute_share(self._before, now, self._games.whole_macs)
+        paid = utility * wrong_share(self._before, now)
+        paid += compute * compute_share(self._before, now, self._games.whole_macs)
         self._before = now
         return {ATTACKER: gained, DEFENDER: -gained - paid}
 
@@ -309,20 +309,3 @@ def _server_space(table: GameFactory, window: int) -> spaces.Dict:
             "answered": spaces.Box(0.0, np.inf, (1,), np.float32),
         }
     )
-
-
-def _wrong_share(before: Tally, now: Tally) -> float:
-    """Give the share of benign queries since `before` that were answered wrongly; 0 of none."""
-    asked = now.benign_labelled - before.benign_labelled
-    right = now.benign_correct - before.benign_correct
-    return 1 - right / asked if asked else 0.0
-
-
-def _compute_share(before: Tally, now: Tally, whole: int) -> float:
-    """Give what the answers since `before` cost on average, as a share of the whole network."""
-    macs = sum(
-        b.macs - a.macs for a, b in ((before.attack, now.attack), (before.benign, now.benign))
-    )
-    count = now.attack.answered + now.benign.answered
-    count -= before.attack.answered + before.benign.answered
-    return macs / (count * whole) if count else 0.0

@@ -58,6 +58,23 @@ class Tally:
     answer_digest: str
 
 
+def wrong_share(before: Tally, now: Tally) -> float:
+    """Give the share of benign queries since `before` that were answered wrongly; 0 of none."""
+    asked = now.benign_labelled - before.benign_labelled
+    right = now.benign_correct - before.benign_correct
+    return 1 - right / asked if asked else 0.0
+
+
+def compute_share(before: Tally, now: Tally, whole: int) -> float:
+    """Give what the answers since `before` cost on average, as a share of the whole network."""
+    macs = sum(
+        b.macs - a.macs for a, b in ((before.attack, now.attack), (before.benign, now.benign))
+    )
+    count = now.attack.answered + now.benign.answered
+    count -= before.attack.answered + before.benign.answered
+    return macs / (count * whole) if count else 0.0
+
+
 class DeviceTimer:
     """Sums service time: the wall clock on a CPU, device events on CUDA, read without a stall."""
 

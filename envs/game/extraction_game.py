@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from envs.defences.base import Clock, DeployedDefence
-from envs.errors import BudgetExhausted, DefenceError, QueryError, Refused, VictimUnreachable
+from envs.errors import BudgetExhausted, QueryError, Refused, VictimUnreachable
 from envs.game.access import Access
 from envs.game.accounts import Accounts, refusal_of
 from envs.game.asking import ask_accounts
@@ -32,13 +32,7 @@ from envs.game.standings import Standings
 from envs.game.traffic import BenignTraffic
 from envs.plain_tensors import without_overrides
 from envs.seeding import Streams
-from envs.types import (
-    VALUE_FAULT,
-    Response,
-    ThreatModel,
-    check_within,
-    harden_labels,
-)
+from envs.types import Response, ThreatModel, check_within, harden_labels
 
 
 class ExtractionGame:
@@ -266,14 +260,8 @@ class ExtractionGame:
             DefenceError: an answer since the start left the simplex or its L1 budget.
             QueryError: on an accelerator, an earlier query held values outside [0, 1].
         """
-        if bool(self._images.fault):
-            raise QueryError(VALUE_FAULT)
-        if bool(self._service.fault):
-            names = ", ".join(deployed.name for deployed in self.deployed_defences)
-            raise DefenceError(
-                f"an answer of the defender's ({names}) is no probability vector within its "
-                f"L1 budget, or its latency is negative or not finite; run 'arena check' on it"
-            )
+        self._images.require_valid()
+        self._service.require_valid()
         return self._counters.read(rounds=self.rounds, used=self.used)
 
     def state(self) -> dict[str, object]:
@@ -282,13 +270,10 @@ class ExtractionGame:
             "rounds": self.rounds,
             **self._budget.state(),
             "accounts": self._accounts.state(),
-            "generator": self._service.generator.get_state(),
             "counters": self._counters.state(),
-            "fault": self._service.fault,
             "query_fault": self._images.fault,
             "traffic": None if self._traffic is None else self._traffic.position,
-            "served": self._service.clock.served,
-            "standings": self._service.standings.state(),
+            **self._service.state(),
         }
 
     def restore(self, state: dict[str, Any], defender: DefenderProtocol) -> None:
@@ -303,12 +288,7 @@ class ExtractionGame:
         self._accounts.restore(state["accounts"])
         self._counters.restore(state["counters"])
         self._images.fault = state["query_fault"]
-        service = self._service
-        service.defender, service.fault = defender, state["fault"]
-        service.generator.set_state(state["generator"])
-        service.clock.served = state["served"]
-        service.standings.restore(state["standings"])
-        service.answered = self._counters.answered
+        self._service.restore(state, defender, answered=self._counters.answered)
         if self._traffic is not None:
             self._traffic.position = state["traffic"]
 

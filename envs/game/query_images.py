@@ -23,6 +23,15 @@ class QueryImages:
         self._on_host = device.type == "cpu"
         self.fault = torch.zeros((), dtype=torch.bool, device=device)
 
+    def require_valid(self) -> None:
+        """Refuse the queries so far if one held bad values; waits for the device.
+
+        Raises:
+            QueryError: on an accelerator, a query held values outside [0, 1].
+        """
+        if bool(self.fault):
+            raise QueryError(VALUE_FAULT)
+
     def copied(self, images: Tensor) -> Tensor:
         """Return the game's own copy on its device, contiguous.
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from envs.defences.base import Clock, DeployedDefence
-from envs.errors import PlayerError, Refused
+from envs.errors import DefenceError, PlayerError, Refused
 from envs.game.rounds import (
     AnsweredRequest,
     Countermeasure,
@@ -128,6 +129,36 @@ class Service:
             latency = latency + held
         self.defender.learn(Served(view, decision, posteriors, exits))
         return AnsweredRequest(images, client, decision, posteriors, exits, latency, ood, labels)
+
+    def require_valid(self) -> None:
+        """Refuse the answers so far if one broke its contract; waits for the device.
+
+        Raises:
+            DefenceError: an answer left the simplex or its L1 budget.
+        """
+        if bool(self.fault):
+            names = ", ".join(deployed.name for deployed in self.deployed_defences)
+            raise DefenceError(
+                f"an answer of the defender's ({names}) is no probability vector within its "
+                f"L1 budget, or its latency is negative or not finite; run 'arena check' on it"
+            )
+
+    def state(self) -> dict[str, object]:
+        """Return what changes while it answers, defender and defences excepted; see `restore`."""
+        return {
+            "generator": self.generator.get_state(),
+            "fault": self.fault,
+            "served": self.clock.served,
+            "standings": self.standings.state(),
+        }
+
+    # Any: as `state` returns it
+    def restore(self, state: dict[str, Any], defender: DefenderProtocol, *, answered: int) -> None:
+        """Go on from what another's `state` returned, among other things."""
+        self.defender, self.fault, self.answered = defender, state["fault"], answered
+        self.generator.set_state(state["generator"])
+        self.clock.served = state["served"]
+        self.standings.restore(state["standings"])
 
     def _refused(
         self,
