@@ -1,4 +1,4 @@
-"""Several clones that learn alike and answer together.
+"""Trains several clones alike, which answer together.
 
 Where clones of one training disagree, the victim has not been understood yet; and this
 disagreement has a gradient, which the victim's has not.

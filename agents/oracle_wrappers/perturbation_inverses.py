@@ -1,4 +1,4 @@
-"""Undoing perturbations of posteriors by knowing how they were made.
+"""Undoes perturbations of posteriors, given how they were made.
 
 Three ways: take off the bias of a mean of many answers, take off the bump that a single answer
 carries, and look served answers up in a table of pairs simulated with the known defence.

@@ -1,4 +1,4 @@
-"""Everything the log holds about some episodes, read once, for figures and reports."""
+"""Reads everything that the log holds about some episodes once, for figures and reports."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Re-enacts an episode from the log alone: nothing is played, every moment is what was logged."""
+"""Lays an episode out step by step from the log alone; plays nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,15 +1,18 @@
 """Tells at which checkpoints a clone had been trained: before that its accuracy means nothing."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from arena.log.metric import UNTRAINED
-from arena.log.rows import CheckpointRow
+
+if TYPE_CHECKING:
+    from arena.log.rows import CheckpointRow
 
 NOT_YET = "not yet trained"
 """Stands where the accuracy of an untrained clone would."""
 
 
-def trained_points(checkpoints: Sequence[CheckpointRow]) -> list[CheckpointRow]:
+def trained_points(checkpoints: "Sequence[CheckpointRow]") -> "list[CheckpointRow]":
     """Keep the measurements of a trained clone, by queries; the last word on a point counts.
 
     Where a log does not say that a clone was untrained, one that measured the same until a last

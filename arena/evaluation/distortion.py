@@ -1,4 +1,4 @@
-"""How far the answers that were really served lie from the undefended victim's.
+"""Measures how far the served answers lie from the undefended victim's.
 
 The referee's look at the test set says what benign users get. What an attacker gets lies elsewhere:
 its images are not those, and a defence may treat them otherwise. So a sample of the answers of the

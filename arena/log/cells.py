@@ -1,4 +1,4 @@
-"""Read rows, and refuse cells that are not of their column: SQLite stores whatever it is given."""
+"""Reads rows, and refuses cells of another type than their column, which SQLite stores too."""
 
 from collections.abc import Mapping, Sequence
 from math import isfinite

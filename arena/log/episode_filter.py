@@ -1,4 +1,4 @@
-"""Says which episodes of a log are meant."""
+"""Filters the episodes of a log."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Says why a replay may differ: a log that contradicts itself, or circumstances that changed."""
+"""Lists why a replay may differ: a log that contradicts itself, or changed circumstances."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Says in one or two sentences how a scenario went, no more surely than its tests allow."""
+"""Sums a scenario up in one or two sentences, no more surely than its tests allow."""
 
 from arena.analysis.episode_data import EpisodeData
 from arena.analysis.gaps import Gap

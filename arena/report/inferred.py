@@ -1,4 +1,4 @@
-"""Says in sentences what attackers found out about the victim."""
+"""Tells in sentences what attackers inferred about the victim."""
 
 from collections.abc import Iterable, Mapping, Sequence
 

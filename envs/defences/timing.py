@@ -1,4 +1,4 @@
-"""Hides in the time of an answer at which exit it left; the answer itself stays as it is."""
+"""Delays answers so that response time does not reveal the exit; the answer stays as it is."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Hides in the time of an answer at which exit it left.
+"""Delays answers so that response time does not reveal the exit.
 
 These act on the service time, before any network adds its own; each gives back part of what early
 exit saves the user, though not the compute it saves the server.

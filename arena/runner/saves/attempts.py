@@ -1,4 +1,4 @@
-"""Says what becomes of an earlier attempt at a plan: it is gone on with, or left behind."""
+"""Decides whether an earlier attempt at a plan is resumed or left behind."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

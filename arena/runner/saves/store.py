@@ -1,4 +1,4 @@
-"""Where saves lie: one for each unfinished episode, in LOG.saves/ beside the log.
+"""Stores a save for each unfinished episode, in LOG.saves/ beside the log.
 
 A save is a header `EPISODE.json` and the file of state it names. The state is written first, then
 the header moves into place; whoever is killed in between leaves the save before whole. At most two
