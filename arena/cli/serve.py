@@ -216,7 +216,7 @@ def open_episodes(
     from arena.system.devices import pick_device as place
 
     require_places(log.where, record=scenario.record, keep=scenario.keep)
-    setup = Setup(place(device), watcher)
+    setup = Setup(place(device), watcher, holds=True)
     record = run_record(
         "arena serve", place(device), scenario_name=scenario.name, scenario_text=scenario.text
     )

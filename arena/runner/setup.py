@@ -43,13 +43,14 @@ class Setup:
     Args:
         device: where networks and images live.
         watcher: sees what is being prepared.
+        holds: whether really measured answers are held back until they are due; a server's are.
 
     Attributes:
         images: loads the images of episodes, and keeps them in between.
     """
 
-    def __init__(self, device: torch.device, watcher: Watcher) -> None:
-        self.device, self.watcher = device, watcher
+    def __init__(self, device: torch.device, watcher: Watcher, *, holds: bool = False) -> None:
+        self.device, self.watcher, self._holds = device, watcher, holds
         self.images = EpisodeImages(device)
         self._remarks: set[str] = set()
 
@@ -143,7 +144,9 @@ class Setup:
         """Build the clock: none, modelled, or the wall clock; and the network in between."""
         options: dict[str, Any] = dict(plan.latency)
         model, network = make_channel(**options)
-        return make_clock(plan.threat.latency, streams, model=model, network=network)
+        return make_clock(
+            plan.threat.latency, streams, model=model, network=network, holds=self._holds
+        )
 
     def _expected(self, plan: EpisodePlan) -> Callable[[ExitProfile], tuple[float, ...]] | None:
         """Return a function that predicts the modelled server time, with headroom for noise."""

@@ -4,7 +4,9 @@
 between server and client, if the scenario has one.
 """
 
+import time
 import weakref
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -92,14 +94,24 @@ class WallClock(_Timed):
         seed: of the network's jitter.
         network: a modelled network on top of the measured time.
         warm_up: runs of the whole network before a victim is first measured.
+        holds: whether a request is really held back for as long as its answers are said to take,
+            one after the other, because who asks has a clock too.
+        sleep: waits for seconds.
     """
 
     def __init__(
-        self, seed: int, *, network: Network | None = None, warm_up: int = _WARM_UP
+        self,
+        seed: int,
+        *,
+        network: Network | None = None,
+        warm_up: int = _WARM_UP,
+        holds: bool = False,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         super().__init__(seed, network)
-        self._warm_up = warm_up
+        self._warm_up, self._holds, self._sleep = warm_up, holds, sleep
         self._warm: weakref.WeakSet[Victim] = weakref.WeakSet()
+        self._began = 0.0
 
     def serve(
         self, victim: Victim, images: Tensor, *, generator: torch.Generator, ood: bool
@@ -110,7 +122,17 @@ class WallClock(_Timed):
                 victim.posteriors(images[:1])
             self._warm.add(victim)
         self.served += len(images)
+        self._began = time.perf_counter()
         return victim.answer_each(images, generator=generator, ood=ood)
+
+    def deliver(self, seconds: Tensor, images: Tensor) -> Tensor:
+        """Add the network's time, and wait until the answers are due where they are held."""
+        sent = super().deliver(seconds, images)
+        if self._holds:
+            left = self._began + float(sent.sum()) - time.perf_counter()
+            if left > 0:
+                self._sleep(left)
+        return sent
 
 
 def make_clock(
@@ -119,6 +141,7 @@ def make_clock(
     *,
     model: LatencyModel | None = None,
     network: Network | None = None,
+    holds: bool = False,
 ) -> Untimed | VirtualClock | WallClock:
     """Build the clock of an episode; its chance is the stream "latency".
 
@@ -127,12 +150,13 @@ def make_clock(
         streams: of the episode.
         model: the server of "virtual"; the simple channel if absent.
         network: between server and client.
+        holds: see `WallClock`.
     """
     seed = streams.integer("latency")
     if mode == "virtual":
         return VirtualClock(model if model is not None else LatencyModel(), seed, network=network)
     if mode == "wall":
-        return WallClock(seed, network=network)
+        return WallClock(seed, network=network, holds=holds)
     if mode == "none":
         return Untimed()
     raise ValueError(f"expected latency 'none', 'virtual' or 'wall', got {mode!r}")
