@@ -16,6 +16,7 @@ from agents.timing_probe.architecture_guess import Evidence, exit_times_of, gues
 from agents.timing_probe.candidates import candidates
 from agents.timing_probe.log_record import LATENCIES, histogram, in_words
 from agents.timing_probe.mixture import ExitCount, count_exits
+from agents.timing_probe.own_profile import own_profile
 from agents.timing_probe.probes import ProbeImages
 from agents.timing_probe.stopwatch import Sample, Stopwatch
 from envs.data.images import to_pixels
@@ -25,8 +26,13 @@ from envs.oracle import Oracle
 from envs.ranges import Count, Share
 from envs.types import ThreatModel
 
+OWN = "own"
+"""Hardware of which the attacker has a like."""
+
 _CALIBRATION = 30  # repeats of the reference
 _LEAST_BUDGET = 60  # a tenth of it is the least calibration
+_FEW = 60  # images of a rough clock, which repeats have to smooth
+_LEAST_REPEATS = 8  # on it: a quiet moment proves nothing of the next
 _FIRST = 120  # images that are looked at repeatedly; a dozen per exit suffice
 
 
@@ -53,7 +59,9 @@ class ExitTiming(Attacker):
         least_confidence: belief from which an attribute is stated; below, it is unknown.
         most_probes: distinct images that are timed; of a larger budget the rest is unspent.
         hardware: "cpu" or "gpu" where the attacker knows the server's constants, which makes
-            absolute times, and so widths, readable.
+            absolute times, and so widths, readable. "own" where it has a machine like the server's,
+            a CPU with the same software: it times the networks it knows there, and counts on a
+            server that is at work for others, too.
         deepest_only: train the clone on answers of the deepest exit alone.
 
     Source:
@@ -83,7 +91,8 @@ class ExitTiming(Attacker):
         if most_probes < 1:
             raise ScenarioError(f"expected most_probes of at least 1, got {most_probes}")
         self._least, self._most = least_confidence, most_probes
-        self._hardware = _device(hardware)
+        self._own = hardware == OWN
+        self._hardware = None if self._own else _device(hardware)
         self._deepest_only = deepest_only
 
     def attack(self, oracle: Oracle, kit: Kit) -> None:
@@ -96,11 +105,11 @@ class ExitTiming(Attacker):
             targets = oracle.query(images).posteriors.to(kit.device)
             self._train(kit, images, targets)
             return
-        watch = Stopwatch(oracle, probes.reference())
+        watch = Stopwatch(oracle, probes.reference(), rough=self._own)
         samples = self._probe(watch, probes)
         evidence = self._judge(oracle.threat, watch, samples[0])
         kit.report(exits=evidence.count.exits, repeats=samples[0].repeats)
-        seen = histogram(watch.summary(samples[0]), evidence, repeats=samples[0].repeats)
+        seen = histogram(watch.summary(samples[0]).times, evidence, repeats=samples[0].repeats)
         kit.note(LATENCIES, in_words(evidence, repeats=samples[0].repeats), **seen)
         self.inferred = guess(evidence, least=self._least, absolute=self._hardware is not None)
         exits = _exits(watch, samples, evidence.count).to(kit.device)
@@ -117,16 +126,21 @@ class ExitTiming(Attacker):
         """Spend the budget.
 
         Half of it, at most, goes to a first look at few images, in repeats, and half of the rest
-        to new images. If so many show what the few did not, two exits close together or peaks
-        that are skewed, a few of each exit are repeated more. What is left buys new images, which
-        tell the clone something and no more of the exits.
+        to new images; on a rough clock, whose noise repeats alone smooth, all of it to the few.
+        If so many show what the few did not, two exits close together or peaks that are skewed, a
+        few of each exit are repeated more. What is left buys new images, which tell the clone
+        something and no more of the exits.
 
         Returns:
             Samples of different images, the first of them the one to judge by.
         """
         watch.calibrate(min(_CALIBRATION, watch.remaining // 10))
-        first = min(_FIRST, self._most, watch.affordable(watch.remaining // 2))
-        look = _repeat(watch, watch.time(probes.draw(first)), budget=watch.remaining // 2)
+        share = 1 if watch.rough else 2
+        first = min(
+            _FEW if watch.rough else _FIRST, self._most, watch.affordable(watch.remaining // share)
+        )
+        look = watch.time(probes.draw(first))
+        look = _repeat(watch, look, budget=watch.remaining // share)
         many = self._extend(watch, look, probes, budget=watch.remaining // 2)
         samples = _looked_closer(watch, many)
         more = min(watch.affordable(watch.remaining), self._most - len(many))
@@ -142,18 +156,20 @@ class ExitTiming(Attacker):
         return sample.and_images(watch.time(probes.draw(more), sample.repeats))
 
     def _judge(self, threat: ThreatModel, watch: Stopwatch, sample: Sample) -> Evidence:
-        times = watch.summary(sample)
-        count = count_exits(times)
+        times, noise = watch.summary(sample)
+        count = count_exits(times, noise=noise)
         soft = threat.labels == "soft"
         thresholds, widths = read_answers(count, times, sample.posteriors) if soft else (None, ())
-        hypotheses = []
+        hypotheses, form = [], (threat.image_shape, threat.num_classes)
         if count.exits > 2:  # two times, an offset and a rate: everything fits
             hypotheses = exit_times.match(
                 exit_times_of(count, len(sample)),
-                candidates(threat.image_shape, threat.num_classes),
-                hardware=self._hardware,
+                candidates(*form),
+                hardware=own_profile(*form) if self._own else self._hardware,
+                model_error=max(exit_times.MODEL_ERROR, noise),
             )
-        return Evidence(count, hypotheses, thresholds, widths, len(sample))
+        held = count.exits == 1 and jitter.has_floor(sample.logs)
+        return Evidence(count, hypotheses, thresholds, widths, len(sample), held)
 
     def _train(self, kit: Kit, images: Tensor, targets: Tensor) -> None:
         """Fit the clone to the answers, soft or hard."""
@@ -170,8 +186,10 @@ def _exits(watch: Stopwatch, samples: Sequence[Sample], count: ExitCount) -> Ten
     Only the first sample's times are those that were counted; the others, with fewer repeats and
     so more jitter, fall between boundaries instead of onto peaks.
     """
-    first, _ = count.assign(watch.summary(samples[0]))
-    others = [np.searchsorted(count.boundaries(), watch.summary(rest)) for rest in samples[1:]]
+    first, _ = count.assign(watch.summary(samples[0]).times)
+    others = [
+        np.searchsorted(count.boundaries(), watch.summary(rest).times) for rest in samples[1:]
+    ]
     return torch.from_numpy(np.concatenate([first, *others]))
 
 
@@ -186,11 +204,14 @@ def _repeat(watch: Stopwatch, sample: Sample, *, budget: int, finest: float = ma
     return sample
 
 
-def _settled(watch: Stopwatch, sample: Sample, *, finest: float) -> bool:
+def _settled(watch: Stopwatch, sample: Sample, *, finest: float = math.inf) -> bool:
     """Tell whether repeats would bring nothing, or would mix up exits drawn afresh."""
     if watch.calibration.fresh_exits:
         return True
-    count = count_exits(watch.summary(sample))
+    if watch.rough and sample.repeats < _LEAST_REPEATS:
+        return False
+    times, noise = watch.summary(sample)
+    count = count_exits(times, noise=noise)
     return count.identified and count.resolved(finest)
 
 
@@ -200,8 +221,8 @@ def _looked_closer(watch: Stopwatch, many: Sample) -> list[Sample]:
     Returns:
         The few and the rest if that settled the matter, else all in one.
     """
-    times = watch.summary(many)
-    count = count_exits(times)
+    times, noise = watch.summary(many)
+    count = count_exits(times, noise=noise)
     if count.identified or watch.calibration.fresh_exits:
         return [many]
     labels, _ = count.assign(times)
@@ -234,5 +255,5 @@ def _device(name: str | None) -> DeviceCost | None:
         return None
     known = {key: cost for key, cost in COSTS.items() if isinstance(cost, DeviceCost)}
     if name not in known:
-        raise UnknownName("known hardware", name, known)
+        raise UnknownName("known hardware", name, [*known, OWN])
     return known[name]

@@ -35,6 +35,7 @@ class Evidence:
         thresholds: of the early exits; None on hard labels, or with too few answers.
         widths: rank of the answers of each exit, None where not identifiable; empty on hard labels.
         probes: distinct images.
+        held: whether answers seem to wait for one moment, behind which any number of exits hides.
     """
 
     count: ExitCount
@@ -42,11 +43,13 @@ class Evidence:
     thresholds: ThresholdEstimates | None
     widths: tuple[int | None, ...]
     probes: int
+    held: bool = False
 
     @property
     def certainty(self) -> float:
         """Belief in the count of exits, on which everything else rests."""
-        return self.count.confidence * (1.0 if self.probes >= LEAST_PROBES else 0.5)
+        doubts = (self.probes < LEAST_PROBES, self.held)
+        return self.count.confidence * 0.5 ** sum(doubts)
 
     def share(self, key: Callable[[Hypothesis], V | None]) -> dict[V, float]:
         """Sum the probabilities of the hypotheses by something they say; unlisted ones say None."""

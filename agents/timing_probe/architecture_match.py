@@ -22,11 +22,16 @@ import numpy as np
 
 from agents.timing_probe.candidates import Candidate
 from agents.timing_probe.kmeans import Floats, Ints
+from agents.timing_probe.own_profile import OwnProfile
 from envs.latency.model import DeviceCost
 
 MODEL_ERROR = 0.02
 """Relative error of the model of a server; times measured on real devices fit to 1 to 6 %."""
 
+PROFILE_ERROR = 0.05
+"""Relative error of times on a machine like the server's, beyond what its own repeats show."""
+
+_LIKE_MACHINE = 0.5  # deviation of the log of how much slower the server is: mostly within twice
 _DECISION = 10.0  # small operations of an exit's "sure enough?", which no profile counts
 _TERMS: tuple[tuple[str, ...], ...] = (
     ("macs",),
@@ -83,7 +88,7 @@ def match(
     exit_times: ExitTimes,
     catalogue: Sequence[Candidate],
     *,
-    hardware: DeviceCost | None = None,
+    hardware: DeviceCost | OwnProfile | None = None,
     model_error: float = MODEL_ERROR,
 ) -> list[Hypothesis]:
     """Weigh every network of a catalogue against the exit times.
@@ -95,18 +100,22 @@ def match(
         exit_times: what was measured.
         catalogue: the networks thought possible, equally likely beforehand.
         hardware: the server's constants, where the attacker knows them; only the time that is
-            spent elsewhere is then unknown.
+            spent elsewhere is then unknown. Or the networks' times on the attacker's own machine,
+            in the catalogue's order; the server is then as fast, within a factor.
         model_error: relative error of the model of a server.
 
     Returns:
         Hypotheses, the likeliest first; their probabilities sum to 1.
     """
+    if isinstance(hardware, OwnProfile):
+        model_error = max(PROFILE_ERROR, hardware.error, model_error)
     variance = exit_times.errors**2 + model_error**2
     found: list[Hypothesis] = [
         _unknown_network(exit_times, exit_times.errors**2 + _STRANGER_ERROR**2)
     ]
-    for candidate in catalogue:
-        found += _of_network(exit_times, candidate, hardware, variance=variance)
+    for number, candidate in enumerate(catalogue):
+        known = hardware.seconds[number] if isinstance(hardware, OwnProfile) else hardware
+        found += _of_network(exit_times, candidate, known, variance=variance)
     top = max(hypothesis.probability for hypothesis in found)
     weights = np.exp([hypothesis.probability - top for hypothesis in found])
     weights /= weights.sum()
@@ -118,7 +127,11 @@ def match(
 
 
 def _of_network(
-    exit_times: ExitTimes, candidate: Candidate, hardware: DeviceCost | None, *, variance: Floats
+    exit_times: ExitTimes,
+    candidate: Candidate,
+    hardware: DeviceCost | Floats | None,
+    *,
+    variance: Floats,
 ) -> list[Hypothesis]:
     """Return the hypotheses about one network, with log-weights in the place of probabilities."""
     count = len(exit_times.seconds)
@@ -128,10 +141,12 @@ def _of_network(
     index = np.asarray(choices, dtype=np.int64)
     if hardware is None:
         log_evidence, offsets = _averaged(exit_times.seconds, candidate, index, variance=variance)
-    else:
+    elif isinstance(hardware, DeviceCost):
         log_evidence, offsets = _on_hardware(
             exit_times.seconds, candidate, index, hardware=hardware, variance=variance
         )
+    else:
+        log_evidence, offsets = _as_profiled(exit_times.seconds, hardware[index], variance=variance)
     priors = _priors(candidate, choices)
     return [
         Hypothesis(candidate, choice, float(evidence + np.log(prior)), float(offset))
@@ -203,6 +218,23 @@ def _on_hardware(
     design = np.broadcast_to((seconds[-1] / seconds)[:, None], (*index.shape, 1))
     log, weights = _evidence(design, 1 - served / seconds, variance)
     return log, weights[:, 0] * seconds[-1]
+
+
+def _as_profiled(seconds: Floats, own: Floats, *, variance: Floats) -> tuple[Floats, Floats]:
+    """Return the log-evidence of each choice, and its offset, by times of another machine.
+
+    Args:
+        seconds: (k,) what the server's clock showed.
+        own: (choices, k) what the attacker's machine takes to the chosen exits.
+        variance: (k,) of the seconds, relative.
+    """
+    relative = seconds[-1] / seconds
+    design = np.stack([own / own[:, -1:] * relative, np.broadcast_to(relative, own.shape)], 2)
+    log, weights = _evidence(design, np.ones(len(seconds)), variance)
+    slower = weights[:, 0] * seconds[-1] / own[:, -1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        far = np.log(slower) / _LIKE_MACHINE
+    return np.where(slower > 0, log - 0.5 * far**2, -np.inf), weights[:, 1] * seconds[-1]
 
 
 def _evidence(design: Floats, target: Floats, variance: Floats) -> tuple[Floats, Floats]:

@@ -1,7 +1,9 @@
 """The networks an attacker can imagine behind an API, with what each of their exits costs."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,7 @@ class Candidate:
         architecture, family, depth, width: as `ArchitectureGuess` has them.
         final_width: numbers the last layer answers from.
         macs, ops, weight_bytes: (exits,) cumulative, as in `ExitProfile`.
+        layout: parameters of the network beyond its name, which decide where its exits are.
         places: (exits,) which exits differ in arithmetic: equal numbers cannot be told apart.
     """
 
@@ -44,6 +47,7 @@ class Candidate:
     macs: Floats
     ops: Floats
     weight_bytes: Floats
+    layout: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def exits(self) -> int:
@@ -79,14 +83,14 @@ def candidates(image_shape: tuple[int, int, int], num_classes: int) -> tuple[Can
                 continue  # the images are too small for it
             if network.family in _PATCH_FAMILIES and min(image_shape[1:]) < _LEAST_PATCH_SIDE:
                 break
-            candidate = describe(network)
+            candidate = describe(network, params)
             if (key := tuple(candidate.macs)) not in seen:
                 found.append(candidate)
                 seen.add(key)
     return tuple(found)
 
 
-def describe(network: Staged) -> Candidate:
+def describe(network: Staged, layout: Mapping[str, Any] = MappingProxyType({})) -> Candidate:
     """Describe a network, an outline will do, as if it had an exit after every stage."""
     costs = profile(with_heads(network))
     family, depth, width = network.family, network.depth, network.width
@@ -103,4 +107,5 @@ def describe(network: Staged) -> Candidate:
         macs=np.asarray(costs.macs, dtype=np.float64),
         ops=np.asarray(costs.ops, dtype=np.float64),
         weight_bytes=np.asarray(costs.weight_bytes, dtype=np.float64),
+        layout=layout,
     )

@@ -22,6 +22,7 @@ MOST_COMPONENTS = 14
 RESOLUTION = 0.005
 """Centres of log-times nearer than half a percent count as one exit."""
 
+_NOISE_APART = 4
 LEAST_WEIGHT = 0.004
 _COMMON = 0.05
 _SCATTERED = 5  # a rare component this much wider than the common ones gathers stray answers
@@ -29,6 +30,7 @@ _FLOOR = 1e-3  # standard deviation of a log-time; an exact clock must not make 
 _PATIENCE = 4  # numbers of components tried beyond the best of both criteria
 _STEPS, _TOLERANCE = 200, 2e-6  # of the mean log-likelihood
 _STRAY = 0.1  # share of stray answers above which peaks do not explain the times
+_LATE = 0.25  # the same where repeats did not take all late answers out
 _WIDE = 0.03  # a peak wider than this may hide several exits
 _SPLIT = 2.5  # two exits of equal weight under one peak widen it to half their distance
 
@@ -115,18 +117,25 @@ class ExitCount:
         return np.asarray(means[:-1] + steps * np.diff(means))
 
 
-def count_exits(times: Floats, *, most: int = MOST_COMPONENTS) -> ExitCount:
-    """Count the exits behind (n,) log-times of distinct inputs, n at least 2.
+def count_exits(times: Floats, *, noise: float = 0.0, most: int = MOST_COMPONENTS) -> ExitCount:
+    """Count the exits behind the times of distinct inputs.
 
     The same times give the same count; nothing is drawn.
+
+    Args:
+        times: (n,) log-times, n at least 2.
+        noise: standard deviation of a time, where repeats told it. A rare peak nearer than four
+            of it to another is none: noise is no Gaussian.
+        most: components at most.
     """
     ordered = np.sort(times)
     span = float(ordered[-1] - ordered[0])
     flat = 1 / max(span, 20 * _FLOOR)  # never denser than a peak
-    fits = _fits(ordered, flat, 1 if span < RESOLUTION else min(most, len(ordered) // 4 or 1))
+    limit = 1 if span < RESOLUTION else min(most, len(ordered) // 4 or 1)
+    fits = _fits(ordered, flat, limit, floor=max(_FLOOR, 0.5 * noise))
     chosen = min(fits, key=lambda fit: fit.icl)
-    peaks = _told_apart(chosen.peaks)
-    bic_peaks = _told_apart(min(fits, key=lambda fit: fit.bic).peaks).means
+    peaks = _told_apart(chosen.peaks, noise)
+    bic_peaks = _told_apart(min(fits, key=lambda fit: fit.bic).peaks, noise).means
     by_bic, separation = len(bic_peaks), _separation(peaks)
     return ExitCount(
         peaks=peaks,
@@ -134,18 +143,18 @@ def count_exits(times: Floats, *, most: int = MOST_COMPONENTS) -> ExitCount:
         finest=float(np.diff(bic_peaks).min()) if by_bic > 1 else math.inf,
         criteria=tuple((len(fit.peaks.means), fit.bic, fit.icl) for fit in fits),
         separation=separation,
-        confidence=_confidence(fits, peaks, by_bic=by_bic, separation=separation),
+        confidence=_confidence(fits, peaks, by_bic=by_bic, separation=separation, noise=noise),
         flat=flat,
     )
 
 
-def _fits(ordered: Floats, flat: float, most: int) -> list[Fit]:
+def _fits(ordered: Floats, flat: float, most: int, *, floor: float) -> list[Fit]:
     """Fit 1, 2, .. components until neither criterion has fallen for a while."""
     fits: list[Fit] = []
     for starts in split(ordered, most):
         if fits and len(starts) <= len(fits[-1].peaks.means):
             break  # more groups than different numbers
-        fits.append(_fit(ordered, starts, flat))
+        fits.append(_fit(ordered, starts, flat, floor=floor))
         since = [
             len(fits) - 1 - int(np.argmin([getattr(fit, name) for fit in fits]))
             for name in ("bic", "icl")
@@ -155,11 +164,11 @@ def _fits(ordered: Floats, flat: float, most: int) -> list[Fit]:
     return fits
 
 
-def _fit(ordered: Floats, starts: list[int], flat: float) -> Fit:
+def _fit(ordered: Floats, starts: list[int], flat: float, *, floor: float) -> Fit:
     """Climb to a likely mixture from the groups that begin at `starts`."""
     parts = np.split(ordered, starts[1:])
     counts = np.asarray([len(part) for part in parts], dtype=np.float64)
-    deviations = np.asarray([max(float(part.std()), _FLOOR) for part in parts])
+    deviations = np.asarray([max(float(part.std()), floor) for part in parts])
     stray = 0.5 / len(ordered)
     peaks = Peaks(centres(ordered, starts), deviations, (1 - stray) * counts / counts.sum(), stray)
     before = -np.inf
@@ -168,7 +177,7 @@ def _fit(ordered: Floats, starts: list[int], flat: float) -> Fit:
         if likelihood - before < _TOLERANCE * len(ordered):
             break
         before = likelihood
-        peaks = _maximised(ordered, shares)
+        peaks = _maximised(ordered, shares, floor)
     shares, likelihood = _responsibilities(ordered, peaks, flat)
     free = 3 * len(peaks.means)  # weights with the background's, which sum to 1; means; variances
     bic = -2 * likelihood + free * float(np.log(len(ordered)))
@@ -190,16 +199,16 @@ def _responsibilities(times: Floats, peaks: Peaks, flat: float) -> tuple[Floats,
     return shares / total, float((top + np.log(total)).sum())
 
 
-def _maximised(times: Floats, shares: Floats) -> Peaks:
+def _maximised(times: Floats, shares: Floats, floor: float) -> Peaks:
     weight = np.maximum(shares[:, :-1].sum(0), 1e-12)
     means = (shares[:, :-1] * times[:, None]).sum(0) / weight
     squares = (shares[:, :-1] * (times[:, None] - means) ** 2).sum(0) / weight
-    deviations = np.maximum(np.sqrt(squares), _FLOOR)
+    deviations = np.maximum(np.sqrt(squares), floor)
     return Peaks(means, deviations, weight / len(times), float(shares[:, -1].mean()))
 
 
-def _told_apart(peaks: Peaks) -> Peaks:
-    """Drop rare and scattered components and merge coinciding ones."""
+def _told_apart(peaks: Peaks, noise: float) -> Peaks:
+    """Drop rare and scattered components, and merge coinciding ones."""
     common = peaks.weights >= _COMMON
     typical = float(np.median(peaks.deviations[common])) if common.any() else math.inf
     scattered = ~common & (peaks.deviations > _SCATTERED * typical)
@@ -208,7 +217,9 @@ def _told_apart(peaks: Peaks) -> Peaks:
     kept = [int(k) for k in np.argsort(peaks.means) if likely[k]]
     groups = [[kept[0]]]
     for k in kept[1:]:
-        near = peaks.means[k] - peaks.means[groups[-1][-1]] < RESOLUTION
+        step = peaks.means[k] - peaks.means[groups[-1][-1]]
+        rare = not (common[k] and common[groups[-1][-1]])
+        near = step < RESOLUTION or (rare and step < _NOISE_APART * noise)
         groups[-1].append(k) if near else groups.append([k])
     merged = [_merged(peaks, group) for group in groups]
     means, deviations, weights = (np.asarray(column) for column in zip(*merged, strict=True))
@@ -230,16 +241,18 @@ def _separation(peaks: Peaks) -> float:
     return float((np.diff(peaks.means) / widest).min())
 
 
-def _confidence(fits: list[Fit], peaks: Peaks, *, by_bic: int, separation: float) -> float:
+def _confidence(
+    fits: list[Fit], peaks: Peaks, *, by_bic: int, separation: float, noise: float
+) -> float:
     """Weigh the count: ICL as a posterior, halved for each reason to doubt it."""
     icl = np.asarray([fit.icl for fit in fits])
     weights = np.exp(-0.5 * (icl - icl.min()))
-    counts = np.asarray([len(_told_apart(fit.peaks).means) for fit in fits])
+    counts = np.asarray([len(_told_apart(fit.peaks, noise).means) for fit in fits])
     believed = float(weights[counts == len(peaks.means)].sum() / weights.sum())
     doubts = (
         by_bic != len(peaks.means),
-        peaks.background > _STRAY,
+        peaks.background > (_LATE if noise else _STRAY),
         separation < 3,
-        bool(peaks.deviations.max() > 1.5 * _WIDE),
+        bool(peaks.deviations.max() > 1.5 * max(_WIDE, noise)),
     )
     return believed * 0.5 ** sum(doubts)

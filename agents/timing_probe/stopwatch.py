@@ -11,6 +11,7 @@ Notes:
 """
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,13 +19,14 @@ from torch import Tensor
 
 from agents.timing_probe import timing_noise as jitter
 from agents.timing_probe.kmeans import Floats, Ints
-from agents.timing_probe.timing_noise import NoiseFit
+from agents.timing_probe.timing_noise import STATISTICS, NoiseFit, Statistic
 from envs.oracle import Oracle
 
 _REQUEST = 512
 _SHORTEST = 1e-9  # seconds; a clock that shows 0 must have a logarithm
 _STEADY = 8  # probes per reference where nothing drifts
 _DRIFTING = 2  # and where something does
+_COMPARABLE = 4  # repeats whose halves tell how far they are to be trusted
 _SAME = 1e-4  # distance of two posteriors that rounding explains
 
 
@@ -78,24 +80,40 @@ class Sample:
         )
 
 
+class Summary(NamedTuple):
+    """Repeats of images summed up.
+
+    Attributes:
+        times: (n,) log-times.
+        noise: their standard deviation, as repeats show it; 0 where there are none.
+    """
+
+    times: Floats
+    noise: float
+
+
 class Stopwatch:
     """Times answers.
 
     Args:
         oracle: is asked.
         reference: (1, c, h, w), asked between the probes.
+        rough: see below.
 
     Attributes:
         calibration: what repeats of the reference said about the clock.
+        rough: whether the server is at work for others, too, so that repeats tell more than new
+            images, and the next reference nothing of a stray answer.
     """
 
-    def __init__(self, oracle: Oracle, reference: Tensor) -> None:
+    def __init__(self, oracle: Oracle, reference: Tensor, *, rough: bool = False) -> None:
         self._oracle, self._reference = oracle, reference
         self._asked = 0
         self._references: list[tuple[float, float]] = []  # position and log-time
         self._request = _REQUEST
         self._soft = oracle.threat.labels == "soft"
         self.calibration = NoiseFit(0.0, 0.0, 0.0, False, False)
+        self.rough = rough
 
     @property
     def remaining(self) -> int:
@@ -107,7 +125,7 @@ class Stopwatch:
         """Probes between two references; 0 asks none, where references leave at random exits."""
         if self.calibration.fresh_exits:
             return 0
-        return _DRIFTING if self.calibration.drifts else _STEADY
+        return _DRIFTING if self.calibration.drifts and not self.rough else _STEADY
 
     def calibrate(self, count: int) -> None:
         """Spend `count` queries, at least 6, on the reference: a third of them one by one."""
@@ -143,22 +161,33 @@ class Stopwatch:
             sample = sample.and_repeats(self._time_once(images))
         return sample
 
-    def summary(self, sample: Sample) -> Floats:
-        """Return (n,) log-times of the images, free of drift and jitter as far as that goes.
+    def summary(self, sample: Sample) -> Summary:
+        """Return log-times of the images, free of drift and jitter as far as that goes.
 
-        What all references so far show of drift and jitter decides how.
+        What all references so far show decides how. On a rough clock it is, from four repeats on,
+        whatever makes their halves agree best, with drift taken out or left in.
         """
         if not self._references or self.calibration.fresh_exits:
-            return jitter.summarise(sample.logs, "mean")
+            return Summary(jitter.summarise(sample.logs, "mean"), 0.0)
+        steady = sample.logs - self._drift(sample)
+        if not self.rough or sample.repeats < _COMPARABLE:
+            return Summary(jitter.summarise(steady, self._statistic()), 0.0)
+        ways = [_summed_up(logs, kind) for logs in (steady, sample.logs) for kind in STATISTICS]
+        return min(ways, key=lambda way: way.noise)
+
+    def _drift(self, sample: Sample) -> Floats:
+        """Return the (n, repeats) drift that the references show, 0 where they show none."""
         positions, logs = np.asarray(self._references).T
         window = jitter.best_window(logs, positions)
+        at = sample.positions.ravel()
+        return jitter.drift_at(at, logs, positions, window=window).reshape(sample.logs.shape)
 
-        def drift(at: Floats) -> Floats:
-            return jitter.drift_at(at, logs, positions, window=window)
-
-        kind = replace(self.calibration, skew=jitter.skewness(logs - drift(positions)))
-        times = sample.logs - drift(sample.positions.ravel()).reshape(sample.logs.shape)
-        return jitter.summarise(times, kind.statistic)
+    def _statistic(self) -> Statistic:
+        """Tell from the references how repeats are best summed up."""
+        positions, logs = np.asarray(self._references).T
+        window = jitter.best_window(logs, positions)
+        steady = logs - jitter.drift_at(positions, logs, positions, window=window)
+        return replace(self.calibration, skew=jitter.skewness(steady)).statistic
 
     def _time_once(self, images: Tensor) -> Sample:
         order = self._order(len(images))
@@ -170,20 +199,28 @@ class Stopwatch:
             posteriors.append(answers)
             logs.append(times)
         times, positions = np.concatenate(logs), np.arange(first, self._asked, dtype=np.float64)
-        probe = order < len(images)
-        mine = probe.numpy()
-        self._references += zip(positions[~mine].tolist(), times[~mine].tolist(), strict=True)
+        references = (order == len(images)).numpy()
+        self._references += zip(
+            positions[references].tolist(), times[references].tolist(), strict=True
+        )
+        mine = order.argsort(stable=True)[: len(images)]  # where each image stood
         answers = torch.cat(posteriors)
         return Sample(
             images,
-            answers[probe.to(answers.device)].to(images.device),
-            times[mine, None],
-            positions[mine, None],
+            answers[mine.to(answers.device)].to(images.device),
+            times[mine.numpy(), None],
+            positions[mine.numpy(), None],
         )
 
     def _order(self, count: int) -> Tensor:
-        """Return indices 0 .. count - 1 in order, and `count`, the reference, every so often."""
+        """Return indices 0 .. count - 1, and `count`, the reference, every so often.
+
+        On a rough clock their order is a new one each time: what an image finds in the processor's
+        caches depends on the one before, a deep exit's weights or a shallow one's.
+        """
         order = torch.arange(count)
+        if self.rough:
+            order = torch.randperm(count, generator=torch.Generator().manual_seed(self._asked))
         every = self.probes_per_reference
         if not every:
             return order
@@ -198,6 +235,10 @@ class Stopwatch:
         self._asked += len(images)
         seconds = response.latency.detach().cpu().numpy().astype(np.float64)
         return response.posteriors, np.log(np.maximum(seconds, _SHORTEST))
+
+
+def _summed_up(logs: Floats, statistic: Statistic) -> Summary:
+    return Summary(jitter.summarise(logs, statistic), jitter.repeat_noise(logs, statistic))
 
 
 def _same(posteriors: Tensor) -> bool:

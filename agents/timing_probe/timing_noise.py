@@ -15,6 +15,8 @@ from agents.timing_probe.mixture import count_exits
 Statistic = Literal["minimum", "low", "mean"]
 """How repeats of an input are summed up; "low" is the 10th percentile."""
 
+STATISTICS: tuple[Statistic, ...] = ("mean", "low", "minimum")
+
 WINDOWS = (0, 2, 4, 8, 16)
 """Neighbouring references a drift may be read from; 0 takes it to be constant."""
 
@@ -22,6 +24,10 @@ _ONE_SIDED = 0.2  # skewness: 0.46 of an exponential, 0 of a Gaussian; 50 sample
 _DRIFTING = 0.15  # lag-1 correlation; 30 samples err by 0.18, and too low on average
 _ROUGH = 0.1  # deviation of log-times: others are at work on that machine
 _SHARED = 0.35  # and from here on, with hardly a doubt
+_LIVELY = (
+    0.01  # of log-time, from the median down to one answer in twenty, where something computes
+)
+_ONE_SIDE = 0.5  # of the same upwards; 1 of a Gaussian, 0.23 of an exponential
 _ROUNDING = 1e-9  # of log-times that are all the same
 _GAIN = 0.95  # a window must lower the deviation by this factor to be worth its noise
 
@@ -93,6 +99,34 @@ def summarise(times: Floats, statistic: Statistic) -> Floats:
     if statistic == "minimum":
         return np.asarray(times.min(1))
     return np.asarray(times.mean(1) if statistic == "mean" else np.quantile(times, 0.1, axis=1))
+
+
+def has_floor(times: Floats) -> bool:
+    """Tell whether answers wait for one moment: none is early, and what comes on top only adds.
+
+    Computing varies to both sides. Padding does not, nor does a machine so busy that whatever it
+    adds hides how computing varies.
+
+    Args:
+        times: log-times of single answers, in any shape.
+    """
+    low, middle, high = np.quantile(times, (0.05, 0.5, 0.95))
+    below, above = float(middle - low), float(high - middle)
+    return below < _LIVELY or below < _ONE_SIDE * above
+
+
+def repeat_noise(times: Floats, statistic: Statistic) -> float:
+    """Return the standard deviation of `summarise`, from how two halves of the repeats differ.
+
+    The halves are those of even and of odd repeats of one input, which left at one exit.
+
+    Args:
+        times: (n, repeats) log-times, 2 repeats or more.
+        statistic: how they are summed up.
+    """
+    halves = summarise(times[:, ::2], statistic) - summarise(times[:, 1::2], statistic)
+    # of two halves' difference the deviation is twice that of the whole, and 1.48 median distances
+    return 1.4826 * float(np.median(np.abs(halves))) / 2
 
 
 def drift_at(

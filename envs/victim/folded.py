@@ -10,14 +10,13 @@ batches of 1 to 256; at 64 maps of 32x32 a fresh tensor for a ReLU costs 16 time
 """
 
 import copy
-import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from envs.nets.folding import fold
 from envs.nets.multi_exit import MultiExit
 from envs.victim.packed import pack, packing_pays
 
@@ -89,11 +88,7 @@ def serving_copy(network: MultiExit, *, packed: bool | None = None) -> MultiExit
     if sum(isinstance(layer, nn.Conv2d) for layer in network.modules()) < 2:
         return network
     other = copy.deepcopy(network).requires_grad_(False).eval()
-    for module in list(other.modules()):
-        _fold(module)
-        if isinstance(module, nn.ReLU | nn.ReLU6):
-            module.inplace = True
-    other.to(memory_format=torch.channels_last)
+    fold(other)
     if packing_pays() if packed is None else packed:
         pack(other)
     return other if _agree(network, other) else network
@@ -106,16 +101,6 @@ def lay_out(images: Tensor, network: MultiExit) -> Tensor:
             wide = _channels_last(weights)
             return images.contiguous(memory_format=torch.channels_last) if wide else images
     return images
-
-
-def _fold(module: nn.Module) -> None:
-    """Fold each normalisation into the convolution listed right before it."""
-    for (name, layer), (next_name, norm) in itertools.pairwise(list(module.named_children())):
-        if not (isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)):
-            continue
-        if norm.running_mean is not None and norm.num_features == layer.out_channels:
-            setattr(module, name, fuse_conv_bn_eval(layer, norm))
-            setattr(module, next_name, nn.Identity())
 
 
 def _agree(network: MultiExit, other: MultiExit) -> bool:

@@ -122,3 +122,18 @@ def test_the_same_times_in_any_order_give_the_same_count():
     shuffled = np.random.default_rng(1).permutation(logs[:, 0])
 
     assert count_exits(logs[:, 0]).criteria == count_exits(shuffled).criteria
+
+
+def two_groups(rare):
+    rng = np.random.default_rng(0)
+    return np.concatenate([rng.normal(0, 2e-3, 60), rng.normal(0.02, 2e-3, rare)])
+
+
+def test_a_rare_peak_within_the_known_noise_is_no_exit():
+    assert count_exits(two_groups(3)).exits == 2
+    assert count_exits(two_groups(3), noise=0.004).exits == 2
+    assert count_exits(two_groups(3), noise=0.008).exits == 1
+
+
+def test_two_common_peaks_stay_two_whatever_the_noise():
+    assert count_exits(two_groups(60), noise=0.008).exits == 2

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from agents.timing_probe.timing_noise import best_window, calibrate, drift_at, summarise
+from agents.timing_probe.timing_noise import (
+    best_window,
+    calibrate,
+    drift_at,
+    has_floor,
+    repeat_noise,
+    summarise,
+)
 
 
 def calibration(seconds, *, same_answers=True):
@@ -83,3 +90,35 @@ def test_references_are_left_alone_where_nothing_drifts():
 
     assert best_window(logs, positions) == 0
     assert not drift_at(positions, logs, positions, window=0).any()
+
+
+def test_halves_of_the_repeats_tell_how_far_a_sum_is_to_be_trusted():
+    logs = np.array([[0.0, 0.1, 0.0, 0.1], [1.0, 1.1, 1.0, 1.1]])
+
+    # the halves are 0.1 apart: 0.1 * 1.4826 / 2
+    assert repeat_noise(logs, "mean") == pytest.approx(0.0741, abs=1e-4)
+    assert repeat_noise(logs[:, [0, 0, 1, 1]], "mean") == 0
+
+
+@pytest.mark.parametrize("statistic", ["mean", "minimum"])
+def test_the_noise_of_a_sum_is_its_deviation(statistic):
+    rng = np.random.default_rng(0)
+    logs = rng.normal(scale=0.1, size=(4000, 16))
+
+    found = repeat_noise(logs, statistic)
+    assert found == pytest.approx(summarise(logs, statistic).std(), rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("times", "held"),
+    [
+        (np.full(200, -4.0), True),  # padded, in a modelled world
+        (np.random.default_rng(0).normal(scale=0.01, size=2000), False),
+        (np.random.default_rng(0).normal(scale=0.3, size=2000), False),
+        (-np.random.default_rng(0).exponential(scale=0.3, size=2000), False),  # early ones
+        (np.random.default_rng(0).exponential(scale=0.3, size=2000), True),
+        (np.random.default_rng(0).normal(scale=0.002, size=2000), True),  # a timer's own noise
+    ],
+)
+def test_answers_that_wait_for_one_moment_are_known_by_their_floor(times, held):
+    assert has_floor(times) is held
