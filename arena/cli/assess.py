@@ -22,7 +22,7 @@ from arena.cli.loading import load_one, refuse_sweep, seeds_override
 from arena.cli.places import require_folder, require_log
 from arena.cli.render import write_json, write_line, write_table
 from arena.cli.run import Devices, DryRun, How, SaveEvery, Seeds, Workers, play_shown
-from arena.report.formatting import counted, listed
+from arena.report.formatting import count_text, counted, listed
 from arena.runner.stopping import stopping
 from arena.system.output import stdout_to_stderr
 from envs.errors import ScenarioError
@@ -127,7 +127,7 @@ def _show(found: "Assessment", paths: tuple[Path, ...]) -> None:
     from arena.assessment.page import headlines, worst_lines
 
     console = out()
-    budgets = [f"{one.budget:,} queries" for one in found.budgets]
+    budgets = [f"{count_text(one.budget)} queries" for one in found.budgets]
     rows = [
         (line.defender, *(_cell(cell, by) for cell, by in line.cells), line.flags or "none")
         for line in worst_lines(found)
