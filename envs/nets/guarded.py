@@ -73,7 +73,8 @@ class Guarded(MultiExit):
         """Return what exit e answers from: (n, all widths so far), or the classifier's input."""
         if e == self.num_exits - 1:
             return self.backbone.embed(self._unpack(len(self.backbone.stages) - 1, features)[0])
-        return self._unpack(self.exit_stages[e], features)[1]
+        # a view would keep the whole map alive: 14 GB for the training images of CIFAR-10
+        return self._unpack(self.exit_stages[e], features)[1].contiguous()
 
     def answer(self, e: int, pooled: Tensor) -> Tensor:
         """Return (n, K) logits of exit e; those of a guard have its suspicion as log-odds."""

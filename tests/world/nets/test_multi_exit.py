@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from envs.nets import registry
+from envs.nets.guarded import Guarded
 from envs.nets.multi_exit import ExitHead, MultiExit, with_heads
 
 
@@ -73,6 +74,16 @@ def test_pooled_features_are_all_that_every_exit_needs():
     together = network.forward_all(_images())
     for e, vectors in enumerate(pooled):
         assert torch.equal(network.answer(e, vectors), together[e])
+
+
+@pytest.mark.parametrize("name", ["resnet10", "mobilenetv2-small", "densenet-small", "mlp-small"])
+@pytest.mark.parametrize("carry", [with_heads, Guarded])
+def test_pooled_features_keep_no_map_alive(name, carry):
+    """Who gathers them over a data set would otherwise hold every map of it."""
+    network = carry(_backbone(name), generator=_seeded()).eval()
+    with torch.no_grad():
+        for vectors in network.features(_images())[:-1]:
+            assert vectors.untyped_storage().nbytes() == vectors.numel() * vectors.element_size()
 
 
 @pytest.mark.parametrize("exits", [(1, 0), (0, 0), (4,), (-1,)])
