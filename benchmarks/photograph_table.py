@@ -1,0 +1,125 @@
+"""Makes the tables of docs/photographs.md from the log of `arena run photographs`.
+
+    arena run photographs --log photographs.db
+    python -m benchmarks.photograph_table --log photographs.db --write
+
+Rows and columns follow the scenario: whoever is added to it appears. Without --write they are
+printed.
+"""
+
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
+
+from arena.analysis.intervals import mean_interval
+from arena.log.rows import EpisodeRow
+from arena.log.store import Log
+from benchmarks.attacker_table import RESULTS, by, newest, origin, publish, write_csv
+from benchmarks.defence_table import COLUMNS, ROOT, table, trained_on
+from benchmarks.dnf_table import COMPUTED, worst_case
+from envs.errors import ArenaError
+
+SCENARIO = "photographs"
+PAGE = ROOT / "docs" / "photographs.md"
+CSV = RESULTS / "photographs.csv"
+CONTROL = "knockoff"
+BARE = "undefended"
+SERVICE = (
+    ("served accuracy %", "served_accuracy", 1.0),
+    ("agreement with the victim %", "served_agreement", 1.0),
+    ("compute per query of the pool %", "attack_compute_share", float("inf")),
+)
+"""What benign users and the server pay: title, figure, and what it cannot pass."""
+
+
+def matrix(rows: Sequence[EpisodeRow], sources: Mapping[str, str]) -> str:
+    """Write what every attacker got from every defender, the worst of it, and the service.
+
+    Args:
+        rows: of the scenario.
+        sources: what each defender was trained on, by its name.
+    """
+    columns = {name: by(mine, "attacker") for name, mine in by(rows, "defender").items()}
+    lines = [
+        [f"`{attacker}`", *(_clones(groups.get(attacker, ())) for groups in columns.values())]
+        for attacker in by(rows, "attacker")
+    ]
+    worst = [list(worst_case(mine).values()) for mine in by(rows, "defender").values()]
+    lines.append(["**worst case**", *(f"**{_percent(each, 0, 1)}**" for each in worst)])
+    lines.append(["worst case by seed", *(", ".join(f"{100 * w:.1f}" for w in e) for e in worst)])
+    lines.append(["trained on", *(sources[name] for name in columns)])
+    for title, figure, most in SERVICE:
+        cells = [_figures(groups.get(CONTROL, ()), figure) for groups in columns.values()]
+        lines.append([title, *(_percent(values, 0, most) for values in cells)])
+    return table(["clone accuracy %", *columns], lines)
+
+
+def differences(rows: Sequence[EpisodeRow]) -> str:
+    """Write, seed by seed, what attackers are ahead of Knockoff, and what defences take away."""
+    groups = {name: by(mine, "attacker") for name, mine in by(rows, "defender").items()}
+    bare, lines = groups[BARE], []
+    for attacker in bare:
+        if attacker != CONTROL:
+            gaps = _minus(worst_case(bare[attacker]), worst_case(bare[CONTROL]))
+            lines.append([f"`{attacker}` less `{CONTROL}`, {BARE}", _percent(gaps, -1, 1), ""])
+    for name, mine in by(rows, "defender").items():
+        if name == BARE:
+            continue
+        gaps = _minus(*(worst_case(each) for each in _shared(by(rows, "defender")[BARE], mine)))
+        served = _minus(_served(bare[CONTROL]), _served(groups[name][CONTROL]))
+        lines.append([f"worst case, {BARE} less `{name}`", _percent(gaps, -1, 1),
+                      _percent(served, -1, 1)])  # fmt: skip
+    return table(["difference, points", "clone accuracy", "served accuracy"], lines)
+
+
+def _shared(*sides: Sequence[EpisodeRow]) -> list[list[EpisodeRow]]:
+    """Leave out what was played on one side alone: the same attackers count, seed by seed."""
+    both = set.intersection(*({(row.attacker, row.seed) for row in rows} for rows in sides))
+    return [[row for row in rows if (row.attacker, row.seed) in both] for rows in sides]
+
+
+def _served(rows: Iterable[EpisodeRow]) -> dict[int, float]:
+    return {row.seed: row.served_accuracy for row in rows if row.served_accuracy is not None}
+
+
+def _minus(left: Mapping[int, float], right: Mapping[int, float]) -> list[float]:
+    return [left[seed] - right[seed] for seed in sorted(left.keys() & right.keys())]
+
+
+def _clones(rows: Iterable[EpisodeRow]) -> str:
+    return _percent(_figures(rows, "clone_accuracy"), 0, 1)
+
+
+def _figures(rows: Iterable[EpisodeRow], figure: str) -> list[float]:
+    return [value for row in rows if (value := getattr(row, figure)) is not None]
+
+
+def _percent(values: Sequence[float], lowest: float, highest: float) -> str:
+    """Write mean and t interval over seeds, cut off where the figure itself cannot lie."""
+    if not values:
+        return "-"
+    found = mean_interval(values).within(lowest, highest)
+    if found.low is None or found.high is None:
+        return f"{100 * found.mean:.1f}"
+    return f"{100 * found.mean:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+
+
+def main() -> None:
+    """Print the tables, or write them down."""
+    parser = argparse.ArgumentParser(description="The tables of docs/photographs.md.")
+    parser.add_argument("--log", required=True, help="the log that photographs was played into")
+    parser.add_argument("--write", action="store_true", help="write them into the page and the CSV")
+    asked = parser.parse_args()
+    with Log.open(asked.log, create=False) as log:
+        rows = newest(log, SCENARIO)
+    sources = {name: trained_on(mine[0]) for name, mine in by(rows, "defender").items()}
+    text = f"{origin(rows, SCENARIO)}\n\n{matrix(rows, sources)}\n\n{differences(rows)}"
+    if asked.write:
+        write_csv(rows, CSV, COLUMNS, COMPUTED)
+    publish({SCENARIO: text}, PAGE, write=asked.write)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ArenaError as error:
+        raise SystemExit(str(error)) from None
