@@ -65,12 +65,12 @@ def ledger(oracle, kit, lent):
         oracle._IsolatedOracle__remaining = 10**6
         return asks_beyond(oracle)
     budget, accounts = game._budget, game._accounts
-    used, room = budget._used, accounts._room
-    budget._used, accounts._room = -(10**6), 10**6
+    used, room = budget._used, accounts.room
+    budget._used, accounts.room = -(10**6), 10**6
     try:
         return asks_beyond(oracle)
     finally:
-        budget._used, accounts._room = used, room
+        budget._used, accounts.room = used, room
 
 
 def of_type(name):

@@ -13,7 +13,8 @@ from arena.log.store import Log
 from arena.report.server import LiveServer
 from arena.report.view.site import Site
 from tests.match.report.test_browser import DESKTOP, PHONE, browser, look, until  # noqa: F401
-from tests.match.report.test_pages import a_round, alarm, setting
+from tests.match.report.test_pages import alarm, setting
+from tests.match.report.test_taped_pages import a_round
 
 pytestmark = pytest.mark.slow
 
