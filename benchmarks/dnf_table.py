@@ -82,7 +82,7 @@ def plus(rows: Sequence[EpisodeRow], sources: Mapping[str, str]) -> str:
         for attacker in by(rows, "attacker")
     ]
     worst = {name: list(worst_case(mine).values()) for name, mine in columns.items()}
-    lines.append(["**worst case**", *(f"**{_interval(w, 0, 1)}**" for w in worst.values())])
+    lines.append(["**worst case**", *(f"**{interval(w, 0, 1)}**" for w in worst.values())])
     lines.append(["worst case by seed", *(_by_seed(w) for w in worst.values())])
     lines.append(["*benign users*", *("" for _ in columns)])
     lines.append(["trained on", *(sources[mine[0].defender] for mine in columns.values())])
@@ -109,9 +109,9 @@ def differences(rows: Sequence[EpisodeRow]) -> str:
     for left, right in pairs:
         if left not in columns or right not in columns:
             continue
-        clone = _minus(worst_case(columns[left]), worst_case(columns[right]))
-        served = _minus(_benign(columns[left]), _benign(columns[right]))
-        told = (_interval(values) if values else "-" for values in (clone, served))
+        clone = minus(worst_case(columns[left]), worst_case(columns[right]))
+        served = minus(_benign(columns[left]), _benign(columns[right]))
+        told = (interval(values) if values else "-" for values in (clone, served))
         lines.append([f"{left} less {right}", *told])
     return table(["difference, seed by seed", "worst case", "served accuracy"], lines)
 
@@ -127,8 +127,8 @@ def adaptive(rows: Sequence[EpisodeRow]) -> str:
     for attacker in by(rows, "attacker"):
         cells = [_cell(mine.get(attacker, []), "clone_accuracy") for mine in groups.values()]
         for mine in groups.values():
-            gaps = _minus(worst_case(mine.get(attacker, [])), worst_case(mine[CONTROL]))
-            cells.append("" if attacker == CONTROL or not gaps else _interval(gaps))
+            gaps = minus(worst_case(mine.get(attacker, [])), worst_case(mine[CONTROL]))
+            cells.append("" if attacker == CONTROL or not gaps else interval(gaps))
         last = groups.get("dnf_plus", {}).get(attacker, [])
         lines.append([f"`{attacker}`", *cells, _by_seed(_clones(last))])
     ahead = [f"{name}: ahead of {CONTROL}" for name in groups]
@@ -150,7 +150,8 @@ def _benign(rows: Sequence[EpisodeRow]) -> dict[int, float]:
     return {row.seed: row.served_accuracy for row in mine if row.served_accuracy is not None}
 
 
-def _minus(left: Mapping[int, float], right: Mapping[int, float]) -> list[float]:
+def minus(left: Mapping[int, float], right: Mapping[int, float]) -> list[float]:
+    """Return the differences, seed by seed, of what both sides have."""
     return [left[seed] - right[seed] for seed in sorted(left.keys() & right.keys())]
 
 
@@ -163,11 +164,11 @@ def _cell(rows: Sequence[EpisodeRow], figure: str) -> str:
     if not values:
         return "-"
     if figure == "distortion_mean":
-        return _interval(values, 0, 2, scale=1, decimals=3)
-    return _interval(values, 0, 1 if figure in PROPORTIONS else inf)
+        return interval(values, 0, 2, scale=1, decimals=3)
+    return interval(values, 0, 1 if figure in PROPORTIONS else inf)
 
 
-def _interval(
+def interval(
     values: Sequence[float], lowest: float = -inf, highest: float = inf, *, scale: float = 100,
     decimals: int = 1,
 ) -> str:  # fmt: skip

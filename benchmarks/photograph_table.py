@@ -10,12 +10,11 @@ printed.
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
 
-from arena.analysis.intervals import mean_interval
 from arena.log.rows import EpisodeRow
 from arena.log.store import Log
 from benchmarks.attacker_table import RESULTS, by, newest, origin, publish, write_csv
 from benchmarks.defence_table import COLUMNS, ROOT, table, trained_on
-from benchmarks.dnf_table import COMPUTED, worst_case
+from benchmarks.dnf_table import COMPUTED, interval, minus, worst_case
 from envs.errors import ArenaError
 
 SCENARIO = "photographs"
@@ -59,13 +58,13 @@ def differences(rows: Sequence[EpisodeRow]) -> str:
     bare, lines = groups[BARE], []
     for attacker in bare:
         if attacker != CONTROL:
-            gaps = _minus(worst_case(bare[attacker]), worst_case(bare[CONTROL]))
+            gaps = minus(worst_case(bare[attacker]), worst_case(bare[CONTROL]))
             lines.append([f"`{attacker}` less `{CONTROL}`, {BARE}", _percent(gaps, -1, 1), ""])
     for name, mine in by(rows, "defender").items():
         if name == BARE:
             continue
-        gaps = _minus(*(worst_case(each) for each in _shared(by(rows, "defender")[BARE], mine)))
-        served = _minus(_served(bare[CONTROL]), _served(groups[name][CONTROL]))
+        gaps = minus(*(worst_case(each) for each in _shared(by(rows, "defender")[BARE], mine)))
+        served = minus(_served(bare[CONTROL]), _served(groups[name][CONTROL]))
         lines.append([f"worst case, {BARE} less `{name}`", _percent(gaps, -1, 1),
                       _percent(served, -1, 1)])  # fmt: skip
     return table(["difference, points", "clone accuracy", "served accuracy"], lines)
@@ -81,10 +80,6 @@ def _served(rows: Iterable[EpisodeRow]) -> dict[int, float]:
     return {row.seed: row.served_accuracy for row in rows if row.served_accuracy is not None}
 
 
-def _minus(left: Mapping[int, float], right: Mapping[int, float]) -> list[float]:
-    return [left[seed] - right[seed] for seed in sorted(left.keys() & right.keys())]
-
-
 def _clones(rows: Iterable[EpisodeRow]) -> str:
     return _percent(_figures(rows, "clone_accuracy"), 0, 1)
 
@@ -94,13 +89,7 @@ def _figures(rows: Iterable[EpisodeRow], figure: str) -> list[float]:
 
 
 def _percent(values: Sequence[float], lowest: float, highest: float) -> str:
-    """Write mean and t interval over seeds, cut off where the figure itself cannot lie."""
-    if not values:
-        return "-"
-    found = mean_interval(values).within(lowest, highest)
-    if found.low is None or found.high is None:
-        return f"{100 * found.mean:.1f}"
-    return f"{100 * found.mean:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+    return interval(values, lowest, highest) if values else "-"
 
 
 def main() -> None:

@@ -14,9 +14,8 @@ FROM_PIXELS = 32
 def laid_out(network: Network, image_shape: tuple[int, int, int]) -> Network:
     """Lay convolutions channels-last on a CPU, for images of at least 32x32.
 
-    The function is the same but for the rounding of sums. On one thread a step of a ResNet18-8x of
-    width 0.25 takes 0.79 of the time so, one of DFME's generator 0.8 and a batch drawn from it 0.7
-    (batch 64). Smaller networks gain little, and stay as they are.
+    The function is the same but for the rounding of sums; docs/speed.md tells what it saves and by
+    which command. Smaller images gain little, and their networks stay as they are.
 
     Args:
         network: the weights of its convolutions are moved, before an optimiser knows them.

@@ -1,9 +1,8 @@
 """Times the networks an attacker can imagine on the attacker's own machine.
 
-Counted arithmetic does not tell how long a real processor takes: on one CPU thread a MobileNetV2 of
-six times fewer multiply-accumulates than a ResNet-18 takes nearly half of its time. Whoever has a
-machine like the server's builds the networks and times them there, in processor time, which others
-at work on it hardly change.
+Counted arithmetic does not tell how long a real processor takes: depthwise convolutions wait for
+memory. Whoever has a machine like the server's builds the networks and times them there, in
+processor time, which others at work on it hardly change.
 
 Source:
     Profiles of many networks: Duddu et al. 2018, arXiv:1812.11720.

@@ -32,6 +32,7 @@ class EpisodeImages:
         self._resampled: tuple[tuple[str, int], Splits] | None = None  # of the latest seed
         self._scored: dict[str, frozenset[bytes]] = {}  # of the latest splits, by fingerprint
         self._overlaps: dict[tuple[str, str, int], int] = {}  # by splits, pool and seed
+        self._seen: dict[tuple[str, str, int, str], int] = {}  # and a defence's source
 
     def splits(self, plan: EpisodePlan) -> Splits:
         """Load the victim's data set, divided anew by the seed where the scenario asks for it."""
@@ -123,19 +124,29 @@ class EpisodeImages:
         Raises:
             ScenarioError: they share images.
         """
-        pool, _ = self.pool(plan)
+        spec = plan.threat.pool
         read = [name for name in sources if name in SOURCES and SOURCES[name].splits is not None]
-        if pool is None or plan.threat.pool is None or not read:
+        # the pool is read from its files for this, so that nothing is read where nothing may be
+        if spec is None or not read:
             return
-        held = digests(pool)
+        form = (self.splits(plan).fingerprint, spec.model_dump_json(), plan.seed)
         for name in read:
-            generator = Streams(plan.seed).torch("unseen")
-            seen = self.loader_for_defences(plan)(name, generator=generator)
-            if shared := len(held & digests(seen)):
+            if (key := (*form, name)) not in self._seen:
+                self._seen[key] = self._shared_with(plan, name)
+            if shared := self._seen[key]:
                 raise ScenarioError(
-                    f"expected a pool that no defence was trained on, but '{plan.threat.pool.use}' "
-                    f"holds {shared} images of '{name}'; give the attacker or the defence others"
+                    f"expected a pool that no defence was trained on, but '{spec.use}' holds "
+                    f"{shared} images of '{name}'; give the attacker or the defence others"
                 )
+
+    def _shared_with(self, plan: EpisodePlan, source: str) -> int:
+        """Count the images of a defence's source that the attacker's pool holds."""
+        pool, _ = self.pool(plan)
+        assert pool is not None
+        generator = Streams(plan.seed).torch("unseen")
+        return len(
+            digests(pool) & digests(self.loader_for_defences(plan)(source, generator=generator))
+        )
 
     def traffic(self, plan: EpisodePlan, streams: Streams) -> BenignTraffic | None:
         """Set benign users up, if the scenario has any: with images that are in no other part."""

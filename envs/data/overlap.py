@@ -1,6 +1,7 @@
 """Finds images that two sets share, by the content of each image."""
 
 import hashlib
+from collections.abc import Iterator
 
 import torch
 
@@ -11,19 +12,21 @@ _CHUNK = 4096  # images that are copied from the device at once
 
 def digests(images: ImageSet) -> frozenset[bytes]:
     """Digest the pixels of each image (BLAKE2, 16 bytes), whatever their order and labels."""
-    found: set[bytes] = set()
-    for chunk in torch.split(images.pixels, _CHUNK):
-        array = chunk.contiguous().cpu().numpy()
-        found |= {hashlib.blake2b(image.data, digest_size=16).digest() for image in array}
-    return frozenset(found)
+    return frozenset(_in_order(images))
 
 
 def without(images: ImageSet, unwanted: frozenset[bytes]) -> ImageSet:
     """Leave out the images whose digest is unwanted; the others keep their order."""
-    if not digests(images) & unwanted:
+    kept = [n for n, digest in enumerate(_in_order(images)) if digest not in unwanted]
+    if len(kept) == len(images):
         return images
-    kept = [n for n in range(len(images)) if not digests(images.select(slice(n, n + 1))) & unwanted]
     return images.select(torch.tensor(kept, dtype=torch.int64, device=images.device))
+
+
+def _in_order(images: ImageSet) -> Iterator[bytes]:
+    for chunk in torch.split(images.pixels, _CHUNK):
+        for image in chunk.contiguous().cpu().numpy():
+            yield hashlib.blake2b(image.data, digest_size=16).digest()
 
 
 def scored_digests(splits: Splits) -> frozenset[bytes]:

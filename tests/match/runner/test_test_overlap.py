@@ -7,11 +7,12 @@ from PIL import Image
 
 from agents.base import Attacker
 from arena.log.store import Log
+from arena.runner import episode_images
 from arena.runner.match import play
 from arena.runner.setup import Setup
 from envs.data.images import ImageSet, joined
 from envs.data.overlap import digests, scored_digests
-from envs.data.sources import load
+from envs.data.sources import load, load_pool
 from envs.data.splits import make_splits
 from envs.errors import PlayerError, ScenarioError
 from envs.seeding import Streams
@@ -157,6 +158,19 @@ def test_no_defence_is_trained_on_images_of_the_attackers_pool(played, pool, ood
         assert "'digits' holds" in row.error
         assert "give the attacker or the defence others" in row.error
         assert row.queries_used is None
+
+
+def test_a_pool_is_read_once_where_no_defence_was_trained_on_a_data_set(played, monkeypatch):
+    read = []
+
+    def watched(name, **options):
+        read.append(name)
+        return load_pool(name, **options)
+
+    monkeypatch.setattr(episode_images, "load_pool", watched)
+    fortress = '{name="fortress", defence="dnf", params={epochs=1}}'
+    assert played({"use": "digits"}, defenders=f"[{fortress}]").status == "success"
+    assert read == ["digits"]
 
 
 def test_an_image_that_lies_in_the_training_images_too_is_not_held_against_a_pool():
