@@ -34,7 +34,7 @@ from envs.defences.base import Defence
 from envs.defences.dnf import DNF
 from envs.defences.dnf_plus import DNFPlus
 from envs.defences.harden_kit import HardenKit
-from envs.errors import ArenaError, DataMissing
+from envs.errors import ArenaError, DataMissing, UnknownName
 from envs.nets.multi_exit import MultiExit
 from envs.nets.staged import Staged
 from envs.seeding import Streams
@@ -285,6 +285,9 @@ def main() -> None:
     parser.add_argument("--fortresses", nargs="+", default=[], help="these alone; all if absent")
     parser.add_argument("--write", action="store_true", help="write them into the page and the CSV")
     asked = parser.parse_args()
+    for name in asked.fortresses:
+        if name not in WORLDS[asked.world].defences:
+            raise UnknownName("fortress", name, WORLDS[asked.world].defences)
     torch.set_num_threads(1)
     rows: list[Row] = []
     for seed in asked.seeds:
