@@ -56,7 +56,8 @@ class Evidence:
         total: dict[V, float] = {}
         for hypothesis in self.hypotheses:
             if hypothesis.candidate is not None and (value := key(hypothesis)) is not None:
-                total[value] = total.get(value, 0.0) + hypothesis.probability
+                # by rounding they may come to more than 1
+                total[value] = min(1.0, total.get(value, 0.0) + hypothesis.probability)
         return total
 
     @property

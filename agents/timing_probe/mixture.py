@@ -248,7 +248,8 @@ def _confidence(
     icl = np.asarray([fit.icl for fit in fits])
     weights = np.exp(-0.5 * (icl - icl.min()))
     counts = np.asarray([len(_told_apart(fit.peaks, noise).means) for fit in fits])
-    believed = float(weights[counts == len(peaks.means)].sum() / weights.sum())
+    # a part may come to more than the whole, by rounding
+    believed = min(1.0, float(weights[counts == len(peaks.means)].sum() / weights.sum()))
     doubts = (
         by_bic != len(peaks.means),
         peaks.background > (_LATE if noise else _STRAY),

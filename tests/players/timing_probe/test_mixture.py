@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agents.timing_probe.kmeans import split
-from agents.timing_probe.mixture import count_exits
+from agents.timing_probe.mixture import Fit, Peaks, _confidence, count_exits
 
 SHARES = np.array([0.197, 0.443, 0.819, 1.0])  # of ResNet34-8x; its last two exits coincide
 
@@ -137,3 +137,21 @@ def test_a_rare_peak_within_the_known_noise_is_no_exit():
 
 def test_two_common_peaks_stay_two_whatever_the_noise():
     assert count_exits(two_groups(60), noise=0.008).exits == 2
+
+
+@pytest.mark.parametrize("seed", [271, 289, 511])
+def test_belief_in_a_count_never_passes_one(seed):
+    """Of these criteria a part sums to more than the whole, in the last digit."""
+    chance = np.random.default_rng(seed)
+    number = int(chance.integers(3, 15))
+    icl = chance.random(number) * chance.choice([1, 20, 80, 200])
+    near = icl < chance.choice([40, 60, 75])
+    weights = np.exp(-0.5 * (icl - icl.min()))
+    assert weights[near].sum() / weights.sum() > 1
+    two, three = (
+        Peaks(np.arange(k, dtype=float), np.full(k, 0.01), np.full(k, 1 / k), 0.0) for k in (2, 3)
+    )
+    fits = [
+        Fit(two if few else three, bic=0.0, icl=value) for few, value in zip(near, icl, strict=True)
+    ]
+    assert _confidence(fits, two, by_bic=2, separation=9.0, noise=0.0) == 1.0
