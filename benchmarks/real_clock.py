@@ -46,7 +46,7 @@ THRESHOLDS = {"resnet18-8x": [0.2426, 0.2198, 0.2009], "mobilenetv2": [0.2181, 0
 
 DEFENDERS = ("plain", "plain+constant-time", "undefended")
 CLIENTS = ("red", "blue")
-BUDGET = 600
+BUDGET = 4_800
 EXITS = (0, 1, 2)
 """Stages with a head, as the scenario has them."""
 
@@ -255,7 +255,7 @@ def client_scenario(cell: Cell, url: str) -> str:
         "api_key_env": "REAL_CLOCK_KEY",
         "architecture": {"family": family, "depth": depth},
     }
-    attackers = [{"use": "exit-timing", "params": {"hardware": "own"}}]
+    attackers = [{"use": "exit-timing", "params": {"hardware": "own", "most_probes": 90}}]
     data = {
         "use": "shapes",
         "params": {"image_shape": [3, 32, 32], "train": 1000, "validation": 200, "test": 60},

@@ -12,13 +12,18 @@ from agents.base import ArchitectureGuess, Attacker, Kit
 from agents.learning.transfer_set import TransferSet, branch, recipe_for
 from agents.timing_probe import architecture_match as exit_times
 from agents.timing_probe import timing_noise as jitter
-from agents.timing_probe.architecture_guess import Evidence, exit_times_of, guess, read_answers
+from agents.timing_probe.architecture_guess import (
+    Evidence,
+    exit_times_of,
+    guess,
+    idle_exit_times,
+    read_answers,
+)
 from agents.timing_probe.candidates import candidates
 from agents.timing_probe.log_record import LATENCIES, histogram, in_words
-from agents.timing_probe.mixture import ExitCount, count_exits
 from agents.timing_probe.own_profile import own_profile
 from agents.timing_probe.probes import ProbeImages
-from agents.timing_probe.stopwatch import Sample, Stopwatch
+from agents.timing_probe.stopwatch import Reading, Sample, Stopwatch
 from envs.data.images import to_pixels
 from envs.errors import ScenarioError, UnknownName
 from envs.latency.model import COSTS, DeviceCost
@@ -33,6 +38,7 @@ _CALIBRATION = 30  # repeats of the reference
 _LEAST_BUDGET = 60  # a tenth of it is the least calibration
 _FEW = 60  # images of a rough clock, which repeats have to smooth
 _LEAST_REPEATS = 8  # on it: a quiet moment proves nothing of the next
+_CERTAIN = 0.9  # on it: belief in the number of exits that ends the repeats
 _FIRST = 120  # images that are looked at repeatedly; a dozen per exit suffice
 
 
@@ -107,12 +113,13 @@ class ExitTiming(Attacker):
             return
         watch = Stopwatch(oracle, probes.reference(), rough=self._own)
         samples = self._probe(watch, probes)
-        evidence = self._judge(oracle.threat, watch, samples[0])
+        reading = watch.read(samples[0])
+        evidence = self._judge(oracle.threat, samples[0], reading)
         kit.report(exits=evidence.count.exits, repeats=samples[0].repeats)
-        seen = histogram(watch.summary(samples[0]).times, evidence, repeats=samples[0].repeats)
+        seen = histogram(reading.times, evidence, repeats=samples[0].repeats)
         kit.note(LATENCIES, in_words(evidence, repeats=samples[0].repeats), **seen)
         self.inferred = guess(evidence, least=self._least, absolute=self._hardware is not None)
-        exits = _exits(watch, samples, evidence.count).to(kit.device)
+        exits = _exits(watch, samples, reading).to(kit.device)
         images = torch.cat([sample.images for sample in samples])
         targets = torch.cat([sample.posteriors for sample in samples])
         _share(kit, evidence, watch.calibration)
@@ -155,21 +162,22 @@ class ExitTiming(Attacker):
             return sample
         return sample.and_images(watch.time(probes.draw(more), sample.repeats))
 
-    def _judge(self, threat: ThreatModel, watch: Stopwatch, sample: Sample) -> Evidence:
-        times, noise = watch.summary(sample)
-        count = count_exits(times, noise=noise)
+    def _judge(self, threat: ThreatModel, sample: Sample, reading: Reading) -> Evidence:
+        times, count = reading
         soft = threat.labels == "soft"
         thresholds, widths = read_answers(count, times, sample.posteriors) if soft else (None, ())
         hypotheses, form = [], (threat.image_shape, threat.num_classes)
-        if count.exits > 2:  # two times, an offset and a rate: everything fits
+        seconds = exit_times_of(count, len(sample))
+        if self._own:
+            seconds = idle_exit_times(sample.logs, count.assign(times)[0])
+        if len(seconds.seconds) > 2:  # two times, an offset and a rate: everything fits
             hypotheses = exit_times.match(
-                exit_times_of(count, len(sample)),
+                seconds,
                 candidates(*form),
                 hardware=own_profile(*form) if self._own else self._hardware,
-                model_error=max(exit_times.MODEL_ERROR, noise),
             )
         held = count.exits == 1 and jitter.has_floor(sample.logs)
-        return Evidence(count, hypotheses, thresholds, widths, len(sample), held)
+        return Evidence(count, seconds, hypotheses, thresholds, widths, len(sample), held)
 
     def _train(self, kit: Kit, images: Tensor, targets: Tensor) -> None:
         """Fit the clone to the answers, soft or hard."""
@@ -180,16 +188,15 @@ class ExitTiming(Attacker):
         self.clone.eval()
 
 
-def _exits(watch: Stopwatch, samples: Sequence[Sample], count: ExitCount) -> Tensor:
+def _exits(watch: Stopwatch, samples: Sequence[Sample], reading: Reading) -> Tensor:
     """Assign every image to an exit.
 
     Only the first sample's times are those that were counted; the others, with fewer repeats and
     so more jitter, fall between boundaries instead of onto peaks.
     """
-    first, _ = count.assign(watch.summary(samples[0]).times)
-    others = [
-        np.searchsorted(count.boundaries(), watch.summary(rest).times) for rest in samples[1:]
-    ]
+    first, _ = reading.exits.assign(reading.times)
+    cuts = reading.exits.boundaries()
+    others = [np.searchsorted(cuts, watch.times(rest)) for rest in samples[1:]]
     return torch.from_numpy(np.concatenate([first, *others]))
 
 
@@ -208,11 +215,12 @@ def _settled(watch: Stopwatch, sample: Sample, *, finest: float = math.inf) -> b
     """Tell whether repeats would bring nothing, or would mix up exits drawn afresh."""
     if watch.calibration.fresh_exits:
         return True
-    if watch.rough and sample.repeats < _LEAST_REPEATS:
+    count = watch.read(sample).exits
+    if not watch.rough:
+        return count.identified and count.resolved(finest)
+    if sample.repeats < _LEAST_REPEATS or count.confidence < _CERTAIN:
         return False
-    times, noise = watch.summary(sample)
-    count = count_exits(times, noise=noise)
-    return count.identified and count.resolved(finest)
+    return watch.read(sample.first(sample.repeats // 2)).exits.exits == count.exits
 
 
 def _looked_closer(watch: Stopwatch, many: Sample) -> list[Sample]:
@@ -221,8 +229,7 @@ def _looked_closer(watch: Stopwatch, many: Sample) -> list[Sample]:
     Returns:
         The few and the rest if that settled the matter, else all in one.
     """
-    times, noise = watch.summary(many)
-    count = count_exits(times, noise=noise)
+    times, count = watch.read(many)
     if count.identified or watch.calibration.fresh_exits:
         return [many]
     labels, _ = count.assign(times)
@@ -241,7 +248,7 @@ def _share(kit: Kit, evidence: Evidence, calibration: jitter.NoiseFit) -> None:
     found: dict[str, Any] = {  # Any: shared_findings differs in type
         "latency_cuts": tuple(cuts),
         "deepest_latency": cuts[-1] if cuts else 0.0,
-        "exit_seconds": tuple(exit_times_of(count, evidence.probes).seconds.tolist()),
+        "exit_seconds": tuple(evidence.times.seconds.tolist()),
         "architectures": evidence.architectures,
         "thresholds": evidence.thresholds.values if evidence.thresholds else (),
         "widths": evidence.widths,

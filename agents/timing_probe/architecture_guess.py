@@ -1,16 +1,18 @@
 """Turns times and answers into what an attacker believes about the victim's construction."""
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from agents.base import ArchitectureGuess
 from agents.timing_probe.architecture_match import ExitTimes, Hypothesis
 from agents.timing_probe.hidden_width import hidden_width
-from agents.timing_probe.kmeans import Floats
+from agents.timing_probe.kmeans import Floats, Ints
 from agents.timing_probe.mixture import ExitCount
 from agents.timing_probe.thresholds import ThresholdEstimates, estimate_thresholds
 
@@ -21,6 +23,7 @@ _EVERY_STAGE = 0.8  # belief that heads follow every stage, as published, and no
 _COST_TOLERANCE = 0.1
 _THRESHOLD_TOLERANCE = 0.01
 _SURE = 0.999  # of an answer's exit before it may lower a threshold
+_SLOW = 1.5  # times the median of its exit
 
 V = TypeVar("V", bound=Hashable)
 
@@ -31,6 +34,7 @@ class Evidence:
 
     Attributes:
         count: of the exits.
+        times: seconds of the exits; of a rough clock, those of an idle server.
         hypotheses: networks, the likeliest first; empty where two exits or fewer answered.
         thresholds: of the early exits; None on hard labels, or with too few answers.
         widths: rank of the answers of each exit, None where not identifiable; empty on hard labels.
@@ -39,6 +43,7 @@ class Evidence:
     """
 
     count: ExitCount
+    times: ExitTimes
     hypotheses: Sequence[Hypothesis]
     thresholds: ThresholdEstimates | None
     widths: tuple[int | None, ...]
@@ -72,6 +77,30 @@ def exit_times_of(count: ExitCount, probes: int) -> ExitTimes:
     answers = (count.peaks.weights * probes).clip(min=1)
     seconds: Floats = torch.from_numpy(count.peaks.means).exp().numpy()
     return ExitTimes(seconds, count.peaks.deviations / answers**0.5)
+
+
+def idle_exit_times(logs: Floats, exits: Ints) -> ExitTimes:
+    """Return the seconds of the exits as an idle server would take, and how well they are known.
+
+    Others at work slow all exits by one factor, on average. The shallowest exit tells it: one of
+    its many short answers was not disturbed.
+
+    Args:
+        logs: (n, repeats) log-times.
+        exits: (n,) of each image, from 0 on; -1 for a stray. An exit without images is left out.
+    """
+    seconds = np.exp(logs).mean(1)
+    seen = [exit_ for exit_ in np.unique(exits) if exit_ >= 0] or [-1]
+    groups = [_undisturbed(seconds[exits == exit_]) for exit_ in seen]
+    means = np.asarray([group.mean() for group in groups])
+    errors = [group.std() / math.sqrt(len(group)) / group.mean() for group in groups]
+    load = means[0] / np.exp(logs[exits == seen[0]]).min()
+    return ExitTimes(means / load, np.asarray(errors))
+
+
+def _undisturbed(seconds: Floats) -> Floats:
+    """Leave out images that are always slow."""
+    return seconds[seconds < _SLOW * np.median(seconds)]
 
 
 def read_answers(

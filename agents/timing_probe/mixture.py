@@ -22,7 +22,8 @@ MOST_COMPONENTS = 14
 RESOLUTION = 0.005
 """Centres of log-times nearer than half a percent count as one exit."""
 
-_NOISE_APART = 4
+_NOISE_APART = 5  # deviations of the noise between two exits: its tails look like peaks
+_SINGLE = 1.5  # answers; one image that is always slow is no exit: tiny numbers slow a processor
 LEAST_WEIGHT = 0.004
 _COMMON = 0.05
 _SCATTERED = 5  # a rare component this much wider than the common ones gathers stray answers
@@ -30,8 +31,8 @@ _FLOOR = 1e-3  # standard deviation of a log-time; an exact clock must not make 
 _PATIENCE = 4  # numbers of components tried beyond the best of both criteria
 _STEPS, _TOLERANCE = 200, 2e-6  # of the mean log-likelihood
 _STRAY = 0.1  # share of stray answers above which peaks do not explain the times
-_LATE = 0.25  # the same where repeats did not take all late answers out
 _WIDE = 0.03  # a peak wider than this may hide several exits
+_SPREAD = 3.0  # deviations of a variance by which a peak may exceed its images' noise
 _SPLIT = 2.5  # two exits of equal weight under one peak widen it to half their distance
 
 
@@ -117,33 +118,40 @@ class ExitCount:
         return np.asarray(means[:-1] + steps * np.diff(means))
 
 
-def count_exits(times: Floats, *, noise: float = 0.0, most: int = MOST_COMPONENTS) -> ExitCount:
+def count_exits(
+    times: Floats, *, noise: Floats | None = None, most: int = MOST_COMPONENTS
+) -> ExitCount:
     """Count the exits behind the times of distinct inputs.
 
     The same times give the same count; nothing is drawn.
 
     Args:
         times: (n,) log-times, n at least 2.
-        noise: standard deviation of a time, where repeats told it. A rare peak nearer than four
-            of it to another is none: noise is no Gaussian.
+        noise: (n,) standard deviations of the times, where repeats told them. A peak nearer than
+            five of them to another is none, since noise is no Gaussian, and neither is a single
+            time.
         most: components at most.
     """
-    ordered = np.sort(times)
+    order = np.argsort(times, kind="stable")
+    ordered = times[order]
+    known = None if noise is None else noise[order]
     span = float(ordered[-1] - ordered[0])
     flat = 1 / max(span, 20 * _FLOOR)  # never denser than a peak
     limit = 1 if span < RESOLUTION else min(most, len(ordered) // 4 or 1)
-    fits = _fits(ordered, flat, limit, floor=max(_FLOOR, 0.5 * noise))
-    chosen = min(fits, key=lambda fit: fit.icl)
-    peaks = _told_apart(chosen.peaks, noise)
-    bic_peaks = _told_apart(min(fits, key=lambda fit: fit.bic).peaks, noise).means
+    floor = _FLOOR if known is None else max(_FLOOR, 0.5 * float(np.median(known)))
+    fits = _fits(ordered, flat, limit, floor=floor)
+    told = [_told_apart(fit.peaks, ordered, known, flat) for fit in fits]
+    peaks = told[int(np.argmin([fit.icl for fit in fits]))]
+    bic_peaks = told[int(np.argmin([fit.bic for fit in fits]))].means
     by_bic, separation = len(bic_peaks), _separation(peaks)
+    doubts = (by_bic != len(peaks.means), separation < 3, *_doubts(peaks, ordered, known, flat))
     return ExitCount(
         peaks=peaks,
         by_bic=by_bic,
         finest=float(np.diff(bic_peaks).min()) if by_bic > 1 else math.inf,
         criteria=tuple((len(fit.peaks.means), fit.bic, fit.icl) for fit in fits),
         separation=separation,
-        confidence=_confidence(fits, peaks, by_bic=by_bic, separation=separation, noise=noise),
+        confidence=_posterior(fits, told, len(peaks.means)) * 0.5 ** sum(doubts),
         flat=flat,
     )
 
@@ -207,23 +215,33 @@ def _maximised(times: Floats, shares: Floats, floor: float) -> Peaks:
     return Peaks(means, deviations, weight / len(times), float(shares[:, -1].mean()))
 
 
-def _told_apart(peaks: Peaks, noise: float) -> Peaks:
+def _told_apart(peaks: Peaks, times: Floats, noise: Floats | None, flat: float) -> Peaks:
     """Drop rare and scattered components, and merge coinciding ones."""
     common = peaks.weights >= _COMMON
     typical = float(np.median(peaks.deviations[common])) if common.any() else math.inf
     scattered = ~common & (peaks.deviations > _SCATTERED * typical)
-    likely = (peaks.weights >= LEAST_WEIGHT) & ~scattered
+    least = LEAST_WEIGHT if noise is None else max(LEAST_WEIGHT, _SINGLE / len(times))
+    likely = (peaks.weights >= least) & ~scattered
     likely[np.argmax(peaks.weights)] = True
     kept = [int(k) for k in np.argsort(peaks.means) if likely[k]]
+    own = _own_noise(peaks, times, noise, flat)
     groups = [[kept[0]]]
     for k in kept[1:]:
-        step = peaks.means[k] - peaks.means[groups[-1][-1]]
-        rare = not (common[k] and common[groups[-1][-1]])
-        near = step < RESOLUTION or (rare and step < _NOISE_APART * noise)
+        last = groups[-1][-1]
+        apart = max(RESOLUTION, _NOISE_APART * float(max(own[k], own[last])))
+        near = peaks.means[k] - peaks.means[last] < apart
         groups[-1].append(k) if near else groups.append([k])
     merged = [_merged(peaks, group) for group in groups]
     means, deviations, weights = (np.asarray(column) for column in zip(*merged, strict=True))
     return Peaks(means, deviations, weights, max(0.0, 1 - float(weights.sum())))
+
+
+def _own_noise(peaks: Peaks, times: Floats, noise: Floats | None, flat: float) -> Floats:
+    """Average the (n,) noise over each peak's answers: a short answer is disturbed more."""
+    if noise is None:
+        return np.zeros(len(peaks.means))
+    shares = _responsibilities(times, peaks, flat)[0][:, :-1]
+    return np.asarray((shares * noise[:, None]).sum(0) / np.maximum(shares.sum(0), 1e-12))
 
 
 def _merged(peaks: Peaks, group: list[int]) -> tuple[float, float, float]:
@@ -241,19 +259,22 @@ def _separation(peaks: Peaks) -> float:
     return float((np.diff(peaks.means) / widest).min())
 
 
-def _confidence(
-    fits: list[Fit], peaks: Peaks, *, by_bic: int, separation: float, noise: float
-) -> float:
-    """Weigh the count: ICL as a posterior, halved for each reason to doubt it."""
+def _posterior(fits: list[Fit], told: list[Peaks], exits: int) -> float:
+    """Return the share of ICL's weights that is on mixtures of so many exits."""
     icl = np.asarray([fit.icl for fit in fits])
     weights = np.exp(-0.5 * (icl - icl.min()))
-    counts = np.asarray([len(_told_apart(fit.peaks, noise).means) for fit in fits])
+    counts = np.asarray([len(peaks.means) for peaks in told])
     # a part may come to more than the whole, by rounding
-    believed = min(1.0, float(weights[counts == len(peaks.means)].sum() / weights.sum()))
-    doubts = (
-        by_bic != len(peaks.means),
-        peaks.background > (_LATE if noise else _STRAY),
-        separation < 3,
-        bool(peaks.deviations.max() > 1.5 * max(_WIDE, noise)),
-    )
-    return believed * 0.5 ** sum(doubts)
+    return min(1.0, float(weights[counts == exits].sum() / weights.sum()))
+
+
+def _doubts(peaks: Peaks, times: Floats, noise: Floats | None, flat: float) -> tuple[bool, bool]:
+    """Tell whether too many answers belong to no peak, and whether a peak may hide several."""
+    stray, limits = _STRAY, np.full(len(peaks.means), 1.5 * _WIDE)
+    if noise is not None:
+        # repeats agree on what they show, so that two strays may be an exit
+        stray = _SINGLE / len(times)
+        answers = np.maximum(peaks.weights * len(times), 1)
+        spread = np.sqrt(1 + _SPREAD * np.sqrt(2 / answers))
+        limits = np.maximum(limits, _own_noise(peaks, times, noise, flat) * spread)
+    return peaks.background > stray, bool((peaks.deviations > limits).any())

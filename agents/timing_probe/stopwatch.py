@@ -19,7 +19,8 @@ from torch import Tensor
 
 from agents.timing_probe import timing_noise as jitter
 from agents.timing_probe.kmeans import Floats, Ints
-from agents.timing_probe.timing_noise import STATISTICS, NoiseFit, Statistic
+from agents.timing_probe.mixture import ExitCount, count_exits
+from agents.timing_probe.timing_noise import NoiseFit, Statistic
 from envs.oracle import Oracle
 
 _REQUEST = 512
@@ -27,6 +28,8 @@ _SHORTEST = 1e-9  # seconds; a clock that shows 0 must have a logarithm
 _STEADY = 8  # probes per reference where nothing drifts
 _DRIFTING = 2  # and where something does
 _COMPARABLE = 4  # repeats whose halves tell how far they are to be trusted
+_FASTEST = (0.1, 0.25, 0.5, 1.0)  # share of the repeats that count, from quiet to busy
+_TRUSTED = 0.6  # belief in a number of exits from which another number is a contradiction
 _SAME = 1e-4  # distance of two posteriors that rounding explains
 
 
@@ -72,6 +75,10 @@ class Sample:
             np.concatenate([self.positions, other.positions]),
         )
 
+    def first(self, repeats: int) -> "Sample":
+        """Return all images with their first repeats."""
+        return replace(self, logs=self.logs[:, :repeats], positions=self.positions[:, :repeats])
+
     def pick(self, index: Ints) -> "Sample":
         """Return some of the images, with all their repeats."""
         where = torch.from_numpy(index).to(self.images.device)
@@ -80,16 +87,16 @@ class Sample:
         )
 
 
-class Summary(NamedTuple):
-    """Repeats of images summed up.
+class Reading(NamedTuple):
+    """What the repeats of images show.
 
     Attributes:
-        times: (n,) log-times.
-        noise: their standard deviation, as repeats show it; 0 where there are none.
+        times: (n,) log-times, one an image.
+        exits: how many they show.
     """
 
     times: Floats
-    noise: float
+    exits: ExitCount
 
 
 class Stopwatch:
@@ -122,10 +129,14 @@ class Stopwatch:
 
     @property
     def probes_per_reference(self) -> int:
-        """Probes between two references; 0 asks none, where references leave at random exits."""
-        if self.calibration.fresh_exits:
+        """Probes between two references.
+
+        0 asks none: where references leave at random exits, and on a rough clock, whose next
+        moment they tell nothing of.
+        """
+        if self.calibration.fresh_exits or self.rough:
             return 0
-        return _DRIFTING if self.calibration.drifts and not self.rough else _STEADY
+        return _DRIFTING if self.calibration.drifts else _STEADY
 
     def calibrate(self, count: int) -> None:
         """Spend `count` queries, at least 6, on the reference: a third of them one by one."""
@@ -161,19 +172,27 @@ class Stopwatch:
             sample = sample.and_repeats(self._time_once(images))
         return sample
 
-    def summary(self, sample: Sample) -> Summary:
-        """Return log-times of the images, free of drift and jitter as far as that goes.
+    def read(self, sample: Sample) -> Reading:
+        """Count the exits that images left from.
 
-        What all references so far show decides how. On a rough clock it is, from four repeats on,
-        whatever makes their halves agree best, with drift taken out or left in.
+        On a rough clock, from four repeats on, repeats are summed up in several ways, and the one
+        counts by which exits are told apart best. Ways that contradict it halve the belief.
         """
+        if not self.rough or sample.repeats < _COMPARABLE or self.calibration.fresh_exits:
+            times = self.times(sample)
+            return Reading(times, count_exits(times))
+        ways = [_read(sample.logs, share) for share in _FASTEST]
+        best = max(ways, key=lambda way: (round(way.exits.confidence, 2), way.exits.separation))
+        others = (way.exits for way in ways if way.exits.exits != best.exits.exits)
+        if not any(count.confidence >= _TRUSTED for count in others):
+            return best
+        return best._replace(exits=replace(best.exits, confidence=best.exits.confidence / 2))
+
+    def times(self, sample: Sample) -> Floats:
+        """Return (n,) log-times, free of drift and jitter as far as references show them."""
         if not self._references or self.calibration.fresh_exits:
-            return Summary(jitter.summarise(sample.logs, "mean"), 0.0)
-        steady = sample.logs - self._drift(sample)
-        if not self.rough or sample.repeats < _COMPARABLE:
-            return Summary(jitter.summarise(steady, self._statistic()), 0.0)
-        ways = [_summed_up(logs, kind) for logs in (steady, sample.logs) for kind in STATISTICS]
-        return min(ways, key=lambda way: way.noise)
+            return jitter.summarise(sample.logs, "mean")
+        return jitter.summarise(sample.logs - self._drift(sample), self._statistic())
 
     def _drift(self, sample: Sample) -> Floats:
         """Return the (n, repeats) drift that the references show, 0 where they show none."""
@@ -237,8 +256,9 @@ class Stopwatch:
         return response.posteriors, np.log(np.maximum(seconds, _SHORTEST))
 
 
-def _summed_up(logs: Floats, statistic: Statistic) -> Summary:
-    return Summary(jitter.summarise(logs, statistic), jitter.repeat_noise(logs, statistic))
+def _read(logs: Floats, share: float) -> Reading:
+    times = jitter.mean_of_fastest(logs, share)
+    return Reading(times, count_exits(times, noise=jitter.repeat_noise(logs, share)))
 
 
 def _same(posteriors: Tensor) -> bool:

@@ -15,8 +15,6 @@ from agents.timing_probe.mixture import count_exits
 Statistic = Literal["minimum", "low", "mean"]
 """How repeats of an input are summed up; "low" is the 10th percentile."""
 
-STATISTICS: tuple[Statistic, ...] = ("mean", "low", "minimum")
-
 WINDOWS = (0, 2, 4, 8, 16)
 """Neighbouring references a drift may be read from; 0 takes it to be constant."""
 
@@ -115,18 +113,29 @@ def has_floor(times: Floats) -> bool:
     return below < _LIVELY or below < _ONE_SIDE * above
 
 
-def repeat_noise(times: Floats, statistic: Statistic) -> float:
-    """Return the standard deviation of `summarise`, from how two halves of the repeats differ.
+def mean_of_fastest(times: Floats, share: float) -> Floats:
+    """Sum (n, repeats) log-times up to the log of the mean of each input's fastest seconds.
+
+    Args:
+        times: as said.
+        share: of the repeats, above 0; one repeat at least.
+    """
+    count = max(1, round(share * times.shape[1]))
+    return np.asarray(np.log(np.sort(np.exp(times), axis=1)[:, :count].mean(1)))
+
+
+def repeat_noise(times: Floats, share: float) -> Floats:
+    """Return the (n,) standard deviations of `mean_of_fastest`, from halves of the repeats.
 
     The halves are those of even and of odd repeats of one input, which left at one exit.
 
     Args:
         times: (n, repeats) log-times, 2 repeats or more.
-        statistic: how they are summed up.
+        share: as there.
     """
-    halves = summarise(times[:, ::2], statistic) - summarise(times[:, 1::2], statistic)
-    # of two halves' difference the deviation is twice that of the whole, and 1.48 median distances
-    return 1.4826 * float(np.median(np.abs(halves))) / 2
+    halves = mean_of_fastest(times[:, ::2], share) - mean_of_fastest(times[:, 1::2], share)
+    # half of the halves' difference deviates as the whole does, and by 0.8 of it on average
+    return np.asarray(np.abs(halves) / 2 * math.sqrt(math.pi / 2))
 
 
 def drift_at(

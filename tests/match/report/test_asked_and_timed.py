@@ -169,11 +169,13 @@ def test_a_sheet_stands_in_the_page_without_loading_anything(made_up):
 
 
 def test_an_exact_clock_has_a_histogram_too(made_up):
-    from agents.timing_probe.architecture_guess import Evidence
+    from agents.timing_probe.architecture_guess import Evidence, exit_times_of
     from agents.timing_probe.log_record import histogram
     from agents.timing_probe.mixture import count_exits
 
     times = np.full(80, math.log(5e-3))
-    found = histogram(times, Evidence(count_exits(times), [], None, (), 80), repeats=1)
+    count = count_exits(times)
+    evidence = Evidence(count, exit_times_of(count, 80), [], None, (), 80)
+    found = histogram(times, evidence, repeats=1)
     assert sum(found["counts"]) == 80
     assert found["edges"][0] < 5e-3 < found["edges"][-1]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agents.timing_probe.kmeans import split
-from agents.timing_probe.mixture import Fit, Peaks, _confidence, count_exits
+from agents.timing_probe.mixture import Fit, Peaks, _posterior, count_exits
 
 SHARES = np.array([0.197, 0.443, 0.819, 1.0])  # of ResNet34-8x; its last two exits coincide
 
@@ -129,14 +129,43 @@ def two_groups(rare):
     return np.concatenate([rng.normal(0, 2e-3, 60), rng.normal(0.02, 2e-3, rare)])
 
 
-def test_a_rare_peak_within_the_known_noise_is_no_exit():
-    assert count_exits(two_groups(3)).exits == 2
-    assert count_exits(two_groups(3), noise=0.004).exits == 2
-    assert count_exits(two_groups(3), noise=0.008).exits == 1
+@pytest.mark.parametrize("many", [3, 60])
+def test_a_peak_within_five_deviations_of_the_known_noise_is_no_exit(many):
+    logs = two_groups(many)
+
+    assert count_exits(logs).exits == 2
+    assert count_exits(logs, noise=np.full(len(logs), 0.003)).exits == 2
+    assert count_exits(logs, noise=np.full(len(logs), 0.008)).exits == 1
 
 
-def test_two_common_peaks_stay_two_whatever_the_noise():
-    assert count_exits(two_groups(60), noise=0.008).exits == 2
+def test_the_noise_of_a_peak_is_that_of_its_own_answers():
+    """The third group is noisy; the first two, 0.02 apart, are not."""
+    chance = np.random.default_rng(0)
+    logs = np.concatenate([two_groups(60), chance.normal(0.9, 0.05, 60)])
+    noise = np.concatenate([np.full(120, 0.002), np.full(60, 0.05)])
+
+    count = count_exits(logs, noise=noise)
+    assert count.exits == 3
+    assert count.confidence > 0.9
+    assert count_exits(logs, noise=np.full(180, noise.mean())).exits == 2
+
+
+@pytest.mark.parametrize(("strays", "exits", "confidence"), [(1, 1, 1.0), (2, 2, 1.0)])
+def test_one_image_that_is_always_slow_is_no_exit(strays, exits, confidence):
+    logs = np.concatenate([two_groups(0), np.full(strays, 0.5)])
+
+    assert count_exits(logs, noise=np.full(len(logs), 0.002)).exits == exits
+    assert count_exits(logs, noise=np.full(len(logs), 0.002)).confidence == pytest.approx(
+        confidence, abs=0.05
+    )
+
+
+def test_a_peak_wider_than_its_noise_may_hide_an_exit():
+    logs = np.concatenate([two_groups(0), two_groups(0) + 0.5])
+    logs[::7] += 0.18
+
+    assert count_exits(logs, noise=np.full(len(logs), 0.04)).confidence < 0.6
+    assert count_exits(logs, noise=np.full(len(logs), 0.06)).confidence > 0.9
 
 
 @pytest.mark.parametrize("seed", [271, 289, 511])
@@ -154,4 +183,4 @@ def test_belief_in_a_count_never_passes_one(seed):
     fits = [
         Fit(two if few else three, bic=0.0, icl=value) for few, value in zip(near, icl, strict=True)
     ]
-    assert _confidence(fits, two, by_bic=2, separation=9.0, noise=0.0) == 1.0
+    assert _posterior(fits, [fit.peaks for fit in fits], 2) == 1.0

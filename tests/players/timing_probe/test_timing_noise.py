@@ -8,6 +8,7 @@ from agents.timing_probe.timing_noise import (
     calibrate,
     drift_at,
     has_floor,
+    mean_of_fastest,
     repeat_noise,
     summarise,
 )
@@ -92,21 +93,29 @@ def test_references_are_left_alone_where_nothing_drifts():
     assert not drift_at(positions, logs, positions, window=0).any()
 
 
+def test_the_fastest_repeats_are_averaged_in_seconds():
+    times = np.log([[4.0, 1.0, 2.0, 3.0]])
+
+    assert np.exp(mean_of_fastest(times, 0.1)) == pytest.approx([1])
+    assert np.exp(mean_of_fastest(times, 0.5)) == pytest.approx([1.5])
+    assert np.exp(mean_of_fastest(times, 1.0)) == pytest.approx([2.5])
+
+
 def test_halves_of_the_repeats_tell_how_far_a_sum_is_to_be_trusted():
-    logs = np.array([[0.0, 0.1, 0.0, 0.1], [1.0, 1.1, 1.0, 1.1]])
+    logs = np.array([[0.0, 0.1, 0.0, 0.1], [1.0, 1.0, 1.0, 1.0]])
 
-    # the halves are 0.1 apart: 0.1 * 1.4826 / 2
-    assert repeat_noise(logs, "mean") == pytest.approx(0.0741, abs=1e-4)
-    assert repeat_noise(logs[:, [0, 0, 1, 1]], "mean") == 0
+    # the halves of the first are 0.1 apart: 0.1 / 2 * 1.2533
+    assert repeat_noise(logs, 1.0) == pytest.approx([0.0627, 0], abs=1e-4)
+    assert repeat_noise(logs[:, [0, 0, 1, 1]], 1.0) == pytest.approx([0, 0])
 
 
-@pytest.mark.parametrize("statistic", ["mean", "minimum"])
-def test_the_noise_of_a_sum_is_its_deviation(statistic):
+@pytest.mark.parametrize(("share", "rel"), [(1.0, 0.05), (0.5, 0.25)])
+def test_the_noise_of_a_sum_is_its_deviation(share, rel):
     rng = np.random.default_rng(0)
     logs = rng.normal(scale=0.1, size=(4000, 16))
 
-    found = repeat_noise(logs, statistic)
-    assert found == pytest.approx(summarise(logs, statistic).std(), rel=0.25)
+    found = repeat_noise(logs, share).mean()
+    assert found == pytest.approx(mean_of_fastest(logs, share).std(), rel=rel)
 
 
 @pytest.mark.parametrize(
