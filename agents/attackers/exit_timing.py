@@ -38,6 +38,7 @@ _CALIBRATION = 30  # repeats of the reference
 _LEAST_BUDGET = 60  # a tenth of it is the least calibration
 _FEW = 60  # images of a rough clock, which repeats have to smooth
 _LEAST_REPEATS = 8  # on it: a quiet moment proves nothing of the next
+_ENOUGH = 16  # on it: where those show one exit that may be padded, more would too
 _CERTAIN = 0.9  # on it: belief in the number of exits that ends the repeats
 _FIRST = 120  # images that are looked at repeatedly; a dozen per exit suffice
 
@@ -176,7 +177,7 @@ class ExitTiming(Attacker):
                 candidates(*form),
                 hardware=own_profile(*form) if self._own else self._hardware,
             )
-        held = count.exits == 1 and jitter.has_floor(sample.logs)
+        held = count.exits == 1 and jitter.has_floor(sample.logs, rough=self._own)
         return Evidence(count, seconds, hypotheses, thresholds, widths, len(sample), held)
 
     def _train(self, kit: Kit, images: Tensor, targets: Tensor) -> None:
@@ -218,9 +219,12 @@ def _settled(watch: Stopwatch, sample: Sample, *, finest: float = math.inf) -> b
     count = watch.read(sample).exits
     if not watch.rough:
         return count.identified and count.resolved(finest)
-    if sample.repeats < _LEAST_REPEATS or count.confidence < _CERTAIN:
+    if sample.repeats < _LEAST_REPEATS:
         return False
-    return watch.read(sample.first(sample.repeats // 2)).exits.exits == count.exits
+    if count.exits == 1 and jitter.has_floor(sample.logs, rough=True):
+        return sample.repeats >= _ENOUGH  # answers seem to be held back
+    same = watch.read(sample.first(sample.repeats // 2)).exits.exits == count.exits
+    return same and count.confidence >= _CERTAIN
 
 
 def _looked_closer(watch: Stopwatch, many: Sample) -> list[Sample]:

@@ -52,8 +52,12 @@ class Evidence:
 
     @property
     def certainty(self) -> float:
-        """Belief in the count of exits, on which everything else rests."""
-        doubts = (self.probes < LEAST_PROBES, self.held)
+        """Belief in the count of exits, on which everything else rests.
+
+        Times that no known network takes may be no exits' at all: padding leaves such.
+        """
+        strange = sum(one.probability for one in self.hypotheses if one.candidate is None) > 0.5
+        doubts = (self.probes < LEAST_PROBES, self.held, strange)
         return self.count.confidence * 0.5 ** sum(doubts)
 
     def share(self, key: Callable[[Hypothesis], V | None]) -> dict[V, float]:

@@ -26,6 +26,7 @@ _LIVELY = (
     0.01  # of log-time, from the median down to one answer in twenty, where something computes
 )
 _ONE_SIDE = 0.5  # of the same upwards; 1 of a Gaussian, 0.23 of an exponential
+_HIDING = 0.25  # of log-time upwards, where others are at work
 _ROUNDING = 1e-9  # of log-times that are all the same
 _GAIN = 0.95  # a window must lower the deviation by this factor to be worth its noise
 
@@ -99,18 +100,19 @@ def summarise(times: Floats, statistic: Statistic) -> Floats:
     return np.asarray(times.mean(1) if statistic == "mean" else np.quantile(times, 0.1, axis=1))
 
 
-def has_floor(times: Floats) -> bool:
-    """Tell whether answers wait for one moment: none is early, and what comes on top only adds.
+def has_floor(times: Floats, *, rough: bool = False) -> bool:
+    """Tell whether answers may wait for one moment: none is early, and what comes on top only adds.
 
     Computing varies to both sides. Padding does not, nor does a machine so busy that whatever it
     adds hides how computing varies.
 
     Args:
         times: log-times of single answers, in any shape.
+        rough: whether others are at work on the machine, so that late answers hide the rest.
     """
     low, middle, high = np.quantile(times, (0.05, 0.5, 0.95))
     below, above = float(middle - low), float(high - middle)
-    return below < _LIVELY or below < _ONE_SIDE * above
+    return below < _LIVELY or below < _ONE_SIDE * above or (rough and above > _HIDING)
 
 
 def mean_of_fastest(times: Floats, share: float) -> Floats:

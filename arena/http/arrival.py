@@ -1,6 +1,7 @@
 """How requests arrive at a server: whole, within bounds of size and of time."""
 
 import asyncio
+import socket
 import zlib
 
 import uvicorn
@@ -22,6 +23,7 @@ HEAD_SECONDS = 10.0
 MOST_CONNECTIONS = 256
 """Further ones are refused, so that clients that open and ask nothing do not take all."""
 
+_TCP = (socket.AF_INET, socket.AF_INET6)
 _WINDOW = {"gzip": 31, "deflate": 15}  # what zlib calls the two ways to pack a body
 
 
@@ -31,8 +33,13 @@ class TimedConnection(H11Protocol):
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
-        """Begin to wait for a request."""
+        """Begin to wait for a request, and send answers as they come."""
         super().connection_made(transport)
+        connection = transport.get_extra_info("socket")
+        if connection is not None and connection.family in _TCP:
+            # else a body waits 40 ms for the client to confirm its head; asyncio sees to it for
+            # sockets of its own alone
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._deadline = self.loop.call_later(HEAD_SECONDS, transport.close)
 
     def data_received(self, data: bytes) -> None:

@@ -48,6 +48,23 @@ def test_a_connection_without_a_request_is_closed(serving, monkeypatch, words):
         assert time.monotonic() - began < 4  # that of an idle connection is 5
 
 
+def test_answers_leave_at_once(serving, monkeypatch):
+    """Nagle's algorithm would keep a body back until its head is confirmed, some 40 ms."""
+    url, _ = serving
+    at_once = []
+    received = arrival.TimedConnection.data_received
+
+    def seen(self, data):
+        line = self.transport.get_extra_info("socket")
+        at_once.append(line.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        received(self, data)
+
+    monkeypatch.setattr(arrival.TimedConnection, "data_received", seen)
+    assert httpx.get(f"{url}/v2").status_code == 200
+    assert at_once
+    assert all(at_once)
+
+
 def test_a_slow_body_and_a_slow_answer_outlive_the_time_of_a_head(table, monkeypatch):
     monkeypatch.setattr(arrival, "HEAD_SECONDS", 0.1)
     account = Account("red", table.new_game(AlwaysSame(), Streams(0)))
