@@ -23,6 +23,7 @@ RESOLUTION = 0.005
 """Centres of log-times nearer than half a percent count as one exit."""
 
 _NOISE_APART = 5  # deviations of the noise between two exits: its tails look like peaks
+_ALIKE = 0.1  # log-time by which real answers of one exit differ with the image: work depends on it
 _SINGLE = 1.5  # answers; one image that is always slow is no exit: tiny numbers slow a processor
 LEAST_WEIGHT = 0.004
 _COMMON = 0.05
@@ -127,9 +128,9 @@ def count_exits(
 
     Args:
         times: (n,) log-times, n at least 2.
-        noise: (n,) standard deviations of the times, where repeats told them. A peak nearer than
-            five of them to another is none, since noise is no Gaussian, and neither is a single
-            time.
+        noise: (n,) standard deviations of the times, where repeats of a real clock told them. A
+            peak nearer than a tenth, or than five of them, to another is none, since noise is no
+            Gaussian, and neither is a single time.
         most: components at most.
     """
     order = np.argsort(times, kind="stable")
@@ -228,7 +229,8 @@ def _told_apart(peaks: Peaks, times: Floats, noise: Floats | None, flat: float) 
     groups = [[kept[0]]]
     for k in kept[1:]:
         last = groups[-1][-1]
-        apart = max(RESOLUTION, _NOISE_APART * float(max(own[k], own[last])))
+        known = RESOLUTION if noise is None else _ALIKE
+        apart = max(known, _NOISE_APART * float(max(own[k], own[last])))
         near = peaks.means[k] - peaks.means[last] < apart
         groups[-1].append(k) if near else groups.append([k])
     merged = [_merged(peaks, group) for group in groups]

@@ -131,18 +131,26 @@ def two_groups(rare):
 
 @pytest.mark.parametrize("many", [3, 60])
 def test_a_peak_within_five_deviations_of_the_known_noise_is_no_exit(many):
-    logs = two_groups(many)
+    logs = 10 * two_groups(many)
 
     assert count_exits(logs).exits == 2
-    assert count_exits(logs, noise=np.full(len(logs), 0.003)).exits == 2
-    assert count_exits(logs, noise=np.full(len(logs), 0.008)).exits == 1
+    assert count_exits(logs, noise=np.full(len(logs), 0.03)).exits == 2
+    assert count_exits(logs, noise=np.full(len(logs), 0.08)).exits == 1
+
+
+def test_images_of_one_exit_may_differ_by_a_twentieth_on_a_real_clock():
+    logs = np.concatenate([two_groups(0), two_groups(0) + 0.05])
+
+    assert count_exits(logs).exits == 2
+    assert count_exits(logs, noise=np.full(len(logs), 0.003)).exits == 1
+    assert count_exits(3 * logs, noise=np.full(len(logs), 0.009)).exits == 2
 
 
 def test_the_noise_of_a_peak_is_that_of_its_own_answers():
-    """The third group is noisy; the first two, 0.02 apart, are not."""
+    """The third group is noisy; the first two, 0.2 apart, are not."""
     chance = np.random.default_rng(0)
-    logs = np.concatenate([two_groups(60), chance.normal(0.9, 0.05, 60)])
-    noise = np.concatenate([np.full(120, 0.002), np.full(60, 0.05)])
+    logs = np.concatenate([10 * two_groups(60), chance.normal(1.6, 0.2, 60)])
+    noise = np.concatenate([np.full(120, 0.02), np.full(60, 0.2)])
 
     count = count_exits(logs, noise=noise)
     assert count.exits == 3
