@@ -16,7 +16,7 @@ from arena.scenario.planning import said
 from arena.scenario.pools import INSIST, part_of_victims_data
 from arena.scenario.schema import AttackerSpec, DefenceSpec, DefenderSpec, ScenarioFile
 from arena.scenario.schema_parts import DataSpec, NetSpec, VictimSpec
-from envs.errors import ArenaError, ScenarioError, one_line
+from envs.errors import ArenaError, ScenarioError, UnknownName, one_line
 from envs.loading.imports import from_file, is_file_use, is_model_file
 
 # `Any` in this file: parameters as a scenario gives them.
@@ -76,7 +76,7 @@ def _trials(scenario: ScenarioFile) -> Iterator[Trial]:
     for defender in scenario.defenders:
         yield (
             ("defenders", defender.name),
-            partial(_check_defender, defender, victim, is_remote=scenario.victim.is_remote),
+            partial(_check_defender, defender, victim, form, is_remote=scenario.victim.is_remote),
         )
 
 
@@ -259,7 +259,11 @@ def _check_attacker(spec: AttackerSpec, scenario: ScenarioFile) -> None:
 
 
 def _check_defender(
-    spec: DefenderSpec, victim: "Callable[[], Staged | None]", *, is_remote: bool
+    spec: DefenderSpec,
+    victim: "Callable[[], Staged | None]",
+    form: "Callable[[], Form | None]",
+    *,
+    is_remote: bool,
 ) -> None:
     where = ("defenders", spec.name)
     policy = (*where, "policy")
@@ -268,7 +272,7 @@ def _check_defender(
     for number, defence in enumerate(spec.defence):
         place: messages.Path = (*where, "defence", number) if several else where
         params: messages.Path = (*place, "params")
-        check = partial(_check_defence, defence, params, victim, is_remote=is_remote)
+        check = partial(_check_defence, defence, params, victim, form, is_remote=is_remote)
         faults += _faults((place, check))
     if faults:
         raise ScenarioError("\n".join(faults))
@@ -278,6 +282,7 @@ def _check_defence(
     spec: DefenceSpec,
     params: messages.Path,
     victim: "Callable[[], Staged | None]",
+    form: "Callable[[], Form | None]",
     *,
     is_remote: bool,
 ) -> None:
@@ -285,8 +290,27 @@ def _check_defence(
     from envs.defences.needs import require_needs
 
     defence = players.defences.check(spec.use, spec.params, params)
-    if is_remote and isinstance(defence, Defence):
+    if not isinstance(defence, Defence):
+        return
+    if is_remote:
         require_answers_only(defence, spec.use)
-    network = victim()
-    if network is not None and isinstance(defence, Defence):
+    if (network := victim()) is not None:
         require_needs(defence.needs, spec.use, network)
+    for name in defence.trained_on:
+        _check_source(name)
+    if (found := form()) is not None:
+        defence.check_images(found[0])
+
+
+def _check_source(name: str) -> None:
+    """Refuse the name of images that a defence trains on where nothing is called so."""
+    from envs.data import sources
+    from envs.training.ood_sources import SOURCES
+
+    if name in SOURCES:
+        return
+    try:
+        sources.describe(name)
+    except UnknownName:
+        known = [*SOURCES, *sources.names()]
+        raise UnknownName("source of images", name, known) from None

@@ -118,6 +118,13 @@ class Defence:
         """What it needs of the victim beyond its answers; see `require_needs`."""
         return frozenset()
 
+    def check_images(self, image_shape: tuple[int, int, int]) -> None:
+        """Refuse, before anything is trained, images that this defence cannot be built for.
+
+        Raises:
+            ScenarioError: says what does not fit.
+        """
+
     def harden(self, victim: Victim, kit: HardenKit) -> Victim:
         """Prepare before the game; returns the victim that will serve."""
         return victim

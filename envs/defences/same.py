@@ -14,7 +14,7 @@ from envs.defences.randomness import Chance
 from envs.defences.surrogate import Surrogate, like_victim, remembered, victim_answers
 from envs.exits.random_rules import Seeding
 from envs.nets.exit_cost import macs_of
-from envs.nets.masked_autoencoder import MaskedAutoencoder
+from envs.nets.masked_autoencoder import MaskedAutoencoder, check_layout
 from envs.nets.staged import Staged
 from envs.ranges import Count, Factor, Natural, Positive, Share
 from envs.training.checkpoint_file import JSON, Stored
@@ -124,6 +124,11 @@ class Same(PosteriorDefence):
     def needs(self) -> frozenset[Need]:
         """Networks like the victim: the classifier of reconstructions, and the misinformer."""
         return frozenset({"another of its kind"})
+
+    def check_images(self, image_shape: tuple[int, int, int]) -> None:
+        """Refuse images that the patches do not cover. Raises ScenarioError."""
+        layout = {name: self.layers[name] for name in ("patch", "width", "heads")}
+        check_layout(image_shape, **layout)
 
     def harden(self, victim: Victim, kit: HardenKit) -> Victim:
         """Train the networks, or recall them, and set the limit of the score."""

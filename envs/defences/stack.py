@@ -46,6 +46,11 @@ class Stack(Defence):
         """What any layer needs."""
         return frozenset[Need]().union(*(layer.needs for layer in self.layers))
 
+    def check_images(self, image_shape: tuple[int, int, int]) -> None:
+        """Refuse images that a layer cannot be built for. Raises ScenarioError."""
+        for layer in self.layers:
+            layer.check_images(image_shape)
+
     def harden(self, victim: Victim, kit: HardenKit) -> Victim:
         """Harden by each layer in turn; each has random streams of its own."""
         for number, layer in enumerate(self.layers):

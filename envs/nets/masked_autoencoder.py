@@ -33,6 +33,21 @@ class Block(nn.Module):
         return restored
 
 
+def check_layout(image_shape: tuple[int, int, int], *, patch: int, width: int, heads: int) -> None:
+    """Check what can be known before a network is built.
+
+    Raises:
+        ScenarioError: patches do not cover the image, or heads do not divide the width.
+    """
+    _, rows, columns = image_shape
+    if rows % patch or columns % patch:
+        raise ScenarioError(
+            f"expected a patch that divides the sides of {rows}x{columns} images, got {patch}"
+        )
+    if width % heads:
+        raise ScenarioError(f"expected a width that is a multiple of {heads} heads, got {width}")
+
+
 class MaskedAutoencoder(nn.Module):
     """Encodes the patches of an image that it sees, and decodes all of them.
 
@@ -66,14 +81,7 @@ class MaskedAutoencoder(nn.Module):
     ) -> None:
         super().__init__()
         channels, rows, columns = image_shape
-        if rows % patch or columns % patch:
-            raise ScenarioError(
-                f"expected a patch that divides the sides of {rows}x{columns} images, got {patch}"
-            )
-        if width % heads:
-            raise ScenarioError(
-                f"expected a width that is a multiple of {heads} heads, got {width}"
-            )
+        check_layout(image_shape, patch=patch, width=width, heads=heads)
         places = (rows // patch) * (columns // patch)
         drawn = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         with torch.random.fork_rng(devices=[]):

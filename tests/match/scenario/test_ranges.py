@@ -10,6 +10,7 @@ from arena.scenario.scenario import Scenario
 from envs.errors import ArenaError, ScenarioError, UnknownName
 
 A = "attackers.dfme.params."
+D = 'defenders=[{name = "d", defence = '
 REFUSED = {
     # players
     A + "batch=-5": "attackers.dfme.params.batch: expected a whole number of at least 1 and at",
@@ -53,6 +54,14 @@ REFUSED = {
     'traffic={ood_share = 0.1, ood = "noise"}': "traffic.ood_share: needs traffic.benign above 0",
     "traffic.clients=1e7": "traffic.clients: expected a whole number of at least 1 and at most",
     "checkpoints=1e9": "checkpoints: expected a whole number of at least 1 and at most 100000",
+    # defences: what they train on, and images that they cannot be built for
+    D + '"dnf", params = {ood = "unifrom"}}]': "no source of images named 'unifrom'; did",
+    D + '"dnf_plus", params = {ood = ["smooth", "shapess"]}}]': "did you mean 'shapes'?",
+    D + '"dnf", params = {ood = {uniform = 1, cifra10 = 2}}}]': "did you mean 'cifar10'?",
+    D + '[{use = "dnf", params = {ood = "smoth"}}, "timing"]}]': "did you mean 'smooth'?",
+    D + '"same", params = {patch = 3}}]': "divides the sides of 8x8 images, got 3",
+    D + '"same", params = {heads = 5}}]': "expected a width that is a multiple of 5 heads",
+    D + '["dnf", {use = "same", params = {patch = 5}}]}]': "sides of 8x8 images, got 5",
     # the size of numbers and texts
     "threat.budget=9999999999999999999999": "threat.budget: expected a whole number of 64 bits",
     "threat.budget=" + "9" * 5000: "threat.budget: expected a whole number",
