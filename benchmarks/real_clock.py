@@ -23,13 +23,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import product
 from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 from typing import NamedTuple, cast
 
 from arena.analysis.episode_data import exit_counts
 from arena.evaluation.architecture import visited_exits
 from arena.log.episode_filter import EpisodeFilter
+from arena.log.rows import EpisodeRow
 from arena.log.store import Log
+from benchmarks.attacker_table import origin
 from benchmarks.defence_table import ROOT, write_page
 from envs.errors import ArenaError
 from envs.nets import registry
@@ -76,9 +79,14 @@ class Cell(NamedTuple):
 
 
 class Said(NamedTuple):
-    """What the probe said in one game, by attribute: the word, whether right, how sure."""
+    """What the probe said in one game.
 
-    seed: int
+    Attributes:
+        row: of the game.
+        words: by attribute, the word, whether it is right, and how sure the probe is.
+    """
+
+    row: EpisodeRow
     words: dict[str, tuple[object, bool | None, float]]
 
 
@@ -298,7 +306,7 @@ def games(cell: Cell, folder: Path) -> list[Said]:
                     if one.attribute == "exits_visited" and visited is not None:
                         right = None if one.inferred is None else one.inferred == visited
                     words[one.attribute] = (one.inferred, right, one.confidence or 0.0)
-                found[row.seed] = Said(row.seed, words)
+                found[row.seed] = Said(row, words)
     return [found[seed] for seed in sorted(found)]
 
 
@@ -334,23 +342,24 @@ def row_of(cell: Cell, said: Sequence[Said], loads: str) -> str:
             word[0] is not None and word[1] is not True and word[2] > SURE for word in words
         )
         told.append(f"{right}, {len(words) - right - wrong}, {wrong}")
-    cells = (cell.victim, cell.place, cell.state, cell.defender, str(len(said)), *told, str(sure))
+    asked = f"{median(one.row.queries_used or 0 for one in said):.0f}"
+    cells = (cell.victim, cell.place, cell.state, cell.defender, str(len(said)))
+    cells += (*told, str(sure), asked)
     return f"| {' | '.join((*cells, loads))} |"
 
 
 HEAD = (
     "| victim | where | machine | defender | games | exits seen | family | depth | wrong and sure "
-    "| load before |\n" + "| --- " * 10 + "|"
+    "| queries | load before |\n" + "| --- " * 11 + "|"
 )
 
 
 def table(folder: Path) -> str:
     """Write the table of all cells that were played."""
-    lines = [HEAD]
-    for cell in cells():
-        if said := games(cell, folder):
-            lines.append(row_of(cell, said, _loads(cell, folder)))
-    return "\n".join(lines)
+    played = {cell: said for cell in cells() if (said := games(cell, folder))}
+    lines = [row_of(cell, said, _loads(cell, folder)) for cell, said in played.items()]
+    rows = [one.row for said in played.values() for one in said]
+    return "\n".join([origin(rows, SCENARIO, part=True), "", HEAD, *lines])
 
 
 def _loads(cell: Cell, folder: Path) -> str:
@@ -370,7 +379,7 @@ def write_rows(folder: Path, path: Path = CSV) -> None:
             for said in games(cell, folder):
                 for attribute, (word, right, sure) in said.words.items():
                     shown = json.dumps(word)
-                    writer.writerow([*cell, said.seed, attribute, shown, right, f"{sure:.3f}"])
+                    writer.writerow([*cell, said.row.seed, attribute, shown, right, f"{sure:.3f}"])
 
 
 def main() -> None:

@@ -134,7 +134,8 @@ class ExitTiming(Attacker):
         """Spend the budget.
 
         Half of it, at most, goes to a first look at few images, in repeats, and half of the rest
-        to new images; on a rough clock, whose noise repeats alone smooth, all of it to the few.
+        to new images; on a rough clock, whose noise repeats alone smooth, all of it to the few, and
+        what is left to repeats of all.
         If so many show what the few did not, two exits close together or peaks that are skewed, a
         few of each exit are repeated more. What is left buys new images, which tell the clone
         something and no more of the exits.
@@ -150,7 +151,10 @@ class ExitTiming(Attacker):
         look = watch.time(probes.draw(first))
         look = _repeat(watch, look, budget=watch.remaining // share)
         many = self._extend(watch, look, probes, budget=watch.remaining // 2)
-        samples = _looked_closer(watch, many)
+        if watch.rough:
+            samples = [_repeat(watch, many, budget=watch.remaining)]
+        else:
+            samples = _looked_closer(watch, many)
         more = min(watch.affordable(watch.remaining), self._most - len(many))
         return samples if more < 1 else [*samples, watch.time(probes.draw(more))]
 
