@@ -54,10 +54,6 @@ class Gated(nn.Module):
             stays = stays + F.logsigmoid(-score)
         return logits, torch.stack([*logs, stays], 1)
 
-    def predict_exits(self, images: Tensor) -> Tensor:
-        """Predict the (n,) exits that images leave at, 0 to exits - 1."""
-        return self.both(images)[1].argmax(1)
-
     def forward(self, images: Tensor) -> Tensor:
         """Return the (n, K) logits of the exit each image is predicted to leave at."""
         logits, leaving = self.both(images)

@@ -23,7 +23,7 @@ RESOLUTION = 0.005
 """Centres of log-times nearer than half a percent count as one exit."""
 
 _NOISE_APART = 5  # deviations of the noise between two exits: its tails look like peaks
-_ALIKE = 0.1  # log-time by which real answers of one exit differ with the image: work depends on it
+_ALIKE = 0.15  # log-time by which real answers of one exit differ: work depends on the image
 _SINGLE = 1.5  # answers; one image that is always slow is no exit: tiny numbers slow a processor
 LEAST_WEIGHT = 0.004
 _COMMON = 0.05
@@ -129,7 +129,7 @@ def count_exits(
     Args:
         times: (n,) log-times, n at least 2.
         noise: (n,) standard deviations of the times, where repeats of a real clock told them. A
-            peak nearer than a tenth, or than five of them, to another is none, since noise is no
+            peak nearer than 0.15, or than five of them, to another is none, since noise is no
             Gaussian, and neither is a single time.
         most: components at most.
     """

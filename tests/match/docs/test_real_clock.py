@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from arena.scenario import load
-from benchmarks import real_clock
-from benchmarks.real_clock import Cell, Said, cells
+from benchmarks import real_clock, real_clock_table
+from benchmarks.real_clock_table import Cell, Said, cells
 
 CELL = Cell("mobilenetv2", "served", "loaded", "plain")
 
@@ -26,7 +26,7 @@ def test_every_victim_is_played_in_every_place_state_and_defence():
 def test_a_row_counts_right_unknown_and_wrong_games_and_who_was_sure_of_a_wrong_word():
     games = [said(0, 4, True, 1.0), said(1, None, None, 0.0), said(2, 5, False, 0.9),
              said(3, 3, False, 0.7)]  # fmt: skip
-    cells = [one.strip() for one in real_clock.row_of(CELL, games, "0.3").split("|")[1:-1]]
+    cells = [one.strip() for one in real_clock_table.row_of(CELL, games, "0.3").split("|")[1:-1]]
 
     assert cells == ["mobilenetv2", "served", "loaded", "plain", "4", "1, 1, 2", "4, 0, 0",
                      "0, 4, 0", "1", "702", "0.3"]  # fmt: skip
@@ -63,8 +63,8 @@ def test_what_a_server_tells_is_read():
 
 
 def test_exits_are_counted_by_what_they_cost():
-    victim = real_clock.outline(CELL)
+    victim = real_clock_table.outline(CELL)
 
     assert victim.num_exits == 4
-    assert real_clock.visited_exits(victim, [300, 0, 200, 100]) == ((0,), (2,), (3,))
-    assert real_clock.outline(CELL._replace(defender="undefended")).num_exits == 1
+    assert real_clock_table.visited_exits(victim, [300, 0, 200, 100]) == ((0,), (2,), (3,))
+    assert real_clock_table.outline(CELL._replace(defender="undefended")).num_exits == 1
