@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from arena.scenario.schema_parts import DataSpec
 
-_NO_DIVISION = ("split", "classes", "count", "size", "fit", "grey")
+_NO_DIVISION = ("split", "classes", "enlarge", "count", "size", "fit", "grey")
 """Options that choose images out of a part or shape them, and leave the parts as they are."""
 
 INSIST = "threat.allow_test_overlap = true lends it all the same, and marks the episode's row"

@@ -15,6 +15,7 @@ import torch
 
 from envs.data.arrays import unlabelled
 from envs.data.catalog import SOURCES, Form, Part, Source
+from envs.data.enlarging import enlarged
 from envs.data.images import ImageSet, Splits, fingerprint, joined
 from envs.data.own import source_of
 from envs.data.places import data_root
@@ -24,8 +25,13 @@ from envs.errors import ArenaError, UnknownName
 from envs.ranges import Pictures
 
 R = TypeVar("R")
-_POOL_OPTIONS = ("split", "classes")  # of every pool that is cut out of a labelled set
-_POOL_HINTS = {"split": Part, "classes": Sequence[str] | None, "count": Pictures}
+_POOL_OPTIONS = ("split", "classes", "enlarge")  # of every pool that is cut out of a labelled set
+_POOL_HINTS = {
+    "split": Part,
+    "classes": Sequence[str] | None,
+    "enlarge": bool,
+    "count": Pictures,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,7 @@ def describe(name: str) -> SourceInfo:
     if source.draw is not None:
         pool = _options(source.draw)
     else:
-        pool = {**options, "split": source.pool_part, "classes": None}
+        pool = {**options, "split": source.pool_part, "classes": None, "enlarge": False}
     hints = {**_hints(reader), **_hints(source.draw), **_POOL_HINTS}
     known = {name: hint for name, hint in hints.items() if name in (*options, *pool, "count")}
     return SourceInfo(
@@ -174,7 +180,8 @@ def load_pool(
 
     A labelled set is brought to the shape (`envs.data.resize`), and keeps its labels, which say
     nothing about the victim's classes. Options of such a pool beside those of `load`: `split`,
-    a part of `Splits` or "all", and `classes`, names of the only ones to take.
+    a part of `Splits` or "all"; `classes`, names of the only ones to take; and `enlarge`, whether
+    crops and mixes make it up to `count` where the set has fewer images.
 
     Args:
         name: one of `names()`.
@@ -207,8 +214,10 @@ def load_pool(
         splits = found if resample is None else resampled(found, resample)
         found = _part(splits, own.get("split", source.pool_part))
     images = _of_classes(found, own.get("classes"))
-    images = _sample(images, count, generator)
-    return replace(images, pixels=fit_to(images.pixels, image_shape)).to(device)
+    more = count if own.get("enlarge", False) and (count or 0) > len(images) else None
+    images = _sample(images, None if more else count, generator)
+    images = replace(images, pixels=fit_to(images.pixels, image_shape))
+    return (enlarged(images, more, generator) if more else images).to(device)
 
 
 def _options(function: Callable[..., object]) -> dict[str, object]:
@@ -282,7 +291,7 @@ def _sample(images: ImageSet, count: int | None, generator: torch.Generator) -> 
     if not 0 < count <= len(images):
         raise ArenaError(
             f"asked for a pool of {count} images of '{images.name}', which has {len(images)}; "
-            "ask for fewer"
+            "ask for fewer, or for crops and mixes of them: enlarge = true"
         )
     order = torch.randperm(len(images), generator=generator, device=generator.device)
     return images.select(order[:count])

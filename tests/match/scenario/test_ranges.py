@@ -101,6 +101,11 @@ def test_the_scenario_itself_is_played(file):
     load(file).check()
 
 
+def test_a_pool_may_be_larger_than_its_data_set(tiny):
+    pool = {"use": "digits", "params": {"split": "benign", "count": 5_000, "enlarge": True}}
+    Scenario.parse(tiny(attackers=[{"use": "knockoff"}], threat={"pool": pool})).check()
+
+
 def test_a_network_that_the_images_do_not_fit_is_refused(file):
     with pytest.raises(ScenarioError, match=r"victim: .*16x16"):
         load(file, ["victim.use=resnet18-8x"]).check()
