@@ -1,7 +1,8 @@
-"""Makes the tables of docs/photographs.md from the log of `arena run photographs`.
+"""Makes the tables of docs/photographs.md from logs of `arena run photographs` and `photographs_50k`.
 
     arena run photographs --log photographs.db
     python -m benchmarks.photograph_table --log photographs.db --write
+    python -m benchmarks.photograph_table --log photographs.db --scenario photographs_50k --write
 
 Rows and columns follow the scenario: whoever is added to it appears. Without --write they are
 printed.
@@ -17,9 +18,8 @@ from benchmarks.defence_table import COLUMNS, ROOT, table, trained_on
 from benchmarks.dnf_table import COMPUTED, interval, minus, worst_case
 from envs.errors import ArenaError
 
-SCENARIO = "photographs"
+SCENARIOS = ("photographs", "photographs_50k")
 PAGE = ROOT / "docs" / "photographs.md"
-CSV = RESULTS / "photographs.csv"
 CONTROL = "knockoff"
 BARE = "undefended"
 SERVICE = (
@@ -97,14 +97,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The tables of docs/photographs.md.")
     parser.add_argument("--log", required=True, help="the log that photographs was played into")
     parser.add_argument("--write", action="store_true", help="write them into the page and the CSV")
+    parser.add_argument("--scenario", choices=SCENARIOS, default=SCENARIOS[0], help="which table")
     asked = parser.parse_args()
     with Log.open(asked.log, create=False) as log:
-        rows = newest(log, SCENARIO)
+        rows = newest(log, asked.scenario)
     sources = {name: trained_on(mine[0]) for name, mine in by(rows, "defender").items()}
-    text = f"{origin(rows, SCENARIO)}\n\n{matrix(rows, sources)}\n\n{differences(rows)}"
+    text = f"{origin(rows, asked.scenario)}\n\n{matrix(rows, sources)}\n\n{differences(rows)}"
     if asked.write:
-        write_csv(rows, CSV, COLUMNS, COMPUTED)
-    publish({SCENARIO: text}, PAGE, write=asked.write)
+        write_csv(rows, RESULTS / f"{asked.scenario}.csv", COLUMNS, COMPUTED)
+    publish({asked.scenario: text}, PAGE, write=asked.write)
 
 
 if __name__ == "__main__":

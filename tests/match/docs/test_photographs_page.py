@@ -64,7 +64,7 @@ def test_what_is_taken_stands_over_what_is_detected():
 
 def test_the_page_shows_the_rows_that_lie_beside_it():
     page = (ROOT / "docs" / "photographs.md").read_text(encoding="utf-8")
-    with photograph_table.CSV.open(encoding="utf-8", newline="") as file:
+    with (photograph_table.RESULTS / "photographs.csv").open(encoding="utf-8", newline="") as file:
         rows = [_read(row) for row in csv.DictReader(file)]
     sources = {row.defender: row.trained_on for row in rows}
     assert photograph_table.matrix(rows, sources) in page
