@@ -1,4 +1,4 @@
-"""Makes the tables of docs/photographs.md from logs of `arena run photographs` and `photographs_50k`.
+"""Makes the tables of docs/photographs.md: of `arena run photographs`, and of `photographs_50k`.
 
     arena run photographs --log photographs.db
     python -m benchmarks.photograph_table --log photographs.db --write

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from agents.timing_probe.architecture_guess import idle_exit_times
+from agents.timing_probe.architecture_guess import Evidence, exit_times_of, idle_exit_times
+from agents.timing_probe.architecture_match import Hypothesis
+from agents.timing_probe.candidates import candidates
 from agents.timing_probe.stopwatch import Sample, Stopwatch
 
 SECONDS = np.array([1.2e-3, 2.1e-3, 4.0e-3, 6.0e-3])
@@ -76,3 +78,16 @@ def test_an_image_that_is_always_slow_does_not_shift_its_exit():
 
     plain, found = (idle_exit_times(logs, exits).seconds for logs in (sample.logs, slow))
     assert found == pytest.approx(plain, rel=0.01)
+
+
+@pytest.mark.parametrize(("strange", "certainty"), [(0.9, 0.5), (0.1, 1.0)])
+def test_times_that_no_known_network_takes_halve_the_belief_in_exits(strange, certainty):
+    _, sample = timed(16, busy=0.0, spread=0.01)
+    count = read(sample).exits
+    known = candidates((3, 32, 32), 6)[0]
+    hypotheses = [
+        Hypothesis(None, (), strange, 0.0),
+        Hypothesis(known, (0, 1, 2, 3), 1 - strange, 0.0),
+    ]
+    evidence = Evidence(count, exit_times_of(count, 80), hypotheses, None, (), 80)
+    assert evidence.certainty == pytest.approx(certainty, abs=0.01)
