@@ -38,7 +38,9 @@ _CALIBRATION = 30  # repeats of the reference
 _LEAST_BUDGET = 60  # a tenth of it is the least calibration
 _FEW = 60  # images of a rough clock, which repeats have to smooth
 _LEAST_REPEATS = 8  # on it: a quiet moment proves nothing of the next
-_ENOUGH = 16  # on it: where those show one exit that may be padded, more would too
+_ENOUGH = 32  # on it: more tell nothing new of times that differ by more than their noise
+_PADDED = 16  # on it: where those show one exit that may be padded, more would too
+_QUIET = 0.02  # on it: deviation of a log-time that hides no exit
 _CERTAIN = 0.9  # on it: belief in the number of exits that ends the repeats
 _FIRST = 120  # images that are looked at repeatedly; a dozen per exit suffice
 
@@ -168,7 +170,7 @@ class ExitTiming(Attacker):
         return sample.and_images(watch.time(probes.draw(more), sample.repeats))
 
     def _judge(self, threat: ThreatModel, sample: Sample, reading: Reading) -> Evidence:
-        times, count = reading
+        times, count = reading.times, reading.exits
         soft = threat.labels == "soft"
         thresholds, widths = read_answers(count, times, sample.posteriors) if soft else (None, ())
         hypotheses, form = [], (threat.image_shape, threat.num_classes)
@@ -206,13 +208,18 @@ def _exits(watch: Stopwatch, samples: Sequence[Sample], reading: Reading) -> Ten
 
 
 def _repeat(watch: Stopwatch, sample: Sample, *, budget: int, finest: float = math.inf) -> Sample:
-    """Double the repeats until the exits stand apart or the budget is spent."""
+    """Double the repeats until the exits stand apart or the budget is spent.
+
+    A rough clock takes what is left for fewer: there repeats tell more than new images.
+    """
     while not _settled(watch, sample, finest=finest):
-        cost = sample.repeats * watch.cost(len(sample))
-        if cost > budget:
+        more, once = sample.repeats, watch.cost(len(sample))
+        if watch.rough:
+            more = min(more, budget // once)
+        if not 0 < more * once <= budget:
             break
-        sample = sample.and_repeats(watch.time(sample.images, sample.repeats))
-        budget -= cost
+        sample = sample.and_repeats(watch.time(sample.images, more))
+        budget -= more * once
     return sample
 
 
@@ -220,14 +227,22 @@ def _settled(watch: Stopwatch, sample: Sample, *, finest: float = math.inf) -> b
     """Tell whether repeats would bring nothing, or would mix up exits drawn afresh."""
     if watch.calibration.fresh_exits:
         return True
-    count = watch.read(sample).exits
+    reading = watch.read(sample)
     if not watch.rough:
-        return count.identified and count.resolved(finest)
-    if sample.repeats < _LEAST_REPEATS:
+        return reading.exits.identified and reading.exits.resolved(finest)
+    return _agreed(watch, sample, reading)
+
+
+def _agreed(watch: Stopwatch, sample: Sample, reading: Reading) -> bool:
+    """Tell whether repeats on a rough clock agree, or will never agree better."""
+    count, repeats = reading.exits, sample.repeats
+    if repeats < _LEAST_REPEATS:
         return False
-    if count.exits == 1 and jitter.has_floor(sample.logs, rough=True):
-        return sample.repeats >= _ENOUGH  # answers seem to be held back
-    same = watch.read(sample.first(sample.repeats // 2)).exits.exits == count.exits
+    if count.exits == 1 and repeats >= _PADDED and jitter.has_floor(sample.logs):
+        return True
+    if repeats >= _ENOUGH and reading.noise < _QUIET:
+        return True
+    same = watch.read(sample.first(repeats // 2)).exits.exits == count.exits
     return same and count.confidence >= _CERTAIN
 
 
@@ -237,7 +252,8 @@ def _looked_closer(watch: Stopwatch, many: Sample) -> list[Sample]:
     Returns:
         The few and the rest if that settled the matter, else all in one.
     """
-    times, count = watch.read(many)
+    reading = watch.read(many)
+    times, count = reading.times, reading.exits
     if count.identified or watch.calibration.fresh_exits:
         return [many]
     labels, _ = count.assign(times)

@@ -93,10 +93,12 @@ class Reading(NamedTuple):
     Attributes:
         times: (n,) log-times, one an image.
         exits: how many they show.
+        noise: standard deviation of a time, the median of the images'; 0 where repeats tell none.
     """
 
     times: Floats
     exits: ExitCount
+    noise: float = 0.0
 
 
 class Stopwatch:
@@ -257,8 +259,8 @@ class Stopwatch:
 
 
 def _read(logs: Floats, share: float) -> Reading:
-    times = jitter.mean_of_fastest(logs, share)
-    return Reading(times, count_exits(times, noise=jitter.repeat_noise(logs, share)))
+    times, noise = jitter.mean_of_fastest(logs, share), jitter.repeat_noise(logs, share)
+    return Reading(times, count_exits(times, noise=noise), float(np.median(noise)))
 
 
 def _same(posteriors: Tensor) -> bool:

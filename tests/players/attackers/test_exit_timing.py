@@ -377,7 +377,7 @@ def test_on_a_busy_server_repeats_of_few_images_tell_what_many_images_do_not(mon
 
     assert guess.exits_visited == 4
     images, _ = findings["transfer"]
-    assert len(images) == 180  # sixty were asked sixteen times; what was left bought new ones
+    assert len(images) == 90  # sixty were asked nineteen times; what was left bought new ones
     assert simulate(1200, LatencyModel(noise=0.01), oracle=BusyServer, seed=seed)[0].family is None
 
 
