@@ -51,8 +51,10 @@ class ExitTiming(Attacker):
     One image repeated tells the noise of the clock; distinct images, with that one between them
     to divide slow drift out, tell the exits. Repeats are doubled until neighbouring exits stand
     five standard deviations apart or half of the budget is gone; the rest asks new images as
-    often. The times are counted by a mixture model, compared with every network that can be
-    built, and what is not certain stays unknown. The clone learns from the same answers.
+    often. On the clock of a machine that works for others few images are repeated until two halves
+    of their repeats agree, with the whole budget. The times are counted by a mixture model,
+    compared with every network that can be built, and what is not certain stays unknown. The clone
+    learns from the same answers.
 
     Exits that differ by less than half a percent of time, such as the head after the last stage
     and the classifier behind it, count as one: no clock tells them apart. The number of exits
@@ -170,13 +172,15 @@ class ExitTiming(Attacker):
         return sample.and_images(watch.time(probes.draw(more), sample.repeats))
 
     def _judge(self, threat: ThreatModel, sample: Sample, reading: Reading) -> Evidence:
-        times, count = reading.times, reading.exits
+        times, count, _ = reading
         soft = threat.labels == "soft"
         thresholds, widths = read_answers(count, times, sample.posteriors) if soft else (None, ())
         hypotheses, form = [], (threat.image_shape, threat.num_classes)
-        seconds = exit_times_of(count, len(sample))
-        if self._own:
-            seconds = idle_exit_times(sample.logs, count.assign(times)[0])
+        seconds = (
+            idle_exit_times(sample.logs, count.assign(times)[0])
+            if self._own
+            else exit_times_of(count, len(sample))
+        )
         if len(seconds.seconds) > 2:  # two times, an offset and a rate: everything fits
             hypotheses = exit_times.match(
                 seconds,
@@ -227,17 +231,16 @@ def _settled(watch: Stopwatch, sample: Sample, *, finest: float = math.inf) -> b
     """Tell whether repeats would bring nothing, or would mix up exits drawn afresh."""
     if watch.calibration.fresh_exits:
         return True
-    reading = watch.read(sample)
-    if not watch.rough:
-        return reading.exits.identified and reading.exits.resolved(finest)
-    return _agreed(watch, sample, reading)
+    if watch.rough:
+        return sample.repeats >= _LEAST_REPEATS and _agreed(watch, sample)
+    count = watch.read(sample).exits
+    return count.identified and count.resolved(finest)
 
 
-def _agreed(watch: Stopwatch, sample: Sample, reading: Reading) -> bool:
+def _agreed(watch: Stopwatch, sample: Sample) -> bool:
     """Tell whether repeats on a rough clock agree, or will never agree better."""
-    count, repeats = reading.exits, sample.repeats
-    if repeats < _LEAST_REPEATS:
-        return False
+    reading, repeats = watch.read(sample), sample.repeats
+    count = reading.exits
     if count.exits == 1 and repeats >= _PADDED and jitter.has_floor(sample.logs):
         return True
     if repeats >= _ENOUGH and reading.noise < _QUIET:
@@ -252,8 +255,7 @@ def _looked_closer(watch: Stopwatch, many: Sample) -> list[Sample]:
     Returns:
         The few and the rest if that settled the matter, else all in one.
     """
-    reading = watch.read(many)
-    times, count = reading.times, reading.exits
+    times, count, _ = watch.read(many)
     if count.identified or watch.calibration.fresh_exits:
         return [many]
     labels, _ = count.assign(times)
