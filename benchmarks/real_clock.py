@@ -23,6 +23,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from arena.scenario import load
 from benchmarks.defence_table import ROOT, write_page
 from benchmarks.real_clock_table import (
     CLIENTS,
@@ -41,8 +42,6 @@ from envs.errors import ArenaError
 PAGE = ROOT / "docs" / "attackers.md"
 THRESHOLDS = {"resnet18-8x": [0.2426, 0.2198, 0.2009], "mobilenetv2": [0.2181, 0.2317, 0.188]}
 """At which about a quarter of the probes of seeds 100 to 102 leaves from each exit."""
-
-BUDGET = 4_800
 
 
 def play(cell: Cell, folder: Path, seeds: Sequence[int]) -> None:
@@ -150,7 +149,7 @@ def served(cell: Cell, folder: Path) -> Iterator[Keys]:
     words = ["serve", str(file), "--port", "0", "--quiet", "--device", "cpu"]
     words += ["--log", str(folder / f"{cell.name}-server.db")]
     for name in CLIENTS:
-        words += ["--key", f"{name}={100 * BUDGET}"]
+        words += ["--key", f"{name}={100 * load(SCENARIO).threat.budget}"]
     server = subprocess.Popen(
         [sys.executable, "-m", "arena.cli", *words],
         stdout=subprocess.PIPE,
@@ -181,8 +180,6 @@ def _told(server: "subprocess.Popen[str]") -> Keys:
 
 def local_scenario(cell: Cell) -> str:
     """Write the scenario of one victim and one defender."""
-    from arena.scenario import load
-
     by_name = {one.name: one for one in load(SCENARIO).defenders}
     exits = dict(by_name["plain"].defence[0].params) | {"thresholds": THRESHOLDS[cell.victim]}
     plain = {"use": "dnf", "params": exits}
@@ -196,7 +193,6 @@ def local_scenario(cell: Cell) -> str:
     return _toml(
         extends=SCENARIO,
         victim={"use": cell.victim},
-        threat={"budget": BUDGET},
         defenders=[defender],
     )
 
@@ -209,7 +205,8 @@ def client_scenario(cell: Cell, url: str) -> str:
         "api_key_env": "REAL_CLOCK_KEY",
         "architecture": {"family": family, "depth": depth},
     }
-    attackers = [{"use": "exit-timing", "params": {"hardware": "own", "most_probes": 90}}]
+    shipped = load(SCENARIO)
+    attackers = [{"use": one.use, "params": dict(one.params)} for one in shipped.attackers]
     data = {
         "use": "shapes",
         "params": {"image_shape": [3, 32, 32], "train": 1000, "validation": 200, "test": 60},
@@ -221,7 +218,7 @@ def client_scenario(cell: Cell, url: str) -> str:
         checkpoints=1,
         victim=victim,
         clone="lenet5",
-        threat={"budget": BUDGET, "latency": "wall"},
+        threat={"budget": shipped.threat.budget, "latency": "wall"},
         attackers=attackers,
         defenders=[{"name": cell.defender, "defence": "undefended"}],
     )

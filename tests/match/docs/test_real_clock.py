@@ -42,7 +42,10 @@ def test_a_cell_plays_one_victim_against_one_defender(cell, tmp_path):
         cell.victim,
         [cell.defender],
     )
-    assert (scenario.threat.latency, scenario.threat.budget) == ("wall", real_clock.BUDGET)
+    assert (scenario.threat.latency, scenario.threat.budget) == (
+        "wall",
+        load("real_clock").threat.budget,
+    )
 
 
 def test_a_client_knows_an_address_and_no_more(tmp_path):
@@ -51,6 +54,9 @@ def test_a_client_knows_an_address_and_no_more(tmp_path):
     scenario = load(file)
 
     assert scenario.victim.is_remote
+    shipped = load("real_clock")
+    assert scenario.threat.budget == shipped.threat.budget
+    assert [one.params for one in scenario.attackers] == [one.params for one in shipped.attackers]
     assert scenario.victim.architecture.depth == 53  # what guesses are scored against
 
 
