@@ -152,7 +152,8 @@ class DNFPlus(Defence):
         served = self._bank.dress(images, classes)
         if self._confidence == "own":
             served = torch.where(early[:, None], served, posteriors)
-        return posteriors + serving.strength * (served - posteriors)
+        # at strength 1 to the bit: a sum would round by the posterior that it is there to hide
+        return torch.lerp(posteriors, served, serving.strength)
 
     def perturb_latency(self, latency: Tensor, serving: Serving) -> Tensor:
         """Return when the whole network would have finished."""

@@ -109,6 +109,17 @@ def test_an_benign_query_costs_no_more_than_the_whole_network(hardened, backbone
     assert float(costs[exits].mean()) <= profile(MultiExit(backbone)).macs[-1]
 
 
+@pytest.mark.parametrize("source", ["uniform", "smooth", "mixup"])
+def test_every_answer_is_one_of_the_bank_s_to_the_bit_and_tells_no_early_one(hardened, source):
+    """Rounding by the posterior behind it would mark who left early in the last bits."""
+    images = torch.cat([SPLITS.test.images(), _ood(source)])
+    answer = _answer(hardened, images)
+    assert _early(hardened, answer).any()
+    bank = hardened[0]._bank._rows.sort(1).values
+    served = answer.posteriors.float().sort(1).values
+    assert all((bank == row).all(1).any() for row in served)
+
+
 def test_a_decoy_s_projections_have_unit_variance_within_a_class_and_one_centre_for_all():
     chance = torch.Generator().manual_seed(0)
     labels = torch.arange(200) % 4
