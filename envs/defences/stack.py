@@ -1,6 +1,6 @@
 """Several defences at once, in a stated order."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -10,6 +10,7 @@ from envs.defences.base import Defence, Serving
 from envs.defences.harden_kit import HardenKit
 from envs.defences.hardening import hardened_by
 from envs.defences.needs import Need, require_needs
+from envs.defences.timing import Timing
 from envs.victim.victim import Victim
 
 
@@ -18,7 +19,8 @@ class Stack(Defence):
 
     The first layer hardens the victim first, sees images first, and perturbs the victim's own
     posteriors; every later layer works on what the one before returned, and takes that for the
-    clean answer. The knob turns all of them.
+    clean answer. Layers of `Timing` learn the times of exits when all others have hardened the
+    victim. The knob turns all of them. A stack inside a stack is its layers.
 
     Hard labels: those of the last layer. A layer with `preserve_top1` keeps the label it was
     handed, so that all layers together keep the victim's only if each does.
@@ -27,13 +29,19 @@ class Stack(Defence):
         layers: the defences, in order; in a scenario a list of names or tables {use, params}.
 
     Raises:
-        ValueError: no layer.
+        ValueError: no layer, or several that put exit heads on the victim.
     """
 
     def __init__(self, *, layers: Sequence[Defence] = ()) -> None:
         if not layers:
             raise ValueError("expected at least one layer to stack")
-        self.layers = tuple(layers)
+        self.layers = tuple(_flattened(layers))
+        heads = [type(layer).__name__ for layer in self.layers if "exit heads" in layer.needs]
+        if len(heads) > 1:
+            raise ValueError(
+                "expected one layer at most that puts exit heads on the victim, got "
+                f"{' and '.join(heads)}; leave out all but one"
+            )
         self._add_up()
 
     @property
@@ -53,7 +61,9 @@ class Stack(Defence):
 
     def harden(self, victim: Victim, kit: HardenKit) -> Victim:
         """Harden by each layer in turn; each has random streams of its own."""
-        for number, layer in enumerate(self.layers):
+        # padding needs the exits that serve, and changes no victim
+        order = sorted(enumerate(self.layers), key=lambda one: isinstance(one[1], Timing))
+        for number, layer in order:
             own = replace(kit, streams=kit.streams.child(f"layer{number}"))
             name = type(layer).__name__
             # a layer before may have put another network in the victim's place
@@ -87,3 +97,8 @@ class Stack(Defence):
         self.epsilon = min(2.0, sum(layer.epsilon for layer in self.layers))
         self.overhead_macs = sum(layer.overhead_macs for layer in self.layers)
         self.interpolates = all(layer.interpolates for layer in self.layers)
+
+
+def _flattened(layers: Sequence[Defence]) -> Iterator[Defence]:
+    for layer in layers:
+        yield from layer.layers if isinstance(layer, Stack) else (layer,)

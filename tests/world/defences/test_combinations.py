@@ -10,6 +10,7 @@ from envs.data.images import Splits
 from envs.data.sources import load
 from envs.defences.adaptive_misinformation import AdaptiveMisinformation
 from envs.defences.dnf import DNF
+from envs.defences.dnf_plus import DNFPlus
 from envs.defences.gradient_redirection import GradientRedirection
 from envs.defences.harden_kit import HardenKit
 from envs.defences.meco import MeCo
@@ -25,6 +26,7 @@ from envs.defences.timing import Timing
 from envs.defences.truncation import Truncation
 from envs.errors import ScenarioError
 from envs.game.clocks import make_clock
+from envs.latency.model import LatencyModel
 from envs.nets import registry
 from envs.nets.multi_exit import MultiExit
 from envs.seeding import Streams
@@ -47,6 +49,7 @@ MAKE = {
     "same": lambda: Same(epochs=1, classifier_epochs=1, suspected=0.5),
     "timing": lambda: Timing(policy="constant", seconds=1.0),
     "dnf": lambda: DNF("plain", thresholds="published", epochs=1),
+    "dnf_plus": lambda: DNFPlus(steps=5, ood="uniform", constant_time=False),
 }
 
 
@@ -88,12 +91,48 @@ def answered(defence, bare, data):
         )
 
 
-ONE_NETWORK = {"misleader", "dnf"}
-"""An ensemble has no places for exits, and exits are no ensemble's."""
-PAIRS = [pair for pair in itertools.permutations(MAKE, 2) if set(pair) != ONE_NETWORK]
+FORTRESSES = ("dnf", "dnf_plus")
+ONE_NETWORK = {"misleader", *FORTRESSES}
+"""An ensemble has no places for exits, exits are no ensemble's, and there is one set of them."""
+PAIRS = [pair for pair in itertools.permutations(MAKE, 2) if not set(pair) <= ONE_NETWORK]
 
 
-@pytest.mark.parametrize("pair", [("misleader", "dnf"), ("dnf", "misleader")])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        FORTRESSES,
+        FORTRESSES[::-1],
+        ("dnf", "truncation", "dnf"),
+        ("timing", "dnf_plus", "dnf_plus"),
+    ],
+)
+def test_a_stack_has_one_fortress_at_most(layers):
+    with pytest.raises(ValueError, match="one layer at most that puts exit heads on the victim"):
+        Stack(layers=[MAKE[name]() for name in layers])
+    first, *others = layers
+    with pytest.raises(ValueError, match="leave out all but one"):
+        Stack(layers=[MAKE[first](), Stack(layers=[MAKE[name]() for name in others])])
+
+
+@pytest.mark.parametrize("policy", ["constant", "next-exit", "bucketed", "seeded-delay"])
+def test_padding_knows_the_exits_that_serve_wherever_it_stands(digits, policy):
+    def padding(make):
+        timing = Timing(policy=policy)
+        kit = HardenKit(digits, Streams(0), torch.device("cpu"), expected=LatencyModel().expected)
+        make(timing, MAKE["dnf"]()).harden(victim("conv-small", (1, 8, 8)), kit)
+        return {**vars(timing._padding), "key": None}  # which follows its place
+
+    behind = padding(lambda timing, dnf: Stack(layers=[dnf, timing]))
+    assert behind == padding(lambda timing, dnf: Stack(layers=[timing, dnf]))
+    assert behind == padding(lambda timing, dnf: Stack(layers=[Stack(layers=[timing]), dnf]))
+    if policy != "constant":  # the whole network takes as long with exits
+        assert behind != padding(lambda timing, dnf: Stack(layers=[timing]))
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [pair for one in FORTRESSES for pair in itertools.permutations(("misleader", one))],
+)
 def test_an_ensemble_and_a_fortress_refuse_each_other_in_one_line(digits, pair):
     stack = Stack(layers=[MAKE[name]() for name in pair])
     with pytest.raises(ScenarioError, match=r"ensemble|other networks"):
@@ -121,7 +160,7 @@ def test_two_defences_one_after_the_other_keep_what_they_promise(digits, first, 
     torch.testing.assert_close(answer.posteriors.sum(1), torch.ones(24), atol=1e-6, rtol=0)
     if "timing" in (first, second):
         assert (answer.latency == 1.0).all()
-    if "dnf" not in (first, second):
+    if not {first, second} & set(FORTRESSES):
         assert (answer.exits == 0).all()
 
 
