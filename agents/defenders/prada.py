@@ -6,6 +6,7 @@ Source:
 """
 
 import math
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -70,18 +71,19 @@ class Distances:
 
     def __init__(self) -> None:
         self._sets: dict[int, ClassSet] = {}
+        self._told: list[tuple[int, float]] = []  # class and distance, in the order asked
         self._seen: set[int] = set()
         self._count = 0
-        self._score = 0.0
 
     @property
     def values(self) -> list[float]:
-        """Distances of the classes that have enough of them."""
-        parts = [one.distances for one in self._sets.values() if len(one.distances) >= OF_CLASS]
-        return [value for part in parts for value in part]
+        """The latest `MOST` distances of the classes that have enough of them."""
+        enough = {label for label, one in self._sets.items() if len(one.distances) >= OF_CLASS}
+        latest = (value for label, value in reversed(self._told) if label in enough)
+        return list(islice(latest, MOST))
 
     def add(self, view: View) -> float:
-        """Take a request; returns 1 - W of the latest test, 0 before the first one."""
+        """Take a request; returns the largest 1 - W of its tests, 0 where none fell due."""
         labels = view.features(LABELS).argmax(1).tolist()
         images = view.images
         points = images.flatten(1).double().cpu()
@@ -89,11 +91,12 @@ class Distances:
         for point, label, print_ in zip(points, labels, fingerprints(images).tolist(), strict=True):
             if print_ not in self._seen:
                 self._seen.add(print_)
-                self._sets.setdefault(label, ClassSet()).add(point)
+                distance = self._sets.setdefault(label, ClassSet()).add(point)
+                if distance is not None:
+                    self._told.append((label, distance))
             self._count += 1
             if self._count % EVERY == 0:
-                self._score = non_normality(self.values)
-                highest = max(highest, self._score)
+                highest = max(highest, non_normality(self.values))
         return highest
 
 
@@ -112,11 +115,11 @@ class ClassSet:
         self._count = 0
         self._total = self._squares = 0.0  # of the distances inside the set, the first of them 0
 
-    def add(self, point: Tensor) -> None:
-        """Take a query, (d,) float64."""
+    def add(self, point: Tensor) -> float | None:
+        """Take a query, (d,) float64; returns its distance, None for the first one."""
         if self._count == 0:
             self._join(point, 0.0)
-            return
+            return None
         distance = float((self._points[: self._count] - point).norm(dim=1).min())
         self.distances.append(distance)
         if distance > self.threshold and self._count < MOST:
@@ -124,6 +127,7 @@ class ClassSet:
             mean = self._total / self._count
             spread = math.sqrt(max(0.0, self._squares / self._count - mean * mean))
             self.threshold = max(self.threshold, mean - spread)
+        return distance
 
     def _join(self, point: Tensor, distance: float) -> None:
         if self._count == len(self._points):
@@ -141,7 +145,7 @@ def non_normality(values: list[float]) -> float:
     """Return 1 - W of distances, without far ones; 0 where they are too few or all alike."""
     from scipy.stats import shapiro  # takes a second to load
 
-    sample = torch.tensor(values[-MOST:], dtype=torch.float64)
+    sample = torch.tensor(values, dtype=torch.float64)
     if len(sample) <= LEAST:
         return 0.0
     deviation = sample.std(correction=0)

@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from agents.defenders import prada
 from agents.defenders.account_clusters import AccountClusters
 from agents.defenders.feature_gaussian import FeatureGaussian, Gaussians
 from agents.defenders.flagging import limit_of
@@ -62,6 +64,17 @@ def test_a_set_of_prada_grows_as_in_the_paper():
     assert grown.distances == pytest.approx([4, 0.5, 4.5, 0.1])
     grown.add(torch.tensor([9.2], dtype=torch.float64))
     assert grown.distances[-1] == pytest.approx(0.2)  # to 9, because 9.1 did not join
+
+
+def test_prada_tests_the_latest_distances_of_all_classes_together(monkeypatch):
+    monkeypatch.setattr(prada, "MOST", 40)
+    images = torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    images[::2] *= 0.1  # the first class lies within 0.8 of itself, the second does not
+    labels = torch.eye(2).repeat(100, 1)
+    score = Prada().new_score()
+    score.add(SimpleNamespace(images=images, features=lambda _: labels))
+    assert sum(value < 0.8 for value in score.values) == 20
+    assert len(score.values) == 40
 
 
 def test_w_tells_a_normal_sample_from_two_heaps():
