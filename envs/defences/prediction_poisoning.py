@@ -192,9 +192,16 @@ def _of_all_subsets(clean: Tensor, believed: Tensor | None, label: Tensor) -> Te
 
 def _grown_subset(clean: Tensor, believed: Tensor | None, label: Tensor) -> Tensor:
     """Add the best class to the set, again and again, and keep the best set on the way."""
-    rows, classes = clean.shape
+    classes = clean.shape[1]
     member = torch.zeros_like(clean, dtype=torch.bool).scatter(1, label, True)
-    best_score = torch.full((rows, 1), -torch.inf, dtype=torch.float64, device=clean.device)
+    alone = _shares(member, label)
+    best_score = _score(
+        clean,
+        believed,
+        on_y=(alone * clean).sum(1, keepdim=True),
+        on_p=None if believed is None else (alone * believed).sum(1, keepdim=True),
+        squares=alone.square().sum(1, keepdim=True),
+    )
     best = member
     spent, size = 0, 1
     while size < classes and spent + classes - size <= _EVALUATIONS:

@@ -109,6 +109,13 @@ def test_greedy_growth_is_at_least_as_good_as_any_pair_with_the_label():
         assert (own >= score - 1e-9)[label != other].all()
 
 
+def test_greedy_growth_considers_the_label_alone_as_all_sets_do():
+    """A unanimous answer is farthest, in length, from a vertex near it only by other classes."""
+    sharp = posteriors(50, 12, 50.0)  # nearly uniform: the label's vertex is the farthest
+    alone = torch.zeros_like(sharp).scatter(1, sharp.argmax(1, keepdim=True), 1.0)
+    torch.testing.assert_close(best_subset(sharp, None), alone, atol=0, rtol=0)
+
+
 def test_without_objmax_the_least_likely_class_is_picked_on_1000_cases():
     clean = posteriors(1000, 10)
     assert torch.equal(extreme_class(clean, None), clean.argmin(1, keepdim=True))
