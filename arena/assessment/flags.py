@@ -158,10 +158,11 @@ def _below_chance(played: Played) -> Flag:
     tested = [(row, chance) for row, chance in guesses if chance is not None]
     if not tested:
         return Flag(name, "not tested", "no clone was measured, or chance is not known", "")
-    low, chance = min(tested, key=lambda one: one[0].scores[CLONE].mean)
-    high = _upper(low, 1 - 2 * LEVEL / len(tested))
+    confidence = 1 - 2 * LEVEL / len(tested)
+    shown = [(row, chance) for row, chance in tested if _upper(row, confidence) < chance]
+    low, chance = min(shown or tested, key=lambda one: one[0].scores[CLONE].mean)
     evidence = f"{low.attack}: {100 * low.scores[CLONE].mean:.1f}%, chance {100 * chance:.1f}%"
-    return Flag(name, "raised" if high < chance else "clear", evidence,
+    return Flag(name, "raised" if shown else "clear", evidence,
                 "Answers are wrong in a way that can be learnt: an attacker who knows some labels "
                 "turns them round.")  # fmt: skip
 

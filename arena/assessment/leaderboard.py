@@ -6,6 +6,7 @@ the number of defences that a paired t test, corrected by Holm for all pairs of 
 copied less.
 """
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -122,7 +123,7 @@ def _places(
     candidates.sort(key=lambda one: (not one.admitted, _clone(one.setting)))
     ranks = _ranks([one.setting for one in candidates if one.admitted], by_defender(rows))
     effects = {one.defender: one for one in defence_effects(rows)}
-    return tuple(
+    places = [
         Place(
             ranks[place] if one.admitted else None,
             one.sweep.name,
@@ -136,7 +137,8 @@ def _places(
             flags.get(one.setting.defender),
         )
         for place, one in enumerate(candidates)
-    )
+    ]
+    return tuple(sorted(places, key=lambda one: math.inf if one.rank is None else one.rank))
 
 
 def _candidate(sweep: Sweep, control: Setting | None, loss: float) -> _Candidate:
@@ -168,8 +170,10 @@ def _ranks(settings: Sequence[Setting], rows: Mapping[str, Sequence[ScoreRow]]) 
     gaps = [_gap(settings[one], settings[other], rows) for one, other in pairs]
     adjusted = holm([1.0 if gap is None else gap.p for gap in gaps])
     ranks = [1] * len(settings)
-    for (_, other), p in zip(pairs, adjusted, strict=True):
-        ranks[other] += p <= LEVEL  # the first of a pair has the worse clone
+    for (one, other), gap, p in zip(pairs, gaps, adjusted, strict=True):
+        if gap is not None and p <= LEVEL:
+            # the first of a pair has the worse clone, but not always on the seeds that both have
+            ranks[other if gap.difference.mean < 0 else one] += 1
     return ranks
 
 

@@ -27,6 +27,9 @@ NAME = "assess-"
 _RESTORED = {"randp": "epsilon", "p-poison": "epsilon", "reverse-sigmoid": "beta"}
 """Defences that an attacker can simulate, and the parameter that says how strongly they disturb."""
 
+_SIMULATED = {"variant": ("target",), "oracle": ("extreme", "argmin", "random"), "gamma": (0.2,)}
+"""Settings of these defences that their simulations stand for; others have no restorer."""
+
 _REPEATS = {"use": "averaging", "params": {"duplicates": "jitter"}}
 """Averages noise that is new at each query, and noise that is a function of the image."""
 
@@ -148,11 +151,13 @@ def _restorations(defender: DefenderSpec) -> Iterator[Mapping[str, Any]]:
         return
     (defence,) = defender.defence
     knob = _RESTORED.get(defence.use)
-    if knob is not None:
-        built = players.defences.create(defence.use, defence.params)
+    if knob is None or defender.use != "static":
+        return
+    built = players.defences.create(defence.use, defence.params)
+    if all(getattr(built, name, these[0]) in these for name, these in _SIMULATED.items()):
         known = {"defence": defence.use, "clean": "dirichlet",
                  "preserves_top1": getattr(built, "preserve_top1", "off") == "on",
-                 "strength": getattr(built, knob)}  # fmt: skip
+                 "strength": defender.policy.get("strength", 1) * getattr(built, knob)}  # fmt: skip
         yield {"use": "d-dae", "params": known}
 
 

@@ -29,14 +29,18 @@ STEADY = {"noise": {"distance": 0.0, "near_relabelled": 0.01}}
 
 @pytest.fixture
 def judged(episode_row):
-    """Test the flags of a defender and of the control, on made-up clone accuracies by attack."""
+    """Test the flags of a defender and of the control, on made-up clone accuracies by attack.
+
+    A tuple of them is of one seed after the other.
+    """
 
     def judge(defended, *, control=WORKS, repeats=STEADY, seeds=SEEDS, untrained=()):
         spread = np.random.default_rng(0).normal(0, 0.004, (2, len(WORKS), seeds))
         sides = {"undefended": {**control, "repeats": None}, "d": {**defended, "repeats": None}}
         rows = [
             episode_row(attacker, defender, seed, victim_accuracy=0.95,
-                        clone_accuracy=clone and round(clone + spread[side, place, seed], 3))
+                        clone_accuracy=clone[seed] if isinstance(clone, tuple) else
+                        clone and round(clone + spread[side, place, seed], 3))
             for side, (defender, clones) in enumerate(sides.items())
             for place, (attacker, clone) in enumerate(clones.items())
             for seed in range(seeds)
@@ -86,6 +90,12 @@ def test_a_fault_raises_its_flag_alone(judged, change, flag):
     found = judged({**WORKS, **change})
     assert raised(found["d"]) == [flag]
     assert raised(found["undefended"]) == []
+
+
+def test_a_clone_below_chance_is_seen_beside_one_that_is_lower_and_varies(judged):
+    varying = {"averaging": 0.045, "knockoff-argmax": (0.0, 0.13, 0.0, 0.0, 0.13, 0.0)}
+    assert "clone below chance" in raised(judged({**WORKS, **varying})["d"])
+    assert "clone below chance" not in raised(judged({**WORKS, **varying, "averaging": 0.2})["d"])
 
 
 @pytest.mark.parametrize(

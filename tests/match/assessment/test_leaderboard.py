@@ -46,6 +46,21 @@ def test_a_rank_counts_the_defences_that_are_shown_to_be_copied_less(board):
     assert ranks(found) == [("strong", 1), ("middle", 2), ("undefended", 3), ("weak", 3)]
 
 
+def test_ranks_follow_the_seeds_that_both_were_played_on(episode_row):
+    """Alone on easy seeds the second looks better; on those of both it is copied more."""
+    clones = {"undefended": [0.9] * 6, "first": [0.3] * 3 + [0.8] * 3, "second": [0.5] * 3}
+    rows = [
+        episode_row("dfme", name, seed, clone_accuracy=round(value + 0.002 * (seed % 3), 3),
+                    served_accuracy=0.95, victim_accuracy=0.95,
+                    plan={"seed": seed, "defender": {"defence": [{"use": name}]}})
+        for name, values in clones.items()
+        for seed, value in enumerate(values)
+    ]  # fmt: skip
+    found = ranks(leaderboards(None, rows, loss=0.005))
+    assert [name for name, _ in found[:2]] == ["first", "second"]
+    assert found[0][1] < found[1][1]
+
+
 def test_what_serves_worse_is_listed_last_without_a_rank(board):
     defenders = {"undefended": (0.9, 0.95), "strong": (0.1, 0.92), "fair": (0.5, 0.946)}
     assert ranks(board(defenders)) == [("fair", 1), ("undefended", 2), ("strong", None)]

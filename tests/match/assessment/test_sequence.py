@@ -71,6 +71,27 @@ def test_the_assessed_scenario_has_the_control_once_and_passes_the_check():
     assert [one.name for one in again.defenders] == ["undefended", "randp"]
 
 
+@pytest.mark.parametrize(
+    ("defender", "strength"),
+    [
+        ({"defence": "randp", "policy": {"strength": 0.5}}, 0.25),
+        ({"defence": "reverse-sigmoid", "params": {"beta": 0.4}}, 0.4),
+        ({"defence": "p-poison", "params": {"oracle": "random"}}, 0.5),
+        ({"defence": "randp", "params": {"variant": "noise"}}, None),
+        ({"defence": "reverse-sigmoid", "params": {"gamma": 1.0}}, None),
+        ({"defence": "p-poison", "params": {"oracle": "argmax-preserving"}}, None),
+        ({"defence": "randp", "use": "schedule",
+          "policy": {"pieces": [{"from": 0, "strength": 0.5}]}}, None),
+    ],
+)  # fmt: skip
+def test_a_restorer_simulates_what_is_served_or_there_is_none(defender, strength):
+    found = chosen(scenario({}, ["undefended", {"name": "d", **defender}]))
+    restored = [one.table["wrappers"] for one in found.attacks if one.name == "restored-d"]
+    assert [one["params"]["strength"] for (one,) in restored] == (
+        [] if strength is None else [pytest.approx(strength)]
+    )
+
+
 def test_a_restorer_knows_its_defence_and_meets_it_alone():
     strong = {"name": "strong", "defence": "randp",
               "params": {"epsilon": 0.7, "preserve_top1": "on"}}  # fmt: skip
