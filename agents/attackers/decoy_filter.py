@@ -17,7 +17,7 @@ from agents.learning.transfer_set import (
     trained,
 )
 from envs.data.images import to_pixels
-from envs.errors import ScenarioError
+from envs.errors import BudgetExhausted, ScenarioError
 from envs.oracle import Oracle
 from envs.ranges import Count, Natural, Share
 from envs.training.evaluation import predict
@@ -79,12 +79,22 @@ class DecoyFilter(Attacker):
         if count > 1:
             ood = bought(oracle, self._noise(oracle, kit, count), request=self._request)
             rule, _ = trained(fresh, ood, recipe, seed=training)
-        if not oracle.remaining:
+        answers = self._of_pool(oracle, kit, draws)
+        if answers is None:
+            self.clone = fresh if rule is None else rule  # answers to noise are better than none
             return
-        pixels = of_pool(kit.pool, draws.take(oracle.remaining))
-        answers = bought(oracle, pixels, request=self._request)
         kept = answers if rule is None else self._kept(answers, rule, kit)
         self.clone, _ = trained(fresh, kept, recipe, seed=training)
+
+    def _of_pool(self, oracle: Oracle, kit: Kit, draws: Draws) -> TransferSet | None:
+        """Buy answers to the pool with what is left; None where none is given."""
+        if not oracle.remaining:
+            return None
+        pixels = of_pool(kit.pool, draws.take(oracle.remaining))
+        try:
+            return bought(oracle, pixels, request=self._request)
+        except BudgetExhausted:
+            return None
 
     def _noise(self, oracle: Oracle, kit: Kit, count: int) -> Tensor:
         """Draw uniform noise and images of an untrained generator, half and half, as pixels."""

@@ -11,6 +11,7 @@ for what comes after the last query. Subclasses that keep `attack` can be resume
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, ClassVar, TypedDict
 
 import torch
@@ -22,6 +23,7 @@ from agents.learning.generators import Synthesiser
 from agents.learning.memory_layout import laid_out
 from agents.learning.schedules import Epochs, Settings, StepDecay, settings_for
 from agents.learning.zeroth_order import forward_difference, full_precision
+from envs.errors import BudgetExhausted
 from envs.nets.generators import tanh_to_unit
 from envs.oracle import Oracle
 from envs.ranges import Amount, Count, Factor, Natural, Positive, Share
@@ -129,7 +131,14 @@ class DFME(Attacker):
         self.resume(oracle, kit)
 
     def resume(self, oracle: Oracle, kit: Kit) -> None:
-        """Play the iterations that are left."""
+        """Play the iterations that are left, up to the first request that is refused."""
+        # an answer that is not given ends the attack, and the log has it from the game
+        with suppress(BudgetExhausted):
+            self._iterate(oracle, kit)
+        self.finish(oracle, kit)
+
+    def _iterate(self, oracle: Oracle, kit: Kit) -> None:
+        """Spend the budget in iterations, and the rest of it in clone steps."""
         while oracle.remaining >= self.epochs.cost:
             kit.safe_point()
             if self.iterations % self.epochs.length == 0:
@@ -142,10 +151,9 @@ class DFME(Attacker):
         while self._spend_rest and oracle.remaining:
             kit.safe_point()
             self.clone_step(oracle, kit, min(self.settings.batch, oracle.remaining))
-        self.finish(oracle, kit)
 
     def finish(self, oracle: Oracle, kit: Kit) -> None:
-        """Leave the clone as it is handed in; the budget is spent."""
+        """Leave the clone as it is handed in; nothing more is answered."""
         self.trainer.clone.eval()
         self._report(kit)
 

@@ -25,7 +25,7 @@ from agents.learning.transfer_set import Draws, TransferSet, balanced_accuracy, 
 from agents.learning.weight_averages import Averages
 from envs.data.images import ImageSet, to_pixels
 from envs.data.sources import load_pool
-from envs.errors import ScenarioError
+from envs.errors import BudgetExhausted, ScenarioError
 from envs.oracle import Oracle
 from envs.ranges import Amount, Count, Factor, Natural, Positive, Share
 from envs.training.recipes import Recipe
@@ -135,7 +135,13 @@ class DFMSHL(Attacker):
 
     def _train_first(self, oracle: Oracle, kit: Kit) -> None:
         self._owned = self._label_pool(oracle)
-        self._train_clone(self._owned, self._label_drawn(oracle), kit)
+        try:
+            drawn = self._label_drawn(oracle)
+        except BudgetExhausted:
+            if self._owned is None:
+                raise
+            drawn = None
+        self._train_clone(self._owned, drawn, kit)
 
     def _spread_out(self, oracle: Oracle, kit: Kit) -> None:
         while self._epoch < self.phases.diversity_epochs:

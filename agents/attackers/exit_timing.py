@@ -24,8 +24,8 @@ from agents.timing_probe.log_record import LATENCIES, histogram, in_words
 from agents.timing_probe.own_profile import own_profile
 from agents.timing_probe.probes import ProbeImages
 from agents.timing_probe.stopwatch import Reading, Sample, Stopwatch
-from envs.data.images import to_pixels
-from envs.errors import ScenarioError, UnknownName
+from envs.data.images import bytes_to_unit, to_pixels
+from envs.errors import BudgetExhausted, ScenarioError, UnknownName
 from envs.latency.model import COSTS, DeviceCost
 from envs.oracle import Oracle
 from envs.ranges import Count, Share
@@ -54,7 +54,7 @@ class ExitTiming(Attacker):
     often. On the clock of a machine that works for others few images are repeated until two halves
     of their repeats agree, with the whole budget. The times are counted by a mixture model,
     compared with every network that can be built, and what is not certain stays unknown. The clone
-    learns from the same answers.
+    learns from the same answers; where one is refused, from those before it, and nothing is judged.
 
     Exits that differ by less than half a percent of time, such as the head after the last stage
     and the classifier behind it, count as one: no clock tells them apart. The number of exits
@@ -117,7 +117,14 @@ class ExitTiming(Attacker):
             self._train(kit, images, targets)
             return
         watch = Stopwatch(oracle, probes.reference(), rough=self._own)
-        samples = self._probe(watch, probes)
+        try:
+            samples = self._probe(watch, probes)
+        except BudgetExhausted:
+            if not watch.pixels:
+                raise
+            images = bytes_to_unit(torch.cat(watch.pixels))
+            self._train(kit, images, torch.cat(watch.posteriors))
+            return
         reading = watch.read(samples[0])
         evidence = self._judge(oracle.threat, samples[0], reading)
         kit.report(exits=evidence.count.exits, repeats=samples[0].repeats)
@@ -222,7 +229,7 @@ def _repeat(watch: Stopwatch, sample: Sample, *, budget: int, finest: float = ma
             more = min(more, budget // once)
         if not 0 < more * once <= budget:
             break
-        sample = sample.and_repeats(watch.time(sample.images, more))
+        sample = watch.repeat(sample, more)
         budget -= more * once
     return sample
 

@@ -89,12 +89,22 @@ class FilteredDFME(DFME):
         self._looked.append((images, response))
         enough = sum(len(images) for images, _ in self._looked) >= self._wanted
         if enough or not oracle.remaining:
-            values = torch.cat([self.measure(response) for _, response in self._looked])
-            self.cut = self.estimate(values, oracle)
-            kit.report(cut=self.cut)
-            for images, response in self._looked:
-                self._learn_kept(images, response)
-            self._looked = []
+            self._settle(oracle, kit)
+
+    def finish(self, oracle: Oracle, kit: Kit) -> None:
+        """Find the cut at last, where the attack was refused before the first look ended."""
+        if self._looked:
+            self._settle(oracle, kit)
+        super().finish(oracle, kit)
+
+    def _settle(self, oracle: Oracle, kit: Kit) -> None:
+        """Find the cut in the answers so far, and learn from those that pass."""
+        values = torch.cat([self.measure(response) for _, response in self._looked])
+        self.cut = self.estimate(values, oracle)
+        kit.report(cut=self.cut)
+        for images, response in self._looked:
+            self._learn_kept(images, response)
+        self._looked = []
 
     def _draw(self, count: int, kit: Kit) -> Tensor:
         if self._pool_draws is None:

@@ -20,7 +20,7 @@ from agents.learning.transfer_set import (
 )
 from agents.oracle_wrappers.averaging import Combine, Duplicates, Repeated
 from envs.data.images import ImageSet, bytes_to_unit
-from envs.errors import PlayerError, Refused, ScenarioError
+from envs.errors import BudgetExhausted, PlayerError, ScenarioError
 from envs.oracle import Oracle
 from envs.ranges import Count, Natural, Positive
 from envs.training.recipes import Recipe
@@ -60,6 +60,8 @@ class Knockoff(Attacker):
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"pool"})
+    _refused = False  # an answer was: what was bought before is all there is
+    _bought: TransferSet | None
 
     def __init__(
         self,
@@ -100,7 +102,7 @@ class Knockoff(Attacker):
         self._fresh = self.clone = kit.new_clone().to(kit.device)
         order, self._training = branch(kit.generator), int(branch(kit.generator).initial_seed())
         self._seller = self._source(oracle, kit, self._fresh, order)
-        self._bought: TransferSet | None = None
+        self._refused, self._bought = False, None
         budget = oracle.remaining
         self._stops = [*(stop for stop in self._budgets if stop < budget), budget]
         self.resume(oracle, kit)
@@ -110,14 +112,21 @@ class Knockoff(Attacker):
         name, changes = self._recipe
         recipe = recipe_for(name, self._oracle.threat.image_shape, **changes)
         while self._stops:
-            missing = self._stops[0] - (0 if self._bought is None else len(self._bought))
-            more = self._seller.buy(self._oracle, missing, request=self._request)
-            if more is not None:
-                self._bought = more if self._bought is None else self._bought + more
+            if not self._refused:
+                self._buy(self._stops[0])
             kit.safe_point()
             if self._bought is not None:
                 self.clone = self._train(self._fresh, self._bought, recipe, self._training, kit)
             del self._stops[0]
+
+    def _buy(self, stop: int) -> None:
+        """Buy up to a number of answers; fewer come where one is refused, which ends the buying."""
+        missing = stop - (0 if self._bought is None else len(self._bought))
+        more = self._seller.buy(self._oracle, missing, request=self._request)
+        if more is not None:
+            self._bought = more if self._bought is None else self._bought + more
+        if more is not None and len(more) < missing:
+            self._refused, self._stops = True, self._stops[:1]
 
     def _source(
         self, oracle: Oracle, kit: Kit, fresh: nn.Module, order: torch.Generator
@@ -192,7 +201,7 @@ class AdaptivePolicy(RandomPolicy):
         for start in range(0, count, request):
             try:
                 more = self._ask(oracle, min(request, count - start))
-            except Refused:
+            except BudgetExhausted:
                 if answers is None:
                     raise
                 break

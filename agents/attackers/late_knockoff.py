@@ -19,7 +19,7 @@ from agents.learning.transfer_set import (
 from agents.timing_probe.confidence_jumps import first_jump
 from agents.timing_probe.mixture import count_exits
 from envs.data.images import bytes_to_unit
-from envs.errors import ScenarioError
+from envs.errors import BudgetExhausted, ScenarioError
 from envs.oracle import Oracle
 from envs.ranges import Count, Natural
 
@@ -94,14 +94,21 @@ class LateKnockoff(Attacker):
         self.clone, _ = trained(self.clone, answers, recipe, seed=seed)
 
     def _buy(self, oracle: Oracle, pixels: Tensor) -> tuple[TransferSet, Tensor]:
-        """Return the answers, and of each its seconds or its confidence."""
-        targets, seen = [], []
+        """Return the answers until one is refused, and of each its seconds or its confidence."""
+        targets: list[Tensor] = []
+        seen: list[Tensor] = []
         for part in pixels.split(self._request):
-            response = oracle.query(bytes_to_unit(part))
+            try:
+                response = oracle.query(bytes_to_unit(part))
+            except BudgetExhausted:
+                if not targets:
+                    raise
+                break
             targets.append(response.posteriors.to(pixels.device))
             measure = response.latency if self._by == "latency" else response.posteriors.amax(1)
             seen.append(measure.double().to(pixels.device))
-        return TransferSet(pixels, torch.cat(targets)), torch.cat(seen)
+        answers = torch.cat(targets)
+        return TransferSet(pixels[: len(answers)], answers), torch.cat(seen)
 
     def _late(self, seen: Tensor, kit: Kit) -> Tensor:
         """Tell which answers come from the last exit, as (n,) bool."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from agents.base import Attacker, Kit
 from agents.learning.pretraining import pretrain
 from agents.learning.transfer_set import TransferSet, bought, branch, of_pool, recipe_for, trained
-from envs.errors import PlayerError, Refused
+from envs.errors import BudgetExhausted, PlayerError
 from envs.oracle import Oracle
 from envs.ranges import Count, Natural, Positive
 from envs.training.loop import FitReport
@@ -47,6 +47,7 @@ class PoolRounds(Attacker):
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"pool"})
+    _refused = False  # an answer was: what was bought before is all there is
 
     def __init__(self, **rounds: Unpack[RoundSettings]) -> None:
         changes = {"epochs": rounds.get("epochs"), "learning_rate": rounds.get("learning_rate")}
@@ -60,7 +61,7 @@ class PoolRounds(Attacker):
         """Buy answers up to each stop, and train a fresh clone there."""
         self.prepare(oracle, kit)
         self._oracle = oracle
-        self._parts: list[TransferSet] = []
+        self._refused, self._parts = False, list[TransferSet]()
         self._pending: Tensor | None = None
         self._fresh = self.clone = kit.new_clone().to(kit.device)
         self._chance, self._seed = branch(kit.generator), int(branch(kit.generator).initial_seed())
@@ -76,7 +77,8 @@ class PoolRounds(Attacker):
     def resume(self, oracle: Oracle, kit: Kit) -> None:
         """Play the rounds that are left; a training starts from its beginning."""
         while self._stops:
-            self._buy(self._stops[0] - sum(map(len, self._parts)), kit)
+            if not self._refused:
+                self._buy(self._stops[0] - sum(map(len, self._parts)), kit)
             kit.safe_point()
             self.clone = self.train(kit, last=len(self._stops) == 1).eval()
             del self._stops[0]
@@ -157,11 +159,11 @@ class PoolRounds(Attacker):
             now, later = self._pending[: self._request], self._pending[self._request :]
             try:
                 self._parts.append(bought(self._oracle, now, request=self._request))
-            except Refused:
+            except BudgetExhausted:
                 if not self._parts:
                     raise
                 # the clone of the answers that there are is the last one
-                self._pending, self._stops = None, self._stops[:1]
+                self._refused, self._pending, self._stops = True, None, self._stops[:1]
                 return
             self._pending = later if len(later) else None
 

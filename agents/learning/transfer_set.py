@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from envs.data.images import ImageSet, bytes_to_unit
-from envs.errors import Refused, UnknownName
+from envs.errors import BudgetExhausted, UnknownName
 from envs.oracle import Oracle
 from envs.training.evaluation import predict
 from envs.training.loop import FitReport, Loss, fit
@@ -159,17 +159,17 @@ def bought(oracle: Oracle, pixels: Tensor, *, request: int) -> TransferSet:
 
     Returns:
         The transfer set; answers that do not sum to 1 (rounded ones, the largest few alone) are
-        normalised. Of the images before the first request that is refused, if one is.
+        normalised. Of the images before the first request that is refused or that the budget no
+        longer pays for: what accounts were charged for refusals is missing at the end.
 
     Raises:
-        BudgetExhausted: the budget does not pay for all of them.
-        Refused: the first request is refused.
+        BudgetExhausted: not even the first request is answered; `Refused` if it is refused.
     """
     answers: list[Tensor] = []
     for part in pixels.split(request):
         try:
             answers.append(oracle.query(bytes_to_unit(part)).posteriors.to(pixels.device))
-        except Refused:
+        except BudgetExhausted:
             if not answers:
                 raise
             break

@@ -21,6 +21,7 @@ from agents.timing_probe import timing_noise as jitter
 from agents.timing_probe.kmeans import Floats, Ints
 from agents.timing_probe.mixture import ExitCount, count_exits
 from agents.timing_probe.timing_noise import NoiseFit, Statistic
+from envs.data.images import to_pixels
 from envs.oracle import Oracle
 
 _REQUEST = 512
@@ -111,6 +112,8 @@ class Stopwatch:
 
     Attributes:
         calibration: what repeats of the reference said about the clock.
+        pixels, posteriors: (n, c, h, w) uint8 and (n, K) of each request for new images: what
+            there is to learn from if a later one is refused.
         rough: whether the server is at work for others, too, so that repeats tell more than new
             images, and the next reference nothing of a stray answer.
     """
@@ -121,6 +124,8 @@ class Stopwatch:
         self._references: list[tuple[float, float]] = []  # position and log-time
         self._request = _REQUEST
         self._soft = oracle.threat.labels == "soft"
+        self.pixels: list[Tensor] = []
+        self.posteriors: list[Tensor] = []
         self.calibration = NoiseFit(0.0, 0.0, 0.0, False, False)
         self.rough = rough
 
@@ -143,7 +148,9 @@ class Stopwatch:
     def calibrate(self, count: int) -> None:
         """Spend `count` queries, at least 6, on the reference: a third of them one by one."""
         copies = self._reference.expand(count, -1, -1, -1)
-        alone = [self._ask(copies[:1]) for _ in range(count // 3)]
+        alone = [self._ask(copies[:1])]
+        self._keep(copies[:1], alone[0][0])
+        alone += [self._ask(copies[:1]) for _ in range(count // 3 - 1)]
         answers, together = self._ask(copies[count // 3 :])
         self.calibration = jitter.calibrate(
             np.concatenate([times for _, times in alone]),
@@ -168,10 +175,13 @@ class Stopwatch:
         return images if self.cost(images) <= queries else images - 1
 
     def time(self, images: Tensor, repeats: int = 1) -> Sample:
-        """Ask (n, c, h, w) images, all of them once before any of them again."""
-        sample = self._time_once(images)
-        for _ in range(repeats - 1):
-            sample = sample.and_repeats(self._time_once(images))
+        """Ask new (n, c, h, w) images, all of them once before any of them again."""
+        return self.repeat(self._time_once(images, new=True), repeats - 1)
+
+    def repeat(self, sample: Sample, repeats: int) -> Sample:
+        """Ask the images of a sample so many times more."""
+        for _ in range(repeats):
+            sample = sample.and_repeats(self._time_once(sample.images))
         return sample
 
     def read(self, sample: Sample) -> Reading:
@@ -210,13 +220,17 @@ class Stopwatch:
         steady = logs - jitter.drift_at(positions, logs, positions, window=window)
         return replace(self.calibration, skew=jitter.skewness(steady)).statistic
 
-    def _time_once(self, images: Tensor) -> Sample:
+    def _time_once(self, images: Tensor, *, new: bool = False) -> Sample:
         order = self._order(len(images))
         pictures = torch.cat([images, self._reference.to(images)])
         first = self._asked
         posteriors, logs = [], []
         for index in torch.split(order, self._request):
             answers, times = self._ask(pictures[index.to(images.device)])
+            if new:
+                mine = index < len(images)
+                rows = mine.nonzero().squeeze(1).to(answers.device)
+                self._keep(images[index[mine].to(images.device)], answers[rows])
             posteriors.append(answers)
             logs.append(times)
         times, positions = np.concatenate(logs), np.arange(first, self._asked, dtype=np.float64)
@@ -249,6 +263,11 @@ class Stopwatch:
         rows = order[:whole].view(-1, every)
         rows = torch.cat([rows, torch.full((len(rows), 1), count)], 1)
         return torch.cat([rows.flatten(), order[whole:]])
+
+    def _keep(self, images: Tensor, posteriors: Tensor) -> None:
+        """Keep answers to images that were not asked before."""
+        self.pixels.append(to_pixels(images))
+        self.posteriors.append(posteriors.to(images.device))
 
     def _ask(self, images: Tensor) -> tuple[Tensor, Floats]:
         """Ask once; return the posteriors and the (n,) log-times."""
