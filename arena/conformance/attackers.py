@@ -16,7 +16,8 @@ from envs.errors import PlayerError, one_line
 BUDGET = 600
 """Enough for a whole iteration of the attackers of data-free extraction at 8x8."""
 ODD_BUDGETS = (1, 7, 100, 333)
-REFUSED_FROM = 250
+REFUSED_FROM = 300
+"""More than a request of attackers that ask 256 images at once."""
 
 
 def check_attacker(
@@ -67,7 +68,7 @@ def check_attacker(
         labels,
         claim("changing-exits", _endings([exits]), "plays on where exits change"),
         claim("refused", _endings([closed]), "a request refused before its time ends the attack"),
-        check_resuming(make, world, main),
+        check_resuming(make, world, [main, closed]),
         *_check_cuda(make, image_shape, num_classes),
     ]
 

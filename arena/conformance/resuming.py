@@ -1,58 +1,70 @@
 """What is asked of an attacker that says it can be resumed: the end is the same."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from agents.base import Attacker, Kit
 from agents.defenders.static import Static
 from arena.conformance.findings import Claim, claim
-from arena.conformance.plays import Play, Terms, count_images, digest_of, game_of, kit_of
+from arena.conformance.plays import (
+    Play,
+    Terms,
+    WatchedOracle,
+    count_images,
+    digest_of,
+    game_of,
+    kit_of,
+)
 from arena.conformance.tiny_world import TinyWorld
 from arena.runner.saves.snapshots import lent, read, snapshot
 from arena.runner.stopping import STOP
 from envs.errors import BudgetExhausted, SaveError, one_line
 from envs.game.extraction_game import ExtractionGame
-from envs.game.game_oracle import GameOracle
 
 
-def check_resuming(make: Callable[[], Attacker], world: TinyWorld, main: Play) -> Claim:
-    """Save a game at its 1st, 2nd, 4th, 8th... safe point, and go on from the last save.
+def check_resuming(make: Callable[[], Attacker], world: TinyWorld, plays: Sequence[Play]) -> Claim:
+    """Save games and go on from the last save of each.
+
+    A game is saved at its 1st, 2nd, 4th, 8th... safe point; one that is refused amid the attack at
+    every one, so that the last save lies beside the refusal.
 
     Args:
         make: gives a fresh attacker.
         world: where it plays.
-        main: the same game played through, without saves.
+        plays: the same games played through, without saves.
     """
     if not make().resumable:
         return Claim("resumes", True, "has no resume; it starts afresh after a kill")
-    saved = _SavedGame(make(), world, main.terms)
-    again = _SavedGame(make(), world, main.terms)
+    points, faults = list[int](), list[str]()
     try:
-        saved.play()
-        if not saved.data:
-            return Claim("resumes", True, "passes no safe point in so short a game")
-        point = again.load(saved.data, pickled=saved.pickled)
-        again.play()
+        for whole in plays:
+            saved = _SavedGame(make(), world, whole.terms)
+            again = _SavedGame(make(), world, whole.terms)
+            saved.play()
+            if saved.data:
+                points.append(again.load(saved.data, pickled=saved.pickled))
+                again.play()
+                faults += [f"{whole.terms}: {text}" for text in _faults(whole, saved, again)]
     except SaveError as error:
         return Claim("resumes", False, f"cannot be saved or read back: {error}")
     except BaseException as error:
         if STOP.caused(error):
             raise
         return Claim("resumes", False, one_line(error))
-    return claim("resumes", _faults(main, saved, again), f"went on at {point} images")
+    if not points:
+        return Claim("resumes", True, "passes no safe point in so short a game")
+    return claim("resumes", faults, f"went on at {' and '.join(map(str, points))} images")
 
 
-def _faults(main: Play, saved: "_SavedGame", again: "_SavedGame") -> list[str]:
-    faults = []
-    if saved.digest != main.digest:
-        faults.append("a game that is saved ends otherwise; safe points must change nothing")
-    if again.digest != main.digest:
-        faults.append(
+def _faults(whole: Play, saved: "_SavedGame", again: "_SavedGame") -> Iterable[str]:
+    if saved.digest != whole.digest:
+        yield "a game that is saved ends otherwise; safe points must change nothing"
+    if again.digest != whole.digest:
+        yield (
             "a resumed game ends otherwise; keep in self all that the loop needs, and call "
             "kit.safe_point() between two steps"
         )
-    return faults
 
 
 class _SavedGame:
@@ -65,7 +77,8 @@ class _SavedGame:
         count_images(victim)
         self.attacker = attacker
         self._game: ExtractionGame = game_of(attacker, victim, world, terms)
-        self._oracle = GameOracle(self._game)
+        self._oracle = WatchedOracle(self._game, [], refused_from=terms.refused_from)
+        self._every = terms.refused_from is not None
         self._kit: Kit = replace(kit_of(world, terms), on_safe_point=self._safe_point)
         self._points, self._resumed = 0, False
         self.data, self.pickled = b"", False
@@ -98,7 +111,7 @@ class _SavedGame:
 
     def _safe_point(self) -> None:
         self._points += 1
-        if self._resumed or self._points & (self._points - 1):
+        if self._resumed or (self._points & (self._points - 1) and not self._every):
             return
         file = io.BytesIO()
         state = {

@@ -201,4 +201,4 @@ def test_an_attacker_that_insists_after_a_refusal_is_found():
 
     findings = check_attacker(Insisting)
     assert broken(findings) == {"refused"}
-    assert "refused from 250 on" in detail(findings, "refused")
+    assert "refused from 300 on" in detail(findings, "refused")
