@@ -172,6 +172,7 @@ class DFME(Attacker):
             rate=self.settings.clone_rate,
             momentum=self.settings.momentum,
             weight_decay=self.settings.weight_decay,
+            generator=kit.generator,
         )
         self.synthesiser = Synthesiser.fresh(
             threat.image_shape,

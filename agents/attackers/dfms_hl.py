@@ -235,7 +235,9 @@ class DFMSHL(Attacker):
     def _set_out(self, oracle: Oracle) -> None:
         """Lay out the alternating phase, which spends all but the validation labels."""
         assert self.clone is not None
-        self._trainer = CloneTrainer(self.clone, cross_entropy, rate=self._rates[1])
+        self._trainer = CloneTrainer(
+            self.clone, cross_entropy, rate=self._rates[1], generator=self._kit.generator
+        )
         self._averages = Averages(self.clone, self._decays)
         self._queries = max(0, oracle.remaining - self.phases.validation)
         # every image of the pool once before any is seen again

@@ -141,13 +141,12 @@ class DisGUIDE(DFME):
 
     def _step(self, images: Tensor, targets: Tensor) -> Tensor:
         committee = self._committee()
-        committee.train(len(images) > 1)
-        losses = [self.disagreement(logits, targets).mean() for logits in committee.each(images)]
-        loss = torch.stack(losses).sum()
-        self.trainer.optimizer.zero_grad()
-        loss.backward()
-        self.trainer.optimizer.step()
-        return loss.detach() / len(losses)
+
+        def loss() -> Tensor:
+            each = [self.disagreement(logits, targets).mean() for logits in committee.each(images)]
+            return torch.stack(each).sum()
+
+        return self.trainer.descend(loss, count=len(images)) / len(committee.members)
 
     def _committee(self) -> Committee:
         assert isinstance(self.clone, Committee)

@@ -101,18 +101,17 @@ class DualStudents(DFME):
 
     def learn(self, images: Tensor, targets: Tensor) -> Tensor:
         """Train both students; every tenth iteration the average follows."""
-        self._students.train(len(images) > 1)
-        losses = [
-            self.disagreement(logits, targets).mean() for logits in self._students.each(images)
-        ]
-        loss = torch.stack(losses).sum()
-        self.trainer.optimizer.zero_grad()
-        loss.backward()
-        self.trainer.optimizer.step()
+        students = self._students
+
+        def loss() -> Tensor:
+            each = [self.disagreement(logits, targets).mean() for logits in students.each(images)]
+            return torch.stack(each).sum()
+
+        both = self.trainer.descend(loss, count=len(images))
         self._steps += 1
         if self._steps % (self._EVERY * self.settings.clone_steps) == 0:
             self._follow()
-        return loss.detach() / len(losses)
+        return both / len(students.members)
 
     def finish(self, oracle: Oracle, kit: Kit) -> None:
         """Let the average follow once more."""

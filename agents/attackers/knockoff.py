@@ -191,7 +191,9 @@ class AdaptivePolicy(RandomPolicy):
         self._members = [(pool.labels == one).nonzero().squeeze(1) for one in present]
         self._inside = [Draws(len(members), generator) for members in self._members]
         self._bandit = ClassBandit(len(present), generator)
-        self._trainer = CloneTrainer(clone, cross_entropy, rate=0.01, momentum=0.5, weight_decay=0)
+        self._trainer = CloneTrainer(
+            clone, cross_entropy, rate=0.01, momentum=0.5, weight_decay=0, generator=generator
+        )
         self._mean = torch.zeros(classes, device=pool.device)
         self._asked = 0
 

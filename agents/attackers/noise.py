@@ -41,6 +41,7 @@ class Noise(Attacker):
             rate=settings.clone_rate,
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
+            generator=kit.generator,
         )
         epochs = Epochs(oracle.remaining, settings.cost, settings.epoch_length)
         milestones = epochs.milestones(settings.milestones)

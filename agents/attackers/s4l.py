@@ -77,7 +77,7 @@ class S4L(PoolRounds):
         report = self.answers.train(both, self.recipe(), generator, loss=loss)
         if self._weight:
             clone.train()
-            refresh_statistics(clone, pixels)
+            refresh_statistics(clone, pixels, generator)
         self.tell(report, kit)
         return clone
 

@@ -185,13 +185,15 @@ class StrategyThief(RandomGenerator):
             return
         seen = response.latency if self._by_time else response.posteriors.amax(1)
         exits = self.exits_of(seen).to(images.device).clamp_max(self.clone.num_exits - 1)
-        self.clone.train(len(images) > 1)
-        logits, leaving = self.clone.both(images)
-        picked = exits[None, :, None].expand(1, -1, logits.shape[2])
-        answers = self.disagreement(logits.gather(0, picked)[0], targets).mean()
-        strategy = -leaving.gather(1, exits[:, None]).mean()
-        self.trainer.optimizer.zero_grad()
-        (answers + self._exit_weight * strategy).backward()
-        self.trainer.optimizer.step()
-        self.note("clone_loss", answers.detach())
-        self.note("exit_loss", strategy.detach())
+        gated = self.clone
+
+        def loss() -> Tensor:
+            logits, leaving = gated.both(images)
+            picked = exits[None, :, None].expand(1, -1, logits.shape[2])
+            answers = self.disagreement(logits.gather(0, picked)[0], targets).mean()
+            strategy = -leaving.gather(1, exits[:, None]).mean()
+            self.note("clone_loss", answers.detach())
+            self.note("exit_loss", strategy.detach())
+            return answers + self._exit_weight * strategy
+
+        self.trainer.descend(loss, count=len(images))

@@ -4,7 +4,8 @@ Each disagreement takes the clone's raw logits and the served targets and gives 
 image; its mean is the clone's loss, and its negative is what a generator descends.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Literal
 
 import torch
@@ -93,7 +94,11 @@ class CloneTrainer:
         clone: maps (n, c, h, w) in [0, 1] to (n, K) logits.
         disagreement: its mean over the batch is the loss.
         rate, momentum, weight_decay: of SGD.
+        generator: of the player, on the clone's device; dropout draws from it. Without one dropout
+            draws from the process, and no game with it is played twice.
     """
+
+    _generator: torch.Generator | None = None
 
     def __init__(
         self,
@@ -103,8 +108,10 @@ class CloneTrainer:
         rate: float,
         momentum: float = 0.9,
         weight_decay: float = 5e-4,
+        generator: torch.Generator | None = None,
     ) -> None:
         self.clone, self.disagreement = clone, disagreement
+        self._generator = generator
         parameters = [weights for weights in clone.parameters() if weights.requires_grad]
         self.optimizer = torch.optim.SGD(
             parameters,
@@ -120,12 +127,59 @@ class CloneTrainer:
         A single image has no batch statistics, so that the clone learns from it with those it
         has already gathered.
         """
-        self.clone.train(len(images) > 1)
-        loss = self.disagreement(self.clone(images), targets).mean()
+
+        def loss() -> Tensor:
+            return self.disagreement(self.clone(images), targets).mean()
+
+        return self.descend(loss, count=len(images))
+
+    def descend(self, loss: Callable[[], Tensor], *, count: int) -> Tensor:
+        """Take one step on another loss of the clone.
+
+        Args:
+            loss: runs the clone in training mode on the step's images; 0-d. It draws nothing from
+                the trainer's generator itself, see `own_chance`.
+            count: of those images.
+
+        Returns:
+            The loss, 0-d and detached.
+        """
+        self.clone.train(count > 1)
+        with nullcontext() if self._generator is None else own_chance(self._generator):
+            value = loss()
         self.optimizer.zero_grad()
-        loss.backward()
+        value.backward()
         self.optimizer.step()
-        return loss.detach()
+        return value.detach()
+
+
+@contextmanager
+def own_chance(generator: torch.Generator) -> Iterator[None]:
+    """Let dropout draw from a player's generator for a while.
+
+    Dropout layers take no generator: they draw from the one of their device that all share. Inside
+    this stands where the player's does, which goes on where it stood at the end. A network
+    without chance draws nothing and moves neither. Nothing else may draw from `generator` inside.
+
+    Args:
+        generator: on the device of the network.
+    """
+    shared = _shared_generator(generator.device)
+    before = shared.get_state()
+    shared.set_state(generator.get_state())
+    try:
+        yield
+    finally:
+        generator.set_state(shared.get_state())
+        shared.set_state(before)
+
+
+def _shared_generator(device: torch.device) -> torch.Generator:
+    if device.type != "cuda":
+        return torch.default_generator
+    here = torch.cuda.current_device() if device.index is None else device.index
+    shared: torch.Generator = torch.cuda.default_generators[here]
+    return shared
 
 
 def can_fuse(parameters: list[nn.Parameter]) -> bool:

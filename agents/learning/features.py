@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from agents.learning.clone import own_chance
 from envs.data.images import bytes_to_unit
 from envs.training.evaluation import flags_restored
 
@@ -43,8 +44,11 @@ def features_of(clone: nn.Module, pixels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def refresh_statistics(clone: nn.Module, pixels: Tensor) -> None:
-    """Let batch normalisation gather its running statistics anew, from these images alone."""
+def refresh_statistics(clone: nn.Module, pixels: Tensor, generator: torch.Generator) -> None:
+    """Let batch normalisation gather its running statistics anew, from these images alone.
+
+    Dropout draws from `generator`.
+    """
     norms = [part for part in clone.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
     norms = [part for part in norms if part.training and part.running_mean is not None]
     momenta = [norm.momentum for norm in norms]
@@ -53,6 +57,7 @@ def refresh_statistics(clone: nn.Module, pixels: Tensor) -> None:
         norm.momentum = None  # the plain mean of all batches
     for part in pixels.split(_AT_ONCE):
         if norms and len(part) > 1:
-            clone(bytes_to_unit(part))
+            with own_chance(generator):
+                clone(bytes_to_unit(part))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

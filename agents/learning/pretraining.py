@@ -43,5 +43,5 @@ def pretrain(clone: nn.Module, images: ImageSet, recipe: Recipe, *, seed: int) -
     finally:
         setattr(parent, name, last)
     clone.train()
-    refresh_statistics(clone, images.pixels)
+    refresh_statistics(clone, images.pixels, generator)
     return report

@@ -19,6 +19,12 @@ ODD_BUDGETS = (1, 7, 100, 333)
 REFUSED_FROM = 300
 """More than a request of attackers that ask 256 images at once."""
 
+_OF_TORCH = {"random stream of torch", "random stream of CUDA"}
+_ON_DROPOUT = (
+    "; a clone's dropout draws there unless it is trained by TransferSet, by CloneTrainer with "
+    "kit.generator, or within own_chance(kit.generator)"
+)
+
 
 def check_attacker(
     make: Callable[[], Attacker],
@@ -111,7 +117,10 @@ def _seeded(main: Play, other: Play) -> Iterable[str]:
 
 
 def _moved(plays: Iterable[Play]) -> Iterable[str]:
-    return (f"moved: {', '.join(record.changed)}" for record in plays if record.changed)
+    for record in plays:
+        if record.changed:
+            dropout = _ON_DROPOUT if _OF_TORCH & set(record.changed) else ""
+            yield f"moved: {', '.join(record.changed)}{dropout}"
 
 
 def _attempt_labels(make: Callable[[], Attacker], world: TinyWorld) -> tuple[Claim, list[Play]]:

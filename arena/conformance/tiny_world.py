@@ -55,7 +55,7 @@ class TinyWorld:
         return Victim(network, rule=ByHistogram(shares, "fresh"))
 
     def clone(self, generator: torch.Generator) -> nn.Module:
-        """Return a fresh clone; it has batch normalisation, as most clones do."""
+        """Return a fresh clone; it has batch normalisation, as most do, and dropout, as some."""
         with torch.device("meta"):
             network = nn.Sequential(
                 nn.Conv2d(self.image_shape[0], 8, 3, stride=2, padding=1, bias=False),
@@ -65,6 +65,7 @@ class TinyWorld:
                 nn.Linear(8, 16),
                 nn.BatchNorm1d(16),
                 nn.ReLU(),
+                nn.Dropout(0.2),
                 nn.Linear(16, self.num_classes),
             )
         return materialise(network, generator=generator).to(self.device)

@@ -152,12 +152,24 @@ def test_global_state_that_was_moved_is_found_and_set_back(move, told):
     before = torch.get_rng_state()
     findings = check_attacker(Moving)
     assert broken(findings) == {"global-state"}
-    assert set(detail(findings, "global-state").removeprefix("moved: ").split(", ")) == told
+    moved, *hint = detail(findings, "global-state").removeprefix("moved: ").split("; ")
+    assert set(moved.split(", ")) == told
+    assert ("dropout" in str(hint)) == ("random stream of torch" in told)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.is_grad_enabled()
     assert torch.get_default_dtype() is torch.float32
     assert torch.get_num_threads() == 1
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_a_clone_whose_dropout_draws_from_the_process_is_found():
+    class Forgetful(Quick):
+        def attack(self, oracle, kit):
+            super().attack(oracle, kit)
+            self.clone.train()(kit.pool.images(slice(0, 20)))
+
+    Forgetful.requires = frozenset({"pool"})
+    assert broken(check_attacker(Forgetful)) == {"global-state"}
 
 
 def test_an_attacker_that_needs_soft_labels_and_does_not_say_so_is_found():

@@ -65,6 +65,18 @@ def test_exits_and_thresholds_are_stolen_by_the_clock(timed, kit):
     assert isinstance(attacker.clone, Gated)
 
 
+def test_a_gated_clone_with_dropout_is_the_same_whatever_else_the_process_drew(timed, kit):
+    def stolen(shared):
+        attacker = StrategyThief(batch=50, look=300)
+        torch.manual_seed(shared)
+        attacker.attack(timed(900), kit(clone="mobilenetv2-small", dropout=0.2))
+        assert isinstance(attacker.clone, Gated)
+        return attacker.clone.state_dict()
+
+    one, other = stolen(1), stolen(2)
+    assert all(torch.equal(weights, other[name]) for name, weights in one.items())
+
+
 @pytest.mark.slow
 def test_the_gates_learn_who_leaves_where(timed, kit):
     attacker = StrategyThief(batch=50, look=1_000)

@@ -1,10 +1,12 @@
 """How a clone learns from answers."""
 
 import math
+from contextlib import suppress
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from agents.learning.clone import (
     CloneTrainer,
@@ -13,6 +15,7 @@ from agents.learning.clone import (
     disagreement_for,
     kl_divergence,
     l1_on_logits,
+    own_chance,
     recover_logits,
 )
 from envs.errors import ScenarioError
@@ -108,3 +111,50 @@ def test_a_single_image_trains_a_clone_with_batch_normalisation():
     CloneTrainer(clone, l1_on_logits, rate=0.1).step(torch.rand(1, 4), torch.full((1, 3), 1 / 3))
     assert not torch.equal(clone[0].weight, before)
     assert int(clone[1].num_batches_tracked) == 0
+
+
+class Functional(nn.Linear):
+    """Drops features by a function, which no look at its layers would find."""
+
+    def forward(self, features):
+        return super().forward(functional.dropout(features, 0.5, self.training))
+
+
+@pytest.mark.parametrize(
+    "drop", [lambda: nn.Dropout(0.5), lambda: Functional(8, 8), lambda: nn.AlphaDropout(0.5)]
+)
+def test_dropout_draws_from_the_players_generator_and_leaves_the_process_alone(drop):
+    def trained(shared, own):
+        torch.manual_seed(0)
+        clone = nn.Sequential(nn.Linear(4, 8), drop(), nn.Linear(8, 3))
+        generator = torch.Generator().manual_seed(own)
+        trainer = CloneTrainer(clone, l1_on_logits, rate=0.1, generator=generator)
+        torch.manual_seed(shared)
+        before = torch.get_rng_state()
+        images = torch.linspace(0, 1, 32).view(8, 4)
+        for _ in range(3):
+            trainer.step(images, torch.full((8, 3), 1 / 3))
+        assert torch.equal(torch.get_rng_state(), before)
+        return torch.cat([weights.flatten() for weights in clone.parameters()])
+
+    assert torch.equal(trained(1, 5), trained(2, 5))
+    assert not torch.equal(trained(1, 5), trained(1, 6))
+
+
+def test_a_clone_without_dropout_leaves_the_players_generator_where_it_stands():
+    generator = torch.Generator().manual_seed(3)
+    clone = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    trainer = CloneTrainer(clone, l1_on_logits, rate=0.1, generator=generator)
+    trainer.step(torch.rand(8, 4), torch.full((8, 3), 1 / 3))
+    assert torch.equal(generator.get_state(), torch.Generator().manual_seed(3).get_state())
+
+
+def test_chance_goes_on_in_the_players_generator_and_comes_back_after_a_fault():
+    generator, same = (torch.Generator().manual_seed(3) for _ in range(2))
+    before = torch.get_rng_state()
+    with suppress(ZeroDivisionError), own_chance(generator):
+        drawn = torch.rand(5)
+        raise ZeroDivisionError
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(drawn, torch.rand(5, generator=same))
+    assert torch.equal(torch.rand(5, generator=generator), torch.rand(5, generator=same))
