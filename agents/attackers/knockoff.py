@@ -44,7 +44,8 @@ class Knockoff(Attacker):
         request: images per request.
         budgets: also train at these numbers of queries, each time from the same fresh clone.
         repeats: answers bought for each image.
-        combine: what becomes of them: "mean", "logit-mean", "vote", "least-confident".
+        combine: what becomes of them: "mean", "logit-mean", "vote", "least-confident", or
+            "slowest", which needs a visible latency.
         duplicates: how an image is repeated: "exact", "jitter" or "shift".
 
     Notes:
@@ -85,6 +86,9 @@ class Knockoff(Attacker):
         self._recipe = (recipe, {"epochs": epochs, "learning_rate": learning_rate})
         self._budgets = sorted(set(budgets or []))
         self._repeats: tuple[int, Combine, Duplicates] = (repeats, combine, duplicates)
+        if repeats > 1 and combine == "slowest":
+            # what it needs depends on what it is told
+            self.requires = self.requires | {"latency"}  # type: ignore[misc]
         recipe_for(recipe, (1, 32, 32), **self._recipe[1])  # refuses what cannot be trained
 
     def attack(self, oracle: Oracle, kit: Kit) -> None:

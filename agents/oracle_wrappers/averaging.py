@@ -98,7 +98,10 @@ class Repeated:
         return self._oracle.remaining // self._repeats
 
     def query(self, images: Tensor, account: int | None = None) -> Response:
-        """Ask each image `repeats` times, in as many requests."""
+        """Ask each image `repeats` times, in as many requests.
+
+        The latency is that of the answer that was chosen; the least where all of them became one.
+        """
         if len(images) > self.remaining:
             raise BudgetExhausted(
                 f"asked for {self._repeats} answers to each of {len(images)} images with "
@@ -110,7 +113,12 @@ class Repeated:
         answers = torch.stack([response.posteriors for response in responses])  # (q, n, K)
         times = torch.stack([each for each in latencies if each is not None] or [answers[0, :, 0]])
         posteriors = combined(answers, self._combine, times)
-        return Response(posteriors, times.amin(0) if self.threat.latency_visible else None)
+        if not self.threat.latency_visible:
+            return Response(posteriors)
+        chosen = choice(answers, self._combine, times)
+        if chosen is None:
+            return Response(posteriors, times.amin(0))
+        return Response(posteriors, times.gather(0, chosen.to(times.device)[None])[0])
 
     def _copy(self, images: Tensor) -> Tensor:
         if self._duplicates == "exact":
@@ -144,9 +152,25 @@ def combined(answers: Tensor, how: Combine, latencies: Tensor) -> Tensor:
         odds = torch.logit(answers.double(), eps=_LEAST).mean(0).sigmoid()
         odds = odds / odds.sum(1, keepdim=True)
         return odds.to(answers.dtype)
-    if how == "mean":
+    chosen = choice(answers, how, latencies)
+    if chosen is None:
         return answers.mean(0)
-    chosen = answers.amax(2).argmin(0) if how == "least-confident" else latencies.argmax(0)
     picked = chosen.to(answers.device)[None, :, None].expand(1, -1, answers.shape[2])
     of_choice: Tensor = answers.gather(0, picked)
     return of_choice[0]
+
+
+def choice(answers: Tensor, how: Combine, latencies: Tensor) -> Tensor | None:
+    """Tell which of several answers becomes the one.
+
+    Args:
+        answers: (q, n, K) posteriors.
+        how: see `Combine`.
+        latencies: (q, n) seconds, read by "slowest" alone.
+
+    Returns:
+        (n,) int64, 0 to q - 1; None where the one is made of all of them.
+    """
+    if how == "slowest":
+        return latencies.argmax(0)
+    return answers.amax(2).argmin(0) if how == "least-confident" else None

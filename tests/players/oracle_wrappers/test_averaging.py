@@ -1,13 +1,17 @@
 """Asking several times, and sharing a budget: the oracles in front of the oracle."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from agents.attackers.knockoff import Knockoff
 from agents.attackers.wrapped import Averaging
 from agents.base import granted
 from agents.oracle_wrappers.averaging import Repeated, combined
 from envs.errors import BudgetExhausted, PlayerError, ScenarioError
 from envs.seeding import Streams
+from envs.types import Response
 
 
 def chance():
@@ -40,6 +44,50 @@ def test_answers_are_combined_as_they_say():
         [0.5, 0.4, 0.1]
     )
     assert combined(answers, "slowest", times)[0, 0] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("combine", "labels", "seconds"),
+    [
+        ("slowest", [1, 1], [5e-3, 6e-3]),
+        ("least-confident", [1, 1], [5e-3, 6e-3]),
+        ("mean", [0, 0], [1e-3, 2e-3]),
+        ("vote", [0, 0], [1e-3, 2e-3]),
+    ],
+)
+def test_the_time_is_that_of_the_answer_that_was_chosen(fake_oracle, combine, labels, seconds):
+    """An early exit says class 0 surely and at once; the last one class 1 unsurely and late."""
+
+    class InTurn(fake_oracle):
+        def query(self, images):
+            early = (torch.arange(2) + len(self.requests)) % 2 == 0
+            sure, unsure = torch.tensor([0.9, 0.1, 0.0, 0.0]), torch.tensor([0.2, 0.6, 0.1, 0.1])
+            super().query(images)
+            moment = torch.tensor([1e-3, 2e-3], dtype=torch.float64)
+            return Response(
+                torch.where(early[:, None], sure, unsure), moment + torch.where(early, 0, 4e-3)
+            )
+
+    inner = InTurn(8)
+    inner.threat = replace(inner.threat, latency_visible=True)
+    found = Repeated(inner, 2, generator=chance(), combine=combine).query(torch.rand(2, 1, 8, 8))
+    assert found.posteriors.argmax(1).tolist() == labels
+    assert found.latency.tolist() == pytest.approx(seconds)
+
+
+def test_the_least_confident_answer_has_its_own_time_neither_the_least_nor_the_most(fake_oracle):
+    class Delayed(fake_oracle):
+        def query(self, images):
+            first = not self.requests
+            super().query(images)
+            row = torch.tensor([[0.4, 0.3, 0.2, 0.1]] if first else [[0.9, 0.1, 0.0, 0.0]])
+            return Response(row, torch.tensor([4e-3 if first else 9e-3 / len(self.requests)]))
+
+    inner = Delayed(3)
+    inner.threat = replace(inner.threat, latency_visible=True)
+    oracle = Repeated(inner, 3, generator=chance(), combine="least-confident")
+    assert oracle.query(torch.rand(1, 1, 8, 8)).latency.tolist() == pytest.approx([4e-3])
+    assert oracle.remaining == 0
 
 
 def test_the_mean_of_log_odds_takes_symmetric_noise_off():
@@ -95,5 +143,8 @@ def test_a_question_the_budget_does_not_pay_for_costs_nothing(fake_oracle):
 def test_the_slowest_answer_needs_a_clock():
     with pytest.raises(PlayerError, match="needs latency"):
         granted(Averaging(combine="slowest"), labels="soft", latency_visible=False, pool=False)
+    slowest = Knockoff(repeats=2, combine="slowest")
+    with pytest.raises(PlayerError, match="needs latency"):
+        granted(slowest, labels="soft", latency_visible=False, pool=True)
     with pytest.raises(ScenarioError, match="at least 1"):
         Averaging(repeats=0)
