@@ -68,6 +68,19 @@ def test_an_attacker_plays_the_same_game_both_ways(both_ways, attacker):
     assert trusted["rounds"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("attacker", ["noise", "disguide", "s4l"])
+def test_a_clone_with_dropout_is_the_same_both_ways(both_ways, attacker):
+    player = {"use": attacker, "params": tomllib.loads(PARAMETERS[attacker])}
+    trusted, isolated = both_ways(
+        attackers=[player],
+        clone={"use": "mobilenetv2-small", "params": {"dropout": 0.2}},
+        threat={"pool": {"use": "digits", "params": {"split": "validation"}}},
+    )
+    assert isolated == trusted
+    assert trusted["rounds"]
+
+
 STUBBORN = """
 import torch
 from agents import Attacker, Refused

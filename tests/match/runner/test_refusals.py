@@ -67,7 +67,7 @@ def refusing(tmp_path, scenario):
             "spec.loader.exec_module(module)\n"
             "Greedy, Stubborn = module.Greedy, module.Stubborn\n"
         )
-        use = attacker if attacker == "noise" else f"{path}:{attacker}"
+        use = attacker if attacker.islower() else f"{path}:{attacker}"
         return scenario(
             {
                 "attackers": [{"name": "attacker", "use": use}],
@@ -118,9 +118,12 @@ def test_a_match_with_refusals_adds_up_and_repeats(tmp_path, refusing, refused):
         assert check(log) == []
 
 
-def test_an_attacker_that_knows_no_refusals_ends_with_the_clone_that_it_has(tmp_path, refusing):
+@pytest.mark.parametrize("attacker", ["noise", "dual-students"])
+def test_an_attacker_that_knows_no_refusals_ends_with_the_clone_that_it_has(
+    tmp_path, refusing, attacker
+):
     with Log.open(tmp_path / "a.db") as log:
-        (row,) = play(refusing(), log=log).episodes
+        (row,) = play(refusing(attacker), log=log).episodes
         assert (row.status, row.error) == ("success", None)
         assert row.clone_accuracy is not None
         told = event(log, row.id).data
