@@ -1,5 +1,6 @@
 """Files that appear under their name complete or not at all."""
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -8,6 +9,17 @@ from pathlib import Path
 
 LEFT = ".part"
 """How the name of what a killed writer left behind ends; it begins with a dot and the file's."""
+
+_DATABASE = b"SQLite format 3\0"
+
+
+def refuse_database(path: Path) -> None:
+    """Refuse to write over an SQLite database, as logs are. Raises OSError, if there is one."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        if file.read(len(_DATABASE)) == _DATABASE:
+            raise FileExistsError(errno.EEXIST, "it is a log; name another file", str(path))
 
 
 @contextmanager
@@ -22,8 +34,9 @@ def whole_file(path: Path, *, flush: bool = False) -> Iterator[Path]:
         flush: wait until the disk has the content, so that it is whole also when the power goes.
 
     Raises:
-        OSError: no room, no rights.
+        OSError: no room, no rights; a database (a log) lies there, which no writer of files means.
     """
+    refuse_database(path)
     if path.exists() and not path.is_file():
         yield path
         return

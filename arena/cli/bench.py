@@ -88,11 +88,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, text: str) -> None:
+    from envs.atomic_file import whole_file
     from envs.errors import ArenaError
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        with whole_file(path) as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ArenaError(f"cannot write {path}: {error.strerror}") from error
 

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from envs.atomic_file import refuse_database
 from envs.errors import ArenaError
 
 
@@ -47,3 +48,7 @@ def require_file(path: Path | None) -> None:
     require_folder(path.parent)
     if path.is_dir():
         raise ArenaError(f"cannot write {path}: it is a folder; name a file")
+    try:
+        refuse_database(path)
+    except OSError as error:
+        raise ArenaError(f"cannot write {path}: {error.strerror}") from error

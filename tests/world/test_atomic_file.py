@@ -1,5 +1,6 @@
 """Claims about files that appear complete or not at all."""
 
+import sqlite3
 import subprocess
 import sys
 
@@ -33,6 +34,16 @@ def test_a_writer_that_fails_changes_nothing_and_leaves_nothing(tmp_path, fault)
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_log_is_never_written_over(tmp_path):
+    path = tmp_path / "arena.db"
+    with sqlite3.connect(path) as database:
+        database.execute("create table t (x)")
+    held = path.read_bytes()
+    with pytest.raises(FileExistsError, match="it is a log"), whole_file(path) as part:
+        part.write_text("new")
+    assert path.read_bytes() == held
 
 
 def test_two_writers_do_not_meet(tmp_path):

@@ -8,8 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from arena import run as play
+from arena.cli import bench
 from arena.cli.app import app
 from arena.log import file_systems
+from arena.log.merging import merge
 from arena.log.store import Log
 from envs.errors import ArenaError
 
@@ -83,6 +85,30 @@ def _fail_in(name, says):
         for text in says:
             log.event("said", text)
         raise RuntimeError
+
+
+OVER = {
+    "seal": ["log", "seal", "--out"],
+    "report": ["report", "--out"],
+    "leaderboard": ["leaderboard", "--out"],
+    "export": ["export", "episodes", "--format", "csv", "--out"],
+    "export as Parquet": ["export", "episodes", "--format", "parquet", "--out"],
+    "benchmark": ["bench", "--save"],
+}
+
+
+@pytest.mark.parametrize("command", OVER)
+@pytest.mark.parametrize("goal", ["arena.db", "other.db"])
+def test_no_command_writes_over_a_log(here, made_up, monkeypatch, command, goal):
+    made_up.play()
+    for name in ("arena.db", "other.db"):
+        with Log.open(here / name) as log:
+            merge(log, made_up.log)
+    held = (here / goal).read_bytes()
+    monkeypatch.setattr(bench, "_measure", lambda *given, **named: {})
+    words = [] if command == "benchmark" else ["--log", "arena.db"]
+    refused([*OVER[command], goal, *words], f"{goal}: it is a log; name another file", code=(1,))
+    assert (here / goal).read_bytes() == held
 
 
 LATE = {
