@@ -40,6 +40,7 @@ from arena.log.tables import (
     INFERENCE,
     ROUND,
     Histograms,
+    Names,
     UtcDateTime,
 )
 from envs.atomic_file import whole_file
@@ -189,7 +190,7 @@ def _write_parquet(columns: Columns, batches: Batches, path: str | Path | TextIO
             "parquet needs pyarrow; pip install 'fortress-arena[analysis]', or export csv or jsonl"
         ) from error
     schema = pa.schema([(column.name, _arrow_type(column, pa)) for column in columns])
-    structured = [isinstance(column.type, JSON) for column in columns]
+    structured = [isinstance(column.type, JSON | Names) for column in columns]
     count = 0
     with _whole_file(Path(path)) as part, pq.ParquetWriter(part, schema) as writer:
         for rows in batches:

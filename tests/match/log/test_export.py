@@ -43,6 +43,7 @@ def log(tmp_path_factory):
                 budget=100,
             )
             writer = opened.begin_episode(run_id, record)
+            writer.set_up(num_classes=10, exit_names=[["after stage 1", "whole network"]])
             for index in range(4):
                 writer.checkpoint(
                     CheckpointRow(
@@ -109,6 +110,7 @@ def test_parquet_keeps_the_types(log: Log, tmp_path: Path):
     export(log, "episodes", "parquet", path)
     row = read("parquet", path)[2]
     assert (row["seed"], row["clone_accuracy"], row["full_macs"]) == (2, 0.5, 10**15)
+    assert json.loads(row["exit_names"]) == [["after stage 1", "whole network"]]
     assert row["started"] == log.episode(row["id"]).started
     assert row["started"].tzinfo is not None
     assert row["started"].utcoffset() == UTC.utcoffset(None)
