@@ -3,20 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from arena.cli.common import FAILED, JsonOption, LogOption, out
 from arena.cli.filters import IdsArgument, filtered, parse_since
-from arena.cli.render import write_episodes, write_json, write_line
+from arena.cli.render import LISTED, write_episodes, write_json, write_line
 from arena.report.formatting import counted, listed
 from envs.errors import ScenarioError
 
 if TYPE_CHECKING:
     from arena.log.episode_filter import EpisodeFilter
-    from arena.log.rows import EpisodeRow
     from arena.log.store import Log
+
+# `Any` in this file: rows of a log with some of its columns.
 
 app = typer.Typer(help="Check, merge, prune and migrate a log.", no_args_is_help=True)
 
@@ -159,7 +160,9 @@ def prune(
         if strays:
             _prune_strays(store, yes=yes, json=json)
             return
-        meant = _meant(store, ids or [], which, before=before, superseded=superseded)
+        # to remove damaged rows no more of them is read than it takes
+        told = ("id", "status", "started") if yes else LISTED
+        meant = _meant(store, told, ids or [], which, before=before, superseded=superseded)
         rows = [row for row in meant if row.status != "started"]
         left_out = [row.id for row in meant if row.status == "started"]
         if yes:
@@ -177,29 +180,30 @@ def prune(
 
 def _meant(
     log: "Log",
+    told: Sequence[str],
     ids: list[str],
     which: "EpisodeFilter | None",
     *,
     before: str | None,
     superseded: bool,
-) -> "list[EpisodeRow]":
-    """Find the episodes that every given condition lets through."""
+) -> list[Any]:
+    """Find the episodes that every given condition lets through, rows with the told columns."""
     from arena.log.pruning import superseded as replaced
 
-    rows = log.episodes(which)
+    rows = list(log.columns(told, which))
     if ids:
-        named = {log.episode(id).id for id in ids}
+        named = {log.whole_id(id) for id in ids}
         rows = [row for row in rows if row.id in named]
     if before:
         moment = parse_since(before)
         rows = [row for row in rows if row.started < moment]
     if superseded:
-        old = {row.id for row in replaced(log)}
+        old = set(replaced(log))
         rows = [row for row in rows if row.id in old]
     return rows
 
 
-def _prune(log: "Log", rows: "list[EpisodeRow]", left_out: list[str], *, json: bool) -> None:
+def _prune(log: "Log", rows: list[Any], left_out: list[str], *, json: bool) -> None:
     from arena.log.pruning import compact, prune
 
     pruned = prune(log, [row.id for row in rows])

@@ -1,8 +1,9 @@
 """Where the files of a log lie: in LOG.artifacts/EPISODE/, beside the log.
 
-Paths in the log are relative to the log's folder, so that log and files can be moved together. A
-log may come from elsewhere: every path that is read from one passes through `locate`, which follows
-links and refuses what leads out of the episode's folder.
+Paths in the log are relative to the log's folder, so that log and files can be moved together. They
+begin with the folder for files as it was called when they were written; it may be renamed with the
+log. A log may come from elsewhere: every path that is read from one passes through `locate`, which
+follows links and refuses what leads out of the episode's folder.
 """
 
 import hashlib
@@ -42,6 +43,8 @@ def inside(where: str, episode: str, path: str) -> Path | None:
     asked = Path(path)
     if asked.is_absolute() or ".." in asked.parts:
         return None
+    if len(asked.parts) > 1 and asked.parts[0].endswith(SUFFIX):
+        asked = Path(folder.name, *asked.parts[1:])  # log and folder may have been renamed
     found = folder.parent / asked
     try:
         real, home = found.resolve(), folder.resolve() / episode

@@ -1,6 +1,6 @@
 """Removes what a log does not need: episodes with all that belongs to them, and stray files."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 from arena.log import artifacts
 from arena.log.database_errors import explained
 from arena.log.reader import LogReader
-from arena.log.rows import ArtifactRow, EpisodeRow
+from arena.log.rows import ArtifactRow
 from arena.log.store import Log
 from arena.log.tables import CHILDREN, EPISODE, RUN
 from envs.errors import LogError
@@ -26,15 +26,15 @@ class Pruned:
     bytes: int
 
 
-def superseded(log: LogReader) -> list[EpisodeRow]:
-    """List the ended plays of plans that a newer success has: retries, and what was redone."""
+def superseded(log: LogReader) -> list[str]:
+    """List ids of the ended plays of plans that a newer success has: retries, what was redone."""
     settled: dict[str, str] = {}
     found = []
-    for row in log.episodes(brief=True):  # the newest first
+    for row in log.columns(("id", "kind", "status", "plan_hash")):  # the newest first
         if row.kind != "play" or row.status == "started":
             continue
         if row.plan_hash in settled:
-            found.append(row)
+            found.append(row.id)
         elif row.status == "success":
             settled[row.plan_hash] = row.id
     return found
@@ -45,9 +45,9 @@ def strays(log: LogReader) -> list[Path]:
     folder = artifacts.folder_of(log.where)
     if folder is None or not folder.is_dir():
         return []
-    episodes = log.episodes(brief=True)
+    episodes = log.columns(("id", "status"))
     running = {row.id for row in episodes if row.status == "started"}
-    known = {path.resolve() for path in _files_of(log, episodes)}
+    known = {path.resolve() for path in _files_of(log, [row.id for row in episodes])}
     return sorted(
         path
         for path in folder.rglob("*")
@@ -60,13 +60,16 @@ def strays(log: LogReader) -> list[Path]:
 def prune(log: Log, ids: Iterable[str]) -> Pruned:
     """Remove episodes with all that belongs to them, and runs that have none left by that.
 
+    Rows are not read for it, so that damaged ones can be removed.
+
     Raises:
         LogError: one of them is still being played, or the log cannot be written.
     """
-    rows = [log.episode(id) for id in ids]
+    known = {row.id: row for row in log.columns(("id", "run_id", "status"))}
+    rows = [known[log.whole_id(id)] for id in ids]
     if playing := [row.id for row in rows if row.status == "started"]:
         raise LogError(f"episode {playing[0]} is still being played; prune it when it has ended")
-    files = _files_of(log, rows)
+    files = _files_of(log, [row.id for row in rows])
     runs = 0
     with log.writing() as connection:
         for row in rows:
@@ -87,9 +90,9 @@ def remove_rows(connection: Connection, id: str) -> None:
     connection.execute(delete(EPISODE).where(EPISODE.c.id == id))
 
 
-def _files_of(log: LogReader, rows: Iterable[EpisodeRow]) -> list[Path]:
+def _files_of(log: LogReader, ids: Sequence[str]) -> list[Path]:
     """List the episodes' files, without those whose paths lead elsewhere."""
-    files = log.of_episodes(ArtifactRow, [row.id for row in rows])
+    files = log.of_episodes(ArtifactRow, ids)
     places = [
         artifacts.inside(log.where, id, artifact.path)
         for id, of_episode in files.items()

@@ -214,15 +214,19 @@ class LogReader:
             UnknownName: none begins so; the message suggests the nearest.
             LogError: several begin so, or the log is empty.
         """
+        whole = self.whole_id(id)
+        return self.exactly([whole])[whole]
+
+    def whole_id(self, id: str) -> str:
+        """Complete the id of one episode, as `episode` finds it; its row is not read."""
         wanted = id.strip().lower()
         # Eleven are enough to find the exact one among, or to name some of, the ambiguous.
-        found = self.episodes(EpisodeFilter(id_prefix=wanted, limit=11)) if wanted else []
-        exact = [row for row in found if row.id == wanted]
-        if exact or len(found) == 1:
-            return (exact or found)[0]
+        found = self.ids(EpisodeFilter(id_prefix=wanted, limit=11)) if wanted else []
+        if wanted in found or len(found) == 1:
+            return wanted if wanted in found else found[0]
         if not found:
             raise self._no_episode(id)
-        names = ", ".join(row.id for row in found[:5])
+        names = ", ".join(found[:5])
         raise LogError(
             f"'{id}' begins the ids of {'more than 10' if len(found) > 10 else len(found)} "
             f"episodes ({names}{', ...' if len(found) > 5 else ''}); give more digits"

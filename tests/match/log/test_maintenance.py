@@ -238,9 +238,20 @@ def test_what_a_newer_success_replaces_is_superseded(made_up, cli):
     first = made_up.play(seed=0, clone=0.1)
     newest = made_up.play(seed=0, clone=0.2)
     only = made_up.play(seed=1, status="cancelled")
-    assert {row.id for row in superseded(made_up.log)} == {failed, first}
+    assert set(superseded(made_up.log)) == {failed, first}
     cli("prune", "--superseded", "--yes")
     assert {row.id for row in made_up.log.episodes()} == {newest, only}
+
+
+@pytest.mark.parametrize("column", ["attack_price", "clone_accuracy", "exit_names"])
+def test_a_damaged_episode_can_be_pruned(made_up, cli, column):
+    sound, damaged = made_up.play(seed=0), made_up.play(seed=1)
+    with made_up.log.engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE episode SET {column} = 9e999 WHERE id = '{damaged}'")
+    with pytest.raises(LogError, match="damaged"):
+        made_up.log.episode(damaged)
+    assert "removed 1 episode" in cli("prune", damaged[:8], "--yes").stdout
+    assert [row.id for row in made_up.log.episodes()] == [sound]
 
 
 def test_a_running_episode_is_never_pruned(made_up, cli):

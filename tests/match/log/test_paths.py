@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from sqlalchemy import insert, update
@@ -90,6 +91,17 @@ def test_a_path_that_leads_elsewhere_is_refused_by_everything_that_reads_it(
         assert "\n" not in str(refused.value)
         assert (target.episodes(), target.runs(), strays(target)) == ([], [], [])
     assert prune(made_up.log, [id]).files == 0
+
+
+def test_a_log_that_was_renamed_with_its_folder_keeps_its_files(made_up, tmp_path):
+    id = episode_with_file(made_up)
+    made_up.log.close()
+    there = Path(made_up.log.where)
+    there.rename(tmp_path / "study.db")
+    there.with_name(f"{there.name}.artifacts").rename(tmp_path / "study.db.artifacts")
+    with Log.open(tmp_path / "study.db") as log:
+        assert (check(log), strays(log)) == ([], [])
+        assert prune(log, [id]).files == 1
 
 
 def test_a_picture_that_leads_elsewhere_is_not_shown(hostile, made_up):
