@@ -84,6 +84,8 @@ def _find(target: str) -> type:
 
     if plugins.is_file_use(target):
         return players.find_in_file(target)
+    if target.endswith(".py"):
+        raise ScenarioError(f"expected FILE.py:CLASS, as in {target}:MyAttack, got '{target}'")
     kinds = [kind for kind in KINDS if target in players.of(kind).names()]
     if not kinds:
         names = {name for kind in KINDS for name in players.of(kind).names()}

@@ -10,7 +10,7 @@ import typer
 
 from arena.analysis.trained import NOT_YET, trained_points
 from arena.cli.common import JsonOption, LogOption, TrustOption, WithDefault, out
-from arena.cli.filters import filtered
+from arena.cli.filters import MOST, filtered
 from arena.cli.render import (
     LISTED,
     fate,
@@ -42,7 +42,7 @@ app = typer.Typer(cls=WithDefault, help="List and show episodes of the log; writ
 def list_(
     which: "EpisodeFilter | None" = None,
     limit: Annotated[
-        int, typer.Option(min=0, help="List only the newest so many; 0 lists all.")
+        int, typer.Option(min=0, max=MOST, help="List only the newest so many; 0 lists all.")
     ] = 50,
     sort: Annotated[
         str | None,

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Many = list[str] | None
 
+MOST = 2**63 - 1
+"""The largest whole number that a log holds."""
+
 _OPTIONS: dict[str, Any] = {
     "scenario": Annotated[Many, typer.Option(help="Only episodes of this scenario; repeatable.")],
     "attacker": Annotated[Many, typer.Option(help="Only episodes of this attacker; repeatable.")],
@@ -34,7 +37,9 @@ _OPTIONS: dict[str, Any] = {
             help="Only episodes with this setting, such as threat.budget=3000; repeatable.",
         ),
     ],
-    "seed": Annotated[int | None, typer.Option(help="Only episodes with this seed.")],
+    "seed": Annotated[
+        int | None, typer.Option(min=0, max=MOST, help="Only episodes with this seed.")
+    ],
     "since": Annotated[
         str | None,
         typer.Option(metavar="TIME", help="Only episodes since 2025-03-01, 36h or 7d ago."),
@@ -102,13 +107,12 @@ def parse_since(text: str) -> Any:
     from datetime import UTC, datetime, timedelta
 
     number, unit = text[:-1], text[-1:]
-    if number.isdecimal() and unit in "hd":
-        return datetime.now(UTC) - timedelta(hours=int(number) * (24 if unit == "d" else 1))
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        if number.isdecimal() and unit in "hd":
+            return datetime.now(UTC) - timedelta(hours=int(number) * (24 if unit == "d" else 1))
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError) as error:  # no time, or none that a calendar has
         raise ScenarioError(f"expected a time like 2025-03-01, 36h or 7d, got '{text}'") from error
-    return moment if moment.tzinfo else moment.astimezone()
 
 
 def chosen_ids(log: "Log", ids: Sequence[str], which: "EpisodeFilter | None") -> list[str]:

@@ -47,6 +47,9 @@ ELSEWHERE = (
 _SHOWN = 80
 """Characters of a path that an error tells."""
 
+_LONGEST_BESIDE = ".artifacts"
+"""Ends the longest of the names that lie beside a log."""
+
 
 def resolve(target: str | Path) -> Address:
     """Read a path or an SQLAlchemy URL.
@@ -77,14 +80,15 @@ def resolve(target: str | Path) -> Address:
 
 def _require_path(path: Path) -> None:
     """Refuse what the system takes for no path; that nothing is there is no fault."""
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except (OSError, ValueError) as error:
-        name = str(path) if len(str(path)) <= _SHOWN else f"{str(path)[:_SHOWN]}..."
-        why = error.strerror if isinstance(error, OSError) else error
-        raise LogError(f"no log can lie at {name}: {why}; give another path") from error
+    for lies in (path, Path(f"{path}{_LONGEST_BESIDE}")):
+        try:
+            lies.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except (OSError, ValueError) as error:
+            name = str(path) if len(str(path)) <= _SHOWN else f"{str(path)[:_SHOWN]}..."
+            why = error.strerror if isinstance(error, OSError) else error
+            raise LogError(f"no log can lie at {name}: {why}; give another path") from error
 
 
 def may_write(path: Path) -> bool:

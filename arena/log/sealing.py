@@ -43,12 +43,17 @@ def broken_seals(log: LogReader, path: Path) -> list[Problem]:
         LogError: the file cannot be read, or is no seal.
     """
     try:
-        title, *lines = path.read_text(encoding="ascii").splitlines() or [""]
-        sealed = dict(line.split() for line in lines)
-    except (OSError, ValueError) as error:
-        raise LogError(f"cannot read the seal {path}: {error}") from error
+        title, *lines = path.read_text(encoding="ascii", errors="replace").splitlines() or [""]
+    except OSError as error:
+        raise LogError(f"cannot read the seal {path}: {error.strerror}") from error
     if title != _TITLE:
         raise LogError(f"{path} is no seal of this version; expected '{_TITLE}' as its first line")
+    sealed = {}
+    for number, line in enumerate(lines, 2):
+        id, _, digest = line.partition(" ")
+        if not id or not digest or " " in digest:
+            raise LogError(f"{path}: line {number} is none of a seal; expected an id and a digest")
+        sealed[id] = digest
     found = dict(_digests(log))
     files = artifacts.folder_of(log.where) is not None
     problems = []

@@ -152,7 +152,7 @@ def _defender_spec(scenario: Scenario, name: str, *, trust_plugins: bool) -> Def
     if name in players.defences.names() or ":" in name:
         return DefenderSpec.model_validate({"defence": name})
     raise UnknownName("defender of the scenario, or defence", name,
-                      [*known, *players.defences.names()])  # fmt: skip
+                      {*known, *players.defences.names()})  # fmt: skip
 
 
 def _text(log: Log, row: EpisodeRow) -> str:

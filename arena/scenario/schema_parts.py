@@ -30,7 +30,8 @@ Kept = Literal["clone"]
 Limit = Annotated[float, Field(gt=0, allow_inf_nan=False), NUMBER]
 Finite = Annotated[float, Field(allow_inf_nan=False), NUMBER]
 Above = Annotated[float, Field(gt=0, allow_inf_nan=False), NUMBER]
-Price = Annotated[float, Field(ge=0, allow_inf_nan=False), NUMBER]
+Price = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False), NUMBER]
+"""Bounded so that what a whole game costs is a number that a log can hold."""
 Seed = Annotated[int, Field(ge=0, lt=2**63), WHOLE]
 Yes = Annotated[bool, Field(strict=True)]
 Name = Annotated[

@@ -71,6 +71,14 @@ def _dotted(value: Any) -> Any:
     return flat
 
 
+def _refuse_twins(key: str, values: Sequence[Any]) -> None:
+    """Refuse one value twice; compared as such, because lists and tables are values too."""
+    for place, value in enumerate(values):
+        if value in values[:place]:
+            line = "over.{key}: {value} is there twice"
+            raise PydanticCustomError(MESSAGE, line, {"key": key, "value": repr(value)})
+
+
 def _kind(value: object) -> str:
     return "range" if isinstance(value, Mapping | RangeSpec) else "list"
 
@@ -131,7 +139,9 @@ class SweepSpec(Table):
             if key.partition(".")[0] in _NO_SETTINGS:
                 line = "over.{key}: expected a key that makes another game, such as threat.budget"
                 raise PydanticCustomError(MESSAGE, line, {"key": key})
-            if isinstance(values, RangeSpec) and self.draw is None:
+            if not isinstance(values, RangeSpec):
+                _refuse_twins(key, values)
+            elif self.draw is None:
                 line = "over.{key}: a range has no end of values; add draw, or give a list"
                 raise PydanticCustomError(MESSAGE, line, {"key": key})
         if self.search is not None and self.draw is None:

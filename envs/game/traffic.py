@@ -69,7 +69,8 @@ class BenignTraffic:
         session: int = 32,
     ) -> None:
         _check(images, share=share, ood=ood, ood_share=ood_share, clients=clients, session=session)
-        exact = Fraction(share).limit_denominator(_FINEST)
+        # below 1, which a share that is a hair below it would be rounded to
+        exact = min(Fraction(share).limit_denominator(_FINEST), Fraction(_FINEST - 1, _FINEST))
         self._per_attack = exact / (1 - exact)
         self._ood_share = Fraction(ood_share).limit_denominator(_FINEST)
         self._clients, self._session = clients, session
@@ -138,7 +139,7 @@ def _check(
     clients: int,
     session: int,
 ) -> None:
-    if not 0 <= share <= 1 - 1 / _FINEST:
+    if not 0 <= share < 1:
         raise ValueError(f"expected a benign share of all traffic from 0 to below 1, got {share}")
     if not 0 <= ood_share <= 1:
         raise ValueError(f"expected ood_share, of the benign traffic, in [0, 1], got {ood_share}")

@@ -3,6 +3,7 @@
 import keyword
 import re
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from string import Template
 
@@ -13,6 +14,7 @@ from envs.errors import ArenaError, ScenarioError
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
+_LONGEST = 100
 _OURS = {"agents", "arena", "envs", "scenarios", "tests"}
 
 
@@ -77,18 +79,22 @@ def check_name(kind: Kind, name: str) -> str:
     """Return the package's name for a player's, or refuse it."""
     _require_plain(name, like="slow-hunter")
     package = name.replace("-", "_")
-    if keyword.iskeyword(package) or package in sys.stdlib_module_names or package in _OURS:
-        raise ScenarioError(f"a package cannot be called '{package}', Python or the arena needs it")
+    taken = sys.stdlib_module_names | packages_distributions().keys()
+    if keyword.iskeyword(package) or package in taken or package in _OURS:
+        raise ScenarioError(
+            f"a package cannot be called '{package}', Python, the arena or an installed package "
+            "is called so; choose another name"
+        )
     if name in of(kind).names():
         raise ScenarioError(f"there is {kind} '{name}' already; see 'arena agents {kind}s'")
     return package
 
 
 def _require_plain(name: str, *, like: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or len(name) > _LONGEST:
         raise ScenarioError(
-            f"expected a name of small letters, digits and single dashes or underscores, "
-            f"like {like}, got '{name}'"
+            f"expected a name of at most {_LONGEST} small letters, digits and single dashes or "
+            f"underscores, like {like}, got '{name[:_LONGEST]}{'...' * (len(name) > _LONGEST)}'"
         )
 
 

@@ -11,8 +11,15 @@ def test_moments_are_dates_or_so_long_ago():
     assert parse_since("2025-03-01T10:00+00:00").hour == 10
     assert parse_since("2025-03-01").tzinfo is not None
     assert parse_since("2h") > parse_since("1d")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["lately", "999999999d", "9" * 30 + "h", "0001-01-01", "9999-12-31T23:59-14:00", "²d", ""],
+)
+def test_what_is_no_moment_of_a_calendar_is_refused(text):
     with pytest.raises(ScenarioError, match="a time like 2025-03-01"):
-        parse_since("lately")
+        parse_since(text)
 
 
 @pytest.mark.parametrize(

@@ -113,12 +113,15 @@ def test_nothing_is_written_over(cli, tmp_path):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("My-Probe", "expected a name of small letters"),
-        ("../up", "expected a name of small letters"),
-        ("1st", "expected a name of small letters"),
+        ("My-Probe", "small letters, digits"),
+        ("../up", "small letters, digits"),
+        ("1st", "small letters, digits"),
         ("class", "a package cannot be called 'class'"),
         ("random", "a package cannot be called 'random'"),
         ("arena", "a package cannot be called 'arena'"),
+        ("torch", "a package cannot be called 'torch'"),
+        ("pytest", "a package cannot be called 'pytest'"),
+        ("a" * 101, "expected a name of at most 100 small letters"),
         ("dfme", "there is attacker 'dfme' already"),
     ],
 )

@@ -204,12 +204,16 @@ def test_a_seal_finds_what_was_changed_with_its_digest_or_removed(played, tmp_pa
     assert "seal" in {one["what"] for one in json.loads(told.stdout)["findings"]}
 
 
-@pytest.mark.parametrize("text", ["", "something\n", "fortress-arena seal 1\nx\n", "é\n"])
+@pytest.mark.parametrize("text", [
+    "", "something\n", "fortress-arena seal 1\nx\n", "é\n", "\ufefffortress-arena seal 1\n",
+    "version = 1\n", "SQLite format 3\0", "fortress-arena seal 1\na b c\n",
+])  # fmt: skip
 def test_what_is_no_seal_is_refused_in_one_line(played, tmp_path, text):
     log, _ = played
     (tmp_path / "seal.txt").write_text(text, encoding="utf-8")
     with pytest.raises(LogError, match="seal") as refused:
         broken_seals(log, tmp_path / "seal.txt")
     assert "\n" not in str(refused.value)
+    assert "codec" not in str(refused.value)
     with pytest.raises(LogError, match="cannot write the seal"):
         seal(log, tmp_path)

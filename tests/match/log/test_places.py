@@ -100,7 +100,8 @@ def test_a_file_system_without_shared_memory_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "where", ["/" + "x" * 5000, "y" * 300 + ".db", "a\0b.db", "sqlite:///" + "z" * 5000]
+    "where",
+    ["/" + "x" * 5000, "y" * 300 + ".db", "y" * 247 + ".db", "a\0b.db", "sqlite:///" + "z" * 5000],
 )
 def test_what_is_no_path_to_the_system_is_refused_in_one_short_line(where, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -81,6 +81,8 @@ def test_a_point_that_is_drawn_twice_is_played_once(tiny):
         ({"threat.budget": list(range(1, 102)), "checkpoints": list(range(1, 101))}, {},
          "expected at most 10000 combinations, got 10100; draw some of them"),
         ({"threat.budget": [5]}, {"draw": 0}, "sweep.draw"),
+        ({"threat.budget": [10, 5, 1e1]}, {}, "over.threat.budget: 10.0 is there twice"),
+        ({"attackers": [[{"use": "noise"}], [{"use": "noise"}]]}, {}, "is there twice"),
         ({"threat.budget": [5]}, {"twice": 1}, "sweep.twice"),
     ],
 )  # fmt: skip

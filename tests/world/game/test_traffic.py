@@ -44,6 +44,18 @@ def test_the_share_is_exact_over_time(share, batch):
     assert benign == int(attack * share / (1 - share) + 1e-9)
 
 
+@pytest.mark.parametrize("share", [1 - 1e-10, 1 - 1e-6, 0.9999999])
+def test_a_share_a_hair_below_all_is_traffic_with_an_end(share):
+    traffic = make(share, count=2)
+    assert sum(len(request.images) for request in traffic.draw(1)) == 999_999
+
+
+@pytest.mark.parametrize("share", [1.0, -0.1, float("nan")])
+def test_no_such_share_is_refused(share):
+    with pytest.raises(ValueError, match="from 0 to below 1"):
+        make(share)
+
+
 def test_a_fraction_of_a_query_is_carried():
     traffic = make(0.25)  # one benign query for three of the attacker's
     assert [len(numbers(traffic.draw(1))) for _ in range(9)] == [0, 0, 1] * 3
