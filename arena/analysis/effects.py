@@ -11,7 +11,7 @@ from arena.analysis.gaps import Gap, gap_of
 from arena.analysis.intervals import Interval, mean_interval
 from arena.analysis.metrics import MEASURES
 from arena.analysis.paired_tests import holm
-from arena.analysis.scoreboard import ScoreRow, by_defender, scored
+from arena.analysis.scoreboard import ScoreRow, by_defender, scored, scored_best
 from envs.errors import UnknownName
 
 CONTROL = "undefended"
@@ -58,7 +58,8 @@ class Effect(NamedTuple):
     Attributes:
         gap: the differences, seed by seed.
         interval: of their mean, at the level at which Holm's procedure tests it: it holds 0
-            exactly where `adjusted_p` is above `LEVEL`.
+            exactly where `adjusted_p` is above `LEVEL`, unless all differences are alike: these
+            have no spread to test them by.
         adjusted_p: of the paired t test, corrected by Holm for the defenders of the column.
     """
 
@@ -182,7 +183,11 @@ def _gap(kind: EffectKind, rows: Sequence[ScoreRow], base: Sequence[ScoreRow]) -
     pooled = [_pooled(kind, side, met) for side in sides]
     attacks = {attack for attack, _ in met}
     ours, theirs = ([row for row in side if row.attack in attacks] for side in (rows, base))
-    gap = gap_of(kind.measure, (scored(ours), scored(theirs)), pooled)
+    if kind.over == "best":
+        behind = tuple(scored_best(side, kind.measure, met=met) for side in (ours, theirs))
+    else:
+        behind = tuple(scored(side) for side in (ours, theirs))
+    gap = gap_of(kind.measure, (behind[0], behind[1]), pooled)
     return gap and gap._replace(differences=tuple(kind.sign * one for one in gap.differences))
 
 

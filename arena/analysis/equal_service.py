@@ -198,6 +198,9 @@ def _unequal_attackers(first: Sweep, second: Sweep) -> Iterator[str]:
     for sweep, other in ((first, second), (second, first)):
         if missing := sorted(_attackers(other) - _attackers(sweep)):
             yield f"{sweep.name} was not attacked by {', '.join(missing)}"
+        for one in sweep.settings:
+            if absent := sorted(_attackers(sweep) - set(one.attackers)):
+                yield f"{one.defender} was not attacked by {', '.join(absent)}"
 
 
 def _attackers(sweep: Sweep) -> set[str]:

@@ -27,7 +27,8 @@ class Rival(NamedTuple):
     @property
     def behind(self) -> bool:
         """Whether a test shows that it lies behind the first."""
-        return self.adjusted_p <= LEVEL
+        # on unequal seeds the first by its mean may have the better clone on those that both have
+        return self.gap is not None and self.gap.difference.mean > 0 and self.adjusted_p <= LEVEL
 
 
 class Ranking(NamedTuple):

@@ -5,7 +5,7 @@ was played twice counts once, with its newest play.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -305,6 +305,28 @@ def over_attackers(rows: Iterable[ScoreRow], measure: str) -> Interval | None:
 def scored(rows: Sequence[ScoreRow]) -> Scored:
     """Give all episodes of some meetings on the same images."""
     return Scored([one for row in rows for one in row.episodes.values()], rows[0].images)
+
+
+def scored_best(
+    rows: Sequence[ScoreRow],
+    measure: str = "clone_accuracy",
+    *,
+    met: Collection[tuple[str, int]] | None = None,
+) -> Scored:
+    """Give the episode with the highest value of each seed, of meetings on the same images.
+
+    Args:
+        rows: the meetings.
+        measure: what is compared.
+        met: attacks and seeds that count; all where absent.
+    """
+    found: dict[int, tuple[float, EpisodeRow]] = {}
+    for row in rows:
+        for seed, value in row.by_seed(measure).items():
+            counts = met is None or (row.attack, seed) in met
+            if counts and (seed not in found or value > found[seed][0]):
+                found[seed] = value, row.episodes[seed]
+    return Scored([one for _, one in found.values()], rows[0].images)
 
 
 def averaged_over_attackers(rows: Iterable[ScoreRow], measure: str) -> dict[int, float]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from arena.analysis.gaps import Gap, gap_of
-from arena.analysis.scoreboard import ScoreRow, gap_between, scored
+from arena.analysis.scoreboard import ScoreRow, gap_between, scored_best
 from arena.assessment.sequence import Attack, Role
 from arena.log.rows import CheckpointRow, EventRow
 from arena.report.formatting import counted
@@ -125,7 +125,7 @@ def _lead_of_pools(played: Played, rows: Mapping[str, ScoreRow]) -> Gap | None:
     if not all(sides):
         return None
     pooled, free = (best_by_seed(side) for side in sides)
-    return gap_of(CLONE, (scored(sides[0]), scored(sides[1])), (pooled, free))
+    return gap_of(CLONE, (scored_best(sides[0]), scored_best(sides[1])), (pooled, free))
 
 
 def copies_of(

@@ -18,7 +18,7 @@ from arena.analysis.gaps import Gap, gap_of
 from arena.analysis.image_sampling import accuracy_interval
 from arena.analysis.intervals import Interval
 from arena.analysis.paired_tests import holm
-from arena.analysis.scoreboard import ScoreRow, by_defender, scoreboard, scored
+from arena.analysis.scoreboard import ScoreRow, by_defender, scoreboard, scored_best
 from arena.analysis.sweeps import CLONE, Setting, Sweep, mean_over, sweeps_of
 from arena.assessment.assessed import assessed
 from arena.assessment.flags import Flag
@@ -178,7 +178,7 @@ def _ranks(settings: Sequence[Setting], rows: Mapping[str, Sequence[ScoreRow]]) 
 
 
 def _gap(first: Setting, second: Setting, rows: Mapping[str, Sequence[ScoreRow]]) -> Gap | None:
-    sides = (scored(rows[first.defender]), scored(rows[second.defender]))
+    sides = (scored_best(rows[first.defender]), scored_best(rows[second.defender]))
     return gap_of(CLONE, sides, (first.clone, second.clone))
 
 

@@ -119,7 +119,11 @@ def _unpaired_lead(first: ScoreRow, second: ScoreRow) -> str:
 
 
 def _lead(second: str, gap: Comparison) -> str:
-    text = f"{number(gap.difference.mean, 'points')} points ahead of {second}"
+    lead = gap.difference.mean
+    if lead < 0:  # the two have unequal seeds
+        shared = counted(len(gap.seeds), "seed")
+        return f"{number(-lead, 'points')} points behind {second} on the {shared} that both have"
+    text = f"{number(lead, 'points')} points ahead of {second}"
     return text if gap.test.n > 1 else f"{text} on the one seed they share"
 
 

@@ -76,6 +76,9 @@ def _range(first: ScoreRow, last: Rival) -> str:
     )
     if gap is None:
         return f"{told}; the two were played on different seeds and cannot be paired."
+    if gap.difference.mean < 0:
+        shared = counted(len(gap.seeds), "seed")
+        return f"{told}; on the {shared} that both have it is the other way round."
     if not gap.difference.known:
         return f"{told}: {_points(gap)} more on the one seed they share, which may be chance."
     return f"{told}: {_points(gap)} more ({reach(gap.difference, 'points')}), which may be chance."

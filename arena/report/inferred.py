@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from arena.analysis.inferring import Inferred, Verdicts
 from arena.report.findings import Finding, Statement
-from arena.report.formatting import count_text, counted, number
+from arena.report.formatting import count_text, counted, listed, number
 
 
 def inference_finding(found: Sequence[Inferred]) -> list[Finding]:
@@ -34,12 +34,14 @@ def _told(attackers: Mapping[str, Verdicts]) -> str:
     text = f"right in {_of(every)} (95% interval {low} to {high})"
     if every.unknown:
         text += f", {count_text(every.unknown)} of them left unknown"
-    first = max(attackers, key=lambda attacker: attackers[attacker].share.mean)
+    most = max(counts.share.mean for counts in attackers.values())
+    first = [name for name, counts in attackers.items() if counts.share.mean == most]
     if not every.right:
         return f"{text}."
     if len(attackers) == 1:
-        return f"{text}, by {first}."
-    return f"{text}; most often by {first}, in {_of(attackers[first])}."
+        return f"{text}, by {first[0]}."
+    told = listed([f"{name}, in {_of(attackers[name])}" for name in first])
+    return f"{text}; most often by {told}."
 
 
 def _of(counts: Verdicts) -> str:

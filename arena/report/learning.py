@@ -79,8 +79,9 @@ def _shortly(firsts: Sequence[tuple[Learning, Delay] | None]) -> str:
     of = counted(len(firsts), "defender")
     if not came:
         return f"No checkpoint shows a clone that is better than a guess, against {of}."
-    by = sorted(delay.median or delay.budget for _, delay in came)
-    reach = count_text(by[0]) if by[0] == by[-1] else f"{count_text(by[0])} to {count_text(by[-1])}"
+    by = sorted((delay for _, delay in came), key=lambda one: one.median or float("inf"))
+    low, high = (_queries(one.median, one) for one in (by[0], by[-1]))
+    reach = low if low == high else f"{low} to {high}"
     told = shares_text([first.row.attack for first, _ in came], of)
     return f"First above a guess, by {reach} of {count_text(came[0][1].budget)} queries: {told}"
 
@@ -118,9 +119,9 @@ def _reach(delay: Delay) -> str:
     )
     if n == 1:
         return "one seed"
-    low, high = (_queries(end, delay) for end in delay.ends)
-    if low == high:
+    if len(set(delay.by)) == 1:
         return f"in each of {seeds}"
+    low, high = (_queries(end, delay) for end in delay.ends)
     if delay.is_interval:
         return f"median, 95% interval {low} to {high}, {seeds}"
     return f"median; all of them {low} to {high}; {seeds}"
@@ -132,7 +133,7 @@ def delay_cell(delay: Delay | None) -> Cell:
         return Cell("")
     n, (low, high) = len(delay.by), delay.ends
     note = "" if delay.came == n else f"in {delay.came} of {counted(n, 'seed')}"
-    reach = "" if n == 1 or low == high else f"{_queries(low, delay)} to {_queries(high, delay)}"
+    reach = "" if len(set(delay.by)) == 1 else f"{_queries(low, delay)} to {_queries(high, delay)}"
     return Cell(_queries(delay.median, delay), reach, note)
 
 

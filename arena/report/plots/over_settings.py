@@ -64,7 +64,7 @@ def draw_over_settings(episode_data: EpisodeData) -> Drawing | None:
         for ax, key in zip(axes, shown, strict=True):
             for index, (defender, name) in enumerate(names.items()):
                 own = [dot for dot in dots if dot.defender == defender]
-                _draw_panel(ax, key, own, pen(index), name)
+                _draw_panel(ax, key, own, dots, pen(index), name)
             ax.set_xlabel(key)
             ax.yaxis.set_major_formatter(PERCENT)
             ax.set_ylim(0, 1.02)
@@ -109,12 +109,15 @@ def _best(rows: Sequence[ScoreRow]) -> float:
     return fmean(best.values())
 
 
-def _draw_panel(ax: Axes, key: str, dots: Sequence[Dot], look: Pen, label: str) -> None:
+def _draw_panel(
+    ax: Axes, key: str, dots: Sequence[Dot], every: Sequence[Dot], look: Pen, label: str
+) -> None:
+    """Draw one defender's dots at places that all defenders share."""
     across: dict[float, list[float]] = defaultdict(list)
     labels = [plain(dot.values[key]) for dot in dots]
-    numbers = [dot.values[key] for dot in dots]
+    numbers = [dot.values[key] for dot in every]
     numeric = all(isinstance(one, int | float) and not isinstance(one, bool) for one in numbers)
-    places = {text: float(place) for place, text in enumerate(sorted(set(labels)))}
+    places = {text: float(place) for place, text in enumerate(sorted(set(map(plain, numbers))))}
     for dot, text in zip(dots, labels, strict=True):
         value = dot.values[key]
         at = float(value) if numeric and isinstance(value, int | float) else places[text]

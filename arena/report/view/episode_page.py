@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlencode
 
+from arena.analysis.along_budget import Slice, right_share
 from arena.analysis.timeline import TimelineStep, exits_text, steps_of
 from arena.log.episode_filter import EpisodeFilter
 from arena.log.reader import LogReader
@@ -45,17 +46,17 @@ def course_of(log: LogReader, row: EpisodeRow, events: Sequence[EventRow]) -> Co
     """Read the course of an episode, whose events are known."""
     points = log.checkpoints(row.id)
     steps = steps_of(row, log.rounds(row.id), points, events)
-    return Course(charts_of(row, steps, points, events), [_step(step) for step in steps])
+    return Course(charts_of(row, steps, points, events), [_step(row, step) for step in steps])
 
 
-def _step(step: TimelineStep) -> StepLine:
-    answered = step.benign_answered
+def _step(row: EpisodeRow, step: TimelineStep) -> StepLine:
+    benign = Slice((), (), step.benign_answered, step.benign_correct)
     return StepLine(
         queries=count_text(step.used),
         accuracy=percent(step.clone_accuracy) if step.measured else "",
         attack=exits_text(step.attack_exits),
         benign=exits_text(step.benign_exits),
-        right=percent(step.benign_correct / answered if answered else None),
+        right=percent(right_share(benign, row)),
         events="; ".join(f"{event.kind}: {event.message}" for event in step.events[:3])
         + (f"; {len(step.events) - 3} more" if len(step.events) > 3 else ""),
     )

@@ -121,3 +121,19 @@ def test_what_came_from_the_cache_was_not_trained(made_up):
         made_up, {("a", "undefended"): (0.8,), ("a", "dnf"): (0.2,)}, dnf=cached, undefended=cached
     )
     assert effects_of(board)[0].hardening is None
+
+
+def test_the_image_variance_of_the_best_attack_is_that_of_its_clones(episode_row):
+    """Weak attacks beside it were never the best, and say nothing of how surely it is scored."""
+
+    def variance(weak, seeds=5):
+        rows = [
+            episode_row(name, defender, seed, clone_accuracy=(right + seed) / 360)
+            for defender, strong in (("undefended", 340), ("dnf", 325))
+            for name, right in (("strong", strong), *((f"weak{n}", 37) for n in range(weak)))
+            for seed in range(seeds)
+        ]
+        rows += [episode_row("once", "dnf", 0, clone_accuracy=0.99)]  # the control never met it
+        return defence_effects(scoreboard(rows))[0].effects["copied_less_best"].gap.variance
+
+    assert variance(7) == pytest.approx(variance(0))

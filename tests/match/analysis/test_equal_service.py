@@ -258,3 +258,16 @@ def test_what_equal_service_does_not_read_is_refused():
     words = ["compare", "single", "single", "--equal-service", "--by", "defender"]
     told = CliRunner().invoke(app, words)
     assert (told.exit_code, "leave out --by" in told.stderr) == (2, True)
+
+
+def test_a_setting_that_an_attacker_never_met_is_named(play, made_up):
+    """Where its best attacker is missing, the worst case falls without a reason."""
+    for use in ("randp", "truncation"):
+        for setting in (0.1, 0.5):
+            for attacker, clone in (("knockoff", 0.6), ("dfme", 0.85)):
+                if (use, setting, attacker) != ("randp", 0.5, "dfme"):
+                    play(f"{use} e={setting}", 1 - setting, clone, attacker=attacker, use=use,
+                         e=setting)  # fmt: skip
+    rows = made_up.log.episodes()
+    first, second = (named(sweeps_of(scoreboard(rows)), use) for use in ("randp", "truncation"))
+    assert at_equal_service(first, second).notes == ("randp e=0.5 was not attacked by dfme",)

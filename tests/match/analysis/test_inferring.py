@@ -3,8 +3,9 @@
 import pytest
 
 from arena.analysis.episode_data import gather
-from arena.analysis.inferring import calibration_of, inferred_by, verdicts_on
+from arena.analysis.inferring import Verdicts, calibration_of, inferred_by, verdicts_on
 from arena.log.rows import InferenceRow
+from arena.report.inferred import _told
 from arena.report.plots.inferences import draw_calibration, draw_inferences
 from arena.report.tables import inference_lines
 
@@ -95,3 +96,9 @@ def test_the_table_counts_unknowns_too(data):
     lines = {line.meeting: line.correct for line in inference_lines(data)}
     assert lines["probe / dnf"] == "1 of 2 (1 unknown)"
     assert lines["probe / plain"] == "0 of 1"
+
+
+def test_all_who_are_right_equally_often_are_named():
+    both = {"a": Verdicts(3, 0, 0), "b": Verdicts(3, 0, 0)}
+    assert "most often by a, in 3 of 3 episodes and b, in 3 of 3 episodes" in _told(both)
+    assert "most often by b, in 3 of 3 episodes." in _told({**both, "a": Verdicts(2, 1, 0)})

@@ -1,5 +1,7 @@
 """When an attack began to work: queries to an accuracy, censored seeds, area under the curve."""
 
+from types import SimpleNamespace
+
 import pytest
 from scipy import stats
 
@@ -8,7 +10,13 @@ from arena.analysis.episode_data import gather
 from arena.analysis.learning import Delay, learning_of, track_of
 from arena.log.metric import UNTRAINED
 from arena.log.rows import CheckpointRow
-from arena.report.learning import delay_cell, learning_finding, learning_table
+from arena.report.learning import (
+    _reach,
+    _shortly,
+    delay_cell,
+    learning_finding,
+    learning_table,
+)
 
 
 def points(*triples):
@@ -144,3 +152,21 @@ def test_meetings_that_never_showed_anything_are_one_sentence(made_up):
     table = learning_table(learnt(made_up))
     assert [line.row.attack for line in table.lines] == ["dfme"]
     assert table.never == "noise against dnf and plain"
+
+
+def test_what_is_told_of_all_seeds_holds_for_each_of_them(made_up):
+    nine = Delay((1000, *[2000] * 7, None), 20_000)
+    assert delay_cell(nine).interval == "2,000 to 2,000"
+    assert "in each of" not in _reach(nine)
+    assert "came in 8 of 9 seeds" in _reach(nine)
+    later = Delay((1000, *[2000] * 7, 3000), 20_000)
+    assert "in each of" not in _reach(later)
+    assert _reach(Delay((2000,) * 9, 20_000)) == "in each of 9 seeds"
+
+
+def test_the_short_answer_says_that_the_median_seed_never_came():
+    once = Delay((1000, None, None), 20_000)
+    first = SimpleNamespace(row=SimpleNamespace(attack="dfme", scores={}), above_chance=once)
+    assert "by > 20,000 of 20,000 queries" in _shortly([(first, once)])
+    always = Delay((1000, 1000, 2000), 20_000)
+    assert "by 1,000 of 20,000 queries" in _shortly([(first, always)])

@@ -108,6 +108,7 @@ def test_the_permutation_p_counts_ties_in():
 def test_nothing_differs_from_itself():
     assert paired_permutation_test([0.2, 0.3], [0.2, 0.3]).p == 1.0
     assert paired_permutation_test([0.9], [0.1]).p == 1.0
+    assert paired_permutation_test([0.1 + 0.2] * 7, [0.3] * 7).p == 1.0  # rounding is no difference
 
 
 @settings(max_examples=20, deadline=None)

@@ -60,3 +60,14 @@ def test_the_headline_corrects_for_the_number_of_rivals(made_up):
     assert "a, b, c and d cannot be told apart" in text
     single = EpisodeFilter(defender=("a", "b"))
     assert headline_of(made_up, single).startswith("a held out best, by a paired t test")
+
+
+def test_on_unequal_seeds_nobody_is_called_better_against_the_test(made_up):
+    few, many = (0.5, 0.51, 0.49, 0.5, 0.505), (0.4, 0.41, 0.39, 0.4, 0.405, 0.8, 0.82, 0.81)
+    for defender, clones in (("a", few), ("b", many)):
+        for seed, clone in enumerate(clones):
+            made_up.play("x", defender, seed, clone=clone)
+    said = headline_of(made_up)
+    assert "cannot be told" in said
+    assert "on the 5 seeds that both have it is the other way round" in said
+    assert "points more" not in said

@@ -57,3 +57,16 @@ def test_of_many_games_the_report_draws_the_settings_and_not_each_game(made_up):
     assert "<h1>Model extraction: made-up</h1>" in page
     assert page.count("<svg") == 1
     assert page.count(MANY) == MOST_GAMES + 1
+
+
+def test_defenders_with_other_values_of_a_setting_share_their_places(made_up):
+    for network, clone in (("alpha", 0.3), ("beta", 0.5), ("gamma", 0.9)):
+        plan = {"clone": {"use": network}}
+        made_up.play("dfme", "first", 0, clone=clone, plan=plan)
+        if network != "alpha":
+            made_up.play("dfme", "second", 0, clone=clone - 0.1, plan=plan)
+    data = gather(made_up.log, [row.id for row in made_up.log.episodes()])
+    (ax,) = draw_over_settings(data).figure.axes
+    assert [one.get_text() for one in ax.get_xticklabels()] == ["alpha", "beta", "gamma"]
+    lines = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
+    assert lines["second"] == [[1.0, 0.4], [2.0, 0.8]]

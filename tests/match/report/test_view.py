@@ -7,6 +7,8 @@ import threading
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -17,6 +19,7 @@ from arena.log.store import Log
 from arena.report import html as page
 from arena.report.live import LivePage
 from arena.report.server import LiveServer
+from arena.report.view.episode_page import course_of
 from arena.report.view.site import Site
 from envs.errors import ArenaError
 
@@ -235,3 +238,11 @@ def test_an_ending_that_a_damaged_log_tells_is_shown_as_it_is(made_up, live, sta
         connection.exec_driver_sql("UPDATE episode SET status = ?", (status,))
     code, text, _ = ask(live, "/report")
     assert (code, "<b>" in text.split("now;")[-1][:40]) == (200, False)
+
+
+def test_benign_images_without_a_right_answer_are_in_no_share(made_up):
+    id = made_up.play(plan={"traffic": {"benign": 0.25, "ood_share": 0.5}})
+    row, rounds = made_up.log.episode(id), made_up.log.rounds(id)
+    told = [replace(one, benign_answered=125, benign_correct=60) for one in rounds]
+    log = SimpleNamespace(rounds=lambda _: told, checkpoints=made_up.log.checkpoints)
+    assert {step.right for step in course_of(log, row, ()).steps} == {"96.0"}
