@@ -19,6 +19,11 @@ from envs.victim.ties import Arbiter
 OVERFULL = 1.25
 """A chunk may grow to this multiple of its size before survivors start another one."""
 
+FEWEST = 4
+"""Images of a request of several that run together at least behind the first exit: kernels round
+otherwise for fewer, so that the last digits of an image that goes on alone would tell who beside it
+has left."""
+
 
 @dataclass(eq=False, slots=True)
 class _Part:
@@ -88,13 +93,15 @@ class Compaction:
         return joined([self._answer(stop, part, first) for part in parts])
 
     def _answer(self, stop: int, part: _Part, first: int) -> Tensor:
-        features = part.features
-        if first == 0:
+        features, count = part.features, len(part)
+        if first and count < FEWEST and len(self._images) > 1:
+            features = features[torch.arange(FEWEST, device=features.device) % count]
+        if features.ndim == 4 and (first == 0 or len(features) > count):
             features = lay_out(features, self._network)
         for index in range(first, stop + 1):
             features = self._network.run_segment(index, features)
-        part.features = features
-        return self._network.logits(stop, features)  # while the maps are in cache
+        part.features = features[:count]
+        return self._network.logits(stop, features)[:count]  # while the maps are in cache
 
     def _part_ways(self, stop: int, parts: list[_Part], logits: Tensor) -> None:
         """Let those leave who do, and note who stays in each part."""

@@ -238,3 +238,23 @@ def test_a_rule_for_another_number_of_exits_is_refused(network):
 def test_a_chunk_of_no_image_is_refused(network):
     with pytest.raises(ValueError, match="expected a chunk of at least 1"):
         run_compacted(network, noise(2), FinalOnly(), generator=stream(), chunk=0)
+
+
+@pytest.mark.parametrize("name", ["resnet10", "mlp-small", "conv-small", "mobilenetv2-small"])
+def test_the_last_digits_of_an_image_do_not_tell_where_the_one_beside_it_left(name):
+    generator = stream("network")
+    backbone = build(name, num_classes=10, image_shape=(1, 8, 8), generator=generator)
+    network = with_heads(backbone, generator=generator).eval()
+    images = torch.cat([noise(60), digits(60)])
+    rule = spread(network, images)
+    exits = run_compacted(network, images, rule, generator=stream()).exits
+    late, *others = (images[exits == e] for e in range(network.num_exits - 1, -1, -1))
+    assert all(len(one) for one in others)
+    for many in (1, 2, 3):  # how many it asked at once the attacker knows itself
+        told = {
+            run_compacted(network, torch.cat([late[:1], beside[:many]]), rule, generator=stream())
+            .logits[0].view(torch.int32).numpy().tobytes()
+            for group in (*others, late[1:])
+            for beside in (group, group.flip(0))
+        }  # fmt: skip
+        assert len(told) == 1
