@@ -42,6 +42,12 @@ class ExitProfile:
         """MACs by exit relative to the last exit's, in (0, 1]."""
         return tuple(macs / self.macs[-1] for macs in self.macs)
 
+    @property
+    def undivided(self) -> "ExitProfile":
+        """The costs where every exit runs, whichever answers."""
+        every = ((costs[-1],) * len(costs) for costs in (self.macs, self.ops, self.weight_bytes))
+        return ExitProfile(*every)
+
 
 Formulas = Mapping[Any, Callable[..., int]]
 """`Any`: torch does not export the type of an operation."""
@@ -219,6 +225,7 @@ def structure_of(network: MultiExit) -> object:
         # of a network of others, layers do not tell how its code connects them
         network.backbone.architecture,
         network.backbone.stage_names,
+        repr(sorted(network.backbone.params.items())),
         repr(network),
         tuple((tuple(tensor.shape), tensor.dtype) for tensor in tensors),
     )

@@ -113,7 +113,7 @@ class Victim:
         """What leaving at each exit costs, counted once."""
         if self._profile is None:
             self._profile = profile(self.network)
-        return self._profile
+        return self._profile.undivided if self.rule.needs_all_exits else self._profile
 
     def answer(
         self, images: Tensor, *, generator: torch.Generator, ood: bool = False

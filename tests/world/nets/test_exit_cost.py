@@ -136,3 +136,34 @@ def test_another_size_exit_or_dtype_is_another_structure():
 def test_a_profile_is_a_value():
     assert ExitProfile((1, 2), (1, 2), (4, 8)) == ExitProfile((1, 2), (1, 2), (4, 8))
     assert ExitProfile((1, 2), (1, 2), (4, 8)).shares == (0.5, 1.0)
+
+
+def test_networks_that_differ_in_what_no_layer_shows_have_costs_of_their_own(tmp_path):
+    path = tmp_path / "pooled.py"
+    path.write_text(POOLED)
+    for pool in (1, 4):
+        generator, use = _seeded(), f"{path}:Net"
+        backbone = registry.build(
+            use, num_classes=10, image_shape=(1, 8, 8), generator=generator, pool=pool
+        )
+        network = MultiExit(backbone)
+        assert profile(network) == module.profile_by(network, {})
+        assert profile(network).macs[-1] == 64 * 72 + (8 // pool) ** 2 * 16 * 72 + 160
+
+
+POOLED = """
+from torch import nn
+from torch.nn import functional as F
+
+
+class Net(nn.Module):
+    def __init__(self, num_classes, pool=1):
+        super().__init__()
+        self.pool = pool
+        self.first, self.second = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 16, 3, padding=1)
+        self.last = nn.Linear(16, num_classes)
+
+    def forward(self, x):
+        x = F.avg_pool2d(F.relu(self.first(x)), self.pool)
+        return self.last(F.relu(self.second(x)).mean((2, 3)))
+"""

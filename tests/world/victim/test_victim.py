@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from envs.exits.random_rules import ByHistogram
+from envs.exits.random_rules import ByHistogram, PassingAtRandom
 from envs.exits.rules import FinalOnly, Thresholds, log_odds, to_log_odds
 from envs.nets.multi_exit import MultiExit, with_heads
 from envs.nets.registry import build
@@ -189,3 +189,11 @@ def test_a_gpu_gives_the_answers_of_the_cpu(images):
     torch.testing.assert_close(
         answer.posteriors.cpu()[same], expected.posteriors[same], rtol=0, atol=1e-3
     )
+
+
+def test_a_rule_that_runs_every_exit_saves_nothing():
+    all_run = Victim(make_network(), rule=PassingAtRandom([0.1] * 4, seeding="hash", key=3))
+    stops = all_run.with_rule(Thresholds([0.1] * 4))
+    assert all_run.profile.shares == (1.0,) * 5
+    assert all_run.profile.macs[0] == stops.profile.macs[-1]
+    assert sorted(set(stops.profile.shares)) == list(stops.profile.shares)
