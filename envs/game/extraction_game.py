@@ -4,10 +4,11 @@ The oracle and the Gymnasium environments lead to the same game, which alone cha
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from envs.defences.base import Clock, DeployedDefence
@@ -132,6 +133,10 @@ class ExtractionGame:
         """The server's clock and the accounts it has cut off or slowed down: a copy each time."""
         return self._service.standings.copy()
 
+    def room_of(self, account: int | None) -> int:
+        """Return the images that an account may still ask for; of all of them where it is None."""
+        return min(self.remaining, self._accounts.room_of(account))
+
     @property
     def over(self) -> bool:
         """Whether the budget is spent."""
@@ -171,7 +176,7 @@ class ExtractionGame:
         """
         self._access.enter()
         try:
-            with without_overrides():
+            with without_overrides(), _own_precision(self.device.type):
                 return self._play(images, account)
         finally:
             self._access.leave()
@@ -222,7 +227,7 @@ class ExtractionGame:
                 timer=self._counters.attack_timer,
             )
         except BaseException as fault:
-            self._break_off(account, count, fault)
+            self._break_off(account, count, fault, before)
             raise
         given, is_charged = attack.posteriors, True
         if attack.refused is not None:
@@ -242,14 +247,14 @@ class ExtractionGame:
             raise refusal_of(account, attack.refused)
         return Response(given, attack.latency if self._threat.latency_visible else None)
 
-    def _break_off(self, account: int, count: int, fault: BaseException) -> None:
+    def _break_off(self, account: int, count: int, fault: BaseException, before: int) -> None:
         """End the game at a round that was not finished, and charge nothing for that round.
 
         A victim elsewhere charges by its own ledger, and may answer another time.
         """
-        if not self._is_elsewhere:
-            self._budget.take_back(account, count)
-        elif isinstance(fault, BudgetExhausted | VictimUnreachable):
+        charged = self._budget.used - before if self._is_elsewhere else 0
+        self._budget.take_back(account, count - charged)
+        if self._is_elsewhere and isinstance(fault, BudgetExhausted | VictimUnreachable):
             return
         self.fault = fault
 
@@ -314,3 +319,9 @@ class ExtractionGame:
             )
             for request in traffic.draw(attack_count)
         )
+
+
+def _own_precision(kind: str) -> AbstractContextManager[object]:
+    """Keep the autocast of whoever asks from the networks that answer, on a kind of device."""
+    is_on = torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if is_on else nullcontext()
