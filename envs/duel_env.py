@@ -117,7 +117,9 @@ class DuelEnv(ParallelEnv[str, Observation, Any]):  # type: ignore[misc] # it ha
         self._games = GameFactory(spec, defences or [Defence()])
         self._batch, self._measure_every = batch, measure_every
         self._prices = utility_price, compute_price
-        benign = 0 if spec.benign == 0 else int(batch * spec.benign / (1 - spec.benign)) + 1
+        # each account that a batch is asked from anew draws benign users' requests beside it
+        asked = batch * (spec.accounts if refusals else 1)
+        benign = 0 if spec.benign == 0 else int(asked * spec.benign / (1 - spec.benign)) + 1
         self._window = batch + benign
         self._clone: nn.Module | None = None
         self._last: Streams | None = None

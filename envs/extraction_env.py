@@ -205,6 +205,8 @@ class ExtractionEnv(gymnasium.Env[Observation, Any]):
 
 def played(game: ExtractionGame, images: Tensor, account: int | None) -> Response | None:
     """Ask a batch; None where the defender refuses it. Raises as `ExtractionGame.play`."""
+    if game.room_of(account) == 0:
+        return None
     try:
         return game.play(images, account)
     except Refused:
@@ -289,14 +291,14 @@ def asked(action: object, game: ExtractionGame, batch: int) -> tuple[Tensor, int
     if images.ndim == 4:
         if len(images) > batch:
             raise QueryError(f"expected at most {batch} images, got {len(images)}")
-        images = images[: game.remaining]
+        images = images[: game.room_of(account) or len(images)]
     return images, account
 
 
 def as_images(action: object) -> Tensor:
     """Take a batch of images as a NumPy array or a torch tensor; the game checks the rest."""
     if isinstance(action, np.ndarray):
-        return torch.from_numpy(np.asarray(action))
+        return torch.from_numpy(np.ascontiguousarray(action))
     try:
         return plain_tensor(action)
     except TypeError as error:

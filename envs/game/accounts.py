@@ -142,6 +142,12 @@ class Accounts:
             )
         return account
 
+    def room_of(self, account: int | None) -> int:
+        """Return the images that an account may still ask for; all accounts where it is None."""
+        if account is None or not 0 <= account < self._count:
+            return self.room
+        return 0 if account in self._closed else self._left(account)
+
     def deal(self, images: Tensor) -> list[Share]:
         """Say by the policy which account asks for which images, in the order of first images.
 

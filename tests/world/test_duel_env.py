@@ -160,6 +160,30 @@ def test_a_defender_may_refuse_clients_or_cut_them_off():
     assert env.agents == []
 
 
+def test_the_window_holds_the_benign_requests_beside_every_account_that_is_asked():
+    spec = GameSpec(victim="mlp-small", recipe=RECIPE, budget=400, benign=0.5, accounts=4,
+                    account_policy="one", refused="free")  # fmt: skip
+    env = DuelEnv(spec, batch=8, refusals=True)
+    env.reset(seed=0)
+    images, clients = moves()[ATTACKER][:8], set()
+    count = len(env.action_space(DEFENDER)["refuse"].sample())
+
+    def step(account, refused=()):
+        none = np.zeros(count, np.int8)
+        seen, *_ = env.step({
+            ATTACKER: {"images": images, "account": account},
+            DEFENDER: {"defence": 0, "strength": np.ones(1, np.float32), "cut_off": none,
+                       "refuse": np.isin(np.arange(count), list(refused)).astype(np.int8)},
+        })  # fmt: skip
+        assert env.observation_space(DEFENDER).contains(seen[DEFENDER])
+        return set(seen[DEFENDER]["clients"].tolist()) - {-1}
+
+    for account in range(4):
+        clients |= step(account)
+    for kept in clients:  # of all accounts but one
+        step(-1, clients - {kept})
+
+
 @pytest.mark.filterwarnings("default")
 def test_the_test_of_pettingzoo_passes_with_refusals_too():
     pettingzoo_test.parallel_api_test(make(refusals=True), num_cycles=20)

@@ -152,7 +152,9 @@ def test_an_action_names_the_account_that_asks_or_leaves_it_to_the_policy():
     for account, charged in ((-1, (11, 11, 10)), (2, (11, 11, 40))):
         env.step({"images": images[: 30 if account == 2 else 32], "account": np.int64(account)})
         assert game.charged_by_account == charged
-    for wrong, word in ((2, "0 of the 40 of account 2"), (3, "from 0 to 2"), (1.5, "whole number")):
+    *_, info = env.unwrapped.step({"images": images, "account": 2})  # which has nothing left
+    assert (info["refused"], info["answered"], info["queries_used"]) == (True, 0, 62)
+    for wrong, word in ((3, "from 0 to 2"), (1.5, "whole number")):
         with pytest.raises(QueryError, match=word):
             env.unwrapped.step({"images": images, "account": wrong})
     with pytest.raises(QueryError, match="'images' and 'account'"):
@@ -161,6 +163,28 @@ def test_an_action_names_the_account_that_asks_or_leaves_it_to_the_policy():
     *_, over, _, info = env.unwrapped.step(images)  # a plain batch is dealt, too
     *_, over, _, info = env.unwrapped.step(images)
     assert (over, info["queries_used"], game.charged_by_account) == (True, 100, (37, 23, 40))
+
+
+@pytest.mark.parametrize("policy", ["one", "round-robin"])
+def test_every_action_of_the_space_can_be_played_to_the_end(policy):
+    env = make(budget=40, batch=4, accounts=2, account_budget=6, account_policy=policy)
+    env.reset(seed=0)
+    for sent in actions(env, seed=1):
+        seen, *_, over, _, info = env.step(sent)
+        assert env.observation_space.contains(seen)
+        if over:
+            break
+    assert info["queries_used"] == 12
+
+
+def test_a_mirrored_batch_is_answered_as_its_copy_is():
+    def answers(copied):
+        env = make()
+        env.reset(seed=0)
+        mirrored = next(actions(env))[:, :, :, ::-1]
+        return env.step(mirrored.copy() if copied else mirrored)[0]["posteriors"]
+
+    np.testing.assert_array_equal(answers(False), answers(True))
 
 
 class CutsOff:
