@@ -156,7 +156,9 @@ def _of_parts(found: Mapping[object, object], name: str, division: Division) -> 
     for part, (_, labels) in parts.items():
         if labels is None:
             raise ArenaError(f"'{name}': the images of part '{part}' have no labels")
-    names = _class_names(classes, [labels for _, labels in parts.values()], name)
+    # in whatever order a file lists its parts
+    ordered = sorted(parts, key=lambda part: part != "train")
+    names = _class_names(classes, [parts[part][1] for part in ordered], name)
     sets = {
         part: _labelled(images, labels, names, f"{name}, {part}" if part else name)
         for part, (images, labels) in parts.items()

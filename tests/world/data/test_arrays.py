@@ -178,3 +178,14 @@ def test_sets_of_ours_are_taken_as_they_are():
     images = ImageSet(splits.train.pixels, splits.train.labels, 4, "x", tuple("abcd"))
     parts = as_set({"train": images, "test": images})
     assert len(parts.held_out) == len(images)
+
+
+@pytest.mark.parametrize("order", [("train", "test"), ("test", "train")])
+def test_classes_are_those_of_the_training_images_in_whatever_order_parts_lie(order):
+    labels = {"train": np.array(list("abc") * 10), "test": np.array(list("ab") * 10)}
+    found = {}
+    for part in order:
+        found[f"{part}_images"] = pictures(len(labels[part]))
+        found[f"{part}_labels"] = labels[part]
+    splits = as_set(found)
+    assert splits.train.classes == splits.test.classes == ("a", "b", "c")
