@@ -54,6 +54,7 @@ wrappers = Catalog(
         "recovery": "agents.oracle_wrappers.recovery:Recovery",
         "d-dae": "agents.oracle_wrappers.d_dae:DDAE",
         "inversion": "agents.oracle_wrappers.inversion:Inversion",
+        "top-label": "agents.oracle_wrappers.top_label:TopLabel",
     },
 )
 

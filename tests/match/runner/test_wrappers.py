@@ -117,6 +117,6 @@ def test_an_episode_behind_wrappers_goes_on_from_its_save(tmp_path, monkeypatch)
 
 def test_wrappers_are_listed_with_what_they_can_be_told():
     entries = {entry.name: entry for entry in inventory("wrappers")}
-    assert set(entries) == {"averaging", "recovery", "d-dae", "inversion"}
+    assert set(entries) == {"averaging", "recovery", "d-dae", "inversion", "top-label"}
     assert all(entry.summary and not entry.fault for entry in entries.values())
     assert "repeats" in [one.name for one in entries["averaging"].parameters]
