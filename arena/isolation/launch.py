@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 
+from arena.isolation.printed import Printed
 from arena.registry import players
 from arena.registry.catalog import Named
 from arena.system.shadowing import ROOT
@@ -40,11 +41,12 @@ _PACKAGES = ("arena", "agents", "envs", "scenarios")
 
 
 class Started(NamedTuple):
-    """A process, our end of the line to it, and its folder."""
+    """A process, our end of the line to it, its folder, and what shows its output."""
 
     process: "subprocess.Popen[bytes]"
     channel: "Channel"
     folder: Path
+    printed: Printed
 
 
 def require_linux() -> None:
@@ -91,11 +93,13 @@ def start(task: str, uses: Iterable[str], *, files: Sequence[Path] = (), pool: i
             cwd=folder,
             env=_environment(folder, paths),
             stdin=subprocess.DEVNULL,
-            stdout=2,  # a print must not get between lines of JSON
+            stdout=subprocess.PIPE,  # not our own: a terminal that is written to can be read
+            stderr=subprocess.STDOUT,  # and a print must not get between lines of JSON
             pass_fds=[theirs.fileno(), shared, *([pool] if pool >= 0 else [])],
             start_new_session=True,  # Ctrl-C is the referee's, and so is the terminal
         )
-    return Started(process, Channel(ours, shared), folder)
+    assert process.stdout is not None
+    return Started(process, Channel(ours, shared), folder, Printed(process.stdout))
 
 
 def end(started: Started) -> None:
@@ -106,6 +110,7 @@ def end(started: Started) -> None:
             os.kill(number, signal.SIGKILL)
     process.wait()
     started.channel.close()
+    started.printed.end()
     shutil.rmtree(started.folder, ignore_errors=True)
 
 

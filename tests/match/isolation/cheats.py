@@ -6,6 +6,7 @@ This file is a player's: it is imported where its attacker plays.
 import ctypes
 import gc
 import os
+import select
 import signal
 import socket
 import sys
@@ -201,6 +202,11 @@ def network(oracle, kit, lent):
     return True
 
 
+def terminal(oracle, kit, lent):
+    inherited = [number for number in range(256) if os.isatty(number)]
+    return any(os.read(number, 100) for number in select.select(inherited, [], [], 1)[0])
+
+
 def memory(oracle, kit, lent):
     try:
         torch.empty(3 * 2**30, dtype=torch.uint8)
@@ -270,7 +276,7 @@ PROBES = (
     labels, size, budget, victim_by_gc, test_set_by_gc, posteriors_of_the_referee, frames, callback,
     torch_function, log_object, log_in_environment, log_file, cache, data, parent_memory,
     parent_environment, parent_command, parent_files, signals, our_code, libraries, home, network,
-    memory, threads, ledger,
+    terminal, memory, threads, ledger,
 )  # fmt: skip
 
 

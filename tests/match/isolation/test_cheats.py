@@ -2,6 +2,7 @@
 
 import os
 import socket
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,20 @@ def played(tmp_path, tiny_file, monkeypatch):
     return run
 
 
+@contextmanager
+def typed_in_the_terminal():
+    """Let standard error be a terminal in which somebody has typed a line."""
+    before, (typing, shown) = os.dup(2), os.openpty()
+    os.dup2(shown, 2)
+    os.write(typing, b"a password\n")
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        for file in (before, typing, shown):
+            os.close(file)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_what_code_in_the_attackers_process_gets(played, promises, tmp_path, monkeypatch, way):
     monkeypatch.delenv("ARENA_CHEAT_IMPORT", raising=False)
@@ -51,7 +66,7 @@ def test_what_code_in_the_attackers_process_gets(played, promises, tmp_path, mon
     cached, data = Path(os.environ["ARENA_CACHE"]) / "secret-victim", tmp_path / "images"
     for file in (cached, data):
         file.write_bytes(b"secret")
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", 0)) as server, typed_in_the_terminal():
         lent = {
             "log": tmp_path / "cheats.db", "cached": cached, "data": data, "folder": tmp_path,
             "referee": os.getpid(), "port": server.getsockname()[1],

@@ -72,7 +72,7 @@ def against(monkeypatch, game):
             threads.append(threading.Thread(target=child))
             threads[-1].start()
             process = SimpleNamespace(pid=2**22, returncode=0, wait=lambda *_: 0)
-            return launch.Started(process, Channel(ours, shared), Path())
+            return launch.Started(process, Channel(ours, shared), Path(), None)
 
         monkeypatch.setattr(isolated.launch, "start", start)
         monkeypatch.setattr(isolated.launch, "end", lambda started: started.channel.close())
