@@ -5,7 +5,7 @@ left active. What a ledger counts and a referee compares is taken from here.
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -34,6 +34,12 @@ def with_overrides() -> Iterator[None]:
     """Run a player's network as its author wrote it, amid `without_overrides`."""
     with torch._C._EnableTorchFunction():
         yield
+
+
+def own_precision(kind: str) -> AbstractContextManager[object]:
+    """Keep the autocast of whoever asks from the networks that answer, on a kind of device."""
+    is_on = torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if is_on else nullcontext()
 
 
 def _kind(tensor: Tensor) -> int:

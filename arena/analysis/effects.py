@@ -11,7 +11,8 @@ from arena.analysis.gaps import Gap, gap_of
 from arena.analysis.intervals import Interval, mean_interval
 from arena.analysis.metrics import MEASURES
 from arena.analysis.paired_tests import holm
-from arena.analysis.scoreboard import ScoreRow, by_defender, scored, scored_best
+from arena.analysis.pooled import scored_best
+from arena.analysis.scoreboard import ScoreRow, by_defender, scored
 from envs.errors import UnknownName
 
 CONTROL = "undefended"

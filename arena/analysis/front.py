@@ -11,14 +11,8 @@ from typing import Literal
 
 from arena.analysis.gaps import BySeed, Gap, gap_of
 from arena.analysis.image_sampling import Scored
-from arena.analysis.scoreboard import (
-    ScoreRow,
-    averaged_over_attackers,
-    best,
-    by_defender,
-    gap_between,
-    scored,
-)
+from arena.analysis.pooled import averaged_over_attackers
+from arena.analysis.scoreboard import ScoreRow, best, by_defender, gap_between, scored
 
 FrontState = Literal["on", "off", "undecided"]
 

@@ -5,7 +5,7 @@ was played twice counts once, with its newest play.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -292,47 +292,6 @@ def by_defender(board: Iterable[ScoreRow]) -> dict[str, list[ScoreRow]]:
     return defenders
 
 
-def over_attackers(rows: Iterable[ScoreRow], measure: str) -> Interval | None:
-    """Average a measure over the attackers of each seed, then over seeds; None if never taken."""
-    rows = list(rows)
-    means = list(averaged_over_attackers(rows, measure).values())
-    if not means:
-        return None
-    found = mean_interval(means).widened(sampling_variance(measure, scored(rows)))
-    return found.within(*measure_of(measure).bounds)
-
-
 def scored(rows: Sequence[ScoreRow]) -> Scored:
     """Give all episodes of some meetings on the same images."""
     return Scored([one for row in rows for one in row.episodes.values()], rows[0].images)
-
-
-def scored_best(
-    rows: Sequence[ScoreRow],
-    measure: str = "clone_accuracy",
-    *,
-    met: Collection[tuple[str, int]] | None = None,
-) -> Scored:
-    """Give the episode with the highest value of each seed, of meetings on the same images.
-
-    Args:
-        rows: the meetings.
-        measure: what is compared.
-        met: attacks and seeds that count; all where absent.
-    """
-    found: dict[int, tuple[float, EpisodeRow]] = {}
-    for row in rows:
-        for seed, value in row.by_seed(measure).items():
-            counts = met is None or (row.attack, seed) in met
-            if counts and (seed not in found or value > found[seed][0]):
-                found[seed] = value, row.episodes[seed]
-    return Scored([one for _, one in found.values()], rows[0].images)
-
-
-def averaged_over_attackers(rows: Iterable[ScoreRow], measure: str) -> dict[int, float]:
-    """Average a measure over the attackers of each seed."""
-    seeds: dict[int, list[float]] = {}
-    for row in rows:
-        for seed, value in row.by_seed(measure).items():
-            seeds.setdefault(seed, []).append(value)
-    return {seed: sum(values) / len(values) for seed, values in seeds.items()}

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from statistics import fmean
 
-from arena.analysis.scoreboard import ScoreRow, averaged_over_attackers, by_defender
+from arena.analysis.pooled import averaged_over_attackers
+from arena.analysis.scoreboard import ScoreRow, by_defender
 from arena.scenario.settings import flat
 from envs.errors import ArenaError, UnknownName
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from arena.analysis.gaps import Gap, gap_of
-from arena.analysis.scoreboard import ScoreRow, gap_between, scored_best
+from arena.analysis.pooled import scored_best
+from arena.analysis.scoreboard import ScoreRow, gap_between
 from arena.assessment.sequence import Attack, Role
 from arena.log.rows import CheckpointRow, EventRow
 from arena.report.formatting import counted

@@ -18,7 +18,8 @@ from arena.analysis.gaps import Gap, gap_of
 from arena.analysis.image_sampling import accuracy_interval
 from arena.analysis.intervals import Interval
 from arena.analysis.paired_tests import holm
-from arena.analysis.scoreboard import ScoreRow, by_defender, scoreboard, scored_best
+from arena.analysis.pooled import scored_best
+from arena.analysis.scoreboard import ScoreRow, by_defender, scoreboard
 from arena.analysis.sweeps import CLONE, Setting, Sweep, mean_over, sweeps_of
 from arena.assessment.assessed import assessed
 from arena.assessment.flags import Flag

@@ -13,14 +13,8 @@ from arena.analysis.episode_data import EpisodeData
 from arena.analysis.image_sampling import share_variance
 from arena.analysis.intervals import Interval, seeds_needed
 from arena.analysis.paired_tests import NEEDS_PAIRS, holm, paired_permutation_test
-from arena.analysis.scoreboard import (
-    Comparison,
-    ScoreRow,
-    best,
-    by_defender,
-    compare,
-    over_attackers,
-)
+from arena.analysis.pooled import over_attackers
+from arena.analysis.scoreboard import Comparison, ScoreRow, best, by_defender, compare
 from arena.log.rows import EpisodeRow
 from arena.report.formatting import count_text, counted, listed, number, reach, with_interval
 

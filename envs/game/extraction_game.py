@@ -4,11 +4,10 @@ The oracle and the Gymnasium environments lead to the same game, which alone cha
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from envs.defences.base import Clock, DeployedDefence
@@ -31,7 +30,7 @@ from envs.game.rounds import (
 from envs.game.service import Service
 from envs.game.standings import Standings
 from envs.game.traffic import BenignTraffic
-from envs.plain_tensors import without_overrides
+from envs.plain_tensors import own_precision, without_overrides
 from envs.seeding import Streams
 from envs.types import Response, ThreatModel, check_within, harden_labels
 
@@ -176,7 +175,7 @@ class ExtractionGame:
         """
         self._access.enter()
         try:
-            with without_overrides(), _own_precision(self.device.type):
+            with without_overrides(), own_precision(self.device.type):
                 return self._play(images, account)
         finally:
             self._access.leave()
@@ -319,9 +318,3 @@ class ExtractionGame:
             )
             for request in traffic.draw(attack_count)
         )
-
-
-def _own_precision(kind: str) -> AbstractContextManager[object]:
-    """Keep the autocast of whoever asks from the networks that answer, on a kind of device."""
-    is_on = torch.is_autocast_enabled(kind)
-    return torch.autocast(kind, enabled=False) if is_on else nullcontext()

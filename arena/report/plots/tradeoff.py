@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from arena.analysis.episode_data import EpisodeData
 from arena.analysis.front import FrontState, Standing, front, standings
 from arena.analysis.intervals import Interval
-from arena.analysis.scoreboard import over_attackers
+from arena.analysis.pooled import over_attackers
 from arena.report.plots.style import (
     COLOURS,
     GREY,

@@ -7,7 +7,8 @@ import pytest
 
 from arena.analysis import frames as analysis
 from arena.analysis.metrics import MEASURES
-from arena.analysis.scoreboard import best, compare, over_attackers, scoreboard
+from arena.analysis.pooled import over_attackers
+from arena.analysis.scoreboard import best, compare, scoreboard
 from arena.log.episode_filter import EpisodeFilter
 from envs.errors import ArenaError, UnknownName
 

@@ -395,12 +395,3 @@ def test_folders_on_the_way_are_made_and_the_path_comes_back(made_up, tmp_path, 
     out = tmp_path / "a" / "b" / "r.html"
     assert write_report(made_up.log, [made_up.play()[:6]], out) == out
     assert out.read_text("utf-8").startswith("<!doctype html>")
-
-
-def test_the_scoreboard_tells_variants_of_an_attacker_apart(made_up, tmp_path, no_figures):
-    for rate in (1, 9):
-        made_up.play("dfme", "dnf", 0, plan={"attacker": {"use": "dfme", "params": {"rate": rate}}})
-    text = report_of(made_up, tmp_path)
-    board = text[text.index(">Scoreboard<") : text.index("<h3>Figures")]
-    assert "rate=1)" in board
-    assert "rate=9)" in board

@@ -34,3 +34,12 @@ def test_a_scoreboard_of_many_meetings_is_folded(made_up, tmp_path, attackers, f
             made_up.play(f"attacker-{number}", defender, curve=())
     text = report_of(made_up, tmp_path)
     assert text.count(f"All {2 * attackers} meetings") == folded
+
+
+def test_the_scoreboard_tells_variants_of_an_attacker_apart(made_up, tmp_path):
+    for rate in (1, 9):
+        made_up.play("dfme", "dnf", 0, plan={"attacker": {"use": "dfme", "params": {"rate": rate}}})
+    text = report_of(made_up, tmp_path)
+    board = text[text.index(">Scoreboard<") : text.index("<h3>Figures")]
+    assert "rate=1)" in board
+    assert "rate=9)" in board

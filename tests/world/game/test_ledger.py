@@ -1,7 +1,6 @@
 """What an attacker gets that lies to the ledger: the answers it is charged for, and no more."""
 
 import threading
-from contextlib import nullcontext
 from dataclasses import fields
 
 import pytest
@@ -12,40 +11,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from envs import plain_tensors
 from envs.defences.base import Defence, DeployedDefence
-from envs.errors import BudgetExhausted, NotGranted, QueryError, VictimUnreachable
+from envs.errors import BudgetExhausted, NotGranted, QueryError
 from envs.game import access
 from envs.game.clients import ClientNumbers
 from envs.game.clocks import make_clock
 from envs.game.extraction_game import ExtractionGame
 from envs.game.game_oracle import GameOracle
-from envs.game.rounds import Countermeasure
-from envs.nets import registry
-from envs.nets.multi_exit import MultiExit
 from envs.seeding import Streams
 from envs.types import ThreatModel
-from envs.victim.victim import Victim
 
 SHAPE = (1, 8, 8)
-
-
-class Watching:
-    """A defender that can be told to do something before it answers."""
-
-    def __init__(self):
-        self.before, self.clients = lambda: None, []
-
-    def act(self, view):
-        self.clients.append(view.client)
-        self.before()
-        return Countermeasure()
-
-    def learn(self, served):
-        pass
-
-
-@pytest.fixture
-def defender():
-    return Watching()
 
 
 @pytest.fixture
@@ -365,65 +340,3 @@ def test_client_numbers_differ_within_an_episode_and_between_episodes(make_game,
     assert numbers.accounts == first.attacker_clients
     assert min(all_of_them) > 0
     assert ClientNumbers(Streams(1)).benign(50) == numbers.benign(50)
-
-
-@pytest.mark.parametrize("network", ["resnet10", "conv-small", "mlp-small"])
-def test_autocast_of_whoever_asks_stays_outside_the_victim(network):
-    def play(precision):
-        built = registry.build(network, num_classes=10, image_shape=SHAPE,
-                               generator=torch.Generator().manual_seed(0))  # fmt: skip
-        streams = Streams(3)
-        game = ExtractionGame(
-            ThreatModel(10, SHAPE, 100),
-            [DeployedDefence("none", Defence(), Victim(MultiExit(built, ())))],
-            Watching(),
-            clock=make_clock("none", streams),
-            streams=streams,
-        )
-        images = torch.rand(8, *SHAPE, generator=torch.Generator().manual_seed(1))
-        with precision:
-            first = game.play(images).posteriors
-        return torch.cat([first, game.play(images).posteriors])
-
-    with torch.autocast("cpu", enabled=False):
-        plain = play(nullcontext())
-    assert torch.equal(plain, play(torch.autocast("cpu", dtype=torch.bfloat16)))
-
-
-class Lost:
-    """A victim elsewhere and its ledger: some requests never reach it, and are not charged."""
-
-    def __init__(self):
-        self.charged, self.is_down = 0, False
-
-    def serve(self, victim, images, *, generator, ood):
-        if self.is_down:
-            raise VictimUnreachable("down")
-        self.charged += len(images)
-        return victim.answer(images, generator=generator, ood=ood), None
-
-    def deliver(self, seconds, images):
-        return seconds
-
-
-@pytest.mark.parametrize("accounts", [1, 2])
-def test_requests_that_never_reached_a_victim_elsewhere_cost_no_account(victim, accounts):
-    elsewhere, streams = Lost(), Streams(1)
-    game = ExtractionGame(
-        ThreatModel(10, SHAPE, 100, accounts=accounts),
-        [DeployedDefence("none", Defence(), victim)],
-        Watching(),
-        clock=elsewhere,
-        streams=streams,
-        ledger=elsewhere,
-    )
-    images = torch.rand(30, *SHAPE)
-    game.play(images)
-    elsewhere.is_down = True
-    for _ in range(3):
-        with pytest.raises(VictimUnreachable):
-            game.play(images)
-    assert (game.remaining, sum(game.charged_by_account)) == (70, 30)
-    elsewhere.is_down = False
-    game.play(images)
-    assert (game.remaining, sum(game.charged_by_account)) == (40, 60)
