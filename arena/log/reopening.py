@@ -104,10 +104,12 @@ def reopen(
     process: Process,
     watch: Watch,
     charged: int | None = None,
+    anew: bool = False,
 ) -> str | None:
     """Claim a broken-off episode for a process and take its rows back to a mark.
 
-    What a victim elsewhere has charged is kept in its row: it cannot be taken back.
+    What a victim elsewhere has charged is kept in its row: it cannot be taken back. With `anew`
+    plays of the same plan in other episodes do not count.
 
     Returns:
         Why it was broken off, as its row said; None where it is not, or another attempt at its
@@ -116,7 +118,7 @@ def reopen(
     broken = (EPISODE.c.id == id) & EPISODE.c.status.in_(BROKEN_OFF)
     query = select(EPISODE.c.status, EPISODE.c.error, EPISODE.c.plan_hash).where(broken)
     row = connection.execute(query).first()
-    if row is None or settled(connection, row.plan_hash, watch) is not None:
+    if row is None or (not anew and settled(connection, row.plan_hash, watch) is not None):
         return None
     blank: dict[str, int | None] = {field.name: None for field in fields(OutcomeRow)}
     blank["queries_used"] = charged

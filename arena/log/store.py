@@ -122,7 +122,8 @@ class Log(LogConnection):
         # a worker that died without a save: its episode begins again
         elif (
             same != "error"
-            or reopening.reopen(connection, id, mark={}, process=me, watch=self._watch) is None
+            or reopening.reopen(connection, id, mark={}, process=me, watch=self._watch, anew=True)
+            is None
         ):
             raise LogError(
                 f"run {run_id} has played this plan already, as episode {id}; "

@@ -9,6 +9,7 @@ import pytest
 
 from arena.log import heartbeat
 from arena.log.episode_filter import EpisodeFilter
+from arena.log.outcome import OutcomeRow
 from arena.log.rows import RunRecord
 from arena.log.store import Log
 from arena.log.tables import EPISODE
@@ -17,6 +18,7 @@ from arena.runner.match import play
 from arena.runner.resume import episode_record
 from arena.runner.run_record import run_record
 from arena.system.devices import pick_device
+from envs.errors import LogError
 from tests.started import Started
 
 
@@ -186,3 +188,17 @@ def test_an_earlier_failure_is_tried_again_by_a_later_run(log, scenario):
     writer.finish("error", None, error="bad")
     later = log.begin_run(RunRecord(command="", scenario_name="tiny"))
     assert not isinstance(log.claim_episode(later, episode_record(plan, record)), str)
+
+
+def test_an_episode_whose_worker_died_begins_again_in_a_fresh_run_too(log, scenario):
+    (plan,) = scenario(seeds=[0]).plans()
+    record = run_record("test", pick_device("cpu"), scenario_name="tiny")
+    earlier = log.begin_episode(log.begin_run(record), episode_record(plan, record))
+    earlier.finish("success", OutcomeRow())
+    fresh = log.begin_run(record)
+    first = log.begin_episode(fresh, episode_record(plan, record))
+    with pytest.raises(LogError, match="has played this plan already"):  # it is being played
+        log.begin_episode(fresh, episode_record(plan, record))
+    _end(log, first.id, status="error", finished=None)
+    assert log.begin_episode(fresh, episode_record(plan, record)).id == first.id
+    assert [row.status for row in log.episodes()].count("started") == 1

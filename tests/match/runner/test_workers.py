@@ -89,6 +89,18 @@ def test_a_killed_worker_loses_nothing_and_its_episode_is_resumed(
 
 
 @pytest.mark.slow
+def test_a_killed_worker_loses_nothing_of_a_fresh_run_either(tmp_path, deadly):
+    one = deadly(1)
+    with Log.open(tmp_path / "a.db") as log:
+        for fresh in (False, True):
+            rows = play(one, log=log, workers=2, fresh=fresh).episodes
+            assert [row.status for row in rows] == ["success", "success"], rows[0].error
+            for mark in (tmp_path / "marks").iterdir():
+                mark.unlink()
+        assert len(log.episodes()) == 4
+
+
+@pytest.mark.slow
 def test_an_episode_that_kills_two_workers_is_given_up_and_the_others_are_played(tmp_path, deadly):
     with Log.open(tmp_path / "a.db") as log:
         result = play(deadly(9), log=log, workers=2)
