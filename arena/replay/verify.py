@@ -28,6 +28,7 @@ from arena.runner.progress import Watcher
 from arena.runner.resume import play_one
 from arena.runner.run_record import run_record
 from arena.runner.setup import Setup
+from arena.runner.time_limit import TIME_UP
 from arena.scenario import EpisodePlan
 from arena.system.devices import pick_device
 from arena.system.threads import threads_of
@@ -99,10 +100,14 @@ def verify(
     with scratch_log(taped=taped) as scratch, threads_of(row.versions):
         replayed = _play(plan, scratch, place, watcher or Watcher())
         tapes = compare_tapes(log, row.id, scratch, replayed=replayed.row.id) if taped else None
-    cut = row.status == "cancelled" or any(event.kind == "died" for event in log.events(row.id))
+    late = (row.error or "").startswith(TIME_UP)
+    died = any(event.kind == "died" for event in log.events(row.id))
+    cut = late or died or row.status == "cancelled"
     if cut:
         notes.append("the original was cut short: what it logged until then was compared")
         logged, replayed = until_the_cut(logged, replayed)
+    if late:  # and so may the replay be, sooner
+        replayed, logged = until_the_cut(replayed, logged)
     differences = tuple(differences_of(logged, replayed, scores=not cut))
     if tapes is not None and tapes.gone:
         notes.append(f"rounds could not be compared one by one: {tapes.gone}")

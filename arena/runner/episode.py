@@ -22,7 +22,7 @@ from arena.runner.saves.store import SaveStore
 from arena.runner.setup import Setup
 from arena.runner.stand_in import StandIn
 from arena.runner.stopping import STOP
-from arena.runner.time_limit import TimeLimit, TimeUp
+from arena.runner.time_limit import TIME_UP, TimeLimit, TimeUp
 from arena.scenario import EpisodePlan
 from arena.scenario.planning import requirements
 from arena.system.process_state import ProcessState
@@ -244,7 +244,7 @@ class Episode:
             STOP.attack_ended()
         self._raise_earlier()
         if self._time.over:
-            raise PlayerError(f"the attack took longer than its {self._plan.time_limit:g} s")
+            raise PlayerError(f"{TIME_UP} {self._plan.time_limit:g} s")
 
     def _raise_earlier(self) -> None:
         """Raise what ended the game, if the attacker caught it and ended otherwise."""

@@ -10,6 +10,9 @@ from types import FrameType
 
 from envs.game.rounds import Round
 
+TIME_UP = "the attack took longer than its"
+"""Begins the error of an episode whose attack took too long."""
+
 AGAIN = 0.2
 """Seconds after which an attack that goes on is ended again."""
 

@@ -176,6 +176,58 @@ def test_a_cancelled_episode_is_compared_as_far_as_it_went(altered):
     assert "cut short" in verdict.notes[0]
 
 
+LATE = """
+import os, time, torch
+from agents.base import Attacker
+
+class Late(Attacker):
+    def attack(self, oracle, kit):
+        self.clone = kit.new_clone()
+        for _ in range(int(os.environ["ASKS"])):
+            oracle.query(torch.rand(50, *oracle.threat.image_shape, generator=kit.generator))
+        time.sleep(60 if oracle.remaining else 0)
+"""
+
+
+@pytest.fixture
+def replay_late(tmp_path, tiny, monkeypatch):
+    """Play until the time is up, after so many requests of 50; then again, with other times."""
+    (tmp_path / "late.py").write_text(LATE)
+
+    def run(asks, again, *statements, **changes):
+        late = [{"use": f"{tmp_path}/late.py:Late"}]
+        monkeypatch.setenv("ASKS", str(asks))
+        threat = {"budget": 1000}
+        scenario = Scenario.parse(tiny(attackers=late, time_limit=1, threat=threat, **changes))
+        with Log.open(tmp_path / "a.db") as log:
+            (row,) = play(scenario, log=log).episodes
+            assert row.error == "the attack took longer than its 1 s"
+            for statement in statements:
+                with log.engine.begin() as connection:
+                    connection.execute(text(statement))
+                    reseal(connection, row.id)
+            monkeypatch.setenv("ASKS", str(again))
+            return verify(log, row.id, trust_plugins=True)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("again", "record"), [(5, "digests"), (5, "queries"), (13, "queries"), (20, "digests")]
+)
+def test_an_episode_whose_time_was_up_is_compared_as_far_as_both_went(replay_late, again, record):
+    verdict = replay_late(9, again, record=record)
+    assert verdict.same, verdict.differences
+    assert verdict.buckets > 2
+    assert "cut short" in verdict.notes[0]
+
+
+@pytest.mark.parametrize("again", [5, 13])
+def test_what_was_altered_before_the_time_was_up_is_found(replay_late, again):
+    verdict = replay_late(9, again, "UPDATE round SET query_digest = 'x' WHERE bucket = 0")
+    assert [one.what for one in verdict.differences] == ["query_digest"]
+
+
 def test_what_cannot_be_played_again_is_refused(altered):
     with pytest.raises(ArenaError, match="is a what-if"):
         altered("UPDATE episode SET kind = 'what-if'")
