@@ -86,6 +86,12 @@ def this_process() -> Process:
     return Process(os.getpid(), socket.gethostname(), _started(os.getpid()))
 
 
+def is_own(pid: int, started: str) -> bool:
+    """Whether a number and a start are those of the calling process."""
+    me = this_process()
+    return (pid, started) == (me.pid, me.started)
+
+
 def is_local(host: str, started: str) -> bool:
     """Whether a process's number counts here: on this machine, since its boot, among ours."""
     return host == socket.gethostname() and started.partition(":")[0] == _space()

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 
-from arena.log.processes import player_text
+from arena.log.processes import is_own, player_text
 from arena.log.rows import EpisodeRow
 from arena.log.store import Log
 from arena.runner.progress import Watcher
@@ -19,7 +19,7 @@ def told_end(watcher: Watcher, title: str, row: EpisodeRow, *, run: str) -> None
     if row.status == "started":
         player = player_text(row.pid, row.host, row.process_started, row.heartbeat)
         watcher.line(f"{title}: {row.id} is played by {player}")
-    elif row.run_id == run or row.status != "success":
+    elif row.run_id == run or row.status != "success" or is_own(row.pid, row.process_started):
         watcher.end(title, row.id, row.status, row.error)
     else:
         watcher.skip(title, row.id)

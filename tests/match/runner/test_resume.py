@@ -17,6 +17,7 @@ from arena.log.store import Log
 from arena.recording.shards import rounds_on_tape
 from arena.registry import players
 from arena.runner.match import play
+from arena.runner.progress import Watcher
 from arena.runner.saves.store import SaveStore
 from envs.errors import LogError
 from envs.game.digests import fold
@@ -235,3 +236,31 @@ def played_by(path):
     except LogError:  # its tables are just being made
         return None
     return rows[0].pid if rows else None
+
+
+class Ends(Watcher):
+    """Keeps how episodes ended for whoever looks on."""
+
+    def __init__(self):
+        self.told = []
+
+    def end(self, title, episode_id, status, error):
+        self.told.append((episode_id, status))
+
+    def skip(self, title, episode_id):
+        self.told.append((episode_id, "skipped"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_episode_that_is_resumed_to_its_end_is_told_as_played(
+    break_game, scenario, always, workers
+):
+    log, row, _ = break_game(scenario(seeds=[0, 1], **{"victim.seed": 0}))
+    watcher = Ends()
+    one = scenario(seeds=[0, 1], **{"victim.seed": 0})
+    rows = play(one, log=log, saving=always, watcher=watcher, workers=workers).episodes
+    assert rows[0].id == row.id
+    assert sorted(watcher.told) == sorted((one.id, "success") for one in rows)
+    again = Ends()
+    play(one, log=log, saving=always, watcher=again, workers=workers)
+    assert sorted(again.told) == sorted((one.id, "skipped") for one in rows)
