@@ -15,6 +15,7 @@ from arena.runner.setup import Setup
 from arena.runner.stand_in import StandIn
 from arena.runner.stopping import STOP
 from arena.scenario import EpisodePlan
+from arena.scenario.planning import require_unedited
 from arena.system.output import stdout_to_stderr
 from arena.system.process_state import process_state_kept
 from arena.system.staying import staying
@@ -91,6 +92,8 @@ def _play_or_resume(
             writer.event("what-if", f"answers the recorded queries of episode {stand_in.origin}",
                          origin=stand_in.origin)  # fmt: skip
         tape = Tape(log.where, writer.id, queries=plan.record == "queries")
+        if saving is not None:  # a replay plays what is there, and tells what changed
+            require_unedited(plan)
         game = Episode(plan, setup, stand_in, saves=Saves(log, store, saving or Saving()))
         game.play(writer, tape)
         unlucky = game.unlucky
@@ -119,6 +122,7 @@ def _resume(
         tape = Tape(log.where, save.episode, queries=plan.record == "queries")
         charged = log.episode(save.episode).queries_used or save.queries_used
         try:
+            require_unedited(plan)
             episode = Episode(plan, setup, saves=Saves(log, store, saving))
             with store.open(save) as file:
                 episode.load(file, tape, pickled=save.pickled, charged=charged)

@@ -15,6 +15,7 @@ from arena.scenario.plan import (
 from arena.scenario.schema import AttackerSpec, DefenderSpec, ScenarioFile
 from arena.scenario.schema_parts import DataSpec, Isolation
 from arena.scenario.threat import ThreatSpec
+from envs.errors import ScenarioError
 
 
 def plans_of(scenario: ScenarioFile) -> list[EpisodePlan]:
@@ -121,6 +122,21 @@ def attacker_plan(spec: AttackerSpec | AttackerPlan, isolation: Isolation) -> At
     return AttackerPlan.model_validate(
         {"name": spec.name, **_made(players.attackers, spec), "wrappers": wrappers}
     )
+
+
+def require_unedited(plan: EpisodePlan) -> None:
+    """Refuse players whose files are not those that the plan names any more.
+
+    Raises:
+        ScenarioError: they were edited since the run began.
+    """
+    attacker, defender = attacker_plan(plan.attacker, plan.isolation), defender_plan(plan.defender)
+    for then, now in ((plan.attacker, attacker), (plan.defender, defender)):
+        if then != now:
+            raise ScenarioError(
+                f"the code of {then.name} was edited since the run began; the same command plays "
+                f"what is there now"
+            )
 
 
 def requirements(plan: EpisodePlan) -> frozenset[str]:
