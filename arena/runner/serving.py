@@ -22,6 +22,7 @@ from arena.runner.events import EpisodeEvents
 from arena.runner.game_setup import GameSetup
 from arena.runner.recorder import Recorder
 from arena.runner.resume import episode_record
+from arena.runner.sent_weights import plain_state_dict
 from arena.runner.setup import Setup
 from arena.scenario import EpisodePlan
 from arena.scenario.plan import AttackerPlan
@@ -207,8 +208,10 @@ class ServedEpisode:
         clone = self._new_clone()
         assert isinstance(clone, Staged)
         with tempfile.TemporaryDirectory() as folder:
-            # state dicts are zip archives
-            path = Path(folder) / ("clone.pt" if file[:2] == b"PK" else "clone.safetensors")
+            if file[:2] == b"PK":  # state dicts are zip archives
+                path, file = Path(folder) / "clone.pt", plain_state_dict(file)
+            else:
+                path = Path(folder) / "clone.safetensors"
             path.write_bytes(file)
             try:
                 take_weights(clone, path)

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import urllib.request
+import zipfile
 from dataclasses import replace
 from io import BytesIO
 
@@ -107,7 +108,11 @@ def test_serving_writes_each_key_into_the_log_and_scores_its_clone(served, tmp_p
         red = {"Authorization": "Bearer red"}
         wrong = BytesIO()
         torch.save({"x": torch.zeros(1)}, wrong)
-        for file in (b"nonsense", b"PKnonsense", b"", wrong.getvalue()):
+        packed = BytesIO()
+        with zipfile.ZipFile(written) as plain, zipfile.ZipFile(packed, "w", 8) as archive:
+            for one in plain.infolist():
+                archive.writestr(one.filename, plain.read(one))
+        for file in (b"nonsense", b"PKnonsense", b"", wrong.getvalue(), packed.getvalue()):
             answer = http.post(f"{VICTIM}/clone", content=file, headers=red)
             assert (answer.status_code, "the file" in answer.json()["error"]) == (400, True)
             assert len(answer.json()["error"]) < 400
