@@ -101,6 +101,14 @@ def find(target: str) -> Callable[..., Any] | None:
     return found
 
 
+def takes_device(call: Callable[..., Any]) -> bool:
+    """Whether an operator may be told, by the word `device`, where to put what it makes."""
+    schema = getattr(call, "_schema", None)
+    return schema is not None and any(
+        one.name == "device" and one.kwarg_only for one in schema.arguments
+    )
+
+
 def _computed(function: Callable[..., Any], *numbers: object) -> int | float:
     """Compute a size; only numbers, because lists and texts would grow without bound."""
     if not all(type(one) in (int, float) for one in numbers):

@@ -146,6 +146,8 @@ def _step(entry: Any, known: set[str]) -> _Step:
     if not isinstance(arguments, list) or not isinstance(options, dict):
         raise TypeError("a step without arguments")
     decoded = {key: _decoded(value, known) for key, value in options.items()}
+    if operators.takes_device(call):  # else it would make its tensor here while sizes are found
+        decoded["device"] = _Device()
     step = _Step(name, target, call, _decoded(arguments, known), decoded, ())
     known.add(name)
     return step
