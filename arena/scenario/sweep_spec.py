@@ -13,13 +13,17 @@ from arena.log.outcome import METRICS
 from arena.registry.messages import MESSAGE
 from arena.registry.strict_types import NUMBER, WHOLE
 from arena.scenario.schema_parts import Table, Yes
+from arena.scenario.settings import HOW_ASKED, HOW_PLAYED, ONLY_SHOWN
 
 # `Any` in this file: values as TOML gives them.
 
 MOST_POINTS = 10_000
 """Of one sweep; a larger one is played in parts."""
 
-_NO_SETTINGS = ("version", "name", "description", "tags", "extends", "seeds", "sweep")
+_ONCE = ("version", "name", "description", "tags", "extends", "seeds", "sweep")
+_NO_SETTINGS = (
+    *_ONCE, *HOW_PLAYED, *(f"victim.{name}" for name in (*HOW_ASKED, *ONLY_SHOWN)),
+)  # fmt: skip
 """Keys that make no other game, or that a file has once."""
 
 
@@ -136,7 +140,7 @@ class SweepSpec(Table):
     @model_validator(mode="after")
     def _playable(self) -> Self:
         for key, values in self.over.items():
-            if key.partition(".")[0] in _NO_SETTINGS:
+            if any(f"{key}.".startswith(f"{one}.") for one in _NO_SETTINGS):
                 line = "over.{key}: expected a key that makes another game, such as threat.budget"
                 raise PydanticCustomError(MESSAGE, line, {"key": key})
             if not isinstance(values, RangeSpec):

@@ -8,6 +8,7 @@ from arena.analysis.games import games_of
 from arena.log.store import Log
 from arena.runner.match import play
 from arena.scenario.scenario import Scenario
+from arena.scenario.settings import HOW_ASKED, HOW_PLAYED, ONLY_SHOWN
 from envs.errors import ScenarioError
 
 
@@ -91,6 +92,14 @@ def test_no_sweep_is_refused_in_one_line(tiny, over, more, line):
         swept(tiny, over, **more)
     assert line in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("key", [
+    *HOW_PLAYED, *(f"victim.{one}" for one in (*HOW_ASKED, *ONLY_SHOWN)), "victim.class_names.0",
+])  # fmt: skip
+def test_keys_that_make_no_other_game_are_not_swept(tiny, key):
+    with pytest.raises(ScenarioError, match=rf"over.{key}: expected a key that makes another game"):
+        swept(tiny, {key: [100, 200]})
 
 
 @pytest.mark.parametrize(
