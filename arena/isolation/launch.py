@@ -160,8 +160,8 @@ def _places(uses: Iterable[str]) -> tuple[list[Path], list[Path], list[str]]:
             folders.append(place.base)
         else:
             module = _module_of(use)
-            found = _folders_of(module) if module else []
-            paths += [str(one.parent) for one in found]
+            found, known_in = _places_of(module) if module else ([], [])
+            paths += map(str, known_in)
         for folder in found:
             folders.append(folder)
             files += _python_files(folder)
@@ -206,16 +206,19 @@ def _module_of(use: str) -> str:
     return "" if name in _PACKAGES else name
 
 
-def _folders_of(module: str) -> list[Path]:
+def _places_of(module: str) -> tuple[list[Path], list[Path]]:
+    """Return the folders in which a module's files lie, and those in which it is looked up."""
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
-        return []
-    if spec is None:
-        return []
-    if spec.submodule_search_locations:
-        return [Path(one) for one in spec.submodule_search_locations]
-    return [Path(spec.origin).parent] if spec.origin else []
+        return [], []
+    if spec is not None and spec.submodule_search_locations:
+        folders = [Path(one) for one in spec.submodule_search_locations]
+        return folders, [one.parent for one in folders]
+    if spec is None or not spec.origin:
+        return [], []
+    folder = Path(spec.origin).parent  # of a module of one file
+    return [folder], [folder]
 
 
 def _python_files(folder: Path) -> list[Path]:
