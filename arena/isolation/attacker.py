@@ -244,7 +244,7 @@ class IsolatedAttacker(Attacker):
         if form == "refused":
             raise PlayerError(one_line(PlayerError(text_of(message, "line")[:1000])))
         weights, steps = count_of(message, "weights"), count_of(message, "steps")
-        if weights > _WEIGHTS_BYTES or steps > _STEPS_BYTES:
+        if weights > min(_WEIGHTS_BYTES, self._who.memory) or steps > _STEPS_BYTES:
             raise PlayerError(f"a clone of {weights} bytes, and a program of {steps}, is too large")
         written = HandedOver(
             bytes(channel.get_bytes(weights)), bytes(channel.get_bytes(steps, weights))

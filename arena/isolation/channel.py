@@ -6,6 +6,7 @@ other side can change nothing that was checked. Nothing is ever unpickled.
 """
 
 import json
+import math
 import os
 import select
 import socket
@@ -115,6 +116,7 @@ class Channel:
         Raises:
             ChannelError: the file is shorter.
         """
+        self._require(math.prod(shape) * dtype.itemsize, place)
         tensor = torch.empty(shape, dtype=dtype)
         place = self._read_into(tensor.numpy().reshape(-1).view(np.uint8).data, place)
         return tensor, place
@@ -125,9 +127,15 @@ class Channel:
         Raises:
             ChannelError: the file is shorter.
         """
+        self._require(count, place)
         data = bytearray(count)
         self._read_into(memoryview(data), place)
         return data
+
+    def _require(self, count: int, place: int) -> None:
+        """Look at the shared file before room is made for what it is said to hold."""
+        if place + count > os.fstat(self._shared).st_size:
+            raise ChannelError("the shared file is shorter than was said")
 
     def _read_into(self, view: memoryview, place: int) -> int:
         # not through a mapping: a file that the other side shortens would end this process

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from arena.log.store import Log
 from arena.runner.match import play
@@ -72,3 +74,17 @@ def promises():
             name, _, where, trusted, isolated = cells
             rows[name.strip("`")] = Promise(where, ANSWERS[trusted], ANSWERS[isolated])
     return rows
+
+
+class Makes(TorchDispatchMode):
+    """Keeps how large the tensors are that take memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.largest = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor) and made.device.type != "meta":
+            self.largest = max(self.largest, made.numel())
+        return made

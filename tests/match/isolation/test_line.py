@@ -78,7 +78,7 @@ def against(monkeypatch, game):
         monkeypatch.setattr(isolated.launch, "end", lambda started: started.channel.close())
         contestant = isolated.Contestant(
             Player("noise", {}), "hostile", (), Network("mlp-small", {}, (0.5,), (0.5,)),
-            network, torch.Generator(), (), 0, lambda gap: None,
+            network, torch.Generator(), (), 2**30, lambda gap: None,
         )  # fmt: skip
         attacker = isolated.IsolatedAttacker(contestant)
         writer = SimpleNamespace(event=lambda *_, **__: None)
@@ -286,6 +286,11 @@ def test_a_clone_of_absurd_size_is_refused_unread(against, promises, sizes):
     with pytest.raises(ArenaError):
         against(ends_with({"form": "handed over", **sizes}))
     assert not promises["huge_clone"].isolated
+
+
+def test_a_clone_that_takes_more_than_the_attacker_may_is_refused_unread(against):
+    with pytest.raises(PlayerError, match="is too large"):
+        against(ends_with({"form": "handed over", "weights": 2**30 + 1}))
 
 
 def program(*steps, output="out"):

@@ -4,11 +4,11 @@ import json
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from arena.isolation import program
 from arena.isolation.program import Program
 from envs.errors import PlayerError
+from tests.match.isolation.conftest import Makes
 
 CPU, WANTED = torch.device("cpu"), 1000
 NAMED = {"no device": {}, "null": {"device": None}, "its own": {"device": {"device": None}},
@@ -22,20 +22,6 @@ MAKERS = {
     "new_ones": ["aten.new_ones.default", [W, [WANTED]]],
     "_to_copy": ["aten._to_copy.default", [{"value": "wide"}]],
 }
-
-
-class Makes(TorchDispatchMode):
-    """Keeps how large the tensors are that take memory."""
-
-    def __init__(self):
-        super().__init__()
-        self.largest = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        made = function(*args, **(kwargs or {}))
-        if isinstance(made, torch.Tensor) and made.device.type != "meta":
-            self.largest = max(self.largest, made.numel())
-        return made
 
 
 @pytest.mark.parametrize("named", NAMED)
