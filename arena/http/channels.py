@@ -166,10 +166,7 @@ class Form:
         num_classes: int,
     ) -> None:  # fmt: skip
         try:
-            inputs = [(one["name"], one["datatype"], list(one["shape"])) for one in told["inputs"]]
-            outputs = [
-                (one["name"], one["datatype"], list(one["shape"])) for one in told["outputs"]
-            ]
+            inputs, outputs = _tensors(told["inputs"]), _tensors(told["outputs"])
         except (KeyError, TypeError) as error:
             raise ScenarioError(f"{url} describes no inputs and outputs of a model") from error
         channels_first = list(image_shape)
@@ -197,6 +194,14 @@ class Form:
         if self._datatype == "UINT8":
             images = np.rint(images * np.float32(255))
         return {self._input: images.astype(DTYPES[self._datatype])}
+
+
+def _tensors(listed: Any) -> list[tuple[str, str, list[Any]]]:
+    """Read name, kind and shape of each; KeyError or TypeError where it is no such list."""
+    found = [(one["name"], one["datatype"], list(one["shape"])) for one in listed]
+    if not all(isinstance(word, str) for *words, _ in found for word in words):
+        raise TypeError("expected texts")
+    return found
 
 
 def _fits(shape: list[Any], wanted: list[int]) -> bool:

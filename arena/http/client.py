@@ -1,6 +1,8 @@
 """A client of the Open Inference Protocol, and the channel to a victim that speaks it."""
 
-from typing import Any
+import json
+import time
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -15,13 +17,25 @@ JSON = dict[str, Any]
 """`Any` in this file: JSON as it was parsed, and options of httpx."""
 
 
+MOST_BYTES = 2**28
+"""An answer that is longer is not read."""
+
+
+class _Answer(NamedTuple):
+    """What a server answered, all of it."""
+
+    status: int
+    headers: httpx.Headers
+    content: bytes
+
+
 class InferenceClient:
     """Asks one model of a server.
 
     Args:
         url: of the model: "http://HOST:PORT/v2/models/NAME", with "/versions/VERSION" if wanted.
         key: API key, sent as `Authorization: Bearer KEY`; it appears in no message.
-        timeout: seconds to wait for each step of a request.
+        timeout: seconds to wait for each step of a request, and for all of its answer.
         proxies: whether proxies of the environment are used.
         transport: another way to reach the server, for tests.
     """
@@ -35,7 +49,7 @@ class InferenceClient:
         proxies: bool = True,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._url, self._key = url.rstrip("/"), key
+        self._url, self._key, self._timeout = url.rstrip("/"), key, timeout
         headers = {"Accept-Encoding": "identity"}  # answers are short, and packing takes time
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
@@ -64,7 +78,8 @@ class InferenceClient:
             counts = [one["inference_count"] for one in told or ()]
         except (TypeError, KeyError):
             return None
-        return sum(counts) if counts and all(type(one) is int for one in counts) else None
+        known = counts and all(type(one) is int and one >= 0 for one in counts)
+        return sum(counts) if known else None
 
     def infer(
         self, inputs: dict[str, Array], *, outputs: list[str] | None = None, binary: bool = True
@@ -92,30 +107,48 @@ class InferenceClient:
         except ProtocolError as error:
             raise ArenaError(f"{self._url} sent an answer that cannot be read: {error}") from error
 
-    def _send(self, method: str, address: str, **options: Any) -> httpx.Response:
+    def _send(self, method: str, address: str, **options: Any) -> _Answer:
         try:
-            answer = self._client.request(method, address, **options)
+            answer = self._received(method, address, options)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             is_sent = not isinstance(
                 error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout
             )
             told = without_secret(str(error) or type(error).__name__, self._key)
             raise RequestFailed(f"cannot reach {self._url} ({told})", is_sent=is_sent) from None
-        if answer.status_code == 200:
+        if answer.status == 200:
             return answer
         body = self._json(answer)
-        words = body.get("error") or f"status {answer.status_code}"
+        words = body.get("error") or f"status {answer.status}"
         raise RequestFailed(
             f"{self._url} refuses: {without_secret(str(words), self._key)[:300]}",
-            status=answer.status_code,
+            status=answer.status,
             wait=seconds_of(answer.headers.get("Retry-After")),
             told=body,
         )
 
-    def _json(self, answer: httpx.Response) -> JSON:
+    def _received(self, method: str, address: str, options: JSON) -> _Answer:
+        """Read an answer to its end, in bounded time and memory.
+
+        Raises:
+            httpx.HTTPError: none came, or not within `timeout`.
+            ArenaError: it is too large.
+        """
+        end = time.monotonic() + self._timeout
+        content = bytearray()
+        with self._client.stream(method, address, **options) as answer:
+            for part in answer.iter_bytes():
+                content += part
+                if len(content) > MOST_BYTES:
+                    raise ArenaError(f"{self._url} sent an answer of more than {MOST_BYTES} bytes")
+                if time.monotonic() > end:
+                    raise httpx.ReadTimeout(f"no whole answer within {self._timeout:g} s")
+        return _Answer(answer.status_code, answer.headers, bytes(content))
+
+    def _json(self, answer: _Answer) -> JSON:
         try:
-            told = answer.json()
-        except ValueError:
+            told = json.loads(answer.content)
+        except (ValueError, RecursionError):
             return {}
         return told if isinstance(told, dict) else {}
 
