@@ -54,6 +54,20 @@ class SaveStore:
             SaveError: it cannot be written as a file.
             OSError: no room, no rights.
         """
+        try:
+            return self._kept(episode, plan, snapshot, queries_used=queries_used, mark=mark)
+        except FileNotFoundError:  # another process dropped the last save, and with it the folder
+            return self._kept(episode, plan, snapshot, queries_used=queries_used, mark=mark)
+
+    def _kept(
+        self,
+        episode: str,
+        plan: str,
+        snapshot: Snapshot,
+        *,
+        queries_used: int,
+        mark: dict[str, int],
+    ) -> Save:
         self.folder.mkdir(parents=True, exist_ok=True)
         before = self.find(episode)
         number = before.number + 1 if before else 1

@@ -18,6 +18,7 @@ from arena.runner.match import play
 from arena.runner.saves import plugin_pickles
 from arena.runner.saves.changes import ChangedAttributes
 from arena.runner.saves.snapshots import Snapshot, snapshot
+from arena.runner.saves.store import SaveStore
 from envs.defences.base import Defence
 from envs.errors import PlayerError, SaveError
 
@@ -229,6 +230,23 @@ def test_another_version_starts_afresh_and_says_which(
     (again,) = play(scenario(), log=log, watcher=watcher).episodes
     assert again.id != row.id
     assert any("torch" in line and "this is 1.0" in line for line in watcher.lines)
+
+
+def test_a_save_is_written_though_another_process_has_just_dropped_the_last_one(
+    tmp_path, monkeypatch
+):
+    one, other = (SaveStore(str(tmp_path / "a.db")) for _ in range(2))
+    find = one.find
+
+    def between(episode):
+        monkeypatch.setattr(one, "find", find)
+        other.drop("b" * 12)
+        return find(episode)
+
+    monkeypatch.setattr(one, "find", between)
+    snapshot = Snapshot(False, lambda file: file.write(b"x"))
+    save = one.put("a" * 12, "plan", snapshot, queries_used=1, mark={})
+    assert other.find("a" * 12) == save
 
 
 def test_fresh_resumes_nothing(broken, scenario, always):
