@@ -148,7 +148,11 @@ class ShardWriter:
                 continue
             if self._fault is not None:
                 continue
-            held.append(_on_host(round))
+            try:
+                held.append(_on_host(round))
+            except Exception as error:  # no memory; told as `_write` tells
+                self._fault, held = error, []
+                continue
             size += round.images.nbytes + round.posteriors.nbytes
             if size >= SHARD_BYTES:
                 self._write(held)

@@ -164,6 +164,19 @@ def test_on_a_full_disk_the_game_goes_on_without_a_tape(tmp_path, monkeypatch):
     assert not [row for row in again.finished() if row.kind == "queries"]
 
 
+def test_a_round_that_does_not_fit_into_memory_is_told_and_nobody_waits(tmp_path, monkeypatch):
+    def refuse(round):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(shards, "_on_host", refuse)
+    writer = shards.ShardWriter("arena.db", tmp_path, queue.SimpleQueue())
+    writer.put(shards.RecordedRound(torch.zeros(3, 1, 4, 4), torch.zeros(3, 2)))
+    with pytest.raises(LogError, match="no room"):
+        writer.held()
+    with pytest.raises(LogError, match="no room"):
+        writer.close()
+
+
 def test_a_save_between_two_rounds_does_not_move_where_shards_end(tmp_path):
     rounds = [a_round(torch.rand(3, 1, 4, 4)) for _ in range(4)]
     seen = []
