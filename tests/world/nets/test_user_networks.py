@@ -17,6 +17,7 @@ from envs.nets.adapter_stages import with_places
 from envs.nets.exit_cost import backbone_macs, profile
 from envs.nets.given_weights import take_weights
 from envs.nets.multi_exit import MultiExit, with_heads
+from envs.victim.compaction import FEWEST
 from envs.victim.execution import run_compacted, run_masked
 
 CODE = """
@@ -219,7 +220,7 @@ def test_what_has_left_a_cut_network_is_computed_no_further(use):
     answer = run_compacted(network, images(), rule, generator=seeded())
     hook.remove()
     assert 0 < int((answer.exits == 0).sum()) < 6
-    assert seen == [int((answer.exits == 1).sum())]
+    assert seen == [max(FEWEST, int((answer.exits == 1).sum()))]
     masked = run_masked(network, images(), rule, generator=seeded())
     assert torch.equal(answer.exits, masked.exits)
 
@@ -395,4 +396,4 @@ def test_a_users_resnet18_with_four_exits_costs_what_ours_does_and_computes_no_m
         answer = run_compacted(network, images(8, (3, 32, 32)), leaves_in_turn, generator=seeded())
         left = [int((answer.exits >= place).sum()) for place in range(4)]
         assert left[0] == 8 > left[1] > left[3] > 0
-        assert seen == left
+        assert seen == [max(FEWEST, count) for count in left]
