@@ -70,6 +70,18 @@ def differences(rows: Sequence[EpisodeRow]) -> str:
     return table(["difference, points", "clone accuracy", "served accuracy"], lines)
 
 
+def taken(rows: Sequence[EpisodeRow]) -> str:
+    """Write, seed by seed, how many points each defence takes from each attacker."""
+    groups = {name: by(mine, "attacker") for name, mine in by(rows, "defender").items()}
+    others = [name for name in groups if name != BARE]
+    lines = []
+    for attacker, bare in groups[BARE].items():
+        sides = [worst_case(groups[name].get(attacker, ())) for name in others]
+        gaps = [minus(worst_case(bare), side) for side in sides]
+        lines.append([f"`{attacker}`", *(_percent(each, -1, 1) for each in gaps)])
+    return table(["points less than undefended", *others], lines)
+
+
 def _shared(*sides: Sequence[EpisodeRow]) -> list[list[EpisodeRow]]:
     """Leave out what was played on one side alone: the same attackers count, seed by seed."""
     both = set.intersection(*({(row.attacker, row.seed) for row in rows} for rows in sides))
@@ -102,7 +114,8 @@ def main() -> None:
     with Log.open(asked.log, create=False) as log:
         rows = newest(log, asked.scenario)
     sources = {name: trained_on(mine[0]) for name, mine in by(rows, "defender").items()}
-    text = f"{origin(rows, asked.scenario)}\n\n{matrix(rows, sources)}\n\n{differences(rows)}"
+    text = f"{origin(rows, asked.scenario)}\n\n{matrix(rows, sources)}\n\n{taken(rows)}"
+    text += f"\n\n{differences(rows)}"
     if asked.write:
         write_csv(rows, RESULTS / f"{asked.scenario}.csv", COLUMNS, COMPUTED)
     publish({asked.scenario: text}, PAGE, write=asked.write)

@@ -42,6 +42,12 @@ def test_differences_are_taken_seed_by_seed_over_the_same_attackers():
     assert "| worst case, undefended less `dnf` | 2.5 [-92.8, 97.8] | 2.0 [2.0, 2.0] |" in text
 
 
+def test_what_a_defence_takes_from_an_attacker_is_told_seed_by_seed():
+    text = photograph_table.taken(ROWS)
+    assert "| `knockoff` | 2.5 [-92.8, 97.8] |" in text
+    assert "| `e3` | - |" in text
+
+
 def test_what_is_taken_stands_over_what_is_detected():
     rows = [
         Row("photographs", seed, "dnf", "uniform", source, auroc_exit=0.7, auroc_first=0.6,
