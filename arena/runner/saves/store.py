@@ -54,27 +54,17 @@ class SaveStore:
             SaveError: it cannot be written as a file.
             OSError: no room, no rights.
         """
-        try:
-            return self._kept(episode, plan, snapshot, queries_used=queries_used, mark=mark)
-        except FileNotFoundError:  # another process dropped the last save, and with it the folder
-            return self._kept(episode, plan, snapshot, queries_used=queries_used, mark=mark)
-
-    def _kept(
-        self,
-        episode: str,
-        plan: str,
-        snapshot: Snapshot,
-        *,
-        queries_used: int,
-        mark: dict[str, int],
-    ) -> Save:
         self.folder.mkdir(parents=True, exist_ok=True)
         before = self.find(episode)
         number = before.number + 1 if before else 1
         path = self.folder / f"{episode}-{number}.pt"
         for left in self._left(episode):
             left.unlink(missing_ok=True)
-        _put(path, snapshot.write)
+        try:
+            _put(path, snapshot.write)
+        except FileNotFoundError:  # another process dropped the last save, and with it the folder
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _put(path, snapshot.write)
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         save = Save(
