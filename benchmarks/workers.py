@@ -19,7 +19,8 @@ from statistics import median
 import torch
 
 from arena.log.store import Log
-from arena.runner.match import play, prepare
+from arena.runner.match import play
+from arena.runner.preparation import prepare
 from arena.scenario import Scenario, load
 from arena.system.memory import keep_memory
 

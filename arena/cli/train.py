@@ -24,7 +24,7 @@ def train(
     """Train and harden the victims of a scenario, so `arena run` finds them in the cache."""
     scenario = load_one(file, set_, trust_plugins=trust_plugins)
 
-    from arena.runner.match import prepare
+    from arena.runner.preparation import prepare
 
     with watching(quiet=quiet) as watcher:
         count = prepare(scenario, watcher=watcher, device=pick_device(device))

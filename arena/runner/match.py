@@ -32,8 +32,7 @@ from arena.runner.workers.options import WorkerOptions
 from arena.runner.workers.pool import WorkerConfig
 from arena.scenario import EpisodePlan, Scenario
 from arena.scenario.required_files import require_files
-from arena.system.devices import pick_device, pick_devices
-from envs.training.checkpoints import require_writable
+from arena.system.devices import pick_devices
 
 
 def play(
@@ -286,25 +285,6 @@ def _row_of(failed: FailedTask, context: _Context, *, interrupted: bool) -> Epis
     writer = context.log.begin_episode(context.run, episode_record(plan, context.record))
     writer.finish("error", None, error=f"its worker: {failed.reason}")
     return context.log.episode(writer.id)
-
-
-def prepare(scenario: Scenario, *, watcher: Watcher | None = None, device: str = "cpu") -> int:
-    """Train and harden every victim of a scenario into the cache; returns how many there are.
-
-    Raises:
-        ArenaError: data are missing, a name is unknown, the cache cannot be written.
-    """
-    require_writable()  # a match goes on without the cache; this would train for nothing
-    watcher = watcher or Watcher()
-    setup = Setup(pick_device(device), watcher)
-    seen: set[str] = set()
-    for plan in scenario.plans():
-        key = f"{plan.seed}/{plan.defender.model_dump_json()}"
-        if key not in seen:
-            seen.add(key)
-            watcher.line(f"preparing {plan.defender.name}, seed {plan.seed}")
-            setup.set_up_defender(plan)
-    return len(seen)
 
 
 def _tell_of_earlier_attempts(

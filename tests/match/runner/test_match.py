@@ -11,7 +11,7 @@ from arena.analysis.learning import track_of
 from arena.log.episode_filter import EpisodeFilter
 from arena.log.metric import UNTRAINED
 from arena.log.store import Log
-from arena.runner.match import play, prepare
+from arena.runner.match import play
 from arena.runner.progress import Watcher
 from tests.started import Started
 
@@ -214,10 +214,6 @@ def _rounds(path):
         return 0
     finally:
         engine.dispose()
-
-
-def test_victims_are_prepared_once_for_each_defender_and_seed(scenario):
-    assert prepare(scenario(seeds="[0, 1]")) == 2
 
 
 class Standings(Watcher):
