@@ -36,7 +36,7 @@ class EpisodeImages:
 
     def splits(self, plan: EpisodePlan) -> Splits:
         """Load the victim's data set, divided anew by the seed where the scenario asks for it."""
-        key = plan.data.model_dump_json()
+        key = _data_key(plan)
         if key not in self._splits:
             self._splits[key] = load(plan.data.use, **self._options(plan.data))
         seed = _resampling(plan)
@@ -45,6 +45,10 @@ class EpisodeImages:
         if self._resampled is None or self._resampled[0] != (key, seed):
             self._resampled = ((key, seed), resampled(self._splits[key], seed))
         return self._resampled[1]
+
+    def held(self, plan: EpisodePlan) -> tuple[str, ...]:
+        """Name what of a plan's `contents` is in memory, and is not read again."""
+        return ("data",) if _data_key(plan) in self._splits else ()
 
     def pool(self, plan: EpisodePlan) -> tuple[ImageSet | None, int | None]:
         """Load the attacker's surrogate pool; count the scored images in it. None without one.
@@ -57,7 +61,7 @@ class EpisodeImages:
         if spec is None:
             return None, None
         pool = self.load_pool(plan, spec, generator=Streams(plan.seed).torch("pool"))
-        key = (self.splits(plan).fingerprint, spec.model_dump_json(), plan.seed)
+        key = (self.splits(plan).fingerprint, _pool_key(plan, spec), plan.seed)
         if key not in self._overlaps:
             self._overlaps[key] = self._test_overlap(plan, pool)
         shared = self._overlaps[key]
@@ -129,7 +133,7 @@ class EpisodeImages:
         # the pool is read from its files for this, so that nothing is read where nothing may be
         if spec is None or not read:
             return
-        form = (self.splits(plan).fingerprint, spec.model_dump_json(), plan.seed)
+        form = (self.splits(plan).fingerprint, _pool_key(plan, spec), plan.seed)
         for name in read:
             if (key := (*form, name)) not in self._seen:
                 self._seen[key] = self._shared_with(plan, name)
@@ -175,6 +179,15 @@ class EpisodeImages:
             "device": self._device,
             **spec.params,
         }
+
+
+def _data_key(plan: EpisodePlan) -> str:
+    """Tell data sets apart, and what their files held: of a search, plans are made in mid-run."""
+    return f"{plan.data.model_dump_json()} {plan.contents.get('data', '')}"
+
+
+def _pool_key(plan: EpisodePlan, spec: DataSpec) -> str:
+    return f"{spec.model_dump_json()} {plan.contents.get('pool', '')}"
 
 
 def _shares(count: int) -> str:

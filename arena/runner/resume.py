@@ -15,7 +15,7 @@ from arena.runner.setup import Setup
 from arena.runner.stand_in import StandIn
 from arena.runner.stopping import STOP
 from arena.scenario import EpisodePlan
-from arena.scenario.planning import require_unedited
+from arena.scenario.planning import EditedFiles, require_unedited
 from arena.system.output import stdout_to_stderr
 from arena.system.process_state import process_state_kept
 from arena.system.staying import staying
@@ -93,8 +93,10 @@ def _play_or_resume(
                          origin=stand_in.origin)  # fmt: skip
         tape = Tape(log.where, writer.id, queries=plan.record == "queries")
         if saving is not None:  # a replay plays what is there, and tells what changed
-            require_unedited(plan)
+            require_unedited(plan, held=setup.images.held(plan))
         game = Episode(plan, setup, stand_in, saves=Saves(log, store, saving or Saving()))
+        if saving is not None:  # a training takes hours, in which files change
+            require_unedited(plan, held=setup.images.held(plan))
         game.play(writer, tape)
         unlucky = game.unlucky
     except LogError:
@@ -122,8 +124,9 @@ def _resume(
         tape = Tape(log.where, save.episode, queries=plan.record == "queries")
         charged = log.episode(save.episode).queries_used or save.queries_used
         try:
-            require_unedited(plan)
+            require_unedited(plan, held=setup.images.held(plan))
             episode = Episode(plan, setup, saves=Saves(log, store, saving))
+            require_unedited(plan, held=setup.images.held(plan))
             with store.open(save) as file:
                 episode.load(file, tape, pickled=save.pickled, charged=charged)
             writer = log.reopen_episode(
@@ -135,7 +138,7 @@ def _resume(
                 raise SaveError("another process plays it already")
         except LogError:
             raise
-        except VictimUnreachable as fault:  # another time the save is gone on from
+        except (VictimUnreachable, EditedFiles) as fault:  # another time the save is gone on from
             tape.close()
             setup.watcher.line(f"{plan.title}: {save.episode} is not resumed: {one_line(fault)}")
             return log.episode(save.episode), False

@@ -16,6 +16,7 @@ from arena.runner.episode_images import EpisodeImages
 from arena.runner.progress import Watcher
 from arena.runner.remote import in_front_of, reach
 from arena.scenario import EpisodePlan
+from arena.scenario.planning import sources_of
 from arena.scenario.schema_parts import NetSpec
 from envs.data.images import ImageSet, Normalisation, Splits
 from envs.defences.base import Clock, Defence, DeployedDefence
@@ -110,6 +111,7 @@ class Setup:
                 streams=Streams(spec.seed).child("harden"),
                 device=self.device,
                 victim_key=spec.key(splits),
+                sources=sources_of(plan, brought),
                 load_pool=self.images.loader_for_defences(plan),
                 report=report,
                 expected=self._expected(plan),

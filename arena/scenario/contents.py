@@ -15,6 +15,7 @@ from pathlib import Path
 from arena.scenario.schema_parts import DataSpec, NetSpec
 from envs.atomic_file import whole_file
 from envs.errors import ArenaError, DataMissing
+from envs.loading.imports import file_digest, is_file_use, short_name
 
 RACY_SECONDS = 2.0
 """A file that changed so recently may change again within one tick of the disk's clock."""
@@ -67,20 +68,43 @@ def of_network(net: NetSpec) -> str:
 
 
 def named_in(params: Mapping[str, object]) -> set[str]:
-    """Find the data sets that parameters of a player name, in lists and tables too."""
+    """Find the data sets of ours that parameters of a player name, in lists and tables too."""
     from envs.data import sources
 
-    found: set[str] = set()
+    return {text for text in _texts(params) if text in sources.names()}
+
+
+def own_in(params: Mapping[str, object]) -> set[str]:
+    """Find what could be a data set of others among the parameters of a player."""
+    from envs.data.own import is_own
+
+    return {text for text in _texts(params) if is_own(text)}
+
+
+def code_in(params: Mapping[str, object]) -> dict[str, str]:
+    """Digest the files of code that parameters of a player name, by what they are to it.
+
+    Players inside it are left out: their tables hold a digest already.
+    """
+    found = {}
+    for text in _texts(params):
+        if is_file_use(text):
+            with suppress(OSError, ValueError):  # told by the check
+                found[f"code {short_name(text)}"] = file_digest(text)
+    return found
+
+
+def _texts(params: Mapping[str, object]) -> Iterator[str]:
     waiting: list[object] = [params]
     while waiting:
         value = waiting.pop()
-        if isinstance(value, str) and value in sources.names():
-            found.add(value)
+        if isinstance(value, str):
+            yield value
         elif isinstance(value, Mapping):
-            waiting += [*value, *value.values()]
+            own = {key: one for key, one in value.items() if key != "use" or "code" not in value}
+            waiting += [*own, *own.values()]
         elif isinstance(value, list | tuple):
             waiting += value
-    return found
 
 
 Entry = tuple[str, Path, os.stat_result | None]

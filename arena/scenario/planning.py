@@ -1,6 +1,7 @@
 """Resolves a scenario into the plans of its episodes."""
 
 import json
+from collections.abc import Collection
 
 from arena.isolation.describing import Said, described, is_apart, required
 from arena.registry import players
@@ -8,6 +9,7 @@ from arena.registry.catalog import Catalog, Named
 from arena.scenario import contents
 from arena.scenario.plan import (
     AttackerPlan,
+    DefencePlan,
     DefenderPlan,
     EpisodePlan,
     MetricPlan,
@@ -15,7 +17,8 @@ from arena.scenario.plan import (
 from arena.scenario.schema import AttackerSpec, DefenderSpec, ScenarioFile
 from arena.scenario.schema_parts import DataSpec, Isolation
 from arena.scenario.threat import ThreatSpec
-from envs.errors import ScenarioError
+from envs.errors import ArenaError, ScenarioError
+from envs.loading.imports import short_name
 
 
 def plans_of(scenario: ScenarioFile) -> list[EpisodePlan]:
@@ -94,10 +97,13 @@ def _contents(
 ) -> dict[str, str]:
     """Digest the files that are read, by what they are to the episode."""
     named = {"data": played.data, "pool": threat.pool, "ood": played.traffic.ood}
+    found: dict[str, str] = {}
     made = [attacker, *attacker.wrappers, *defender.defence]
     for params in (defender.policy, *(one.params for one in made)):
-        named |= {f"data set {name}": DataSpec(use=name) for name in contents.named_in(params)}
-    found: dict[str, str] = {}
+        named |= {_role(name): DataSpec(use=name) for name in contents.named_in(params)}
+        found |= contents.code_in(params)
+    for brought in defender.defence:
+        named |= {_role(name): DataSpec(use=name) for name in _own_data(brought)}
     for role, data in named.items():
         if data is not None:
             key = data.model_dump_json()
@@ -113,6 +119,28 @@ def _contents(
     return {role: digest for role, digest in found.items() if digest}
 
 
+def sources_of(plan: EpisodePlan, brought: DefencePlan) -> dict[str, str]:
+    """Return the digests of the files of data sets that a defence names, by what they are to it."""
+    roles = map(_role, (*contents.named_in(brought.params), *_own_data(brought)))
+    return {role: plan.contents[role] for role in sorted(roles) if role in plan.contents}
+
+
+def _role(data_set: str) -> str:
+    return f"data set {short_name(data_set)}"
+
+
+def _own_data(brought: DefencePlan) -> set[str]:
+    """Name the data sets of others that a defence trains on."""
+    names = contents.own_in(brought.params)
+    if not names:
+        return names
+    try:
+        defence = players.defences.create(brought.use, brought.params)
+    except ArenaError:  # told by the check
+        return set()
+    return names.intersection(getattr(defence, "trained_on", ()))
+
+
 def attacker_plan(spec: AttackerSpec | AttackerPlan, isolation: Isolation) -> AttackerPlan:
     """Resolve an attacker: parameters with defaults filled in, and digests of code."""
     if isolation == "process" and is_apart(said(spec), list(map(said, spec.wrappers))):
@@ -124,19 +152,38 @@ def attacker_plan(spec: AttackerSpec | AttackerPlan, isolation: Isolation) -> At
     )
 
 
-def require_unedited(plan: EpisodePlan) -> None:
-    """Refuse players whose files are not those that the plan names any more.
+class EditedFiles(ScenarioError):  # noqa: N818 - a state of the disk, which may pass
+    """Files are not those that a plan names any more."""
+
+
+def require_unedited(plan: EpisodePlan, *, held: Collection[str] = ()) -> None:
+    """Refuse files that are not those that the plan names any more.
+
+    Args:
+        plan: of the episode.
+        held: what of its `contents` is in memory already, as it was then.
 
     Raises:
-        ScenarioError: they were edited since the run began.
+        EditedFiles: they were edited since the run began.
     """
     attacker, defender = attacker_plan(plan.attacker, plan.isolation), defender_plan(plan.defender)
     for then, now in ((plan.attacker, attacker), (plan.defender, defender)):
         if then != now:
-            raise ScenarioError(
+            raise EditedFiles(
                 f"the code of {then.name} was edited since the run began; the same command plays "
                 f"what is there now"
             )
+    read = contents_of(plan)
+    for role in sorted((plan.contents.keys() | read.keys()).difference(held)):
+        if plan.contents.get(role) != read.get(role):
+            raise EditedFiles(
+                f"the files of {_NAMES.get(role, role)} were edited since the run began; the same "
+                f"command plays what is there now"
+            )
+
+
+_NAMES = {"data": "the data", "pool": "the pool", "ood": "traffic.ood", "victim": "the victim",
+          "clone": "the clone"}  # fmt: skip
 
 
 def requirements(plan: EpisodePlan) -> frozenset[str]:

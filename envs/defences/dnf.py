@@ -1,7 +1,7 @@
 """The Dynamic Neural Fortress: a victim that lets suspicious queries leave early."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal, cast, get_args
 
 from envs.defences.answer_counts import EarlyAnswers, early_answers
@@ -14,7 +14,6 @@ from envs.exits.random_rules import ByFlag, ByHistogram, CoinThresholds, Passing
 from envs.exits.rules import PUBLISHED, ExitRule, Thresholds, to_log_odds
 from envs.nets.multi_exit import MultiExit
 from envs.ranges import Amount, Count, Natural, Positive, Share
-from envs.training.checkpoint_file import JSON
 from envs.training.exit_training import Backbone, OODLabel, OODSchedule
 from envs.training.fortress import ood_draws, train_fortress
 from envs.training.fortress_recipe import VARIANTS, FortressRecipe, Variant, fortress_recipe
@@ -190,7 +189,7 @@ class DNF(Defence):
             recipe,
             data=kit.data,
             streams=kit.streams,
-            victim_key=cast(Mapping[str, JSON], kit.victim_key),
+            victim_key=kit.cache_key,
             load_pool=kit.load_pool,
             report=kit.report,
         )

@@ -1,8 +1,8 @@
 """The fortress that keeps its promise when the attacker knows how a fortress works."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, cast, get_args
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -17,7 +17,6 @@ from envs.errors import ScenarioError
 from envs.exits.rules import Thresholds, log_odds
 from envs.nets.guarded import Guarded
 from envs.ranges import Count, Share
-from envs.training.checkpoint_file import JSON
 from envs.training.guards import NEAR, GuardRecipe, train_guards
 from envs.training.ood import source_weights
 from envs.victim.victim import Victim
@@ -122,7 +121,7 @@ class DNFPlus(Defence):
             self.recipe,
             data=kit.data,
             streams=kit.streams,
-            victim_key=cast(Mapping[str, JSON], kit.victim_key),
+            victim_key=kit.cache_key,
             load_pool=kit.load_pool,
             report=kit.report,
         )

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 
 from envs.data.images import ImageSet, Splits
 from envs.nets.exit_cost import ExitProfile
 from envs.seeding import Streams
+from envs.training.checkpoint_file import JSON
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +21,7 @@ class HardenKit:
         streams: random streams of the hardening, named by the consumer.
         device: where networks are trained.
         victim_key: what the victim was made from, to key caches of what is made from it.
+        sources: digests of the files of data sets that the defence names, likewise.
         load_pool: gives an image set by name, at the victim's image shape.
         report: takes one line of progress.
         expected: gives the modelled seconds of each exit, headroom for noise included; none where
@@ -29,6 +32,7 @@ class HardenKit:
     streams: Streams
     device: torch.device
     victim_key: Mapping[str, object] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
     load_pool: Callable[..., ImageSet] | None = None
     report: Callable[[str], None] = lambda line: None
     expected: Callable[[ExitProfile], tuple[float, ...]] | None = None
@@ -36,3 +40,9 @@ class HardenKit:
     def __post_init__(self) -> None:
         """Take the held-out images away: a defence serves them and is measured on them."""
         object.__setattr__(self, "data", self.data.of_defender())
+
+    @property
+    def cache_key(self) -> Mapping[str, JSON]:
+        """The key of the victim and of the files of named data sets; empty without a victim's."""
+        victim = cast(Mapping[str, JSON], self.victim_key)
+        return {**victim, "sources": dict(self.sources)} if victim and self.sources else victim

@@ -216,6 +216,7 @@ def remembered(
         kit: whose data and streams do.
     """
     full: dict[str, JSON] = {
+        **({"sources": dict(kit.sources)} if kit.sources else {}),
         **spec,
         "victim": digest(victim.network.state_dict()),
         "data": kit.data.fingerprint,
