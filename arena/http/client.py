@@ -1,12 +1,12 @@
 """A client of the Open Inference Protocol, and the channel to a victim that speaks it."""
 
 import json
-import time
 from typing import Any, NamedTuple
 
 import httpx
 
 from arena.http.channels import Form, RequestFailed, seconds_of, without_secret
+from arena.http.deadline import Deadline
 from arena.http.protocol import HEADER_LENGTH, Array, ProtocolError, decode, encode
 from envs.errors import ArenaError
 
@@ -35,7 +35,7 @@ class InferenceClient:
     Args:
         url: of the model: "http://HOST:PORT/v2/models/NAME", with "/versions/VERSION" if wanted.
         key: API key, sent as `Authorization: Bearer KEY`; it appears in no message.
-        timeout: seconds to wait for each step of a request, and for all of its answer.
+        timeout: seconds of a request, from its beginning to the end of its answer.
         proxies: whether proxies of the environment are used.
         transport: another way to reach the server, for tests.
     """
@@ -49,7 +49,7 @@ class InferenceClient:
         proxies: bool = True,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._url, self._key, self._timeout = url.rstrip("/"), key, timeout
+        self._url, self._key, self._deadline = url.rstrip("/"), key, Deadline(timeout)
         headers = {"Accept-Encoding": "identity"}  # answers are short, and packing takes time
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
@@ -134,15 +134,16 @@ class InferenceClient:
             httpx.HTTPError: none came, or not within `timeout`.
             ArenaError: it is too large.
         """
-        end = time.monotonic() + self._timeout
         content = bytearray()
-        with self._client.stream(method, address, **options) as answer:
+        steps = {"trace": self._deadline.trace}
+        with (
+            self._deadline.running(),
+            self._client.stream(method, address, extensions=steps, **options) as answer,
+        ):
             for part in answer.iter_bytes():
                 content += part
                 if len(content) > MOST_BYTES:
                     raise ArenaError(f"{self._url} sent an answer of more than {MOST_BYTES} bytes")
-                if time.monotonic() > end:
-                    raise httpx.ReadTimeout(f"no whole answer within {self._timeout:g} s")
         return _Answer(answer.status_code, answer.headers, bytes(content))
 
     def _json(self, answer: _Answer) -> JSON:
