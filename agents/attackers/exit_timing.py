@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,7 +26,7 @@ from agents.timing_probe.own_profile import own_profile
 from agents.timing_probe.probes import ProbeImages
 from agents.timing_probe.stopwatch import Reading, Sample, Stopwatch
 from envs.data.images import bytes_to_unit, to_pixels
-from envs.errors import BudgetExhausted, ScenarioError, UnknownName
+from envs.errors import ScenarioError, UnknownName
 from envs.latency.model import COSTS, DeviceCost
 from envs.oracle import Oracle
 from envs.ranges import Count, Share
@@ -54,7 +55,7 @@ class ExitTiming(Attacker):
     often. On the clock of a machine that works for others few images are repeated until two halves
     of their repeats agree, with the whole budget. The times are counted by a mixture model,
     compared with every network that can be built, and what is not certain stays unknown. The clone
-    learns from the same answers; where one is refused, from those before it, and nothing is judged.
+    learns from the same answers. Where one is refused, those before it are judged and learned from.
 
     Exits that differ by less than half a percent of time, such as the head after the last stage
     and the classifier behind it, count as one: no clock tells them apart. The number of exits
@@ -117,16 +118,14 @@ class ExitTiming(Attacker):
             self._train(kit, images, targets)
             return
         watch = Stopwatch(oracle, probes.reference(), rough=self._own)
-        try:
-            samples = self._probe(watch, probes)
-        except BudgetExhausted:
-            if not watch.pixels:
-                raise
+        samples = [sample for sample in self._probe(watch, probes) if len(sample)]
+        if not samples:  # refused before any image but the reference was timed
             images = bytes_to_unit(torch.cat(watch.pixels))
             self._train(kit, images, torch.cat(watch.posteriors))
             return
         reading = watch.read(samples[0])
         evidence = self._judge(oracle.threat, samples[0], reading)
+        evidence = replace(evidence, unsettled=_is_unsettled(watch, samples[0]))
         kit.report(exits=evidence.count.exits, repeats=samples[0].repeats)
         seen = histogram(reading.times, evidence, repeats=samples[0].repeats)
         kit.note(LATENCIES, in_words(evidence, repeats=samples[0].repeats), **seen)
@@ -152,16 +151,21 @@ class ExitTiming(Attacker):
         something and no more of the exits.
 
         Returns:
-            Samples of different images, the first of them the one to judge by.
+            Samples of different images, the first of them the one to judge by; fewer and smaller
+            ones where a request is refused, none where that is before the first image.
         """
         watch.calibrate(min(_CALIBRATION, watch.remaining // 10))
         share = 1 if watch.rough else 2
         first = min(
             _FEW if watch.rough else _FIRST, self._most, watch.affordable(watch.remaining // share)
         )
+        if first < 1:
+            return []
         look = watch.time(probes.draw(first))
         look = _repeat(watch, look, budget=watch.remaining // share)
-        many = self._extend(watch, look, probes, budget=watch.remaining // 2)
+        many, *apart = self._extend(watch, look, probes, budget=watch.remaining // 2)
+        if watch.refused:
+            return [many, *apart]
         if watch.rough:
             samples = [_repeat(watch, many, budget=watch.remaining)]
         else:
@@ -171,12 +175,13 @@ class ExitTiming(Attacker):
 
     def _extend(
         self, watch: Stopwatch, sample: Sample, probes: ProbeImages, *, budget: int
-    ) -> Sample:
-        """Ask new images as often as the others."""
+    ) -> list[Sample]:
+        """Ask new images as often as the others; those asked less often, by a refusal, apart."""
         more = min(watch.affordable(budget // sample.repeats), self._most - len(sample))
         if more < 1:
-            return sample
-        return sample.and_images(watch.time(probes.draw(more), sample.repeats))
+            return [sample]
+        new = watch.time(probes.draw(more), sample.repeats)
+        return [sample.and_images(new)] if new.repeats == sample.repeats else [sample, new]
 
     def _judge(self, threat: ThreatModel, sample: Sample, reading: Reading) -> Evidence:
         times, count, _ = reading
@@ -188,14 +193,16 @@ class ExitTiming(Attacker):
             if self._own
             else exit_times_of(count, len(sample))
         )
-        if len(seconds.seconds) > 2:  # two times, an offset and a rate: everything fits
+        coarse = jitter.step_of_clock(sample.logs) > 0
+        # two times, an offset and a rate: everything fits; steps of a clock are no exits'
+        if len(seconds.seconds) > 2 and not coarse:
             hypotheses = exit_times.match(
                 seconds,
                 candidates(*form),
                 hardware=own_profile(*form) if self._own else self._hardware,
             )
         held = count.exits == 1 and jitter.has_floor(sample.logs, rough=self._own)
-        return Evidence(count, seconds, hypotheses, thresholds, widths, len(sample), held)
+        return Evidence(count, seconds, hypotheses, thresholds, widths, len(sample), held, coarse)
 
     def _train(self, kit: Kit, images: Tensor, targets: Tensor) -> None:
         """Fit the clone to the answers, soft or hard."""
@@ -223,7 +230,7 @@ def _repeat(watch: Stopwatch, sample: Sample, *, budget: int, finest: float = ma
 
     A rough clock takes what is left for fewer: there repeats tell more than new images.
     """
-    while not _settled(watch, sample, finest=finest):
+    while not watch.refused and not _settled(watch, sample, finest=finest):
         more, once = sample.repeats, watch.cost(len(sample))
         if watch.rough:
             more = min(more, budget // once)
@@ -242,6 +249,11 @@ def _settled(watch: Stopwatch, sample: Sample, *, finest: float = math.inf) -> b
         return sample.repeats >= _LEAST_REPEATS and _agreed(watch, sample)
     count = watch.read(sample).exits
     return count.identified and count.resolved(finest)
+
+
+def _is_unsettled(watch: Stopwatch, sample: Sample) -> bool:
+    """Tell whether a refusal came before repeats on a rough clock agreed."""
+    return watch.refused and watch.rough and not _settled(watch, sample)
 
 
 def _agreed(watch: Stopwatch, sample: Sample) -> bool:

@@ -40,6 +40,8 @@ class Evidence:
         widths: rank of the answers of each exit, None where not identifiable; empty on hard labels.
         probes: distinct images.
         held: whether answers seem to wait for one moment, behind which any number of exits hides.
+        coarse: whether the clock shows only multiples of a step, whatever the exits take.
+        unsettled: whether a request was refused before repeats on a rough clock agreed.
     """
 
     count: ExitCount
@@ -49,6 +51,8 @@ class Evidence:
     widths: tuple[int | None, ...]
     probes: int
     held: bool = False
+    coarse: bool = False
+    unsettled: bool = False
 
     @property
     def certainty(self) -> float:
@@ -57,7 +61,8 @@ class Evidence:
         Times that no known network takes may be no exits' at all: padding leaves such.
         """
         strange = sum(one.probability for one in self.hypotheses if one.candidate is None) > 0.5
-        doubts = (self.probes < LEAST_PROBES, self.held, strange)
+        few = self.probes < LEAST_PROBES
+        doubts = (few, self.held, strange, self.coarse, self.unsettled)
         return self.count.confidence * 0.5 ** sum(doubts)
 
     def share(self, key: Callable[[Hypothesis], V | None]) -> dict[V, float]:

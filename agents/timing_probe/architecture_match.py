@@ -44,6 +44,7 @@ _TERMS: tuple[tuple[str, ...], ...] = (
 _NO_CONSTANT = 0.1  # weight of the models in which nothing is spent beyond the network
 _PRIOR_SPREAD = 1.0  # of a term, in units of the deepest exit's time
 _STRANGER_ERROR = 0.15
+_FARTHEST = 1e4  # between the times of two exits of one network
 _NEGATIVE = -0.02  # a term so far below 0, in units of the deepest exit's time, is refused
 
 
@@ -113,7 +114,8 @@ def match(
     found: list[Hypothesis] = [
         _unknown_network(exit_times, exit_times.errors**2 + _STRANGER_ERROR**2)
     ]
-    for number, candidate in enumerate(catalogue):
+    apart = float(exit_times.seconds[-1] / exit_times.seconds[0])
+    for number, candidate in enumerate(catalogue if apart < _FARTHEST else ()):
         known = hardware.seconds[number] if isinstance(hardware, OwnProfile) else hardware
         found += _of_network(exit_times, candidate, known, variance=variance)
     top = max(hypothesis.probability for hypothesis in found)

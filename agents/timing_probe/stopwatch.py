@@ -22,6 +22,7 @@ from agents.timing_probe.kmeans import Floats, Ints
 from agents.timing_probe.mixture import ExitCount, count_exits
 from agents.timing_probe.timing_noise import NoiseFit, Statistic
 from envs.data.images import to_pixels
+from envs.errors import BudgetExhausted
 from envs.oracle import Oracle
 
 _REQUEST = 512
@@ -114,6 +115,7 @@ class Stopwatch:
         calibration: what repeats of the reference said about the clock.
         pixels, posteriors: (n, c, h, w) uint8 and (n, K) of each request for new images: what
             there is to learn from if a later one is refused.
+        refused: whether a request was; no other is made then.
         rough: whether the server is at work for others, too, so that repeats tell more than new
             images, and the next reference nothing of a stray answer.
     """
@@ -127,12 +129,12 @@ class Stopwatch:
         self.pixels: list[Tensor] = []
         self.posteriors: list[Tensor] = []
         self.calibration = NoiseFit(0.0, 0.0, 0.0, False, False)
-        self.rough = rough
+        self.rough, self.refused = rough, False
 
     @property
     def remaining(self) -> int:
         """Queries that may still be asked."""
-        return self._oracle.remaining
+        return 0 if self.refused else self._oracle.remaining
 
     @property
     def probes_per_reference(self) -> int:
@@ -146,12 +148,20 @@ class Stopwatch:
         return _DRIFTING if self.calibration.drifts else _STEADY
 
     def calibrate(self, count: int) -> None:
-        """Spend `count` queries, at least 6, on the reference: a third of them one by one."""
+        """Spend `count` queries, at least 6, on the reference: a third of them one by one.
+
+        Raises:
+            BudgetExhausted: not even the first is answered.
+        """
         copies = self._reference.expand(count, -1, -1, -1)
         alone = [self._ask(copies[:1])]
         self._keep(copies[:1], alone[0][0])
-        alone += [self._ask(copies[:1]) for _ in range(count // 3 - 1)]
-        answers, together = self._ask(copies[count // 3 :])
+        try:
+            alone += [self._ask(copies[:1]) for _ in range(count // 3 - 1)]
+            answers, together = self._ask(copies[count // 3 :])
+        except BudgetExhausted:
+            self.refused = True
+            return
         self.calibration = jitter.calibrate(
             np.concatenate([times for _, times in alone]),
             together,
@@ -175,13 +185,20 @@ class Stopwatch:
         return images if self.cost(images) <= queries else images - 1
 
     def time(self, images: Tensor, repeats: int = 1) -> Sample:
-        """Ask new (n, c, h, w) images, all of them once before any of them again."""
+        """Ask new (n, c, h, w) images, all of them once before any of them again.
+
+        A refusal leaves fewer images, perhaps none, or fewer repeats.
+        """
         return self.repeat(self._time_once(images, new=True), repeats - 1)
 
     def repeat(self, sample: Sample, repeats: int) -> Sample:
-        """Ask the images of a sample so many times more."""
+        """Ask the images of a sample so many times more; fewer times where one is refused."""
         for _ in range(repeats):
-            sample = sample.and_repeats(self._time_once(sample.images))
+            if self.refused:
+                break
+            more = self._time_once(sample.images)
+            if len(more) == len(sample):
+                sample = sample.and_repeats(more)
         return sample
 
     def read(self, sample: Sample) -> Reading:
@@ -221,30 +238,39 @@ class Stopwatch:
         return replace(self.calibration, skew=jitter.skewness(steady)).statistic
 
     def _time_once(self, images: Tensor, *, new: bool = False) -> Sample:
+        """Ask each image once; returns those before the first request that is refused."""
         order = self._order(len(images))
         pictures = torch.cat([images, self._reference.to(images)])
         first = self._asked
         posteriors, logs = [], []
         for index in torch.split(order, self._request):
-            answers, times = self._ask(pictures[index.to(images.device)])
+            try:
+                answers, times = self._ask(pictures[index.to(images.device)])
+            except BudgetExhausted:
+                self.refused = True
+                break
             if new:
                 mine = index < len(images)
                 rows = mine.nonzero().squeeze(1).to(answers.device)
                 self._keep(images[index[mine].to(images.device)], answers[rows])
             posteriors.append(answers)
             logs.append(times)
+        if not logs:
+            none = images.new_empty((0, self._oracle.threat.num_classes))
+            return Sample(images[:0], none, np.empty((0, 1)), np.empty((0, 1)))
+        order = order[: self._asked - first]
         times, positions = np.concatenate(logs), np.arange(first, self._asked, dtype=np.float64)
         references = (order == len(images)).numpy()
         self._references += zip(
             positions[references].tolist(), times[references].tolist(), strict=True
         )
-        mine = order.argsort(stable=True)[: len(images)]  # where each image stood
+        place = order.argsort(stable=True)[: len(order) - int(references.sum())]
         answers = torch.cat(posteriors)
         return Sample(
-            images,
-            answers[mine.to(answers.device)].to(images.device),
-            times[mine.numpy(), None],
-            positions[mine.numpy(), None],
+            images[order[place].to(images.device)],
+            answers[place.to(answers.device)].to(images.device),
+            times[place.numpy(), None],
+            positions[place.numpy(), None],
         )
 
     def _order(self, count: int) -> Tensor:

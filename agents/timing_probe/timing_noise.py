@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from agents.timing_probe.kmeans import Floats, Ints
-from agents.timing_probe.mixture import count_exits
+from agents.timing_probe.mixture import RESOLUTION, count_exits
 
 Statistic = Literal["minimum", "low", "mean"]
 """How repeats of an input are summed up; "low" is the 10th percentile."""
@@ -28,6 +28,7 @@ _LIVELY = (
 _ONE_SIDE = 0.5  # of the same upwards; 1 of a Gaussian, 0.23 of an exponential
 _HIDING = 0.25  # of log-time upwards, where others are at work
 _ROUNDING = 1e-9  # of log-times that are all the same
+_EXACT = 1e-9  # of the longest time: what rounding makes of a multiple
 _GAIN = 0.95  # a window must lower the deviation by this factor to be worth its noise
 
 
@@ -113,6 +114,28 @@ def has_floor(times: Floats, *, rough: bool = False) -> bool:
     low, middle, high = np.quantile(times, (0.05, 0.5, 0.95))
     below, above = float(middle - low), float(high - middle)
     return below < _LIVELY or below < _ONE_SIDE * above or (rough and above > _HIDING)
+
+
+def step_of_clock(times: Floats) -> float:
+    """Return the seconds of which all times are multiples; 0 where a clock shows any time.
+
+    Such a clock shows two exits within one step as one, and one whose noise crosses a step as two.
+    Steps finer than what is told apart count as none.
+
+    Args:
+        times: log-times of single answers, in any shape.
+    """
+    shown = np.unique(np.exp(times))
+    least = _EXACT * float(shown[-1])
+    values = shown[shown > least].tolist()
+    if len(values) < 2 or 2 * len(values) > times.size:  # times of a fine clock never meet
+        return 0.0
+    step = values[0]
+    for value in values[1:]:
+        larger, rest = value, step
+        while rest > least:
+            larger, step, rest = rest, rest, abs(larger - rest * round(larger / rest))
+    return step if step > RESOLUTION * values[0] else 0.0
 
 
 def mean_of_fastest(times: Floats, share: float) -> Floats:

@@ -8,12 +8,13 @@ from agents.attackers import exit_timing
 from agents.attackers.exit_timing import ExitTiming
 from agents.base import Kit
 from agents.defenders.static import Static
+from agents.timing_probe import stopwatch
 from agents.timing_probe.candidates import candidates
 from agents.timing_probe.own_profile import OwnProfile
 from agents.timing_probe.probes import ProbeImages
 from envs.data.images import ImageSet
 from envs.defences.base import Defence, DeployedDefence
-from envs.errors import BudgetExhausted, ScenarioError, UnknownName
+from envs.errors import BudgetExhausted, Refused, ScenarioError, UnknownName
 from envs.exits.random_rules import ByHistogram
 from envs.exits.rules import Thresholds, log_odds
 from envs.game.clocks import make_clock
@@ -164,6 +165,74 @@ def test_the_clone_learns_from_the_deepest_exit_alone_where_told(monkeypatch, de
     chance = image_uniforms(images, 2, 2)
     floor = torch.tensor([*THRESHOLDS, 0.1])[oracle.exits(images)]
     assert torch.allclose(targets.amax(1), (floor + (1 - floor) * chance[:, 0]).float())
+
+
+class Closing(SimulatedOracle):
+    """Closes the account after so many answers."""
+
+    after = 600
+
+    def query(self, images):
+        if self.asked + len(images) > self.after:
+            self.remaining = 0
+            raise Refused("cut off", is_closed=True)
+        return super().query(images)
+
+
+def closing(answers, base=Closing):
+    return type("ClosingEarly", (base,), {"after": answers})
+
+
+@pytest.mark.parametrize(
+    ("answers", "known"), [(450, True), (700, True), (1200, True), (90, False)]
+)
+def test_whoever_is_cut_off_infers_from_the_times_there_are(answers, known):
+    """Of a budget of 3,000; the last is cut off at the first request for images."""
+    oracle, kit = closing(answers)(3000, LatencyModel(noise=0.01)), kit_for(SMALL)
+    attacker = ExitTiming()
+    attacker.attack(oracle, kit)
+    guess = attacker.inferred
+    told = (4, "resnet", 34) if known else (None, None, None)
+    assert (guess.exits_visited, guess.family, guess.depth) == told
+    assert oracle.asked <= answers
+
+
+@pytest.mark.parametrize("hardware", [None, "own"])
+@pytest.mark.parametrize("answers", [130, 700])
+def test_answers_before_a_refusal_stay_with_their_images(monkeypatch, hardware, answers):
+    """In requests of a few images, so that a pass over them is cut off in the middle."""
+    monkeypatch.setattr(stopwatch, "_REQUEST", 7)
+    learned = []
+    monkeypatch.setattr(ExitTiming, "_train", lambda self, kit, *answers: learned.append(answers))
+    oracle, kit = closing(answers)(3000, LatencyModel(noise=0.0)), kit_for(SMALL)
+    monkeypatch.setattr(exit_timing, "own_profile", lambda *form: OwnProfile((), 0.01))
+    monkeypatch.setattr(exit_timing, "candidates", lambda *form: ())
+    ExitTiming(hardware=hardware).attack(oracle, kit)
+    ((images, targets),) = learned
+    chance = image_uniforms(images, 2, 2)
+    floor = torch.tensor([*THRESHOLDS, 0.1])[oracle.exits(images)]
+    assert torch.allclose(targets.amax(1), (floor + (1 - floor) * chance[:, 0]).float())
+    assert torch.equal(kit.shared_findings["exit_of"], oracle.exits(images).clamp_max(3))
+
+
+class Coarse(SimulatedOracle):
+    """One whose clock ticks too slowly, and whose answers all come from the last exit."""
+
+    tick = 5e-4
+
+    def exits(self, images):
+        return torch.full((len(images),), 4)
+
+    def query(self, images):
+        answered = super().query(images)
+        return Response(answered.posteriors, (answered.latency / self.tick).floor() * self.tick)
+
+
+@pytest.mark.parametrize("tick", [1e-4, 5e-4, 1e-3])
+def test_ticks_of_a_clock_are_no_exits(tick):
+    oracle = type("Ticking", (Coarse,), {"tick": tick})
+    guess, *_ = simulate(1500, LatencyModel(noise=0.02), oracle=oracle)
+    assert (guess.exits_visited, guess.family, guess.exits) == (None, None, None)
 
 
 def test_labels_alone_tell_exits_and_no_threshold():
@@ -379,6 +448,21 @@ def test_on_a_busy_server_repeats_of_few_images_tell_what_many_images_do_not(mon
     images, _ = findings["transfer"]
     assert len(images) == 90  # sixty were asked nineteen times; what was left bought new ones
     assert simulate(1200, LatencyModel(noise=0.01), oracle=BusyServer, seed=seed)[0].family is None
+
+
+def test_repeats_that_do_not_agree_before_a_refusal_tell_nothing(monkeypatch):
+    class OneExit(BusyServer):
+        def exits(self, images):
+            return torch.full((len(images),), 4)
+
+    class ClosingBusy(OneExit, Closing):
+        pass
+
+    said = [
+        on_a_like_machine(monkeypatch, closing(200, ClosingBusy), seed=seed)[0]
+        for seed in (1, 9, 12, 13)
+    ]
+    assert {guess.exits_visited for guess in said} <= {1, None}
 
 
 @pytest.mark.slow

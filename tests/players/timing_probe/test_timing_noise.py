@@ -10,6 +10,7 @@ from agents.timing_probe.timing_noise import (
     has_floor,
     mean_of_fastest,
     repeat_noise,
+    step_of_clock,
     summarise,
 )
 
@@ -131,3 +132,16 @@ def test_the_noise_of_a_sum_is_its_deviation(share, rel):
 )
 def test_answers_that_wait_for_one_moment_are_known_by_their_floor(times, held):
     assert has_floor(times) is held
+
+
+def test_the_step_of_a_coarse_clock_is_found_and_of_a_fine_one_none():
+    rng = np.random.default_rng(0)
+    seconds = 3e-3 * np.exp(0.3 * rng.normal(size=(60, 4)))
+    for step in (1e-4, 7e-4):
+        assert step_of_clock(np.log(np.ceil(seconds / step) * step)) == pytest.approx(step)
+    assert step_of_clock(np.log(np.maximum(np.floor(seconds / 7e-4) * 7e-4, 1e-9))) > 0
+    assert step_of_clock(np.log(seconds)) == 0
+    exact = np.log(rng.choice([1.2e-3, 2.345678e-3, 4.1e-3 + 1e-9], size=(60, 4)))
+    assert step_of_clock(exact) == 0  # a clock without noise
+    assert step_of_clock(np.log(np.ceil(seconds / 1e-6) * 1e-6)) == 0
+    assert step_of_clock(np.full((60, 4), np.log(2e-3))) == 0
