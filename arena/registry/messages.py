@@ -118,6 +118,14 @@ def entry_labels(entries: Sequence[object]) -> list[str]:
     return labels
 
 
+def entry_position(entries: Sequence[object], step: str) -> int | None:
+    """Find an entry of a list by its position or its label; None where there is none."""
+    if step.isdecimal() and len(step) < 10:  # Python reads no number of any length
+        return int(step) if int(step) < len(entries) else None
+    labels = entry_labels(entries)
+    return labels.index(step) if step in labels else None
+
+
 def _item(raw: object, part: str | int) -> object:
     if isinstance(raw, list) and isinstance(part, int) and part < len(raw):
         return raw[part]

@@ -1,9 +1,8 @@
 """Checks what a scenario names against what exists; imports torch, which reading does not."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arena.isolation.describing import Grants, described, is_apart
@@ -13,7 +12,7 @@ from arena.registry.messages import dotted
 from arena.registry.parameters import validate_as, validated
 from arena.scenario import networks
 from arena.scenario.planning import said
-from arena.scenario.pools import INSIST, part_of_victims_data
+from arena.scenario.pool_checking import check_place, check_pool, check_unseen, forget_counts
 from arena.scenario.schema import AttackerSpec, DefenceSpec, DefenderSpec, ScenarioFile
 from arena.scenario.schema_parts import DataSpec, NetSpec, VictimSpec
 from envs.errors import ArenaError, ScenarioError, UnknownName, one_line
@@ -26,18 +25,20 @@ if TYPE_CHECKING:
     from envs.nets.staged import Staged
 
 
-def check(scenario: ScenarioFile) -> None:
-    """Check every name and every parameter.
+def check(points: Sequence[ScenarioFile]) -> None:
+    """Check every name and every parameter of a scenario at its points.
 
     Raises:
-        ScenarioError: one line for each problem.
+        ScenarioError: one line for each problem of the first point that has any.
     """
     from envs.data.own import forget
 
     forget()  # what was read for an earlier scenario
-    faults = [fault for trial in _trials(scenario) for fault in _faults(trial)]
-    if faults:
-        raise ScenarioError("\n".join(dict.fromkeys(faults)))
+    forget_counts()
+    for point in points:
+        faults = [fault for trial in _trials(point) for fault in _faults(trial)]
+        if faults:
+            raise ScenarioError("\n".join(dict.fromkeys(faults)))
 
 
 _MOST_WEIGHTS = 5_000_000_000
@@ -55,9 +56,9 @@ def _trials(scenario: ScenarioFile) -> Iterator[Trial]:
     ]
     for path, pool in [*lent, (("traffic", "ood"), scenario.traffic.ood)]:
         if pool is not None:
-            yield path, partial(_check_pool, pool, path)
+            yield path, partial(check_pool, pool, path, scenario.data)
             if path == ("traffic", "ood") or not scenario.threat.allow_test_overlap:
-                yield path, partial(_check_unseen, scenario.data, pool, path)
+                yield path, partial(check_unseen, scenario.data, pool, path)
     form = cache(partial(_form_of, scenario.data))  # a folder is listed once for both networks
     if not scenario.victim.is_remote:
         yield ("victim",), partial(_check_net, scenario.victim, "victim", form)
@@ -114,40 +115,7 @@ def _check_data(data: DataSpec) -> None:
         raise ScenarioError(
             "data.params.validation: expected at least 1 image to set thresholds on"
         )
-    _check_place(data)
-
-
-def _check_place(data: DataSpec) -> None:
-    """Refuse what the system takes for no path; whether anything is there is looked for later."""
-    place = Path(data.root or ".") / str(data.params.get("path", "."))
-    try:
-        place.exists()
-    except (OSError, ValueError) as error:
-        raise ScenarioError(f"expected the path of a folder: {one_line(error)[:100]}") from error
-
-
-def _check_pool(pool: DataSpec, path: messages.Path) -> None:
-    from envs.data import own, sources
-
-    info = sources.describe(pool.use)
-    hints = {name: info.hints[name] for name in (*info.pool_options, "count")}
-    validate_as(hints, pool.params, prefix=(*path, "params"))
-    if own.is_own(pool.use):
-        sources.digest_of(pool.use, root=pool.root, **pool.params)
-    _check_place(pool)
-
-
-def _check_unseen(data: DataSpec, pool: DataSpec, path: messages.Path) -> None:
-    """Refuse a pool that is cut out of parts that clones are scored on; copies are found later."""
-    from envs.data.images import SCORED
-
-    part = part_of_victims_data(data, pool)
-    if part in (*SCORED, "all"):
-        way = "" if path == ("traffic", "ood") else f"; {INSIST}"
-        raise ScenarioError(
-            f"the split '{part}' of '{pool.use}' holds images that clones are scored on; expected "
-            f"'train', 'validation' or 'benign'{way}"
-        )
+    check_place(data)
 
 
 def _form_of(data: DataSpec) -> "Form | None":

@@ -11,6 +11,7 @@ from arena.registry.catalog import Catalog
 from arena.registry.classes import is_importable
 from arena.scenario import Scenario
 from arena.scenario.overrides import apply_values
+from arena.scenario.point_table import set_in, table_of
 from arena.scenario.reading import build, find, read, told_of
 from envs.errors import ScenarioError
 from envs.loading.imports import is_class_use
@@ -47,8 +48,7 @@ def scenario_of(
     """
     if isinstance(given, Scenario):
         where, path = given.name, given.path
-        raw = given.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-        raw["seeds"] = list(given.seeds)
+        raw = table_of(given)
     else:
         where, path = str(given), find(given)
         raw = read(path)
@@ -57,7 +57,8 @@ def scenario_of(
         raw["attackers"] = [tables.attacker(one) for one in _several(attackers)]
     if defenders is not None:
         raw["defenders"] = [tables.defender(one) for one in _several(defenders)]
-    faults = apply_values(raw, {key: tables.plain(value) for key, value in overrides.items()})
+    values = {key: tables.plain(value) for key, value in overrides.items()}
+    faults = set_in(raw, values) if isinstance(given, Scenario) else apply_values(raw, values)
     if seeds is not None:
         raw["seeds"] = [
             operator.index(seed) for seed in (seeds if isinstance(seeds, Iterable) else [seeds])

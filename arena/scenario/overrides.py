@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from arena.registry.messages import dotted, entry_labels, unknown
+from arena.registry.messages import dotted, entry_labels, entry_position, unknown
 
 # `Any` in this file: tables as TOML gives them, before they are validated.
 
@@ -57,7 +57,7 @@ def parse_value(text: str) -> Any:
 def _enter(table: Any, step: str, path: list[str]) -> tuple[str | None, Any]:
     """Step into a table or list; a text that stands for a table becomes that table."""
     if isinstance(table, list):
-        position = _position(table, step)
+        position = entry_position(table, step)
         if position is None:
             return _no_entry(table, step, path), None
         key: Any = position
@@ -75,18 +75,11 @@ def _assign(table: Any, step: str, *, steps: list[str], value: Any) -> str | Non
     if isinstance(table, dict):
         table[step] = value
         return None
-    position = _position(table, step)
+    position = entry_position(table, step)
     if position is None:
         return _no_entry(table, step, steps)
     table[position] = value
     return None
-
-
-def _position(entries: list[Any], step: str) -> int | None:
-    if step.isdecimal():
-        return int(step) if int(step) < len(entries) else None
-    labels = entry_labels(entries)
-    return labels.index(step) if step in labels else None
 
 
 def _no_entry(entries: list[Any], step: str, path: list[str]) -> str:

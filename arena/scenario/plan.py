@@ -171,13 +171,17 @@ def _canonical(value: Any) -> Any:
         return [_canonical(item) for item in value]
     if not isinstance(value, dict):
         return value
-    table = {key: _canonical(item) for key, item in value.items() if key != "download"}
-    if table.get("code") and (is_file_use(table["use"]) or is_class_use(table["use"])):
-        table["use"] = short_name(table["use"])
-    if "root" in table:
-        del table["root"]
-        if table["use"] in PATH_SOURCES:
+    table = {key: _canonical(item) for key, item in value.items()}
+    use = table.get("use")
+    if not isinstance(use, str):
+        return table
+    if table.get("code") and (is_file_use(use) or is_class_use(use)):
+        table["use"] = short_name(use)
+    if table.keys() >= {"root", "download", "params"}:  # a data set
+        table.pop("root")
+        table.pop("download")
+        if use in PATH_SOURCES:
             table["params"] = {k: v for k, v in table["params"].items() if k != "path"}
-        if is_file_use(table["use"]):
-            table["use"] = short_name(table["use"])
+        if is_file_use(use):
+            table["use"] = short_name(use)
     return table

@@ -1,7 +1,7 @@
 """A scenario: one question to the arena, asked of every pairing."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,15 @@ from pydantic import PrivateAttr, ValidationError
 
 from arena.registry.messages import problems, value_text
 from arena.scenario.checking import check
-from arena.scenario.overrides import apply_values
 from arena.scenario.plain_values import faults_of
 from arena.scenario.plan import EpisodePlan
 from arena.scenario.planning import plans_of
+from arena.scenario.point_table import set_in, table_of
 from arena.scenario.renames import with_new_names
 from arena.scenario.schema import VERSION, ScenarioFile
 from arena.scenario.sweep_spec import SearchSpec
 from arena.scenario.sweeps import with_sweeps
-from envs.errors import ScenarioError
+from envs.errors import ScenarioError, shortened
 
 # `Any` in this file: tables as TOML gives them, before they are validated.
 
@@ -81,8 +81,10 @@ class Scenario(ScenarioFile):
         Raises:
             ScenarioError: one line for each problem.
         """
-        for point in self.points:
-            check(point)
+        points = self._points()
+        check([point for _, point in points])
+        if self.search is None:
+            _refuse_twins(points)
 
     @property
     def points(self) -> "tuple[Scenario, ...]":
@@ -93,10 +95,13 @@ class Scenario(ScenarioFile):
         Raises:
             ScenarioError: a point that cannot be built.
         """
+        return tuple(point for _, point in self._points())
+
+    def _points(self) -> "list[Point]":
         if self.sweep is None:
-            return (self,)
+            return [({}, self)]
         tables = {json.dumps(one, sort_keys=True): one for one in self.sweep.points()}
-        return tuple(map(self.at, tables.values()))
+        return [(values, self.at(values)) for values in tables.values()]
 
     @property
     def search(self) -> SearchSpec | None:
@@ -109,21 +114,22 @@ class Scenario(ScenarioFile):
         Raises:
             ScenarioError: it cannot be built.
         """
-        table = self.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+        table = table_of(self)
         table.pop("sweep", None)
-        table["seeds"] = list(self.seeds)
-        faults = apply_values(table, values)
+        faults = set_in(table, values)
         try:
             point = Scenario.parse(table, self._path)
         except ScenarioError as error:
             faults += str(error).splitlines()
         if faults:
-            where = ", ".join(f"{key}={value_text(value)}" for key, value in values.items())
+            where = _values_text(values)
             raise ScenarioError("\n".join(f"sweep at {where}: {fault}" for fault in faults))
         return point
 
     def plans(self) -> list[EpisodePlan]:
         """Resolve the episodes: points x attackers x defenders x seeds, the seeds innermost.
+
+        A meeting that is alike at several points is one game.
 
         Raises:
             ArenaError: a player's name or parameter does not exist.
@@ -132,7 +138,38 @@ class Scenario(ScenarioFile):
         if self.search is not None:
             raise ScenarioError(f"{self.name}: sweep.search: its points follow from results, so "
                                 f"that they are known when they are played")  # fmt: skip
-        return [plan for point in self.points for plan in plans_of(point)]
+        plans = (plan for point in self.points for plan in plans_of(point))
+        return list({plan.hash: plan for plan in plans}.values())
+
+
+Point = tuple[Mapping[str, Any], Scenario]
+"""Values that a sweep sets, and the scenario with them."""
+
+
+def _refuse_twins(points: Sequence[Point]) -> None:
+    """Refuse points that are one and the same game, although their values differ.
+
+    Raises:
+        ScenarioError: names the first two.
+    """
+    if len(points) < 2:
+        return
+    first: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    for values, point in points:
+        twin = first.setdefault(tuple(plan.hash for plan in plans_of(point)), values)
+        if twin is not values:
+            raise ScenarioError(
+                f"sweep: {_values_text(twin)} and {_values_text(values)} make one and the same "
+                f"game; take one of them out"
+            )
+
+
+def _values_text(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={_shown(value)}" for key, value in values.items())
+
+
+def _shown(value: object) -> str:
+    return shortened(json.dumps(value), 80) if isinstance(value, Mapping) else value_text(value)
 
 
 def _version_faults(raw: Mapping[str, Any]) -> list[str]:

@@ -45,6 +45,9 @@ class RangeSpec(Table):
                 "expected low below high, and above 0 with log = true; got {low} and {high}",
                 {"low": self.low, "high": self.high},
             )
+        if self.whole and math.ceil(self.low) > math.floor(self.high):
+            line = "expected a whole number between {low} and {high}; there is none"
+            raise PydanticCustomError(MESSAGE, line, {"low": self.low, "high": self.high})
         return self
 
     def draw(self, chance: random.Random) -> float | int:
@@ -56,9 +59,22 @@ class RangeSpec(Table):
     def readable(self, drawn: float) -> float | int:
         """Return a number of the range as people write it."""
         if not self.whole:
-            # three digits, as people read them; the ends may have more
-            return min(max(float(f"{drawn:.3g}"), self.low), self.high)
+            return min(max(float(f"{drawn:.{self._digits}g}"), self.low), self.high)
         return min(max(round(drawn), math.ceil(self.low)), math.floor(self.high))
+
+    @property
+    def _digits(self) -> int:
+        """Digits that numbers of the range are written with; its ends may have more.
+
+        Three, as people read them; more where those would leave fewer than ten numbers to draw.
+        """
+        largest = max(abs(self.low), abs(self.high))
+        return next(
+            digits
+            for digits in range(3, 18)
+            if digits == 17
+            or 10 ** (math.floor(math.log10(largest)) + 1 - digits) <= (self.high - self.low) / 10
+        )
 
 
 def _dotted(value: Any) -> Any:

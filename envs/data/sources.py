@@ -15,9 +15,11 @@ import torch
 
 from envs.data.arrays import unlabelled
 from envs.data.catalog import SOURCES, Form, Part, Source
+from envs.data.cutting import of_classes, part_of, sample
 from envs.data.enlarging import enlarged
-from envs.data.images import ImageSet, Splits, fingerprint, joined
+from envs.data.images import ImageSet, Splits, fingerprint
 from envs.data.own import source_of
+from envs.data.pictures import undecoded
 from envs.data.places import data_root
 from envs.data.resize import fit_to
 from envs.data.splits import resampled
@@ -26,6 +28,7 @@ from envs.ranges import Pictures
 
 R = TypeVar("R")
 _POOL_OPTIONS = ("split", "classes", "enlarge")  # of every pool that is cut out of a labelled set
+_SHAPING = ("size", "fit", "grey")  # options that choose no images
 _POOL_HINTS = {
     "split": Part,
     "classes": Sequence[str] | None,
@@ -212,12 +215,46 @@ def load_pool(
     )
     if isinstance(found, Splits):
         splits = found if resample is None else resampled(found, resample)
-        found = _part(splits, own.get("split", source.pool_part))
-    images = _of_classes(found, own.get("classes"))
+        found = part_of(splits, own.get("split", source.pool_part))
+    images = of_classes(found, own.get("classes"))
     more = count if own.get("enlarge", False) and (count or 0) > len(images) else None
-    images = _sample(images, None if more else count, generator)
+    images = sample(images, None if more else count, generator)
     images = replace(images, pixels=fit_to(images.pixels, image_shape))
     return (enlarged(images, more, generator) if more else images).to(device)
+
+
+def counted_pool(
+    name: str,
+    *,
+    root: Path | None = None,
+    split: str | None = None,
+    classes: Sequence[str] | None = None,
+    **params: Any,  # checked against the source's own signature
+) -> tuple[str, int] | None:
+    """Count the images that `load_pool` cuts a pool out of.
+
+    Image files are not decoded, and nothing is fetched.
+
+    Returns:
+        What the set is called, and how many of its images are in that part and of those classes.
+        None where pools are drawn.
+
+    Raises:
+        UnknownName, DataMissing: see `load_pool`.
+    """
+    source = source_of(name)
+    if source.draw is not None:
+        return None
+    reader = source.pool or source.splits
+    assert reader is not None
+    if name in SOURCES:
+        params = {key: value for key, value in params.items() if key not in _SHAPING}
+    with undecoded():
+        found = _read(name, source, reader, root, download=False, params=params,
+                      victim_shape=(1, 1, 1))  # fmt: skip
+    part = part_of(found, split or source.pool_part) if isinstance(found, Splits) else found
+    images = of_classes(part, classes)
+    return images.name, len(images)
 
 
 def _options(function: Callable[..., object]) -> dict[str, object]:
@@ -261,37 +298,3 @@ def _read(
         raise ArenaError(f"'{name}' cannot be downloaded; put its files below {data_root(root)}")
     places = {"root": data_root(root), "download": download, "victim_shape": victim_shape}
     return reader(**{k: v for k, v in places.items() if _takes(reader, k)}, **params)
-
-
-def _part(splits: Splits, part: str) -> ImageSet:
-    """Return one part of a set, or all joined."""
-    parts = splits.parts
-    if part in parts:
-        return parts[part]
-    if part != "all":
-        raise UnknownName("part of a data set", part, [*parts, "all"])
-    return joined(list(parts.values()))
-
-
-def _of_classes(images: ImageSet, classes: Sequence[str] | None) -> ImageSet:
-    """Keep the images of the named classes; labels keep their numbers."""
-    if classes is None:
-        return images
-    for name in classes:
-        if name not in images.classes:
-            raise UnknownName(f"class of '{images.name}'", name, images.classes)
-    wanted = torch.tensor([images.classes.index(name) for name in classes])
-    return images.select(torch.isin(images.labels, wanted))
-
-
-def _sample(images: ImageSet, count: int | None, generator: torch.Generator) -> ImageSet:
-    """Take `count` images at random, without repeats; all, in their order, where it is None."""
-    if count is None:
-        return images
-    if not 0 < count <= len(images):
-        raise ArenaError(
-            f"asked for a pool of {count} images of '{images.name}', which has {len(images)}; "
-            "ask for fewer, or for crops and mixes of them: enlarge = true"
-        )
-    order = torch.randperm(len(images), generator=generator, device=generator.device)
-    return images.select(order[:count])

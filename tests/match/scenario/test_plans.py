@@ -287,3 +287,34 @@ def test_all_problems_are_told_at_once():
 def test_a_constructor_that_refuses_is_told_with_its_path(probe):
     line = "attackers.Probe.params: 13 brings bad luck"
     assert faults(attackers=[{"use": probe(), "params": {"batch": 13}}]) == [line]
+
+
+OPEN = """
+from agents import Attacker
+
+class Open(Attacker):
+    def __init__(self, **options):
+        pass
+
+    def attack(self, oracle, kit):
+        pass
+"""
+
+
+@pytest.mark.parametrize("key", ["download", "root", "code", "use", "params"])
+def test_every_parameter_of_a_player_tells_its_games_apart(tmp_path, key):
+    """Tables of data sets and of players have keys of these names, which the hash leaves out."""
+    (tmp_path / "open.py").write_text(OPEN)
+    use = f"{tmp_path}/open.py:Open"
+
+    def hash_of(value):
+        return first(attackers=[{"use": use, "params": {key: value}}]).hash
+
+    assert hash_of("one") == hash_of("one")
+    assert hash_of("one") != hash_of("other")
+    assert hash_of({"download": 1}) != hash_of({"download": 2})
+
+
+def test_where_data_lie_and_whether_they_are_fetched_is_no_part_of_a_game():
+    plain = first(data={"use": "digits"}).hash
+    assert first(data={"use": "digits", "root": "/elsewhere", "download": True}).hash == plain

@@ -78,6 +78,8 @@ def test_a_point_that_is_drawn_twice_is_played_once(tiny):
         ({"name": ["a", "b"]}, {}, "over.name: expected a key that makes another game"),
         ({"threat.budget": {"low": 1, "high": 9}}, {}, "add draw, or give a list"),
         ({"threat.budget": {"low": 9, "high": 1}}, {"draw": 2}, "expected low below high"),
+        ({"threat.budget": {"low": 10.2, "high": 10.8, "whole": True}}, {"draw": 2},
+         "expected a whole number between 10.2 and 10.8; there is none"),
         ({"traffic.benign": {"low": 0, "high": 1, "log": True}}, {"draw": 2}, "above 0 with log"),
         ({"threat.budget": list(range(1, 102)), "checkpoints": list(range(1, 101))}, {},
          "expected at most 10000 combinations, got 10100; draw some of them"),
@@ -127,3 +129,84 @@ def test_each_point_is_a_game_and_is_skipped_the_next_time(tiny, tmp_path):
         wider = swept(tiny, {"threat.budget": [4, 8, 6]})
         again = play(wider, log=log)
     assert (result.skipped, again.skipped, len(again.episodes)) == (0, 2, 3)
+
+
+NAMES = [str(number) for number in range(10)]
+PLAIN = {"use": "conv-small", "recipe": {"epochs": 1}}
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("victim", [PLAIN, PLAIN | {"params": {}}]),
+        ("victim", [PLAIN | {"class_names": NAMES}, {"use": "mlp-small"}, PLAIN]),
+        ("data", ["digits", {"use": "digits", "download": True}]),
+        ("threat", [{"budget": 10, "accounts": 1}, {"budget": 10}]),
+    ],
+)
+@pytest.mark.parametrize("more", [{}, {"draw": 20}])
+def test_points_that_are_one_game_are_refused(tiny, key, values, more):
+    with pytest.raises(ScenarioError, match="make one and the same game; take one") as refused:
+        swept(tiny, {key: values}, **more).check()
+    assert str(refused.value).startswith(f"sweep: {key}=")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_meeting_that_is_alike_at_two_points_is_one_game(tiny):
+    players = [{"use": "noise"}, {"use": "dfme"}]
+    over = {"attackers.dfme.params.batch": [10, 20]}
+    scenario = Scenario.parse(tiny(attackers=players, sweep={"over": over}))
+    scenario.check()
+    assert [one.attacker.name for one in scenario.plans()] == ["noise", "dfme", "dfme"]
+
+
+def names(scenario):
+    return [(one.attackers[0].name, one.defenders[0].name) for one in scenario.points]
+
+
+def test_who_is_named_after_what_they_are_goes_by_the_new_name_at_each_point(tiny):
+    given = tiny(defenders=[{"defence": "undefended"}])
+
+    def named(over, **more):
+        return names(Scenario.parse({**given, **more, "sweep": {"over": over}}))
+
+    assert named({"attackers.0.use": ["noise", "dfme"]}) == [
+        ("noise", "undefended"), ("dfme", "undefended"),
+    ]  # fmt: skip
+    assert named({"defenders.undefended.defence": ["undefended", "randp"]}) == [
+        ("noise", "undefended"), ("noise", "randp"),
+    ]  # fmt: skip
+    assert named({"attackers.0.wrappers": [[], ["averaging"]]}) == [
+        ("noise", "undefended"), ("noise+averaging", "undefended"),
+    ]  # fmt: skip
+    mine = [{"use": "noise", "name": "mine"}]
+    assert named({"attackers.mine.use": ["noise", "dfme"]}, attackers=mine) == [
+        ("mine", "undefended"), ("mine", "undefended"),
+    ]  # fmt: skip
+
+
+def test_the_parameters_of_a_defender_are_swept_as_its_file_writes_them(tiny):
+    players = [{"name": "rp", "defence": "randp", "params": {"epsilon": 0.1}}]
+    for key in ("defenders.rp.params.epsilon", "defenders.0.defence.0.params.epsilon"):
+        scenario = Scenario.parse(tiny(defenders=players, sweep={"over": {key: [0.2, 0.3]}}))
+        scenario.check()
+        brought = [one.defenders[0].defence[0].params for one in scenario.points]
+        assert brought == [{"epsilon": 0.2}, {"epsilon": 0.3}]
+    whole = Scenario.parse(
+        tiny(defenders=players, sweep={"over": {"defenders.rp.params": [{"norm": 1}]}})
+    )
+    assert whole.points[0].defenders[0].defence[0].params == {"norm": 1}
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.9990, 0.9999), (1000.1, 1000.9), (-5.004, -5.001)])
+@pytest.mark.parametrize("log", [True, False])
+def test_a_narrow_range_gives_as_many_points_as_are_drawn(tiny, low, high, log):
+    if log and low < 0:
+        return
+    drawn = swept(tiny, {"latency.noise": {"low": low, "high": high, "log": log}}, draw=20)
+    values = {one["latency.noise"] for one in drawn.sweep.points()}
+    assert len(values) > 5
+    assert all(low <= one <= high for one in values)
+    usual = swept(tiny, {"latency.noise": {"low": 0.05, "high": 2.0}}, draw=1).sweep
+    (point,) = usual.points()
+    assert point == {"latency.noise": 1.7}
