@@ -11,6 +11,7 @@ import torch
 from sqlalchemy import update
 
 from arena.log.content import content_digest
+from arena.log.metric import UNTRAINED
 from arena.log.outcome import OutcomeRow
 from arena.log.rows import (
     CheckpointRow,
@@ -120,11 +121,13 @@ class MadeUp:
         named=None,
         budget=1000,
         num_classes=10,
+        untrained=0,
         **outcome,
     ):
         """Write one episode.
 
-        `curve` gives the share of the final accuracy at each checkpoint; `asked` the queries of
+        `curve` gives the share of the final accuracy at each checkpoint, of which the clone was
+        not yet trained at so many of the first; `asked` the queries of
         which a sample is kept, as pairs of a ledger and (n, c, h, w) images; `taped` rounds whose
         queries are kept, with a uniform answer as the undefended one; `named` other names of
         victim, clone and data. Without `num_classes` the game was never set up.
@@ -168,6 +171,7 @@ class MadeUp:
                     queries_used=queries,
                     wall_seconds=float(index),
                     clone_accuracy=None if clone is None else clone * share,
+                    metrics={UNTRAINED: 1.0} if index < untrained else {},
                 )
             )
         if exits is not None:

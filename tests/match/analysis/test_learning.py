@@ -50,8 +50,6 @@ def test_the_area_is_the_hand_computed_mean_along_the_budget():
     [
         points((100, 0.1, True), (200, 0.1, True), (300, 0.7, False)),
         points((100, None, False), (200, None, False), (300, 0.7, False)),
-        # of a log that does not say so
-        points((100, 0.1, False), (200, 0.1, False), (300, 0.7, False)),
     ],
 )
 def test_a_clone_that_is_trained_at_the_end_is_one_point_without_an_area(measured):
@@ -62,7 +60,8 @@ def test_a_clone_that_is_trained_at_the_end_is_one_point_without_an_area(measure
 
 
 def test_a_clone_that_stays_at_chance_or_moves_before_the_end_is_a_curve():
-    for scores in ((0.1, 0.1, 0.1), (0.1, 0.12, 0.7)):
+    """One that has collapsed measures the same for long, and was trained all the while."""
+    for scores in ((0.1, 0.1, 0.1), (0.1, 0.1, 0.7), (0.1, 0.12, 0.7)):
         track = track_of(points(*((100 * n, score, False) for n, score in enumerate(scores))))
         assert len(track.points) == 3
         assert not track.at_end
@@ -112,7 +111,8 @@ def test_a_cell_says_that_seeds_never_came():
 def test_the_table_has_a_column_for_each_accuracy_that_somebody_reached(made_up):
     for seed in range(2):
         made_up.play("dfme", seed=seed, clone=0.8, curve=((250, 0.355), (1000, 1.0)))
-        made_up.play("late", seed=seed, clone=0.3, curve=((250, 0.1), (500, 0.1), (1000, 1.0)))
+        curve = ((250, 0.1), (500, 0.1), (1000, 1.0))
+        made_up.play("late", seed=seed, clone=0.3, curve=curve, untrained=2)
     found = learnt(made_up)
     table = learning_table(found)
     assert table.headings[:-1] == ["above chance by", "25% by", "50% by", "75% by"]
@@ -129,6 +129,14 @@ def test_clones_at_chance_make_no_table_and_are_said_to_show_nothing(made_up):
     found = learnt(made_up)
     assert learning_table(found).lines == []
     assert "no checkpoint" in learning_finding(found)[0].answers[0].text
+
+
+def test_a_seed_whose_clone_collapsed_is_in_the_mean_over_the_budget(made_up):
+    for seed, share in enumerate((0.1, 0.9)):
+        made_up.play(seed=seed, clone=1.0, curve=((250, share), (500, share), (1000, 1.0)))
+    (found,) = learnt(made_up)
+    assert found.area.n == 2
+    assert not found.at_end
 
 
 def test_one_checkpoint_at_the_end_is_no_course(made_up):

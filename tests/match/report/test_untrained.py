@@ -6,7 +6,6 @@ import pytest
 
 from arena.analysis.episode_data import gather
 from arena.analysis.timeline import steps_of
-from arena.analysis.trained import trained_points
 from arena.log.metric import UNTRAINED
 from arena.log.rows import CheckpointRow
 from arena.report.tables import episode_details
@@ -59,9 +58,3 @@ def test_the_report_says_so_at_each_checkpoint(made_up, points):
         ("500", "not yet trained", ""),
         ("1,000", "90.0%", "90.0%"),
     ]
-
-
-def test_logs_that_do_not_say_so_are_read_alike(points):
-    silent = [replace(point, metrics={}) for point in points]
-    assert trained_points(silent) == silent[-1:]
-    assert trained_points([]) == []
