@@ -1,6 +1,6 @@
 """Compares the clones of an assessment: changed attacks with plain ones, all with the control."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -18,6 +18,9 @@ MATERIAL = 0.02
 
 LEVEL = 0.05
 """How often, at most, comparisons of a defender show a difference where there is none."""
+
+Met = Collection[tuple[str, int]]
+"""Names of attacks, and seeds."""
 
 Asked = Literal[
     "argmax beats soft", "countermeasure beats plain", "control matches attack",
@@ -106,8 +109,17 @@ def _against_noise(played: Played) -> list[Comparison]:
 
 
 def _by_source(played: Played) -> list[Comparison]:
-    """Compare what owned images gain over made ones here and where nothing is defended."""
-    here, there = (_lead_of_pools(played, rows) for rows in (played.rows, played.control))
+    """Compare what owned images gain over made ones here and where nothing is defended.
+
+    Attacks and seeds that met one side alone are left out: a restorer knows one defence.
+    """
+    met = {
+        (name, seed)
+        for name, row in played.rows.items()
+        if name in played.control
+        for seed in row.by_seed(CLONE).keys() & played.control[name].by_seed(CLONE).keys()
+    }
+    here, there = (_lead_of_pools(played, rows, met) for rows in (played.rows, played.control))
     if here is None or there is None:
         return []
     ours, theirs = (dict(zip(one.seeds, one.differences, strict=True)) for one in (here, there))
@@ -120,13 +132,16 @@ def _by_source(played: Played) -> list[Comparison]:
     return [Comparison("pool beats data-free", "lead of the pool beyond that undefended", gap)]
 
 
-def _lead_of_pools(played: Played, rows: Mapping[str, ScoreRow]) -> Gap | None:
+def _lead_of_pools(played: Played, rows: Mapping[str, ScoreRow], met: Met) -> Gap | None:
     """Subtract the best data-free attack of each seed from the best one by a pool."""
     sides = [copies_of(played.attacks, rows, role) for role in ("pool", "data-free")]
     if not all(sides):
         return None
-    pooled, free = (best_by_seed(side) for side in sides)
-    return gap_of(CLONE, (scored_best(sides[0]), scored_best(sides[1])), (pooled, free))
+    pooled, free = (best_by_seed(side, met) for side in sides)
+    of_both = {(row.attack, seed) for row in rows.values() for seed in row.episodes
+               if (row.attacker, seed) in met}  # fmt: skip
+    behind = (scored_best(sides[0], met=of_both), scored_best(sides[1], met=of_both))
+    return gap_of(CLONE, behind, (pooled, free))
 
 
 def copies_of(
@@ -137,10 +152,11 @@ def copies_of(
     return [rows[name] for name in names if name in rows and CLONE in rows[name].scores]
 
 
-def best_by_seed(rows: Sequence[ScoreRow]) -> dict[int, float]:
-    """Return the accuracy of the best clone of each seed."""
+def best_by_seed(rows: Sequence[ScoreRow], met: Met | None = None) -> dict[int, float]:
+    """Return the accuracy of the best clone of each seed, of the attacks and seeds that count."""
     best: dict[int, float] = {}
     for row in rows:
         for seed, value in row.by_seed(CLONE).items():
-            best[seed] = max(best.get(seed, value), value)
+            if met is None or (row.attacker, seed) in met:
+                best[seed] = max(best.get(seed, value), value)
     return best

@@ -100,10 +100,9 @@ def _no_gain(played: Played, tests: Mapping[Comparison, float]) -> Flag:
     ours = {one: p for one, p in tests.items() if one.flag == name}
     if not ours:
         return Flag(name, "not tested", "no control was played", "")
-    best = max(ours, key=lambda one: one.lead)
-    gained = any(one.shown(p) for one, p in ours.items())
+    best = max(ours, key=lambda one: (one.shown(ours[one]), one.lead))
     state: State = "raised" if best.lead < MATERIAL else "undecided"
-    return Flag(name, "clear" if gained else state, best.points,
+    return Flag(name, "clear" if best.shown(ours[best]) else state, best.points,
                 "The clone learns nothing but what noise tells: a better attack or a larger budget "
                 "may change the result.")  # fmt: skip
 
@@ -116,14 +115,14 @@ def _repeats(played: Played) -> Flag:
     usual = _noted(played, played.control)
     apart = max(one["distance"] for one in found.values())
     beyond = max(
-        one["near_relabelled"] - usual.get(key, {}).get("near_relabelled", 0.0)
-        for key, one in found.items()
-    )
-    raised = apart > VARY or beyond > RELABELLED
-    evidence = (
-        f"two answers to one image are up to {apart:.3g} apart (L1); near copies are labelled "
-        f"otherwise in {100 * beyond:.1f} points more than undefended"
-    )
+        (one["near_relabelled"] - usual[key]["near_relabelled"]
+         for key, one in found.items() if key in usual), default=None,
+    )  # fmt: skip
+    raised = apart > VARY or (beyond or 0.0) > RELABELLED
+    near = "near copies were not asked about undefended" if beyond is None else (
+        f"near copies are labelled otherwise in {100 * beyond:.1f} points more than undefended"
+    )  # fmt: skip
+    evidence = f"two answers to one image are {apart:.3g} apart (L1) on average; {near}"
     advice = "Judge by attacks that average several answers."
     return Flag(name, "raised" if raised else "clear", evidence, advice)
 

@@ -3,7 +3,8 @@
 A defence counts by the setting with the worst clone among those that take no more than a stated
 loss from benign users; one without such a setting is listed and not ranked. A rank is one more than
 the number of defences that a paired t test, corrected by Holm for all pairs of a board, shows to be
-copied less.
+copied less. Of a defence that was played at several settings the best one by these clones is
+tested, so that its p value is multiplied by their number.
 """
 
 import math
@@ -107,12 +108,22 @@ def leaderboards(log: Log, episodes: Sequence[EpisodeRow], *, loss: float) -> li
 
 
 class _Candidate(NamedTuple):
-    """The setting that stands for a defence, and whether it serves well enough."""
+    """The setting that stands for a defence.
+
+    Attributes:
+        lost: by benign users, where known.
+        choices: settings that serve well enough, of which this one was chosen by its clones.
+    """
 
     sweep: Sweep
     setting: Setting
     lost: float | None
-    admitted: bool
+    choices: int
+
+    @property
+    def admitted(self) -> bool:
+        """Whether it serves well enough."""
+        return self.choices > 0
 
 
 def _places(
@@ -122,7 +133,7 @@ def _places(
     control = next((one.settings[0] for one in sweeps if one.settings[0].defender == CONTROL), None)
     candidates = [_candidate(one, control, loss) for one in sweeps]
     candidates.sort(key=lambda one: (not one.admitted, _clone(one.setting)))
-    ranks = _ranks([one.setting for one in candidates if one.admitted], by_defender(rows))
+    ranks = _ranks([one for one in candidates if one.admitted], by_defender(rows))
     effects = {one.defender: one for one in defence_effects(rows)}
     places = [
         Place(
@@ -148,7 +159,7 @@ def _candidate(sweep: Sweep, control: Setting | None, loss: float) -> _Candidate
     # a loss that is not known cannot be held against a defence
     admitted = [one for one in sweep.settings if (lost[one.defender] or 0.0) <= loss + 1e-12]
     setting = min(admitted or sweep.settings, key=_clone)
-    return _Candidate(sweep, setting, lost[setting.defender], bool(admitted))
+    return _Candidate(sweep, setting, lost[setting.defender], len(admitted))
 
 
 def _clone(setting: Setting) -> float:
@@ -165,16 +176,23 @@ def _lost(setting: Setting, control: Setting | None) -> float | None:
     return mean_over(control.served, seeds) - mean_over(setting.served, seeds)
 
 
-def _ranks(settings: Sequence[Setting], rows: Mapping[str, Sequence[ScoreRow]]) -> list[int]:
+def _ranks(candidates: Sequence[_Candidate], rows: Mapping[str, Sequence[ScoreRow]]) -> list[int]:
     """Rank each defence one below those that a test shows to be copied less."""
-    pairs = list(combinations(range(len(settings)), 2))
-    gaps = [_gap(settings[one], settings[other], rows) for one, other in pairs]
-    adjusted = holm([1.0 if gap is None else gap.p for gap in gaps])
-    ranks = [1] * len(settings)
-    for (one, other), gap, p in zip(pairs, gaps, adjusted, strict=True):
-        if gap is not None and p <= LEVEL:
-            # the first of a pair has the worse clone, but not always on the seeds that both have
-            ranks[other if gap.difference.mean < 0 else one] += 1
+    pairs = list(combinations(range(len(candidates)), 2))
+    gaps = [_gap(candidates[one].setting, candidates[other].setting, rows) for one, other in pairs]
+    less = [
+        # the first of a pair has the worse clone, but not always on the seeds that both have
+        one if gap is not None and gap.difference.mean < 0 else other
+        for (one, other), gap in zip(pairs, gaps, strict=True)
+    ]
+    adjusted = holm([
+        1.0 if gap is None else min(1.0, gap.p * candidates[one].choices)
+        for one, gap in zip(less, gaps, strict=True)
+    ])  # fmt: skip
+    ranks = [1] * len(candidates)
+    for pair, one, p in zip(pairs, less, adjusted, strict=True):
+        if p <= LEVEL:
+            ranks[sum(pair) - one] += 1
     return ranks
 
 

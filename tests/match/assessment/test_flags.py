@@ -22,6 +22,7 @@ ATTACKS = (
     Attack("knockoff", "pool", "?"),
     Attack("knockoff-argmax", "pool", "?", "knockoff"),
     Attack("averaging", "pool", "?", "knockoff"),
+    Attack("restored-d", "pool", "?", "knockoff"),
 )
 WORKS = {"noise": 0.1, "dfme": 0.7, "knockoff": 0.8, "knockoff-argmax": 0.79, "averaging": 0.7}
 STEADY = {"noise": {"distance": 0.0, "near_relabelled": 0.01}}
@@ -34,8 +35,9 @@ def judged(episode_row):
     A tuple of them is of one seed after the other.
     """
 
-    def judge(defended, *, control=WORKS, repeats=STEADY, seeds=SEEDS, untrained=()):
-        spread = np.random.default_rng(0).normal(0, 0.004, (2, len(WORKS), seeds))
+    def judge(defended, *, control=WORKS, repeats=STEADY, seeds=SEEDS, untrained=(),
+              usual=range(SEEDS)):  # fmt: skip
+        spread = np.random.default_rng(0).normal(0, 0.004, (2, 1 + len(WORKS), seeds))
         sides = {"undefended": {**control, "repeats": None}, "d": {**defended, "repeats": None}}
         rows = [
             episode_row(attacker, defender, seed, victim_accuracy=0.95,
@@ -43,7 +45,7 @@ def judged(episode_row):
                         clone and round(clone + spread[side, place, seed], 3))
             for side, (defender, clones) in enumerate(sides.items())
             for place, (attacker, clone) in enumerate(clones.items())
-            for seed in range(seeds)
+            for seed in (range(seeds) if attacker != "repeats" or side else usual)
         ]  # fmt: skip
         boards = {name: {row.attacker: row for row in found}
                   for name, found in by_defender(scoreboard(rows)).items()}  # fmt: skip
@@ -90,6 +92,28 @@ def test_a_fault_raises_its_flag_alone(judged, change, flag):
     found = judged({**WORKS, **change})
     assert raised(found["d"]) == [flag]
     assert raised(found["undefended"]) == []
+
+
+def test_a_restorer_of_one_defence_is_no_lead_of_the_pool(judged):
+    """It met the defended victim alone; what it gains is a countermeasure's."""
+    found = judged({**WORKS, "restored-d": 0.95})
+    assert raised(found["d"]) == ["countermeasure beats plain"]
+
+
+def test_the_evidence_of_a_gain_over_noise_is_of_one_that_is_shown(judged):
+    wild = {"dfme": 0.4, "knockoff": (0.99, 0.1) * 3, "knockoff-argmax": 0.5, "averaging": 0.4}
+    found = {flag.name: flag for flag in judged({**WORKS, **wild})["d"]}
+    flag = found["control matches attack"]
+    assert flag.state == "clear"
+    assert flag.evidence.startswith("knockoff-argmax less noise")
+
+
+def test_near_copies_are_held_against_the_seeds_that_were_asked_undefended(judged):
+    near = {"noise": {"distance": 0.0, "near_relabelled": 0.3}}
+    (flag,) = (one for one in judged(WORKS, repeats=near, usual=())["d"]
+               if one.name == "answers vary")  # fmt: skip
+    assert (flag.state, "not asked about undefended" in flag.evidence) == ("clear", True)
+    assert "answers vary" in raised(judged(WORKS, repeats=near, usual=(2,))["d"])
 
 
 def test_a_clone_below_chance_is_seen_beside_one_that_is_lower_and_varies(judged):

@@ -83,6 +83,31 @@ def test_a_defence_counts_by_its_strongest_setting_that_serves_well(board):
     assert first.lost == pytest.approx(0.004)
 
 
+def test_the_best_of_many_settings_has_to_lead_by_more(episode_row):
+    """A lead that a test shows of one setting may be the luckiest of five alike."""
+    lead = [0.01001, 0.03, 0.02, 0.05, 0.0, 0.03]
+
+    def rank(settings):
+        clones = {"undefended": [0.6] * 6}
+        for knob in range(settings):
+            behind = 0.001 * knob
+            clones[f"d e={knob + 1}"] = [0.6 - one + behind for one in lead]
+        rows = [
+            episode_row("dfme", name, seed, clone_accuracy=round(value, 5),
+                        served_accuracy=0.95, victim_accuracy=0.95,
+                        plan={"seed": seed, "defender": {"defence": [
+                            {"use": name[0], "params": {"e": float(name[-1]) if "=" in name
+                                                        else None}}]}})
+            for name, values in clones.items()
+            for seed, value in enumerate(values)
+        ]  # fmt: skip
+        return dict(ranks(leaderboards(None, rows, loss=0.005)))
+
+    alone, chosen_of_five = rank(1), rank(5)
+    assert (alone["d e=1"], alone["undefended"]) == (1, 2)
+    assert set(chosen_of_five.values()) == {1}
+
+
 def test_the_best_attack_counts(board):
     ((_, places),) = board({"undefended": (0.9, 0.95), "d": (0.5, 0.95)},
                            attackers=("dfme", "knockoff"))  # fmt: skip
