@@ -215,6 +215,7 @@ class AdaptivePolicy(RandomPolicy):
         return answers
 
     def _ask(self, oracle: Oracle, count: int) -> TransferSet:
+        count = min(count, oracle.remaining or count)
         actions = self._bandit.draw(count)
         index = torch.empty(count, dtype=torch.int64, device=self._pool.device)
         for action in actions.unique().tolist():

@@ -159,14 +159,15 @@ def bought(oracle: Oracle, pixels: Tensor, *, request: int) -> TransferSet:
 
     Returns:
         The transfer set; answers that do not sum to 1 (rounded ones, the largest few alone) are
-        normalised. Of the images before the first request that is refused or that the budget no
-        longer pays for: what accounts were charged for refusals is missing at the end.
+        normalised. Of the images before the first request that is refused, and of as many as the
+        budget pays for: what accounts were charged for refusals is missing at the end.
 
     Raises:
         BudgetExhausted: not even the first request is answered; `Refused` if it is refused.
     """
     answers: list[Tensor] = []
     for part in pixels.split(request):
+        part = part[: oracle.remaining or None]  # refusals that were charged leave less
         try:
             answers.append(oracle.query(bytes_to_unit(part)).posteriors.to(pixels.device))
         except BudgetExhausted:
