@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.data.images import ImageSet, Splits, to_pixels
+from envs.data.images import ImageSet, Splits
+from envs.data.pixel_arrays import pixels_of
 from envs.data.splits import divide, hold_out, make_splits
 from envs.errors import ArenaError, DataMissing, one_line
 from envs.ranges import Natural
@@ -181,7 +182,7 @@ def joined_parts(sets: Mapping[str, ImageSet], name: str, division: Division) ->
     if "validation" in sets:
         return make_splits(name, (train, sets["validation"], tested))
     count = division.validation
-    count = round(len(train) * _HELD_OUT) if count is None else count
+    count = max(1, round(len(train) * _HELD_OUT)) if count is None else count
     kept, held = hold_out(train.labels, count, division.seed)
     return make_splits(name, (train.select(kept), train.select(held), tested))
 
@@ -229,7 +230,7 @@ def unlabelled(pixels: Tensor, name: str) -> ImageSet:
 
 
 def _labelled(images: object, labels: object, classes: tuple[str, ...], name: str) -> ImageSet:
-    pixels, values = pixels_of(images, name), np.asarray(labels)
+    pixels, values = pixels_of(images, name), np.atleast_1d(np.asarray(labels))
     values = values.reshape(len(values), -1)
     if values.shape != (len(pixels), 1):
         raise ArenaError(
@@ -244,23 +245,35 @@ def _class_names(given: object, labels: Sequence[object], name: str) -> tuple[st
     """Return the classes: given, or the texts that label the first part, or numbers."""
     if isinstance(given, np.ndarray | list | tuple):
         return tuple(map(str, given))
-    first = np.asarray(labels[0])
-    if first.dtype.kind in "US":
-        return tuple(sorted({str(one) for one in first.ravel()}))
-    highest = max((int(np.max(np.asarray(part), initial=0)) for part in labels), default=0)
+    arrays = [np.asarray(part) for part in labels]
+    if arrays[0].dtype.kind in "US":
+        return tuple(sorted(set(_texts(arrays[0].ravel()))))
+    for values in arrays:
+        if values.dtype.kind not in "iufb" or not np.isfinite(values).all():
+            raise ArenaError(
+                f"'{name}': expected labels as whole numbers, or texts in every part, got "
+                f"{values.dtype}"
+            )
+    highest = max(int(np.max(values, initial=0)) for values in arrays)
     if highest > 100_000:
         raise ArenaError(f"'{name}': expected labels from 0 to K - 1, got {highest}")
     return tuple(map(str, range(highest + 1)))
 
 
+def _texts(values: np.ndarray) -> list[str]:
+    """Return (n,) texts; bytes are read as UTF-8."""
+    found = np.char.decode(values, "utf-8", "replace") if values.dtype.kind == "S" else values
+    return [str(one) for one in found]
+
+
 def _numbers(values: np.ndarray, classes: tuple[str, ...], name: str) -> np.ndarray:
     """Return labels as int64 in 0 .. K-1."""
     if values.dtype.kind in "US":
-        number = {label: k for k, label in enumerate(classes)}
-        strange = sorted({str(one) for one in values} - set(classes))
+        texts, number = _texts(values), {label: k for k, label in enumerate(classes)}
+        strange = sorted(set(texts) - set(classes))
         if strange:
             raise ArenaError(f"'{name}' has images of class '{strange[0]}'; known: {classes[:20]}")
-        return np.array([number[str(one)] for one in values], dtype=np.int64)
+        return np.array([number[text] for text in texts], dtype=np.int64)
     whole = values.astype(np.int64) if values.dtype.kind in "iufb" else None
     if whole is None or not np.array_equal(whole, values):
         raise ArenaError(f"'{name}': expected labels as whole numbers, got {values.dtype}")
@@ -270,41 +283,3 @@ def _numbers(values: np.ndarray, classes: tuple[str, ...], name: str) -> np.ndar
             f"{whole.max()}"
         )
     return whole
-
-
-def pixels_of(images: object, name: str) -> Tensor:
-    """Turn an array of images into (n, c, h, w) uint8.
-
-    Raises:
-        ArenaError: it is no array of images; the line says what came.
-    """
-    array = np.asarray(images.detach().cpu() if isinstance(images, Tensor) else images)
-    shape, kind = array.shape, array.dtype
-    if array.ndim == 3:
-        array = array[:, None]
-    elif array.ndim == 4 and shape[1] not in (1, 3) and shape[3] in (1, 3):
-        array = array.transpose(0, 3, 1, 2)
-    if array.ndim != 4 or array.shape[1] not in (1, 3) or 0 in shape:
-        raise ArenaError(
-            f"'{name}': expected images (n, h, w), (n, h, w, c) or (n, c, h, w) of 1 or 3 "
-            f"channels, got {kind} {shape}"
-        )
-    return _bytes_of(np.ascontiguousarray(array), name)
-
-
-def _bytes_of(array: np.ndarray, name: str) -> Tensor:
-    if array.dtype == np.uint8:
-        return torch.from_numpy(array)
-    if array.dtype == np.bool_:
-        return torch.from_numpy(array.astype(np.uint8) * np.uint8(255))
-    if array.dtype == np.uint16:
-        return torch.from_numpy(((array.astype(np.int64) + 128) // 257).astype(np.uint8))
-    low, high = (array.min(), array.max()) if array.dtype.kind in "iuf" else (np.nan, np.nan)
-    if array.dtype.kind == "f" and low >= 0 and high <= 1:
-        return to_pixels(torch.from_numpy(array.astype(np.float32)))
-    if array.dtype.kind in "iu" and low >= 0 and high <= 255:
-        return torch.from_numpy(array.astype(np.uint8))
-    raise ArenaError(
-        f"'{name}': expected bytes, whole numbers of 0 to 255 or floats in [0, 1], got "
-        f"{array.dtype} from {low} to {high}"
-    )

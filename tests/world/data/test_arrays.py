@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from envs.data.arrays import Division, as_images, pixels_of
+from envs.data.arrays import Division, as_images
 from envs.data.images import ImageSet
+from envs.data.pixel_arrays import pixels_of
 from envs.data.sources import form_of, load, load_pool
 from envs.errors import ArenaError, DataMissing
 
@@ -48,6 +49,7 @@ def test_channels_that_come_last_keep_their_values():
         np.array([0, 51, 255], dtype=np.int64),
         np.array([0.0, 0.2, 1.0], dtype=np.float64),
         np.array([0, 51 * 257, 65535], dtype=np.uint16),
+        np.array([0, 51 * 257, 65535], dtype=">u2"),
     ],
 )
 def test_every_kind_of_number_gives_the_same_bytes(array):
@@ -61,6 +63,7 @@ def test_every_kind_of_number_gives_the_same_bytes(array):
         np.full((2, 4, 4), -1),
         np.full((2, 4, 4), np.nan),
         np.full((2, 4, 4), 300),
+        np.full((2, 4, 4), 200, dtype=np.uint16),
         np.full((2, 4, 4), "a"),
         np.zeros((2, 16)),
         np.zeros((2, 4, 4, 4)),
@@ -114,6 +117,40 @@ def test_a_fingerprint_is_of_images_and_labels(tmp_path):
     assert fingerprint("b.npz", pictures(), classes()) == first
     assert fingerprint("c.npz", pictures(seed=1), classes()) != first
     assert fingerprint("d.npz", pictures(), classes()[::-1].copy()) != first
+
+
+def test_bytes_name_classes_as_texts_do():
+    texts = np.array([b"cat", b"ant", b"bee", b"ant"] * 10)
+    assert as_set((pictures(), texts)).train.classes == ("ant", "bee", "cat")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([0.0, np.nan] * 20),
+        np.array([0.0, np.inf] * 20),
+        np.array([0.5, 1.0] * 20),
+        np.array([1j, 1] * 20),
+        np.array(["2020-01-01", "2020-01-02"] * 20, dtype="datetime64[D]"),
+        np.array(3),
+    ],
+)
+def test_labels_that_are_none_are_told_in_one_line(tmp_path, labels):
+    np.savez(tmp_path / "a.npz", images=pictures(), labels=labels)
+    with pytest.raises(ArenaError, match=r"'a': expected .*label.*, got") as told:
+        load("arrays", root=tmp_path, path="a.npz")
+    assert "\n" not in str(told.value)
+
+
+def test_texts_in_one_part_and_numbers_in_the_other_are_told_in_one_line(tmp_path):
+    parts = {"train": (pictures(), classes()), "test": (pictures(), classes().astype(str))}
+    with pytest.raises(ArenaError, match="or texts in every part, got"):
+        as_set(parts)
+
+
+def test_a_few_training_images_hold_one_out_to_set_thresholds_on():
+    parts = {"train": (pictures(4), classes(4)), "test": (pictures(9), classes(9))}
+    assert (len(as_set(parts).train), len(as_set(parts).validation)) == (3, 1)
 
 
 @pytest.mark.parametrize("file", ["a.npy", "a.npz"])
