@@ -14,6 +14,7 @@ from envs.defences.harden_kit import HardenKit
 from envs.defences.needs import Need
 from envs.defences.timing import Timing
 from envs.errors import ScenarioError
+from envs.exits.calibration import require_held_out
 from envs.exits.rules import Thresholds, log_odds
 from envs.nets.guarded import Guarded
 from envs.ranges import Count, Share
@@ -114,8 +115,10 @@ class DNFPlus(Defence):
         """Train guards and lane, or recall them, and set thresholds, decoys and confidences.
 
         Raises:
+            ScenarioError: fewer than 2 validation images.
             ScenarioError, UnknownName: a source of OOD images that does not exist or fit.
         """
+        require_held_out(kit.data.validation)
         network = train_guards(
             victim.network.backbone,
             self.recipe,

@@ -116,6 +116,15 @@ def provable_loss(count: int, confidence: float = 0.95) -> float:
     return clopper_pearson_upper(0, count // 2, confidence)
 
 
+def require_held_out(held_out: ImageSet) -> None:
+    """Refuse fewer held-out images than thresholds can be set on. Raises ScenarioError."""
+    if len(held_out) < 2:
+        raise ScenarioError(
+            f"thresholds are set on validation images, and '{held_out.name}' has {len(held_out)}; "
+            f"give at least 2 (data.params.validation), 2,000 or more if you can"
+        )
+
+
 def calibrate_network(
     network: MultiExit,
     held_out: ImageSet,
@@ -136,7 +145,11 @@ def calibrate_network(
         confidence: as for `calibrate`.
         most_saving: as for `calibrate`.
         batch: images run together.
+
+    Raises:
+        ScenarioError: fewer than 2 images, or too few to prove the tolerance.
     """
+    require_held_out(held_out)
     scores, correct = measure_exits(network, held_out, batch=batch)
     return calibrate(
         scores,

@@ -1,6 +1,7 @@
 """dnf_plus: what its answers give away, what they cost, and what they keep."""
 
 import copy
+import dataclasses
 import math
 from types import SimpleNamespace
 
@@ -52,6 +53,15 @@ def information(classes, num_classes):
 @pytest.fixture(scope="module")
 def backbone():
     return train_victim(SPLITS, SPEC, device=CPU)
+
+
+def test_one_held_out_image_sets_no_threshold(backbone):
+    kit = _kit()
+    one = dataclasses.replace(kit.data, validation=kit.data.validation.select(slice(1)))
+    with pytest.raises(ScenarioError, match="has 1; give at least 2"):
+        DNFPlus(steps=1).harden(
+            Victim(MultiExit(backbone, ())), HardenKit(one, Streams(0), CPU, victim_key={})
+        )
 
 
 def _kit(**changes):

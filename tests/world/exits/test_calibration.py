@@ -265,6 +265,12 @@ def test_a_calibrated_network_serves_the_share_it_was_calibrated_to():
     assert float(early[::2].mean()) == pytest.approx(0.3, abs=EXITS / 350)
 
 
+@pytest.mark.parametrize("count", [0, 1])
+def test_held_out_images_that_set_no_threshold_are_told_in_one_line(count):
+    with pytest.raises(ScenarioError, match=f"'noise' has {count}; give at least 2"):
+        calibrate_network(make_network(), held_out(count))
+
+
 @torch.no_grad()
 def test_measuring_does_not_depend_on_the_batch():
     network, images = make_network(), held_out(100)
