@@ -81,7 +81,7 @@ def run(
     lines: list[Line] = []
     seconds: dict[str, float] = {}
     failed: dict[str, str] = {}
-    for name in names or suite:
+    for name in dict.fromkeys(names or suite):
         report(f"measuring {name}")
         began = time.perf_counter()
         try:

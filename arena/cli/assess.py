@@ -18,7 +18,7 @@ from arena.cli.common import (
     tell,
 )
 from arena.cli.dry_run import show_dry_run
-from arena.cli.loading import load_one, refuse_sweep, seeds_override
+from arena.cli.loading import load_one, refuse_sweep, same_command, seeds_override
 from arena.cli.places import require_folder, require_log
 from arena.cli.render import write_json, write_line, write_table
 from arena.cli.run import Devices, DryRun, How, SaveEvery, Seeds, Workers, play_shown
@@ -91,7 +91,7 @@ def assess(
             result = play_shown(one, store, how, quiet=quiet)
             episodes += result.episodes
             if result.interrupted:
-                tell("interrupted; the same command goes on")
+                tell(f"interrupted; {same_command([scenario])}")
                 raise typer.Exit(stop.exit_code)
         found = assessed(store, episodes, sequence)
     paths = write_pack(found, scenario, command, folder or Path("out") / played[0].name)

@@ -8,6 +8,7 @@ import typer
 from arena.cli.common import FAILED, JsonOption, QuietOption, err, out
 from arena.cli.places import require_file
 from arena.cli.render import write_json, write_line, write_table
+from envs.errors import ScenarioError
 
 # `Any` in this file: results as plain JSON values.
 
@@ -38,6 +39,8 @@ def bench(
     quiet: QuietOption = False,
 ) -> None:
     """Measure speed as ratios against a baseline in the same run; takes minutes."""
+    if read is not None and (only or fast or cpu):
+        raise ScenarioError("--from measures nothing; leave out --only, --quick and --cpu-time")
     require_file(save)
     require_file(markdown)
     results = _measure(only or [], fast, cpu=cpu, quiet=quiet) if read is None else _read(read)

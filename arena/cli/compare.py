@@ -43,7 +43,7 @@ def compare(
     ] = None,
     half_width: Annotated[
         float | None,
-        typer.Option(min=1e-9, help="Half-width to reach: 0.01 is one percentage point."),
+        typer.Option(min=1e-9, max=1e9, help="Half-width to reach: 0.01 is one percentage point."),
     ] = None,
     equal_service: Annotated[
         bool,

@@ -1,6 +1,6 @@
 """`arena run --dry-run`: what would be played, what is skipped, and how long it takes."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -70,15 +70,24 @@ def _forecasts(
         meetings[plan.attacker.name, plan.defender.name].append(plan)
     found = []
     for (attacker, defender), plans in meetings.items():
-        known = (
-            0 if fresh or log is None else sum(log.finished(one.hash) is not None for one in plans)
-        )
-        # the plans of a sweep differ in what they take
-        of_each = {one.threat.budget: _seconds_of(one, like) for one in plans}
-        taken = [one for one in of_each.values() if one is not None]
-        seconds = sum(taken) / len(taken) if len(taken) == len(of_each) else None
-        found.append(Forecast(attacker, defender, len(plans) - known, known, seconds))
+        left = [one for one in plans if fresh or log is None or log.finished(one.hash) is None]
+        # the plans of a sweep differ in what they take, and those that are left count
+        seconds = _mean_seconds(left or plans, like)
+        found.append(Forecast(attacker, defender, len(left), len(plans) - len(left), seconds))
     return found
+
+
+def _mean_seconds(plans: "Sequence[EpisodePlan]", like: "Sequence[EpisodeRow]") -> float | None:
+    """Average how long the plans of a meeting take; None where that is not known of one."""
+    counts = Counter((one.threat.budget, one.victim.use, one.clone.use) for one in plans)
+    some = {(one.threat.budget, one.victim.use, one.clone.use): one for one in plans}
+    total = 0.0
+    for kind, plan in some.items():
+        seconds = _seconds_of(plan, like)
+        if seconds is None:
+            return None
+        total += counts[kind] * seconds
+    return total / len(plans)
 
 
 def _seconds_of(plan: "EpisodePlan", like: "Sequence[EpisodeRow]") -> float | None:

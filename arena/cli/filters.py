@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -28,7 +28,7 @@ _OPTIONS: dict[str, Any] = {
     "status": Annotated[
         Many, typer.Option(help="Only started, success, cancelled or error; repeatable.")
     ],
-    "kind": Annotated[Many, typer.Option(help="Only play or what-if; repeatable.")],
+    "kind": Annotated[Many, typer.Option(help="Only play, what-if or served; repeatable.")],
     "run": Annotated[Many, typer.Option(help="Only episodes of this run; repeatable.")],
     "where": Annotated[
         Many,
@@ -88,8 +88,13 @@ def filtered(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]
 
 def _filter(options: dict[str, Any]) -> "EpisodeFilter | None":
     from arena.log.episode_filter import EpisodeFilter
+    from arena.log.rows import Kind, Status
 
-    given = {name: value for name, value in options.items() if value not in (None, [], "")}
+    given = {name: value for name, value in options.items() if value not in (None, [])}
+    for name, choices in (("status", Status), ("kind", Kind)):
+        for value in given.get(name, ()):
+            if value not in get_args(choices):
+                raise UnknownName(name, value, get_args(choices))
     if "where" in given:
         from arena.log.settings_filter import setting_of
 

@@ -72,6 +72,14 @@ def refuse_sweep(scenario: "Scenario", why: str) -> None:
         raise ScenarioError(f"{scenario.name}: sweep: {why}; take the table out, and set its keys")
 
 
+def same_command(scenarios: "Sequence[Scenario]", *, fresh: bool = False) -> str:
+    """Say how a match goes on: by the same command, and with the seeds that were drawn for it."""
+    drawn = [f"{one.name} with --seeds {one.drawn_seed}, which was drawn"
+             for one in scenarios if one.drawn_seed is not None]  # fmt: skip
+    told = f"the same command{' without --fresh' if fresh else ''} goes on"
+    return "; ".join([told, *drawn])
+
+
 def seeds_override(seeds: str | None) -> list[str]:
     """Turn "0,3,5-8" into the override of a scenario's seeds.
 

@@ -153,7 +153,11 @@ def prune(
     """List episodes to remove with their rows and files; --yes removes them."""
     from arena.log.store import Log
 
-    if not (ids or which or before or superseded or strays):
+    chosen = ids or which or before is not None or superseded
+    if strays and chosen:
+        raise ScenarioError("--strays removes files that belong to no episode; leave out what "
+                            "chooses episodes")  # fmt: skip
+    if not (chosen or strays):
         raise ScenarioError("name what to prune: ids, --superseded, --status error, --before 90d, "
                             "--strays, ...; 'arena log prune --help' lists it")  # fmt: skip
     with Log.open(log, create=False) as store:
@@ -194,7 +198,7 @@ def _meant(
     if ids:
         named = {log.whole_id(id) for id in ids}
         rows = [row for row in rows if row.id in named]
-    if before:
+    if before is not None:
         moment = parse_since(before)
         rows = [row for row in rows if row.started < moment]
     if superseded:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from arena.log.episode_filter import EpisodeFilter
 
 FEW_SEEDS = 10
+_MOST = 1e6
 
 
 @filtered("scenario", "attacker", "defender", "run", "where", "since")
@@ -24,6 +25,7 @@ def payoff(
         float,
         typer.Option(
             min=0,
+            max=_MOST,
             help="Price of utility: points of clone accuracy that a point lost to benign users "
             "is worth.",
         ),
@@ -32,6 +34,7 @@ def payoff(
         float,
         typer.Option(
             min=0,
+            max=_MOST,
             help="Price of compute: the same for one percent of compute per benign query.",
         ),
     ] = 0.0,

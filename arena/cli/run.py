@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -18,7 +19,7 @@ from arena.cli.common import (
     tell,
 )
 from arena.cli.dry_run import show_dry_run
-from arena.cli.loading import load_all, seeds_override
+from arena.cli.loading import load_all, same_command, seeds_override
 from arena.cli.match_shown import show_result, show_tracebacks, summary_of
 from arena.cli.places import require_folder, require_log
 from arena.cli.progress import watching
@@ -26,7 +27,7 @@ from arena.cli.render import write_json
 from arena.report.formatting import counted
 from arena.runner.stopping import stopping
 from arena.system.output import stdout_to_stderr
-from envs.errors import ArenaError
+from envs.errors import ArenaError, ScenarioError
 
 if TYPE_CHECKING:
     from arena.log.store import Log
@@ -131,6 +132,8 @@ def run(
     with stdout_to_stderr():  # a file of players may print when it is imported
         overrides = [*(set_ or ()), *seeds_override(seeds), *_how_played(isolate, time_limit)]
         scenarios = load_all(files, overrides)
+    if not (no_figure or dry_run):
+        _refuse_one_name(scenarios)
 
     _warn_of_shared_clock(scenarios, workers)
     if dry_run:
@@ -165,13 +168,13 @@ def run(
     if any(result.interrupted for result in results):
         left = counted(_left(results, scenarios), "episode")
         tell(
-            f"interrupted with {left} left; the same command{_without(fresh)} "
-            f"goes on; the log has what was measured, see 'arena episodes'"
+            f"interrupted with {left} left; {same_command(scenarios, fresh=fresh)}; "
+            f"the log has what was measured, see 'arena episodes'"
         )
         raise typer.Exit(stop.exit_code)
     if fail_fast and any(one.failed for one in results):
         left = counted(_left(results, scenarios), "episode")
-        tell(f"stopped after a failure with {left} left; the same command goes on")
+        tell(f"stopped after a failure with {left} left; {same_command(scenarios)}")
     if incomplete or any(result.failed for result in results):
         raise typer.Exit(FAILED)
 
@@ -181,6 +184,20 @@ def _left(results: "Sequence[MatchResult]", scenarios: "Sequence[Scenario]") -> 
     begun = sum(result.left for result in results)
     rest = scenarios[len(results) :]
     return begun + sum(one.size if one.search else len(one.plans()) for one in rest)
+
+
+def _refuse_one_name(scenarios: "Sequence[Scenario]") -> None:
+    """Refuse scenarios of one name, whose reports would replace one another.
+
+    Raises:
+        ScenarioError: names the first of them.
+    """
+    for name, count in Counter(one.name for one in scenarios).most_common(1):
+        if count > 1:
+            raise ScenarioError(
+                f"{count} scenarios are named '{name}', and each would replace the report of the "
+                f"one before; play them one by one with an --out of their own, or with --no-figure"
+            )
 
 
 def _warn_of_shared_clock(scenarios: "Sequence[Scenario]", workers: str) -> None:
@@ -197,10 +214,6 @@ def _how_played(isolate: bool, time_limit: float | None) -> list[str]:
     """Turn options into overrides of a scenario."""
     limit = [] if time_limit is None else [f"time_limit={time_limit!r}"]
     return limit + (['isolation="process"'] if isolate else [])
-
-
-def _without(fresh: bool) -> str:
-    return " without --fresh" if fresh else ""
 
 
 class How(NamedTuple):

@@ -29,3 +29,6 @@ def train(
     with watching(quiet=quiet) as watcher:
         count = prepare(scenario, watcher=watcher, device=pick_device(device))
     write_line(out(), f"{scenario.name}: {count} defended victims are ready")
+    if scenario.drawn_seed is not None:
+        write_line(out(), f"{scenario.name} names no seeds; drew {scenario.drawn_seed}, and "
+                          f"'arena run' finds them with --seeds {scenario.drawn_seed}")  # fmt: skip

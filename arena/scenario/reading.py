@@ -135,7 +135,7 @@ def read(path: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # as some editors begin a file
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a UTF-8 text"
         raise ScenarioError(f"{path}: {reason}") from error

@@ -25,14 +25,15 @@ def versions() -> dict[str, str]:
 def git_state() -> tuple[str | None, bool | None]:
     """Return the commit of the checkout this package runs from and whether it was changed since.
 
-    (None, None) where the package was installed as a wheel or git is not there.
+    (None, None) where the package was installed as a wheel or git is not there; None for what git
+    does not tell in time.
     """
     folder = Path(__file__).resolve().parent
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None or _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
         return None, None
     changes = _git(folder.parent, "status", "--porcelain", "--untracked-files=no")
-    return commit, bool(changes)
+    return commit, None if changes is None else bool(changes)
 
 
 def device_name(device: object) -> str:

@@ -225,6 +225,23 @@ def test_victims_are_trained_ahead(cli):
     assert told.stdout == "tiny: 2 defended victims are ready\n"
 
 
+def test_drawn_seeds_are_told_to_whoever_goes_on(cli, tmp_path, monkeypatch):
+    """The same command would draw others: nothing is found again by it."""
+    text = re.sub(r"(?m)^seeds = .*$", "", TINY)
+    (tmp_path / "drawn.toml").write_text(text.replace('name = "tiny"', 'name = "drawn"'))
+    told = cli("train", "drawn.toml", "--quiet").stdout
+    drew = re.search(r"drawn names no seeds; drew (\d+), and 'arena run' finds them", told)
+    assert drew is not None, told
+    assert f"with --seeds {drew[1]}" in told
+    monkeypatch.setattr(
+        "arena.runner.match.play", lambda *a, **k: MatchResult([], interrupted=True, total=2)
+    )
+    line = cli("run", "tiny.toml", "drawn.toml", "--quiet", code=130).stderr
+    assert re.search(
+        r"the same command goes on; drawn with --seeds \d+, which was drawn; the", line
+    )
+
+
 # Watching
 
 

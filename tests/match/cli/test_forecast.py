@@ -50,6 +50,24 @@ def test_a_dry_run_plays_nothing_and_tells_what_the_log_has(tiny_file, tmp_path)
     assert "expected a number of workers" in refused.stderr
 
 
+def test_a_forecast_of_a_sweep_counts_what_is_left_of_it(tiny_file, tmp_path):
+    log = tmp_path / "a.db"
+    quick = ["--no-figure", "--quiet", "--log", log]
+
+    def seconds(*words):
+        told = call("run", tiny_file(**changes), "--dry-run", "--json", "--log", log, *words)
+        (scenario,) = json.loads(told.stdout)["scenarios"]
+        return scenario["seconds"]
+
+    changes = {"sweep": {"over": {"threat.budget": [100, 1_000_000]}}}
+    assert call("run", tiny_file(threat={"budget": 100}), *quick).exit_code == 0
+    small, large = (seconds("--set", f"sweep.over={{threat.budget=[{n}]}}", "--fresh")
+                    for n in (100, 1_000_000))  # fmt: skip
+    assert large == pytest.approx(10_000 * small)
+    assert seconds("--fresh") == pytest.approx(small + large)
+    assert seconds() == pytest.approx(large)  # the log has the small one
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that a test sets."""

@@ -169,3 +169,35 @@ def test_what_would_write_on_a_network_file_system_names_it(made_up, tmp_path, m
     assert stray.read_bytes() == b"kept"
     told = CliRunner().invoke(app, ["episodes", "--json", "--log", path])
     assert (told.exit_code, id in told.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["export", "episodes", "--since", ""], "expected a time like"),
+        (["episodes", "--until", ""], "expected a time like"),
+        (["report", "--since", ""], "expected a time like"),
+        (["log", "prune", "--status", "error", "--before", "", "--yes"], "expected a time like"),
+        (["log", "prune", "--strays", "--before", "90d", "--yes"], "--strays removes files"),
+        (["log", "prune", "3f2a", "--strays", "--yes"], "--strays removes files"),
+        (["log", "prune", "--strays", "--status", "error", "--yes"], "--strays removes files"),
+        (["log", "prune", "--strays", "--superseded"], "--strays removes files"),
+        (["log", "prune", "--status", "eror", "--yes"], "did you mean 'error'"),
+        (["episodes", "--kind", "plays"], "did you mean 'play'"),
+        (["export", "rounds", "--status", ""], "no status named"),
+        (["bench", "--from", "old.json", "--only", "log"], "--from measures nothing"),
+        (["bench", "--from", "old.json", "--quick"], "--from measures nothing"),
+        (["bench", "--from", "old.json", "--cpu-time"], "--from measures nothing"),
+    ],
+)
+def test_no_option_is_passed_over(here, words, told):
+    Log.open("a.db").close()
+    refused([*words, *([] if words[0] == "bench" else ["--log", "a.db"])], told)
+
+
+def test_reports_of_one_name_are_refused_before_they_replace_one_another(tiny_file, here):
+    path = tiny_file()
+    refused(["run", path, path, "--log", "new.db"], "2 scenarios are named 'tiny'", code=(2,))
+    assert list(here.iterdir()) == []
+    told = CliRunner().invoke(app, ["run", str(path), str(path), "--dry-run", "--log", "new.db"])
+    assert told.exit_code == 0, told.output

@@ -305,3 +305,9 @@ def test_the_quickstart_plays_the_controls_beside_attack_and_defence():
     assert {one.use for one in scenario.attackers} == {"noise", "random-generator", "dfme"}
     assert [one.name for one in scenario.defenders] == ["undefended", "plain", "dnf"]
     assert scenario.data.use == "digits"
+
+
+def test_a_file_as_a_windows_editor_writes_it_is_read(small):
+    plain = load(small)
+    small.write_bytes(b"\xef\xbb\xbf" + SMALL.replace("\n", "\r\n").encode())
+    assert load(small) == plain
