@@ -118,9 +118,13 @@ def _entries(place: Path, reads: Callable[[Path], bool]) -> Iterator[Entry]:
     if place.is_file():
         yield place.name, place, place.stat()
         return
-    for folder, folders, files in os.walk(place, followlinks=True):
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
-        below = Path(folder)
+    above = {str(place): (os.path.realpath(place),)}
+    for folder, folders, files in os.walk(str(place), followlinks=True):
+        below, ways = Path(folder), above.pop(folder)
+        reals = {name: os.path.realpath(below / name) for name in folders if not is_hidden(name)}
+        # a link to a folder above would go round without end
+        folders[:] = sorted(name for name, real in reals.items() if real not in ways)
+        above |= {os.path.join(folder, name): (*ways, reals[name]) for name in folders}
         for name in folders:
             yield (below / name).relative_to(place).as_posix(), below / name, None
         for name in sorted(files):

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from envs.data.images import ImageSet
+from envs.data.images import ImageSet, Normalisation
 from envs.defences.base import Defence
 from envs.defences.harden_kit import HardenKit
 from envs.defences.needs import Need
@@ -118,10 +118,9 @@ class MeCo(Defence):
         self._chance.take_key(kit, "meco")
         self._filter = RandomFilter(victim.image_shape, self.spread)
         self.overhead_macs = self._filter.macs
-        plan = victim.network.backbone.plan
         self._mean, self._std = (
             torch.tensor(values, device=victim.device).view(-1, 1, 1)
-            for values in (plan.mean, plan.std)
+            for values in _normalisation(victim, kit)
         )
         hardened = victim if self.retrain == "off" else self._retrained(victim, kit)
         if self.scale is None:
@@ -202,6 +201,14 @@ class MeCo(Defence):
             seen = self.perturb_images(images.images(), strength=1.0, generator=generator)
             total += _accuracy(hardened, images, seen)
         return total / draws
+
+
+def _normalisation(victim: Victim, kit: HardenKit) -> Normalisation:
+    """Return the victim's normalisation; the data's where one of others may do it inside."""
+    plan = victim.network.backbone.plan
+    if set(plan.mean) == {0.0} and set(plan.std) == {1.0}:
+        return kit.data.mean, kit.data.std
+    return plan.mean, plan.std
 
 
 def _accuracy(victim: Victim, images: ImageSet, seen: Tensor) -> float:

@@ -39,6 +39,15 @@ def images(tmp_path):
     return tmp_path
 
 
+def test_links_that_go_round_are_gone_once(images):
+    for name, other in (("cats", "dogs"), ("dogs", "cats")):
+        (images / "set" / name / "up").symlink_to("..")
+        (images / "set" / name / "other").symlink_to(images / "set" / other)
+    before = plan_of(images).hash
+    Image.new("L", (8, 8), 200).save(images / "set" / "cats" / "more.png")
+    assert plan_of(images).hash != before
+
+
 def test_a_link_to_nothing_is_passed_over(images, settled):
     before = plan_of(images).hash
     (images / "set" / "cats" / "gone.png").symlink_to(images / "nowhere.png")

@@ -73,6 +73,20 @@ def test_small_images_get_a_narrow_filter():
     assert RandomFilter((3, 32, 32)).dilation == 2
 
 
+@pytest.mark.parametrize("normalises", [True, False])
+def test_the_filter_is_as_strong_on_a_victim_that_is_taken_as_it_is(normalises):
+    splits = load("digits")
+    mean, std = (splits.mean, splits.std) if normalises else ((0.0,), (1.0,))
+    network = registry.build("conv-small", num_classes=10, image_shape=splits.image_shape,
+                             mean=mean, std=std, generator=torch.Generator())  # fmt: skip
+    defence = MeCo(scale=0.27, retrain="off", spread=0.0)
+    kit = HardenKit(splits, Streams(0), torch.device("cpu"))
+    defence.harden(Victim(MultiExit(network, ())), kit)
+    images = splits.validation.images()
+    seen = defence.perturb_images(images, strength=1.0, generator=torch.Generator())
+    assert float((seen - images).std()) == pytest.approx(0.27 * splits.std[0], rel=0.02)
+
+
 def test_its_cost_is_counted_by_hand():
     # two blocks of (3*2 + 2*2*9 + 2*3) multiplications at each of 1,024 pixels
     assert RandomFilter((3, 32, 32)).macs == 2 * 48 * 1024
