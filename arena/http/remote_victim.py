@@ -16,7 +16,8 @@ from envs.victim.victim import Victim, VictimAnswer
 Kind = Literal["labels", "posteriors", "logits"]
 
 _ON_SIMPLEX = 1e-4
-_ROUNDED = 1e-2  # how far sums of posteriors in half floats are off
+_ROUNDED = 0.005  # how far two digits are off at most, and half floats with all classes
+_MOST_OFF = 0.1
 
 
 class RemoteVictim(Victim):
@@ -117,7 +118,7 @@ class RemoteVictim(Victim):
         kind: Kind | None = "labels" if answer.dtype.kind in "iu" else None
         if kind is None and answer.dtype.kind == "f" and answer.shape == (count, self._classes):
             kind = self._kind if self._kind != "labels" else None
-            kind = kind or ("posteriors" if _is_on_simplex(answer) else "logits")
+            kind = kind or ("posteriors" if _are_posteriors(answer) else "logits")
         if kind == "labels" and answer.shape in ((count,), (count, 1)):
             answer = answer.reshape(count)
             if not ((answer >= 0) & (answer < self._classes)).all():
@@ -128,10 +129,16 @@ class RemoteVictim(Victim):
             raise self._fault("a number that is not finite")
         if self._kind not in (None, kind):
             raise self._fault(f"{kind} after {self._kind}")
-        if kind == "posteriors" and not _is_on_simplex(answer):
+        if kind == "posteriors" and not _are_posteriors(answer):
             raise self._fault("rows that do not sum to 1, after some that did")
         if kind == "labels" and self._labels == "soft":
             raise ArenaError(f'{self._name} tells labels alone; set threat.labels = "hard"')
+        if self._kind is None and kind == "logits" and (answer >= 0).all():
+            sums = answer.astype(np.float64).sum(1)
+            self.line.note(
+                f"{self._name} answers rows that sum to {sums.min():.4g} to {sums.max():.4g}: they "
+                f"are taken for logits; let it answer posteriors if they are none"
+            )
         self._kind = kind
         return _posteriors_of(answer, kind, self._classes)
 
@@ -142,10 +149,15 @@ class RemoteVictim(Victim):
         )
 
 
-def _is_on_simplex(rows: Array) -> bool:
-    sums = rows.astype(np.float64).sum(1)
-    tolerance = _ROUNDED if rows.dtype == np.float16 else _ON_SIMPLEX
-    return bool((rows >= 0).all() and (np.abs(sums - 1) <= tolerance).all())
+def _are_posteriors(rows: Array) -> bool:
+    """Tell whether rows are posteriors, two digits of each at least."""
+    off = min(_MOST_OFF, _ON_SIMPLEX + _ROUNDED * max(2, rows.shape[1]))
+    return bool((rows >= 0).all() and (np.abs(_sums(rows) - 1) <= off).all())
+
+
+def _sums(rows: Array) -> Array:
+    sums: Array = rows.astype(np.float64).sum(1, keepdims=True)
+    return sums
 
 
 def _posteriors_of(answer: Array, kind: Kind, num_classes: int) -> Array:
@@ -154,5 +166,11 @@ def _posteriors_of(answer: Array, kind: Kind, num_classes: int) -> Array:
     if kind == "logits":
         rows: Array = torch.from_numpy(answer.astype(np.float64)).softmax(1).float().numpy()
         return rows
-    rows = answer.astype(np.float32)  # a copy
-    return rows / rows.sum(1, keepdims=True) if answer.dtype == np.float16 else rows
+    rows, sums = answer.astype(np.float32), _sums(answer)  # a copy
+    whole: Array
+    if answer.dtype == np.float16:
+        whole = rows / rows.sum(1, keepdims=True)
+        return whole
+    rounded = np.abs(sums - 1) > _ON_SIMPLEX
+    whole = np.where(rounded, answer / np.where(rounded, sums, 1), rows).astype(np.float32)
+    return whole

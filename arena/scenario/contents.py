@@ -118,7 +118,7 @@ def _entries(place: Path, reads: Callable[[Path], bool]) -> Iterator[Entry]:
     if place.is_file():
         yield place.name, place, place.stat()
         return
-    above = {str(place): (os.path.realpath(place),)}
+    above: dict[str, tuple[str, ...]] = {str(place): (os.path.realpath(place),)}
     for folder, folders, files in os.walk(str(place), followlinks=True):
         below, ways = Path(folder), above.pop(folder)
         reals = {name: os.path.realpath(below / name) for name in folders if not is_hidden(name)}

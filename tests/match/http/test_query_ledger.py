@@ -158,6 +158,7 @@ READ = {
     "posteriors": ([[0.5, 0.25, 0.25]], [0.5, 0.25, 0.25]),
     "half floats": (np.array([[0.333, 0.333, 0.333]], np.float16), [1 / 3] * 3),
     "logits": ([[0.0, 0.0, np.log(2.0)]], [0.25, 0.25, 0.5]),
+    "two digits": ([[0.33, 0.33, 0.33]], [1 / 3] * 3),
     "labels": ([2], [0.0, 0.0, 1.0]),
     "labels in a column": ([[1]], [0.0, 1.0, 0.0]),
 }
@@ -174,8 +175,35 @@ def test_answers_are_read_by_what_they_are(case):
     victim.line._channel._ask = lambda images: other
     with pytest.raises(ArenaError, match="after"):  # another kind than before
         victim.posteriors(torch.zeros(1, 1, 2, 2))
-    if case == "half floats":
+    if case in ("half floats", "two digits"):
         assert float(read.sum()) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("digits", [2, 3, 4, 7])
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_posteriors_are_posteriors_however_they_are_rounded(digits, classes):
+    exact = np.random.default_rng(0).dirichlet(np.full(classes, 0.3), 64)
+    victim = victim_of(np.round(exact, digits))
+    victim._classes = classes
+    read = victim.posteriors(torch.zeros(64, 1, 2, 2)).numpy()
+    assert np.abs(read - exact).sum(1).max() < 2 * classes * 10.0**-digits
+    assert np.abs(read.sum(1) - 1).max() < 2e-4
+
+
+def test_rows_that_could_be_percentages_are_told_of_once():
+    victim, told = victim_of([[70.0, 20.0, 10.0]]), []
+    victim.line.note = told.append
+    for _ in range(2):
+        victim.posteriors(torch.zeros(1, 1, 2, 2))
+    (line,) = told
+    assert "rows that sum to 100 to 100: they are taken for logits" in line
+
+
+@pytest.mark.parametrize("answer", [[[0.5, 0.5], [1.0]], [{}, []]])
+def test_what_is_no_array_is_told_in_one_line(answer):
+    with pytest.raises(ArenaError, match="Client") as told:
+        victim_of(answer).posteriors(torch.zeros(2, 1, 2, 2))
+    assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize(
