@@ -43,7 +43,8 @@ class DisGUIDE(DFME):
         grey image shows one of its channels, drawn for each batch, in all of them. Ours differs
         in the replay buffer, which holds 8-bit images and is drawn from with replacement; in
         epochs, which are DFME's 50 iterations where the released code has 150; and in rates,
-        which fall before the epoch of a milestone, as DFME's do, and not after it. Published
+        which fall before the epoch of a milestone, as DFME's do, and not after it, but never
+        before the first: games of two epochs would begin at a tenth of them. Published
         rates (clone 0.03, generator 1e-4) are for batches of 256 at 32 pixels; 8x8 images take
         DFME's generator rate for their size and half of the published clone rate.
 

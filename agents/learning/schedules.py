@@ -157,7 +157,7 @@ class StepDecay:
 
     Args:
         optimizers: their rates at this moment are the starting ones.
-        milestones: epochs, counted from 1, before which rates fall.
+        milestones: epochs, counted from 1, before which rates fall; none fall before the first.
         factor: what a rate is multiplied by at each milestone.
     """
 
@@ -170,6 +170,6 @@ class StepDecay:
 
     def begin(self, epoch: int) -> None:
         """Set the rates of an epoch, counted from 1."""
-        passed = sum(milestone <= epoch for milestone in self._milestones)
+        passed = sum(1 < milestone <= epoch for milestone in self._milestones)
         for group, rate in zip(self._groups, self._rates, strict=True):
             group["lr"] = rate * self._factor**passed

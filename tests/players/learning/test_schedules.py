@@ -46,6 +46,20 @@ def test_a_short_budget_keeps_its_rates_unless_asked():
     assert Epochs(20 * 50 * 448, 448, 50).milestones() == (2, 6, 10)
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3, 7])
+def test_no_rate_falls_before_the_first_epoch(epochs):
+    """Fractions of a few epochs are rounded to 0 and 1, where nothing was played yet."""
+    weights = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weights], lr=1.0)
+    milestones = Epochs((epochs - 1) * 50, cost=1, length=50).milestones((0.4, 0.8))
+    decay, rates = StepDecay([optimizer], milestones, factor=0.3), []
+    for epoch in range(1, epochs + 1):
+        decay.begin(epoch)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates[0] == 1.0
+    assert rates[-1] == pytest.approx({1: 1.0, 2: 1.0, 3: 0.3, 7: 0.09}[epochs])
+
+
 def test_rates_fall_before_their_epoch_and_stay():
     weights = torch.nn.Parameter(torch.zeros(1))
     optimizers = [torch.optim.SGD([weights], lr=1.0), torch.optim.Adam([weights], lr=0.1)]
