@@ -18,6 +18,7 @@ from agents.learning.transfer_set import (
 )
 from agents.timing_probe.confidence_jumps import first_jump
 from agents.timing_probe.mixture import count_exits
+from agents.timing_probe.timing_noise import log_times
 from envs.data.images import bytes_to_unit
 from envs.errors import BudgetExhausted, ScenarioError
 from envs.oracle import Oracle
@@ -118,5 +119,5 @@ class LateKnockoff(Attacker):
             return seen <= (math.inf if cut is None else cut - _MARGIN)
         if len(seen) < 2:
             return torch.ones_like(seen, dtype=torch.bool)
-        cuts = count_exits(seen.log().cpu().numpy()).boundaries()
+        cuts = count_exits(log_times(seen)).boundaries()
         return seen >= (math.exp(cuts[-1]) if len(cuts) else -math.inf)

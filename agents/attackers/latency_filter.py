@@ -9,6 +9,7 @@ from agents.attackers.dfme import LoopSettings
 from agents.attackers.filtering import FilteredDFME
 from agents.base import Kit
 from agents.timing_probe.mixture import count_exits
+from agents.timing_probe.timing_noise import log_times
 from envs.oracle import Oracle
 from envs.ranges import Amount, Count, Positive
 from envs.types import Response
@@ -64,7 +65,7 @@ class LatencyFilter(FilteredDFME):
         """Divide the slowest group from the others; 0 where there is one group."""
         if len(values) < 2:
             return 0.0
-        cuts = count_exits(values.double().log().cpu().numpy()).boundaries()
+        cuts = count_exits(log_times(values)).boundaries()
         return math.exp(cuts[-1]) if len(cuts) else 0.0
 
     def keep(self, images: Tensor, response: Response) -> Tensor | None:

@@ -11,8 +11,10 @@ from agents.learning.clone import Loss
 from agents.learning.multi_exit_clone import Gated
 from agents.learning.transfer_set import Draws, branch, of_pool
 from agents.oracle_wrappers.forwarding import latency_of
+from agents.timing_probe.architecture_guess import LEAST_PROBES
 from agents.timing_probe.confidence_jumps import first_jump
 from agents.timing_probe.mixture import count_exits
+from agents.timing_probe.timing_noise import has_floor, log_times, step_of_clock
 from envs.data.images import bytes_to_unit
 from envs.errors import ScenarioError
 from envs.nets.staged import Staged
@@ -20,6 +22,7 @@ from envs.oracle import Oracle
 from envs.ranges import Amount, Count, Positive
 from envs.types import Response
 
+_LEAST = 0.6  # belief in the number of exits from which it is stated; below, it is unknown
 _STRAY = 0.01  # share of an exit's answers that may have been taken for its own by mistake
 
 
@@ -42,7 +45,9 @@ class StrategyThief(RandomGenerator):
     Notes:
         The published attack picks the thresholds of a clone by an output-strategy loss; here
         gates predict the exit, and the thresholds are read off the answers. A hundredth of the
-        answers of an exit may be below its threshold, as strays of their neighbours. A lent clone
+        answers of an exit may be below its threshold, as strays of their neighbours. Exits and
+        thresholds that the clock does not tell apart for certain are left unknown, though the
+        clone gets the likeliest of them. A lent clone
         that has no stages gets no exits; then thresholds are all that is stolen.
 
     Source:
@@ -78,6 +83,7 @@ class StrategyThief(RandomGenerator):
         )
         self._look, self._images, self._exit_weight = look, images, exit_weight
         self._cuts: list[float] = []
+        self._belief = 1.0  # in what the clock tells; confidences have a test of their own
         if images == "pool":
             # what it needs depends on what it is told
             self.requires = self.requires | {"pool"}  # type: ignore[misc]
@@ -135,10 +141,19 @@ class StrategyThief(RandomGenerator):
         if not self._by_time:
             jump = first_jump(seen)
             return [] if jump is None else [jump]
+        self._belief = 0.0
         if len(seen) < 2:
             return []
-        cuts = count_exits(seen.double().log().cpu().numpy()).boundaries()
-        return [float(cut) for cut in torch.from_numpy(cuts).exp()]
+        logs = log_times(seen)
+        count = count_exits(logs)
+        self._belief = count.confidence * 0.5 ** sum(
+            (
+                len(seen) < LEAST_PROBES,
+                count.exits == 1 and has_floor(logs),
+                step_of_clock(logs) > 0,
+            )
+        )
+        return [float(cut) for cut in torch.from_numpy(count.boundaries()).exp()]
 
     def exits_of(self, seen: Tensor) -> Tensor:
         """Assign (n,) answers to exits by their seconds, or by their confidences."""
@@ -156,9 +171,11 @@ class StrategyThief(RandomGenerator):
                 thresholds.append(float(confidences.quantile(_STRAY if self._by_time else 0.0)))
         if not self._by_time and self._cuts:
             thresholds = list(self._cuts)
+        told = self._belief >= _LEAST
         self.inferred = ArchitectureGuess(
-            exits_visited=count if self._by_time else None,
-            thresholds=tuple(thresholds) if thresholds else None,
+            exits_visited=count if self._by_time and told else None,
+            thresholds=tuple(thresholds) if thresholds and told else None,
+            confidence={"exits_visited": self._belief} if self._by_time and told else {},
         )
         if thresholds:
             kit.shared_findings["thresholds"] = tuple(thresholds)

@@ -26,7 +26,6 @@ from envs.errors import BudgetExhausted
 from envs.oracle import Oracle
 
 _REQUEST = 512
-_SHORTEST = 1e-9  # seconds; a clock that shows 0 must have a logarithm
 _STEADY = 8  # probes per reference where nothing drifts
 _DRIFTING = 2  # and where something does
 _COMPARABLE = 4  # repeats whose halves tell how far they are to be trusted
@@ -299,8 +298,7 @@ class Stopwatch:
         """Ask once; return the posteriors and the (n,) log-times."""
         response = self._oracle.query(images)
         self._asked += len(images)
-        seconds = response.latency.detach().cpu().numpy().astype(np.float64)
-        return response.posteriors, np.log(np.maximum(seconds, _SHORTEST))
+        return response.posteriors, jitter.log_times(response.latency)
 
 
 def _read(logs: Floats, share: float) -> Reading:

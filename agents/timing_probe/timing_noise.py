@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from torch import Tensor
 
 from agents.timing_probe.kmeans import Floats, Ints
 from agents.timing_probe.mixture import RESOLUTION, count_exits
@@ -28,6 +29,7 @@ _LIVELY = (
 _ONE_SIDE = 0.5  # of the same upwards; 1 of a Gaussian, 0.23 of an exponential
 _HIDING = 0.25  # of log-time upwards, where others are at work
 _ROUNDING = 1e-9  # of log-times that are all the same
+_SHORTEST = 1e-9  # seconds; a clock that shows 0 must have a logarithm
 _EXACT = 1e-9  # of the longest time: what rounding makes of a multiple
 _GAIN = 0.95  # a window must lower the deviation by this factor to be worth its noise
 
@@ -61,6 +63,11 @@ class NoiseFit:
         if self.memory > _SHARED or self.deviation > _ROUGH:
             return "low"
         return "minimum" if self.skew > _ONE_SIDED else "mean"
+
+
+def log_times(seconds: Tensor) -> Floats:
+    """Return the logarithms of (n,) seconds; a clock that shows 0 has seen a nanosecond."""
+    return np.log(np.maximum(seconds.detach().cpu().numpy().astype(np.float64), _SHORTEST))
 
 
 def calibrate(alone: Floats, together: Floats, *, same_answers: bool) -> NoiseFit:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from agents.attackers.latency_filter import LatencyFilter
 from agents.attackers.slowdown import Slowdown
 from agents.attackers.strategy_thief import StrategyThief
 from agents.learning.multi_exit_clone import Gated
@@ -63,6 +64,41 @@ def test_exits_and_thresholds_are_stolen_by_the_clock(timed, kit):
     assert kit.shared_findings["thresholds"] == attacker.inferred.thresholds
     assert 2.5e-3 < kit.shared_findings["deepest_latency"] < 5e-3
     assert isinstance(attacker.clone, Gated)
+
+
+def test_what_the_clock_does_not_tell_apart_is_unknown(timed, kit):
+    """Exits half as far apart as the noise reaches, and answers that all take one time."""
+    for noise in (0.6, 0.0):
+        oracle = timed(900, noise=noise)
+        if not noise:
+            oracle.query = held_back(oracle.query)
+        attacker = StrategyThief(batch=50, look=300)
+        attacker.attack(oracle, kit(clone="conv-small"))
+        guess = attacker.inferred
+        assert (guess.exits_visited, guess.thresholds, guess.confidence) == (None, None, {})
+
+
+def held_back(query):
+    def held(images):
+        answered = query(images)
+        return Response(answered.posteriors, torch.full_like(answered.latency, 8e-3))
+
+    return held
+
+
+@pytest.mark.parametrize("attacker", [
+    StrategyThief(batch=50, look=300),
+    LatencyFilter(batch=16, look=100, generator_steps=0),
+])  # fmt: skip
+def test_a_clock_that_shows_no_time_for_some_is_read(timed, kit, attacker):
+    class Slow(timed):
+        def query(self, images):
+            answered = super().query(images)
+            return Response(answered.posteriors, (answered.latency / 4e-3).floor() * 4e-3)
+
+    attacker.attack(Slow(900), kit(clone="conv-small"))
+    assert attacker.clone is not None
+    assert attacker.inferred is None or attacker.inferred.exits_visited is None
 
 
 def test_a_gated_clone_with_dropout_is_the_same_whatever_else_the_process_drew(timed, kit):
