@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from arena.analysis.alarms import alarms_of
 from arena.analysis.effects import CONTROL, DefenceEffects, defence_effects
 from arena.analysis.image_sampling import sampling_variance
 from arena.analysis.inferring import Verdicts, verdicts_on
@@ -42,6 +43,13 @@ class WorstCase(NamedTuple):
     by: str
 
 
+class Alarmed(NamedTuple):
+    """In how many episodes, of all, the attacker was flagged."""
+
+    flagged: int
+    episodes: int
+
+
 @dataclass(frozen=True)
 class Judged:
     """One defender at one budget.
@@ -53,6 +61,7 @@ class Judged:
         flags: see `arena.assessment.flags`.
         effects: held against the undefended victim; None for that one.
         inferred: what the timing probe found out, by attribute.
+        alarmed: what the defender noticed of all attacks.
     """
 
     defender: str
@@ -61,6 +70,7 @@ class Judged:
     flags: tuple[Flag, ...]
     effects: DefenceEffects | None
     inferred: Mapping[str, Verdicts]
+    alarmed: Alarmed
 
     @property
     def raised(self) -> list[Flag]:
@@ -150,6 +160,7 @@ def _judged(
                 tuple(flags_of(played)),
                 effects.get(name),
                 _inferred(by_attack.get("exit-timing"), parts.inferences),
+                _alarmed(rows, parts.events),
             )
         )  # fmt: skip
     return tuple(sorted(found, key=lambda one: one.defender != CONTROL))
@@ -170,6 +181,12 @@ def _worst(rows: Sequence[ScoreRow]) -> WorstCase | None:
     best = max(rows, key=lambda row: row.scores[CLONE].mean)
     found = mean_interval(values).widened(sampling_variance(CLONE, scored([best])))
     return WorstCase(found.within(0, 1), best.attacker)
+
+
+def _alarmed(rows: Sequence[ScoreRow], events: Mapping[str, Sequence[EventRow]]) -> Alarmed:
+    episodes = [one.id for row in rows for one in row.episodes.values()]
+    flagged = (any(alarm.attacker for alarm in alarms_of(events.get(id, ()))) for id in episodes)
+    return Alarmed(sum(flagged), len(episodes))
 
 
 def _inferred(

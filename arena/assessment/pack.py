@@ -94,6 +94,7 @@ def _judged_dict(one: Judged) -> dict[str, Any]:
         ],
         "flags": [each._asdict() for each in one.flags],
         "beside_undefended": one.effects and one.effects.as_dict(),
+        "alarmed": one.alarmed._asdict(),
         "inferred": {name: verdicts._asdict() for name, verdicts in one.inferred.items()},
     }
 
