@@ -7,11 +7,13 @@ from typing import Any
 import torch
 
 from arena.scenario import EpisodePlan
+from arena.scenario.plan import PATH_SOURCES
 from arena.scenario.pools import INSIST, part_of_victims_data
 from arena.scenario.schema_parts import DataSpec
 from envs.data.catalog import SOURCES
 from envs.data.images import ImageSet, Splits
-from envs.data.overlap import digests, scored_digests, without
+from envs.data.overlap import copies_among_scored, digests, scored_digests, without
+from envs.data.own import is_own
 from envs.data.sources import load, load_pool
 from envs.data.splits import resampled
 from envs.errors import PlayerError, ScenarioError
@@ -31,6 +33,7 @@ class EpisodeImages:
         self._splits: dict[str, Splits] = {}
         self._resampled: tuple[tuple[str, int], Splits] | None = None  # of the latest seed
         self._scored: dict[str, frozenset[bytes]] = {}  # of the latest splits, by fingerprint
+        self._copies: dict[str, int] = {}  # likewise
         self._overlaps: dict[tuple[str, str, int], int] = {}  # by splits, pool and seed
         self._seen: dict[tuple[str, str, int, str], int] = {}  # and a defence's source
 
@@ -45,6 +48,21 @@ class EpisodeImages:
         if self._resampled is None or self._resampled[0] != (key, seed):
             self._resampled = ((key, seed), resampled(self._splits[key], seed))
         return self._resampled[1]
+
+    def remarks(self, plan: EpisodePlan) -> list[str]:
+        """Tell of copies in the parts of a data set that is not one of ours."""
+        if plan.data.use not in PATH_SOURCES and not is_own(plan.data.use):
+            return []
+        splits = self.splits(plan)
+        if splits.fingerprint not in self._copies:
+            self._copies = {splits.fingerprint: copies_among_scored(splits)}
+        count, scored = self._copies[splits.fingerprint], len(splits.checkpoint) + len(splits.test)
+        if not count:
+            return []
+        return [
+            f"{count} of the {scored} images that clones are scored on lie in another part of the "
+            f"data too: who has those images knows their labels"
+        ]
 
     def held(self, plan: EpisodePlan) -> tuple[str, ...]:
         """Name what of a plan's `contents` is in memory, and is not read again."""

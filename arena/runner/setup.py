@@ -1,7 +1,7 @@
 """Builds what an episode needs: victims, deployed defences, clones, clock."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from arena.runner.remote import in_front_of, reach
 from arena.scenario import EpisodePlan
 from arena.scenario.planning import sources_of
 from arena.scenario.schema_parts import NetSpec
-from envs.data.images import ImageSet, Normalisation, Splits
+from envs.data.images import ImageSet, Normalisation
 from envs.defences.base import Clock, Defence, DeployedDefence
 from envs.defences.harden_kit import HardenKit
 from envs.defences.hardening import hardened_by
@@ -98,7 +98,7 @@ class Setup:
 
         self.watcher.phase(plan.title, "training victim")
         reference = fresh_victim()
-        self._remark(reference, splits)
+        self._remark([*remarks(reference.network.backbone, splits), *self.images.remarks(plan)])
         seconds = 0.0
         deployed_defences = []
         self.watcher.phase(plan.title, "hardening")
@@ -130,14 +130,15 @@ class Setup:
         )
 
     def _set_up_elsewhere(self, plan: EpisodePlan) -> DefenderSetup:
+        self._remark(self.images.remarks(plan))
         victim = reach(plan, self.threat(plan), self.device, self.watcher.line)
         splits = self.images.splits(plan)
         deployed = in_front_of(victim, plan, splits, self.device)
         return with_defender(plan, victim, deployed, splits, device=self.device, seconds=None)
 
-    def _remark(self, victim: Victim, splits: Splits) -> None:
-        """Tell once what users should know of a victim that is not one of ours."""
-        for line in remarks(victim.network.backbone, splits):
+    def _remark(self, lines: Iterable[str]) -> None:
+        """Tell once what users should know of a victim, and of data, that are not ours."""
+        for line in lines:
             if line not in self._remarks:
                 self._remarks.add(line)
                 self.watcher.line(line)

@@ -23,6 +23,13 @@ def without(images: ImageSet, unwanted: frozenset[bytes]) -> ImageSet:
     return images.select(torch.tensor(kept, dtype=torch.int64, device=images.device))
 
 
+def copies_among_scored(splits: Splits) -> int:
+    """Count the images that clones are scored on and of which another part holds a copy."""
+    others = (digests(splits.parts[part]) for part in PARTS if part not in SCORED)
+    known = frozenset[bytes]().union(*others)
+    return sum(one in known for part in SCORED for one in _in_order(splits.parts[part]))
+
+
 def _in_order(images: ImageSet) -> Iterator[bytes]:
     for chunk in torch.split(images.pixels, _CHUNK):
         for image in chunk.contiguous().cpu().numpy():

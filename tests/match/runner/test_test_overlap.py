@@ -213,3 +213,24 @@ def test_clones_normalise_by_what_their_attacker_may_know(scenario, watcher, dig
         held = {tuple(one.flatten().tolist()) for one in clone.buffers()}
         assert torch.tensor(statistics[0]).tolist() in [list(one) for one in held]
     assert overlap == 0
+
+
+@pytest.mark.parametrize("copies", [0, 3])
+def test_test_images_that_lie_in_another_part_are_told_of_once(
+    tmp_path, digits, scenario, watcher, copies
+):
+    train, test = digits.train.pixels[:200].clone(), digits.held_out.pixels[:60].clone()
+    file = tmp_path / "own.npz"
+    labels = digits.train.labels[:200].numpy(), digits.held_out.labels[:60].numpy()
+    parts = dict(zip(("train_labels", "test_labels"), labels, strict=True))
+    np.savez(file, train_images=train.numpy(), test_images=test.numpy(), **parts)
+    whole = load("arrays", path=str(file))
+    scored = torch.cat([whole.checkpoint.pixels, whole.test.pixels])
+    train[:copies] = scored[:copies]
+    np.savez(file, train_images=train.numpy(), test_images=test.numpy(), **parts)
+    data = {"use": "arrays", "params": {"path": str(file)}}
+    with Log.open(tmp_path / "log.db") as log:
+        play(scenario({"data": data, "seeds": [0, 1]}), log=log, watcher=watcher)
+    told = [line for line in watcher.lines if "lie in another part of the data" in line]
+    line = f"{copies} of the {len(scored)} images that clones are scored on"
+    assert [one.startswith(line) for one in told] == [True] * bool(copies)
