@@ -24,7 +24,9 @@ TINY_FOLDER = "tiny-imagenet-200"
 TINY_LAYOUT = f"the folder {TINY_FOLDER} (train, val)"
 TINY_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
+_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
+)
 _VALIDATION_NAMES = ("validation", "val", "valid")
 
 
@@ -144,7 +146,7 @@ def read_folder(
     grey: bool = False,
     classes: tuple[str, ...] | None = None,
 ) -> ImageSet:
-    """Read CLASS/**/*.png (or .jpg, .bmp, .webp) into one set, classes and files in name order.
+    """Read CLASS/**/*.png (or another kind of image) into one set, classes and files in name order.
 
     Args:
         folder: the folder with one subfolder per class.

@@ -143,6 +143,8 @@ def _eight_bits(image: "Image.Image") -> "Image.Image":
     """Scale 16 bits of grey to 8, which Pillow cuts off at 255; resolve palettes with alpha."""
     from PIL import Image
 
+    if image.mode == "F":
+        raise ValueError("floats, whose black and white nobody tells; expected 8 or 16 bits")
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
         return Image.fromarray(((values.clip(0, 65535) + 128) // 257).astype(np.uint8))

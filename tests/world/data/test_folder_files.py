@@ -67,6 +67,24 @@ def test_every_kind_of_png_gives_its_colours(tmp_path, mode):
     assert folder_splits(root=tmp_path).train.pixels.unique().tolist() == [255]
 
 
+@pytest.mark.parametrize("suffix", ["tif", "TIFF", "gif", "ppm", "bmp", "webp", "jfif"])
+def test_no_image_of_a_class_is_passed_over_for_its_kind(tmp_path, suffix):
+    (tmp_path / "a").mkdir()
+    for number in range(10):
+        white = Image.new("RGB", (8, 8), "white")
+        white.save(tmp_path / "a" / f"{number}.{suffix if number else 'png'}",
+                   format="jpeg" if suffix == "jfif" and number else None)  # fmt: skip
+    splits = folder_splits(root=tmp_path)
+    assert sum(map(len, splits.parts.values())) == 10
+    assert splits.train.pixels.unique().tolist() == [255]
+
+
+def test_an_image_of_floats_is_refused_in_one_line(folder):
+    Image.fromarray(np.zeros((8, 8), dtype=np.float32)).save(folder / "ants" / "float.tif")
+    with pytest.raises(DataMissing, match=r"float\.tif: ValueError: floats"):
+        folder_splits(root=folder)
+
+
 def test_a_palette_with_transparent_entries_is_read(tmp_path):
     (tmp_path / "a").mkdir()
     for number in range(10):
