@@ -1,4 +1,4 @@
-"""What a pack says to be evidence for is what it measured, and nothing that was only meant to be."""
+"""A pack is evidence for what it measured, and for nothing that was only meant to be."""
 
 import pytest
 
