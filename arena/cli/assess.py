@@ -83,6 +83,8 @@ def assess(
     if dry_run:
         show_dry_run(played, log, fresh=False, workers=workers, json=json)
         return
+    place = folder or Path("out") / played[0].name
+    require_folder(place)
     how = How(pick_device(device), False, workers, save_every, False)
     require_playable(played, log, device=how.device, workers=workers)
     with stopping() as stop, Log.open(log) as store:
@@ -94,7 +96,7 @@ def assess(
                 tell(f"interrupted; {same_command([scenario])}")
                 raise typer.Exit(stop.exit_code)
         found = assessed(store, episodes, sequence)
-    paths = write_pack(found, scenario, command, folder or Path("out") / played[0].name)
+    paths = write_pack(found, scenario, command, place)
     if json:
         told = as_dict(found, scenario, command)
         write_json({"log": store.where, "files": paths, "assessment": told})

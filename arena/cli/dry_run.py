@@ -93,7 +93,8 @@ def _mean_seconds(plans: "Sequence[EpisodePlan]", like: "Sequence[EpisodeRow]") 
 def _seconds_of(plan: "EpisodePlan", like: "Sequence[EpisodeRow]") -> float | None:
     """Average how long like episodes took for each query, and scale it to the plan's budget.
 
-    Like are those of both players' names, or else of the attacker's.
+    Like are those of both players' names, or else of the attacker's; of the same budget, where
+    there are any, because what an episode takes whatever its budget is scaled too.
     """
     attacked = [
         row
@@ -104,7 +105,8 @@ def _seconds_of(plan: "EpisodePlan", like: "Sequence[EpisodeRow]") -> float | No
     same = [row for row in attacked if row.defender == plan.defender.name] or attacked
     if not same:
         return None
-    each = sum((row.wall_seconds or 0.0) / row.budget for row in same) / len(same)
+    same = [row for row in same if row.budget == plan.threat.budget] or same
+    each = sum(row.wall_seconds or 0.0 for row in same) / sum(row.budget for row in same)
     return each * plan.threat.budget
 
 

@@ -134,6 +134,8 @@ def run(
         scenarios = load_all(files, overrides)
     if not (no_figure or dry_run):
         _refuse_one_name(scenarios)
+        for scenario in scenarios:
+            require_folder(_place(scenario, out_dir))
 
     _warn_of_shared_clock(scenarios, workers)
     if dry_run:
@@ -252,6 +254,11 @@ def play_shown(scenario: "Scenario", log: "Log", how: How, *, quiet: bool) -> "M
         )
 
 
+def _place(scenario: "Scenario", folder: Path | None) -> Path:
+    """Say where report and figures go."""
+    return folder or Path("out") / scenario.name
+
+
 def _write_up(
     scenario: "Scenario", result: "MatchResult", log: "Log", *, folder: Path | None
 ) -> list[Path]:
@@ -266,6 +273,6 @@ def _write_up(
     finished = [row.id for row in result.episodes if row.status == "success"]
     if not finished:
         return []
-    place = folder or Path("out") / scenario.name
+    place = _place(scenario, folder)
     report = write_report(log, finished, place / f"{scenario.name}.html")
     return [report, *write_figures(log, finished, place)]

@@ -34,7 +34,7 @@ def apply_values(raw: dict[str, Any], values: Mapping[str, Any]) -> list[str]:
 
 
 def _apply(raw: dict[str, Any], path: str, value: Any) -> str | None:
-    steps = [step.strip() for step in path.split(".")]
+    steps = steps_of(raw, path)
     if not all(steps):
         return f"{path}: expected path.to.key"
     table: Any = raw
@@ -43,6 +43,23 @@ def _apply(raw: dict[str, Any], path: str, value: Any) -> str | None:
         if fault:
             return fault
     return _assign(table, steps[-1], steps=steps, value=value)
+
+
+def steps_of(raw: Any, path: str) -> list[str]:
+    """Part a dotted path into steps; the name of an entry of a list may have dots itself."""
+    rest, steps, table = [step.strip() for step in path.split(".")], list[str](), raw
+    while rest:
+        longest = range(len(rest), 1, -1) if isinstance(table, list) else ()
+        names = (".".join(rest[:count]) for count in longest)
+        step = next((one for one in names if entry_position(table, one) is not None), rest[0])
+        rest = rest[step.count(".") + 1 :]
+        steps.append(step)
+        if isinstance(table, list):
+            place = entry_position(table, step)
+            table = None if place is None else table[place]
+        else:
+            table = table.get(step) if isinstance(table, dict) else None
+    return steps
 
 
 def parse_value(text: str) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from arena.registry.messages import entry_position
-from arena.scenario.overrides import apply_values
+from arena.scenario.overrides import apply_values, steps_of
 from arena.scenario.schema import AttackerSpec, DefenderSpec, MetricSpec, ScenarioFile
 
 # `Any` in this file: tables as TOML gives them.
@@ -60,7 +60,7 @@ def _named_after_use(table: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _in_defence(table: Mapping[str, Any], key: str) -> str:
     """Lead `params` of a defender to its one defence, where the table has them."""
-    steps = [step.strip() for step in key.split(".")]
+    steps = steps_of(table, key)
     players = table.get("defenders")
     if steps[0] != "defenders" or steps[2:3] != ["params"] or not isinstance(players, list):
         return key

@@ -224,6 +224,7 @@ class ScenarioFile(Table):
         if self.sweep is not None:
             refuse_unmeasured(self.sweep, [metric.name for metric in self.metrics])
         _refuse_strangers(self.attackers, [defender.name for defender in self.defenders])
+        _refuse_nobody(self.pairs)
         if len(set(self.seeds)) < len(self.seeds):
             twin = Counter(self.seeds).most_common(1)[0][0]
             raise PydanticCustomError(MESSAGE, "seeds: {twin} is there twice", {"twin": twin})
@@ -294,24 +295,24 @@ def _refuse_strangers(attackers: tuple[AttackerSpec, ...], known: list[str]) -> 
                     )  # fmt: skip
 
 
+def _refuse_nobody(pairs: list[tuple[AttackerSpec, DefenderSpec]]) -> None:
+    """Refuse a scenario in which nobody meets anybody."""
+    if not pairs:
+        line = "attackers: none of them meets anybody, by what they say in against and spares"
+        raise PydanticCustomError(MESSAGE, line)
+
+
 def _refuse_own_measures(metrics: tuple[MetricSpec, ...]) -> None:
     """Refuse a metric whose name stands for something else in tables and frames."""
     for metric in metrics:
         if metric.name in _TAKEN:
-            raise PydanticCustomError(
-                MESSAGE,
-                "metrics: '{name}' stands for something else in every table; give yours another "
-                "name",
-                {"name": metric.name},
-            )
+            line = "metrics: '{name}' stands for something else in every table; give yours another"
+            raise PydanticCustomError(MESSAGE, line, {"name": metric.name})
 
 
 def _refuse_twins(kind: str, names: list[str]) -> None:
     for name, count in Counter(names).most_common(1):
         if count == 1:
             return
-        raise PydanticCustomError(
-            MESSAGE,
-            "{kind}: {count} are named '{name}'; give each a name of its own",
-            {"kind": kind, "count": count, "name": name},
-        )
+        line = "{kind}: {count} are named '{name}'; give each a name of its own"
+        raise PydanticCustomError(MESSAGE, line, {"kind": kind, "count": count, "name": name})

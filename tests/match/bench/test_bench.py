@@ -96,6 +96,12 @@ def test_multiplications_with_padding_are_not_counted_where_it_says_so():
     assert unpadded_shares(network) == ((100 + 3) / (100 + 25 + 3 + 2), 1)
 
 
+def test_the_page_of_the_documentation_is_what_was_measured():
+    """Written by `arena bench --from benchmarks/results/cpu.json --markdown docs/benchmarks.md`."""
+    results = json.loads((ROOT / "benchmarks" / "results" / "cpu.json").read_text())
+    assert (ROOT / "docs" / "benchmarks.md").read_text() == markdown(results)
+
+
 def test_a_quick_bench_writes_json_and_a_page_and_the_page_again(tmp_path):
     save, page, again = (tmp_path / name for name in ("b.json", "b.md", "c.md"))
     words = ("--quick", "--only", "start-up", "--save", str(save), "--markdown", str(page))

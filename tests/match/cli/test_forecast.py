@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from arena.cli import progress as watchers
 from arena.cli.app import app
 from arena.cli.common import is_live
+from arena.cli.dry_run import _seconds_of
 from arena.cli.progress import LineWatcher, Pace
 from arena.cli.render import write_table
 from arena.cli.run import _warn_of_shared_clock
@@ -66,6 +67,23 @@ def test_a_forecast_of_a_sweep_counts_what_is_left_of_it(tiny_file, tmp_path):
     assert large == pytest.approx(10_000 * small)
     assert seconds("--fresh") == pytest.approx(small + large)
     assert seconds() == pytest.approx(large)  # the log has the small one
+
+
+def row(budget, seconds):
+    return SimpleNamespace(
+        attacker="noise", defender="none", clone="mlp-small", victim="conv-small",
+        budget=budget, wall_seconds=seconds,
+    )  # fmt: skip
+
+
+def test_a_forecast_does_not_scale_the_start_of_a_tiny_episode_up():
+    named = SimpleNamespace
+    plan = named(attacker=named(name="noise"), defender=named(name="none"),
+                 clone=named(use="mlp-small"), victim=named(use="conv-small"),
+                 threat=named(budget=1000))  # fmt: skip
+    assert _seconds_of(plan, [row(1, 2.0), row(1000, 4.0), row(1000, 6.0)]) == pytest.approx(5.0)
+    assert _seconds_of(plan, [row(1, 2.0), row(1999, 6.0)]) == pytest.approx(4.0)
+    assert _seconds_of(plan, []) is None
 
 
 @pytest.fixture

@@ -201,3 +201,12 @@ def test_reports_of_one_name_are_refused_before_they_replace_one_another(tiny_fi
     assert list(here.iterdir()) == []
     told = CliRunner().invoke(app, ["run", str(path), str(path), "--dry-run", "--log", "new.db"])
     assert told.exit_code == 0, told.output
+
+
+@pytest.mark.parametrize("command", ["run", "assess"])
+def test_a_usual_folder_that_cannot_be_written_is_told_before_anything_is_played(
+    tiny_file, here, command
+):
+    (here / "out").write_text("a file")
+    refused([command, tiny_file(), "--log", "new.db", "--quiet"], "out is a file; name a folder")
+    assert [path.name for path in here.iterdir()] == ["out"]

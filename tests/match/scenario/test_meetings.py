@@ -49,6 +49,20 @@ def test_a_defender_who_is_not_there_is_refused_with_the_names_of_those_who_are(
         scenario({"use": "noise", key: ["rndp"]})
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"spares": ["undefended", "randp", "truncation"]},
+        {"against": ["randp"], "spares": ["randp"]},
+    ],
+)
+def test_a_scenario_in_which_nobody_meets_anybody_is_refused(keys):
+    with pytest.raises(ScenarioError, match="attackers: none of them meets anybody") as refused:
+        scenario({"use": "noise", **keys}, {"use": "argmax", **keys})
+    assert "\n" not in str(refused.value)
+    assert scenario({"use": "noise"}, {"use": "argmax", **keys}).size == 6
+
+
 def test_whom_else_an_attacker_meets_bears_on_no_episode():
     alone = scenario({"use": "noise", "against": ["randp"]}).plans()
     among = [plan for plan in scenario({"use": "noise"}).plans() if plan.defender.name == "randp"]

@@ -311,3 +311,13 @@ def test_a_file_as_a_windows_editor_writes_it_is_read(small):
     plain = load(small)
     small.write_bytes(b"\xef\xbb\xbf" + SMALL.replace("\n", "\r\n").encode())
     assert load(small) == plain
+
+
+@pytest.mark.parametrize("name", ["dfme v1.2", "a.b.c", "0.5"])
+def test_a_name_with_dots_is_set_and_swept_by_its_name(small, name):
+    small.write_text(SMALL.replace('use = "dfme"', f'use = "dfme"\nname = "{name}"'))
+    one = load(small, [f"attackers.{name}.params.batch=32"])
+    assert one.attackers[1].params == {"batch": 32}
+    swept = load(small, [f'sweep.over={{"attackers.{name}.params.batch"=[16, 32]}}'])
+    assert [point.attackers[1].params["batch"] for point in swept.points] == [16, 32]
+    assert load(small, [f"attackers.{name}.use=noise"]).attackers[1].name == name
