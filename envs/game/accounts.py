@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -162,23 +163,29 @@ class Accounts:
         """Whether the policy passes an account by: it refused a request, or is cut off."""
         return account in self._passed or account in self._closed
 
-    def others(self, account: int, count: int) -> list[Share]:
+    def others(self, account: int, count: int, dealt: Mapping[int, int]) -> list[Share]:
         """Say who asks for images that an account was refused, and pass it by from now on.
 
         Args:
             account: that was refused.
             count: images.
+            dealt: images that accounts are still to ask for, whose room is theirs.
 
         Returns:
             The next accounts with room that did not refuse, with places among these images; none
             where all have refused or have no room. Then the policy begins with all of them again.
         """
         self._passed.add(account)
-        if int(self._room_left().sum()) < count:
+        left = self._room_left()
+        if int(left.sum()) < count:
             self._passed.clear()
             return []
+        for other, images in dealt.items():
+            left[other] = max(0, left[other] - images)
+        if int(left.sum()) < count:
+            return []
         following = np.full(count, (account + 1) % self._count, dtype=np.int64)
-        return _shares(self._with_room(following))
+        return _shares(self._moved(following, left))
 
     def charge(self, account: int, count: int) -> None:
         """Count images that an account asks for; below 0 it takes a charge back."""
@@ -242,6 +249,10 @@ class Accounts:
         if self._passed and int(left.sum()) < len(wanted):
             self._passed.clear()
             left = self._room_left()
+        return self._moved(wanted, left)
+
+    def _moved(self, wanted: Numbers, left: Numbers) -> Numbers:
+        """Move what accounts have no room left for to the next one that has."""
         if (np.bincount(wanted, minlength=self._count) <= left).all():
             return wanted
         found = wanted.copy()

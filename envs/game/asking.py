@@ -1,6 +1,6 @@
 """Asks for the images of a query from the accounts that may ask, and again where one is refused."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 import torch
@@ -54,8 +54,11 @@ def ask_accounts(
             answer = ask(images if whole else images[places.to(images.device)], asking)
         except Refused as error:
             refusal = error
-            others = accounts.others(asking, len(places))
-            due = len(places) + sum(len(more) for _, more in waiting)
+            dealt: Counter[int] = Counter()
+            for account, more in waiting:
+                dealt[account] += len(more)
+            others = accounts.others(asking, len(places), dealt)
+            due = len(places) + dealt.total()
             if not others or due > remaining():
                 raise
             waiting.extendleft(reversed(_placed(others, places)))

@@ -185,6 +185,24 @@ def test_who_never_takes_a_free_refusal_for_an_answer_comes_to_an_end(make_game)
     assert other.over
 
 
+@pytest.mark.parametrize("policy", ["round-robin", "blocks", "by-similarity"])
+@pytest.mark.parametrize("refused", ["charged", "free"])
+def test_no_account_asks_more_than_its_own_budget_for_another_that_was_refused(
+    make_game, victim, policy, refused
+):
+    game, _ = make_game(lambda number, account: REFUSE if account == 0 else None, 60,
+                        accounts=4, account_budget=15, account_policy=policy, refused=refused,
+                        )  # fmt: skip
+    for seed, count in enumerate((24, 12, 12, 12)):
+        try:
+            answers = game.play(images(count, seed)).posteriors
+        except BudgetExhausted:
+            continue
+        torch.testing.assert_close(answers, victim.posteriors(images(count, seed)))
+    assert max(game.charged_by_account) <= 15
+    assert sum(game.charged_by_account) == game.used > 15
+
+
 def test_a_thousand_accounts_that_refuse_are_asked_each_once(make_game):
     game, ruling = make_game(lambda number, account: REFUSE, 2000, accounts=1000)
     with pytest.raises(Refused):
