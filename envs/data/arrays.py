@@ -149,6 +149,10 @@ def labelled(read: Callable[P, Splits | ImageSet], name: str | None = None) -> C
 
 def _of_parts(found: Mapping[object, object], name: str, division: Division) -> Splits | ImageSet:
     classes = found.get("classes", found.get("class_names"))
+    named = [one.classes for one in found.values() if isinstance(one, ImageSet)]
+    if classes is None and named:
+        _require_one_order(named, name)
+        classes = named[0]
     parts = _parts(found, name)
     if set(parts) == {""} and parts[""][1] is None:
         return unlabelled(pixels_of(parts[""][0], name), name)
@@ -171,8 +175,9 @@ def joined_parts(sets: Mapping[str, ImageSet], name: str, division: Division) ->
     """Make a data set of parts by name; "" stands for images without parts.
 
     Raises:
-        ArenaError: the images of two parts differ in shape.
+        ArenaError: the images of two parts differ in shape, or their classes in names or order.
     """
+    _require_one_order([images.classes for images in sets.values()], name)
     shapes = {part: images.image_shape for part, images in sets.items()}
     if len(set(shapes.values())) > 1:
         raise ArenaError(f"'{name}': the images of its parts differ in shape: {shapes}")
@@ -185,6 +190,16 @@ def joined_parts(sets: Mapping[str, ImageSet], name: str, division: Division) ->
     count = max(1, round(len(train) * _HELD_OUT)) if count is None else count
     kept, held = hold_out(train.labels, count, division.seed)
     return make_splits(name, (train.select(kept), train.select(held), tested))
+
+
+def _require_one_order(classes: Sequence[tuple[str, ...]], name: str) -> None:
+    """Refuse parts whose labels mean other classes."""
+    if len(set(classes)) > 1:
+        first, other = (", ".join(names[:5]) for names in list(dict.fromkeys(classes))[:2])
+        raise ArenaError(
+            f"'{name}': expected the same classes in one order in every part, got {first} and "
+            f"{other}"
+        )
 
 
 def _divided(images: ImageSet, name: str, division: Division) -> Splits:

@@ -117,9 +117,10 @@ def _images(
     if labels is None:
         return unlabelled(pixels, name)
     names = tuple(table.features[labels].names)
-    values = torch.tensor(list(table[labels]), dtype=torch.int64)
-    if len(values) and int(values.min()) < 0:
-        raise ArenaError(f"'{name}': some images have no label (-1) in the column '{labels}'")
+    given = list(table[labels])
+    if any(one is None or one < 0 for one in given):
+        raise ArenaError(f"'{name}': some images have no label (-1, None) in the column '{labels}'")
+    values = torch.tensor(given, dtype=torch.int64)
     return ImageSet(pixels, values, len(names), name, names)
 
 
@@ -134,6 +135,8 @@ def _column(table: Any, given: str | None, kind: type, what: str, name: str) -> 
     return given or (found[0] if found else None)
 
 
-def _picture(row: Mapping[str, Any], name: str) -> Picture:
+def _picture(row: Mapping[str, Any] | None, name: str) -> Picture:
+    if row is None:
+        raise DataMissing(f"image {name} is missing; leave its row out")
     data = row["bytes"]
     return Picture(row["path"] if data is None else io.BytesIO(data), name)

@@ -153,6 +153,16 @@ def test_a_few_training_images_hold_one_out_to_set_thresholds_on():
     assert (len(as_set(parts).train), len(as_set(parts).validation)) == (3, 1)
 
 
+def test_parts_keep_the_names_of_their_classes_and_have_them_in_one_order():
+    def part(count, names):
+        return ImageSet(torch.from_numpy(pictures(count))[:, None],
+                        torch.from_numpy(classes(count, 2)), 2, "x", tuple(names))  # fmt: skip
+
+    assert as_set({"train": part(30, "ab"), "test": part(9, "ab")}).test.classes == ("a", "b")
+    with pytest.raises(ArenaError, match="one order in every part, got a, b and b, a"):
+        as_set({"train": part(30, "ab"), "test": part(9, "ba")})
+
+
 @pytest.mark.parametrize("file", ["a.npy", "a.npz"])
 def test_images_without_labels_are_a_pool_and_no_data_set(tmp_path, file):
     (np.save if file.endswith("npy") else np.savez)(tmp_path / file, pictures(12))

@@ -184,6 +184,38 @@ def test_what_is_wrong_with_a_saved_data_set_is_told_in_one_line(saved, options,
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("label", None, "some images have no label"),
+        ("label", -1, "some images have no label"),
+        ("image", None, "image 3 of 'a' is missing"),
+    ],
+)
+def test_a_row_that_lacks_something_is_told_in_one_line(tmp_path, column, value, said):
+    datasets = pytest.importorskip("datasets", reason="folders of datasets need datasets")
+    rows = {"image": [Image.new("L", (8, 8), k) for k in range(20)], "label": [0, 1] * 10}
+    rows[column][3] = value
+    columns = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])}
+    table = datasets.Dataset.from_dict(rows, features=datasets.Features(columns))
+    table.save_to_disk(tmp_path / "a")
+    with pytest.raises(ArenaError, match=said) as told:
+        load("hf-dataset", root=tmp_path, path="a")
+    assert "\n" not in str(told.value)
+
+
+def test_splits_that_number_their_classes_otherwise_are_refused(tmp_path):
+    datasets = pytest.importorskip("datasets", reason="folders of datasets need datasets")
+    parts = {}
+    for part, names in (("train", ["cat", "dog"]), ("test", ["dog", "cat"])):
+        columns = {"image": datasets.Image(), "label": datasets.ClassLabel(names=names)}
+        rows = {"image": [Image.new("L", (8, 8), k) for k in range(20)], "label": [0, 1] * 10}
+        parts[part] = datasets.Dataset.from_dict(rows, features=datasets.Features(columns))
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "a")
+    with pytest.raises(ArenaError, match="one order in every part, got cat, dog and dog, cat"):
+        load("hf-dataset", root=tmp_path, path="a")
+
+
 def test_without_the_library_one_line_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(DataMissing, match=r"pip install 'fortress-arena\[datasets\]'"):
