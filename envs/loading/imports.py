@@ -6,6 +6,7 @@ import importlib.util
 import os
 import sys
 import traceback
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -112,12 +113,25 @@ def import_fault(error: BaseException, where: str) -> str:
 
 def offered(group: str) -> dict[str, list[EntryPoint]]:
     """Find what installed distributions offer in an entry-point group, by name."""
+    return _offered(group, tuple((place, _changed(place)) for place in sys.path))
+
+
+@lru_cache(maxsize=64)  # looking through all distributions takes tens of milliseconds
+def _offered(group: str, places: tuple[tuple[str, int], ...]) -> dict[str, list[EntryPoint]]:
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=group):
         same = found.setdefault(point.name, [])
         if all(point.value != other.value for other in same):  # an editable install shows twice
             same.append(point)
     return dict(sorted(found.items()))
+
+
+def _changed(place: str) -> int:
+    """Tell when something was last installed into a folder or removed from it; 0 for no folder."""
+    try:
+        return os.stat(place or ".").st_mtime_ns
+    except OSError:
+        return 0
 
 
 def only_target(group: str, kind: str, name: str) -> str:

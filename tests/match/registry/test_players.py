@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 
 import pytest
 
@@ -11,6 +12,7 @@ from arena.registry.catalog import KINDS, Catalog
 from arena.registry.parameters import effective, parameters, validated
 from envs.defences.base import Defence
 from envs.errors import ScenarioError, UnknownName
+from envs.loading import imports
 from envs.loading.imports import from_file
 
 PLAYER = "from agents import Attacker\nclass Mine(Attacker):\n    def attack(self, o, k): ...\n"
@@ -146,13 +148,13 @@ def test_a_file_that_is_not_there_says_where_it_was_looked_for(tmp_path, monkeyp
 def distribution(tmp_path, monkeypatch):
     """Install a distribution by hand: a package and its metadata on the import path."""
 
-    def install(package, entry_points, code=PLAYER):
+    def install(package, offers, code=PLAYER):
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text(code)
         info = tmp_path / f"{package}-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[arena.attackers]\n{entry_points}\n")
+        (info / "entry_points.txt").write_text(f"[arena.attackers]\n{offers}\n")
         # a catalog of its own, because the real one has looked around already
         return Catalog("attacker", "agents.base:Attacker", players.attackers.builtin)
 
@@ -165,6 +167,27 @@ def test_a_player_of_another_distribution_is_found_and_listed(distribution):
     assert attackers.find("their-attack").__module__ == "their_pack"
     (entry,) = [entry for entry in attackers.describe() if entry.name == "their-attack"]
     assert entry.origin == "their_pack"
+
+
+def test_what_distributions_offer_is_looked_for_once_and_again_after_one_came(
+    tmp_path, monkeypatch
+):
+    looks = []
+
+    def look(**options):
+        looks.append(options)
+        return entry_points(**options)
+
+    monkeypatch.setattr(imports, "entry_points", look)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "late" not in imports.offered("arena.attackers")
+    imports.offered("arena.attackers")
+    assert len(looks) == 1
+    info = tmp_path / "late-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: late\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[arena.attackers]\nlate = late:Late\n")
+    assert "late" in imports.offered("arena.attackers")
 
 
 def test_another_distribution_cannot_take_a_name_of_ours(distribution):
