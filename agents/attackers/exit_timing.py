@@ -24,7 +24,8 @@ from agents.timing_probe.candidates import candidates
 from agents.timing_probe.log_record import LATENCIES, histogram, in_words
 from agents.timing_probe.own_profile import own_profile
 from agents.timing_probe.probes import ProbeImages
-from agents.timing_probe.stopwatch import Reading, Sample, Stopwatch
+from agents.timing_probe.sample import Sample
+from agents.timing_probe.stopwatch import Reading, Stopwatch
 from envs.data.images import bytes_to_unit, to_pixels
 from envs.errors import ScenarioError, UnknownName
 from envs.latency.model import COSTS, DeviceCost
@@ -125,7 +126,11 @@ class ExitTiming(Attacker):
             return
         reading = watch.read(samples[0])
         evidence = self._judge(oracle.threat, samples[0], reading)
-        evidence = replace(evidence, unsettled=_is_unsettled(watch, samples[0]))
+        evidence = replace(
+            evidence,
+            unsettled=_is_unsettled(watch, samples[0]),
+            delayed=watch.holds_up(samples[0], reading),
+        )
         kit.report(exits=evidence.count.exits, repeats=samples[0].repeats)
         seen = histogram(reading.times, evidence, repeats=samples[0].repeats)
         kit.note(LATENCIES, in_words(evidence, repeats=samples[0].repeats), **seen)

@@ -42,6 +42,7 @@ class Evidence:
         held: whether answers seem to wait for one moment, behind which any number of exits hides.
         coarse: whether the clock shows only multiples of a step, whatever the exits take.
         unsettled: whether a request was refused before repeats on a rough clock agreed.
+        delayed: whether an exit may be answers that something held up by chance.
     """
 
     count: ExitCount
@@ -53,6 +54,7 @@ class Evidence:
     held: bool = False
     coarse: bool = False
     unsettled: bool = False
+    delayed: bool = False
 
     @property
     def certainty(self) -> float:
@@ -62,7 +64,7 @@ class Evidence:
         """
         strange = sum(one.probability for one in self.hypotheses if one.candidate is None) > 0.5
         few = self.probes < LEAST_PROBES
-        doubts = (few, self.held, strange, self.coarse, self.unsettled)
+        doubts = (few, self.held, strange, self.coarse, self.unsettled, self.delayed)
         return self.count.confidence * 0.5 ** sum(doubts)
 
     def share(self, key: Callable[[Hypothesis], V | None]) -> dict[V, float]:

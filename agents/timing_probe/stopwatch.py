@@ -10,7 +10,7 @@ Notes:
     falls back to one image per request where neighbours delay each other.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 
 from agents.timing_probe import timing_noise as jitter
-from agents.timing_probe.kmeans import Floats, Ints
+from agents.timing_probe.held_up import held_up, strays_like
+from agents.timing_probe.kmeans import Floats
 from agents.timing_probe.mixture import ExitCount, count_exits
+from agents.timing_probe.sample import Sample
 from agents.timing_probe.timing_noise import NoiseFit, Statistic
 from envs.data.images import to_pixels
 from envs.errors import BudgetExhausted
@@ -32,60 +34,6 @@ _COMPARABLE = 4  # repeats whose halves tell how far they are to be trusted
 _FASTEST = (0.1, 0.25, 0.5, 1.0)  # share of the repeats that count, from quiet to busy
 _TRUSTED = 0.6  # belief in a number of exits from which another number is a contradiction
 _SAME = 1e-4  # distance of two posteriors that rounding explains
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Sample:
-    """Timed answers to distinct images.
-
-    Attributes:
-        images: (n, c, h, w) as they were asked.
-        posteriors: (n, K), the first answer to each.
-        logs: (n, repeats) natural logarithms of the seconds.
-        positions: (n, repeats) when each was asked, counted in queries.
-    """
-
-    images: Tensor
-    posteriors: Tensor
-    logs: Floats
-    positions: Floats
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @property
-    def repeats(self) -> int:
-        """How often each image was asked."""
-        return int(self.logs.shape[1])
-
-    def and_repeats(self, other: "Sample") -> "Sample":
-        """Add more repeats of the same images."""
-        return Sample(
-            self.images,
-            self.posteriors,
-            np.concatenate([self.logs, other.logs], 1),
-            np.concatenate([self.positions, other.positions], 1),
-        )
-
-    def and_images(self, other: "Sample") -> "Sample":
-        """Add other images that were asked equally often."""
-        return Sample(
-            torch.cat([self.images, other.images]),
-            torch.cat([self.posteriors, other.posteriors]),
-            np.concatenate([self.logs, other.logs]),
-            np.concatenate([self.positions, other.positions]),
-        )
-
-    def first(self, repeats: int) -> "Sample":
-        """Return all images with their first repeats."""
-        return replace(self, logs=self.logs[:, :repeats], positions=self.positions[:, :repeats])
-
-    def pick(self, index: Ints) -> "Sample":
-        """Return some of the images, with all their repeats."""
-        where = torch.from_numpy(index).to(self.images.device)
-        return Sample(
-            self.images[where], self.posteriors[where], self.logs[index], self.positions[index]
-        )
 
 
 class Reading(NamedTuple):
@@ -231,10 +179,25 @@ class Stopwatch:
 
     def _statistic(self) -> Statistic:
         """Tell from the references how repeats are best summed up."""
+        return replace(self.calibration, skew=jitter.skewness(self._steady())).statistic
+
+    def _steady(self) -> Floats:
+        """Return the log-times of the references, free of the drift that they show."""
         positions, logs = np.asarray(self._references).T
         window = jitter.best_window(logs, positions)
-        steady = logs - jitter.drift_at(positions, logs, positions, window=window)
-        return replace(self.calibration, skew=jitter.skewness(steady)).statistic
+        return np.asarray(logs - jitter.drift_at(positions, logs, positions, window=window))
+
+    def holds_up(self, sample: Sample, reading: Reading) -> bool:
+        """Tell whether an exit that was read may be answers that something held up by chance.
+
+        It is if the reference, which leaves at one exit, shows it about as often as images do, or
+        if repeats of its images disagree. A rough clock knows its noise.
+        """
+        if self.rough or self.calibration.fresh_exits or reading.exits.exits == 1:
+            return False
+        if sample.repeats > 1:
+            return held_up(sample.logs, reading.exits.assign(reading.times)[0], reading.exits)
+        return bool(self._references) and strays_like(self._steady(), reading.exits)
 
     def _time_once(self, images: Tensor, *, new: bool = False) -> Sample:
         """Ask each image once; returns those before the first request that is refused."""

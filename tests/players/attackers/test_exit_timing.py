@@ -228,6 +228,25 @@ class Coarse(SimulatedOracle):
         return Response(answered.posteriors, (answered.latency / self.tick).floor() * self.tick)
 
 
+class Pausing(Coarse):
+    """One that holds a share of its answers up, each by as much, whatever the image."""
+
+    tick, share, pause = 1e-12, 0.1, 1e-2
+
+    def query(self, images):
+        answered = super().query(images)
+        held = np.random.default_rng([self.seed, self.asked]).random(len(images)) < self.share
+        return Response(answered.posteriors, answered.latency + self.pause * torch.tensor(held))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("share", "noise"), [(0.1, 0.02), (0.05, 0.02), (0.1, 0.2)])
+def test_a_pause_that_hits_the_reference_too_is_no_exit(share, noise, seed):
+    oracle = type("Often", (Pausing,), {"share": share})
+    guess, *_ = simulate(1500, LatencyModel(noise=noise), oracle=oracle, seed=seed)
+    assert guess.exits_visited in (1, None)
+
+
 @pytest.mark.parametrize("tick", [1e-4, 5e-4, 1e-3])
 def test_ticks_of_a_clock_are_no_exits(tick):
     oracle = type("Ticking", (Coarse,), {"tick": tick})

@@ -7,7 +7,8 @@ import torch
 from agents.timing_probe.architecture_guess import Evidence, exit_times_of, idle_exit_times
 from agents.timing_probe.architecture_match import Hypothesis
 from agents.timing_probe.candidates import candidates
-from agents.timing_probe.stopwatch import Sample, Stopwatch
+from agents.timing_probe.sample import Sample
+from agents.timing_probe.stopwatch import Stopwatch
 
 SECONDS = np.array([1.2e-3, 2.1e-3, 4.0e-3, 6.0e-3])
 """Of four exits on an idle machine."""
