@@ -261,7 +261,7 @@ def _class_names(given: object, labels: Sequence[object], name: str) -> tuple[st
     if isinstance(given, np.ndarray | list | tuple):
         return tuple(map(str, given))
     arrays = [np.asarray(part) for part in labels]
-    if arrays[0].dtype.kind in "US":
+    if all(values.dtype.kind in "US" for values in arrays):
         return tuple(sorted(set(_texts(arrays[0].ravel()))))
     for values in arrays:
         if values.dtype.kind not in "iufb" or not np.isfinite(values).all():

@@ -143,9 +143,10 @@ def test_labels_that_are_none_are_told_in_one_line(tmp_path, labels):
 
 
 def test_texts_in_one_part_and_numbers_in_the_other_are_told_in_one_line(tmp_path):
-    parts = {"train": (pictures(), classes()), "test": (pictures(), classes().astype(str))}
-    with pytest.raises(ArenaError, match="or texts in every part, got"):
-        as_set(parts)
+    numbers, texts = (pictures(), classes()), (pictures(), classes().astype(str))
+    for train, test in ((numbers, texts), (texts, numbers)):
+        with pytest.raises(ArenaError, match="or texts in every part, got"):
+            as_set({"train": train, "test": test})
 
 
 def test_a_few_training_images_hold_one_out_to_set_thresholds_on():
