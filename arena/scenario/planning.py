@@ -166,9 +166,11 @@ def require_unedited(plan: EpisodePlan, *, held: Collection[str] = ()) -> None:
     Raises:
         EditedFiles: they were edited since the run began.
     """
-    attacker, defender = attacker_plan(plan.attacker, plan.isolation), defender_plan(plan.defender)
-    for then, now in ((plan.attacker, attacker), (plan.defender, defender)):
-        if then != now:
+    now = attacker_plan(plan.attacker, plan.isolation), defender_plan(plan.defender)
+    before: tuple[AttackerPlan | DefenderPlan | MetricPlan, ...]
+    before = plan.attacker, plan.defender, *plan.metrics
+    for then, made in zip(before, (*now, *metric_plans(plan)), strict=True):
+        if then != made:
             raise EditedFiles(
                 f"the code of {then.name} was edited since the run began; the same command plays "
                 f"what is there now"
@@ -205,7 +207,7 @@ def _made(names: Catalog, spec: Named) -> dict[str, object]:
     return {"use": spec.use, "params": params, "code": code}
 
 
-def metric_plans(scenario: ScenarioFile) -> tuple[MetricPlan, ...]:
+def metric_plans(scenario: ScenarioFile | EpisodePlan) -> tuple[MetricPlan, ...]:
     """Resolve the metrics likewise."""
     return tuple(
         MetricPlan.model_validate({"name": spec.name, **_made(players.metrics, spec)})

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from agents.attackers.noise import Noise
 from agents.oracle_wrappers.top_label import TopLabel
+from arena.evaluation.clone_metric import CloneMetric
 from envs.defences.base import Defence
 
 MARK = "first"
@@ -41,6 +42,11 @@ class Plain(Noise):
 
 class Wraps(TopLabel):
     pass
+
+
+class Measures(CloneMetric):
+    def measure(self, handed):
+        return 0.0
 
 
 class Defends(Defence):
@@ -81,12 +87,13 @@ def test_an_edited_attacker_ends_its_next_episode_and_the_next_run_plays_it(log,
 
 
 @pytest.mark.parametrize("way", ["none", "process"])
-@pytest.mark.parametrize("role", ["attacker", "wrapper", "defence"])
+@pytest.mark.parametrize("role", ["attacker", "wrapper", "defence", "metric"])
 def test_whatever_of_a_player_is_edited_is_found(file, scenario, role, way):
     changes = {
         "attacker": by_attacker(file),
         "wrapper": {"attackers": [{"use": "noise", "wrappers": [f"{file}:Wraps"]}]},
         "defence": {"defenders": [{"defence": f"{file}:Defends"}]},
+        "metric": {"metrics": [f"{file}:Measures"]},
     }[role]
     (plan,) = scenario({**changes, "isolation": way}).plans()
     require_unedited(plan)
