@@ -98,13 +98,13 @@ def folder_size(folder: Path) -> int:
 
 def _log(log: str | None) -> Fact:
     try:
-        from arena.log.engine import default_url
+        from arena.log.engine import named
         from arena.log.schema_version import HEAD
         from arena.log.store import Log
     except Exception as error:
         return Fact("log", f"cannot be examined: {error}", fine=False)
-    where = log or default_url()
-    if "://" not in where and not Path(where).exists():
+    where = str(named(log))
+    if where and "://" not in where and not Path(where).exists():
         return Fact("log", f"{where} (not there yet; it will have schema {HEAD})")
     try:
         with Log.open(where, create=False, read_only=True) as store:

@@ -77,11 +77,11 @@ def merge(
     json: JsonOption = False,
 ) -> None:
     """Copy the episodes of another log into this one; keeps ids and skips duplicates."""
-    from arena.log.engine import default_url, resolve
+    from arena.log.engine import named, resolve
     from arena.log.merging import merge as copy
     from arena.log.store import Log
 
-    places = [resolve(target) for target in (other, log or default_url())]
+    places = [resolve(target) for target in (other, named(log))]
     if places[0].url == places[1].url or len({p.path and p.path.resolve() for p in places}) == 1:
         raise ScenarioError(f"expected another log than {other} to merge into it")
     with Log.open(other, read_only=True) as source, Log.open(log) as store:
@@ -242,12 +242,12 @@ def _prune_strays(log: "Log", *, yes: bool, json: bool) -> None:
 @app.command()
 def migrate(log: LogOption = None) -> None:
     """Upgrade an older log to the schema of this version."""
-    from arena.log.engine import connect, default_url, resolve
+    from arena.log.engine import connect, named, resolve
     from arena.log.opening import BUSY_SECONDS
     from arena.log.schema_version import HEAD, version
     from arena.log.store import Log
 
-    address = resolve(log or default_url())
+    address = resolve(named(log))
     before = None
     if address.path is None or address.path.is_file():
         engine = connect(address, read_only=False, busy_seconds=BUSY_SECONDS)

@@ -31,6 +31,11 @@ def default_url() -> str:
     return os.environ.get("ARENA_LOG") or DEFAULT
 
 
+def named(target: str | Path | None) -> str | Path:
+    """Return the log that is named, or the usual one where none is."""
+    return default_url() if target is None else target
+
+
 class Address(NamedTuple):
     """Say where a log is: the URL, the name to show, and the file, where it is one."""
 
@@ -55,9 +60,11 @@ def resolve(target: str | Path) -> Address:
     """Read a path or an SQLAlchemy URL.
 
     Raises:
-        LogError: it has a scheme, but is no URL that SQLAlchemy can read, or is no path to the
-            system.
+        LogError: it is empty, has a scheme but is no URL that SQLAlchemy can read, or is no path
+            to the system.
     """
+    if target == "":
+        raise LogError("expected a log, a file or a database URL, got an empty text")
     if isinstance(target, Path) or "://" not in target:
         path = Path(target)
         _require_path(path)
@@ -142,7 +149,7 @@ def require_place(target: str | Path | None) -> Address:
     Raises:
         LogError: see `resolve` and `check_file`.
     """
-    address = resolve(target or default_url())
+    address = resolve(named(target))
     if address.path is not None:
         check_file(address.path, address.where, create=True, read_only=False)
     return address

@@ -54,7 +54,7 @@ class LogConnection(LogReader):
         Raises:
             LogError: it cannot be opened, is no log, or is newer than this program.
         """
-        address = engines.resolve(url_or_path or engines.default_url())
+        address = engines.resolve(engines.named(url_or_path))
         if address.path is not None:
             read_only = read_only or not (create or engines.may_write(address.path))
             engines.check_file(address.path, address.where, create=create, read_only=read_only)

@@ -1,7 +1,7 @@
 """Refuses values that no log, file name or tensor can hold, before a scenario is validated.
 
-TOML and the command line bring NaN, whole numbers of any length, and texts with NUL characters
-or parts of other encodings. One place refuses them, whatever key they stand under.
+TOML and the command line bring NaN, whole numbers of any length, dates, and texts with NUL
+characters or parts of other encodings. One place refuses them, whatever key they stand under.
 """
 
 import math
@@ -38,6 +38,8 @@ def _fault(value: object) -> str:
         return f"expected a whole number of 64 bits, below 9.2e18, got {value_text(value)}"
     if isinstance(value, float) and not math.isfinite(value):
         return f"expected a finite number, got {value}"
+    if not isinstance(value, int | float | None):
+        return f"expected a text, a number, true, false, a list or a table, got {value_text(value)}"
     return ""
 
 

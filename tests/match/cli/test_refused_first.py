@@ -1,5 +1,6 @@
 """A command that is refused leaves nothing behind, and is refused before what takes long."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -210,3 +211,22 @@ def test_a_usual_folder_that_cannot_be_written_is_told_before_anything_is_played
     (here / "out").write_text("a file")
     refused([command, tiny_file(), "--log", "new.db", "--quiet"], "out is a file; name a folder")
     assert [path.name for path in here.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("words", [
+    ["run", "tiny.toml", "--quiet"], ["run", "tiny.toml", "--dry-run"], ["assess", "tiny.toml"],
+    ["episodes"], ["export", "episodes"], ["log", "check"], ["log", "migrate"], ["report"],
+    ["log", "prune", "--status", "error", "--yes"], ["log", "merge", "other.db"], ["compare", "a"],
+])  # fmt: skip
+def test_an_empty_name_of_a_log_is_not_the_usual_log(tiny_file, here, words):
+    Log.open("arena.db").close()
+    Log.open("other.db").close()
+    shutil.copy(tiny_file(), "tiny.toml")
+    refused([*words, "--log", ""], "expected a log, a file or a database URL, got an empty text")
+
+
+def test_an_empty_name_of_the_other_log_is_not_the_usual_one(here):
+    Log.open("arena.db").close()
+    refused(["log", "merge", "", "--log", "new.db"], "expected a log, a file or a database URL")
+    told = CliRunner().invoke(app, ["doctor", "--log", ""])
+    assert "! log" in told.stdout

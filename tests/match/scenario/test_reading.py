@@ -321,3 +321,14 @@ def test_a_name_with_dots_is_set_and_swept_by_its_name(small, name):
     swept = load(small, [f'sweep.over={{"attackers.{name}.params.batch"=[16, 32]}}'])
     assert [point.attackers[1].params["batch"] for point in swept.points] == [16, 32]
     assert load(small, [f"attackers.{name}.use=noise"]).attackers[1].name == name
+
+
+@pytest.mark.parametrize("moment", ["2025-01-01", "10:00:00", "2025-01-01T10:00:00Z"])
+@pytest.mark.parametrize(
+    "key", ["sweep.over={'threat.budget'=[MOMENT]}", "attackers.dfme.params={batch=MOMENT}",
+            "latency={noise=[MOMENT]}", "description=MOMENT"],
+)  # fmt: skip
+def test_a_moment_in_time_is_no_value(small, key, moment):
+    with pytest.raises(ScenarioError, match="expected a text, a number, true") as refused:
+        load(small, [key.replace("MOMENT", moment)]).check()
+    assert "\n" not in str(refused.value)
