@@ -41,7 +41,9 @@ def test_intervals_end_where_the_figure_cannot_lie():
 def test_differences_are_taken_seed_by_seed_and_only_where_both_were_played():
     rows = [episode("knockoff", "intended", seed, 0.8) for seed in (0, 1, 2)]
     rows += [episode("knockoff", "dnf_plus", seed, 0.5) for seed in (0, 2)]
+    rows += [episode("knockoff", "undefended", 0, 0.9)]
     text = dnf_table.differences(rows)
+    assert "| undefended less dnf_plus | 40.0 | 0.0 |" in text
     assert "| intended less dnf_plus | 30.0 [30.0, 30.0] | 0.0 [0.0, 0.0] |" in text
 
 
