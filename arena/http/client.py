@@ -164,21 +164,34 @@ class ModelChannel:
 
     def __init__(self, client: InferenceClient, form: Form) -> None:
         self._client, self._form = client, form
-        self._counts: bool | None = None
+        self._extensions: list[str] | None = None
 
     def ask(self, images: Array) -> Array:
-        """See `Channel`."""
-        outputs = self._client.infer(self._form.inputs(images), outputs=[self._form.output])
+        """See `Channel`. Tensors go as bytes where the server says that it reads them."""
+        outputs = self._client.infer(
+            self._form.inputs(images),
+            outputs=[self._form.output],
+            binary="binary_tensor_data" in self._known(),
+        )
         if self._form.output not in outputs:
             raise ArenaError(f"expected the output '{self._form.output}', got {list(outputs)}")
         return outputs[self._form.output]
 
     def counted(self) -> int | None:
         """See `Channel`."""
-        if self._counts is None:
-            self._counts = "statistics" in self._client.extensions()
-        return self._client.inference_count() if self._counts else None
+        return self._client.inference_count() if "statistics" in self._known() else None
 
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
+
+    def _known(self) -> list[str]:
+        """Return the extensions that the server announces; none where it has no such page."""
+        if self._extensions is None:
+            try:
+                self._extensions = self._client.extensions()
+            except RequestFailed as failed:
+                if failed.status not in (404, 405, 501):
+                    raise
+                self._extensions = []
+        return self._extensions

@@ -1,5 +1,6 @@
 """What is charged of a victim elsewhere, and how its answers are read."""
 
+import json
 from urllib.error import HTTPError
 
 import numpy as np
@@ -290,3 +291,32 @@ def test_images_are_sent_as_the_model_describes_them():
 def test_a_model_that_does_not_fit_the_data_is_told(told, words):
     with pytest.raises(ScenarioError, match=words):
         form_of(told)
+
+
+@pytest.mark.parametrize("announced", [["binary_tensor_data"], [], None])
+def test_tensors_are_lists_for_a_server_that_announces_no_bytes(announced):
+    httpx = pytest.importorskip("httpx")
+    from arena.http.client import InferenceClient, ModelChannel
+
+    bodies = []
+
+    def serve(request):
+        if request.url.path == "/v2":
+            return httpx.Response(404) if announced is None else httpx.Response(
+                200, json={"extensions": announced}
+            )  # fmt: skip
+        bodies.append(request.content)
+        answer = {"name": "p", "datatype": "FP32", "shape": [2, 7], "data": [1 / 7] * 14}
+        return httpx.Response(200, json={"outputs": [answer]})
+
+    url = "http://x/v2/models/m"
+    client = InferenceClient(url, transport=httpx.MockTransport(serve))
+    channel = ModelChannel(client, form_of(described()))
+    images = np.random.default_rng(0).random((2, 3, 4, 5), dtype=np.float32)
+    for _ in range(2):
+        assert channel.ask(images).shape == (2, 7)
+    if announced:
+        assert bodies[0].endswith(images.tobytes())
+        return
+    (sent,) = json.loads(bodies[0])["inputs"]
+    np.testing.assert_array_equal(np.float32(sent["data"]), images.flatten())
