@@ -14,6 +14,7 @@ from agents.oracle_wrappers.forwarding import latency_of
 from agents.timing_probe.architecture_guess import LEAST_PROBES
 from agents.timing_probe.confidence_jumps import first_jump
 from agents.timing_probe.mixture import count_exits
+from agents.timing_probe.thresholds import are_alike
 from agents.timing_probe.timing_noise import has_floor, log_times, step_of_clock
 from envs.data.images import bytes_to_unit
 from envs.errors import ScenarioError
@@ -163,18 +164,16 @@ class StrategyThief(RandomGenerator):
         return above if self._by_time else len(self._cuts) - above
 
     def _report_strategy(self, answers: Tensor, exits: Tensor, kit: Kit) -> None:
-        count = len(self._cuts) + 1
-        thresholds = []
-        for e in range(count - 1):
-            confidences = answers[exits.to(answers.device) == e].amax(1).double()
-            if len(confidences):
-                thresholds.append(float(confidences.quantile(_STRAY if self._by_time else 0.0)))
+        count, told = len(self._cuts) + 1, self._belief >= _LEAST
+        groups = [answers[exits.to(answers.device) == e].amax(1).double() for e in range(count - 1)]
+        groups = [group for group in groups if len(group)]
+        thresholds = [float(group.quantile(_STRAY if self._by_time else 0.0)) for group in groups]
         if not self._by_time and self._cuts:
             thresholds = list(self._cuts)
-        told = self._belief >= _LEAST
+        limits = told and not (self._by_time and any(map(are_alike, groups)))
         self.inferred = ArchitectureGuess(
             exits_visited=count if self._by_time and told else None,
-            thresholds=tuple(thresholds) if thresholds and told else None,
+            thresholds=tuple(thresholds) if thresholds and limits else None,
             confidence={"exits_visited": self._belief} if self._by_time and told else {},
         )
         if thresholds:

@@ -17,6 +17,7 @@ from agents.timing_probe.kmeans import Floats
 LEAST_GAP = 10.0
 """Ratio of neighbouring singular values from which a rank is believed."""
 
+_ROUNDING = 1e-5  # of a float32 log-posterior, and some more
 _SMALLEST = 1e-30  # below it float32 posteriors lose their relative precision
 
 
@@ -34,6 +35,8 @@ def hidden_width(posteriors: Tensor) -> int | None:
     if len(usable) < 4 or usable.shape[1] < 5:
         return None
     values = singular_values(usable.numpy())
+    if values[0] < _ROUNDING * usable.numel() ** 0.5:
+        return None  # every answer is uniform, and what is left is rounding
     # an exact zero would make an infinite gap of rounding
     values = np.maximum(values, values[0] * 1e-14)
     gaps = values[:-1] / values[1:]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 _TAIL = 10  # lowest confidences from which their density at the threshold is read
+_ALIKE = 0.2  # share of an exit's answers with its least confidence from which that is no limit
 
 
 class ThresholdEstimates(NamedTuple):
@@ -33,15 +34,22 @@ def estimate_thresholds(posteriors: Tensor, exits: Tensor, count: int) -> Thresh
         count: exits that answered.
 
     Returns:
-        None where an exit gave too few answers, or there is but one exit.
+        None where an exit gave too few answers or answers alike, whose confidence is somebody's
+        choice and no threshold, or there is but one exit.
     """
     confidence = posteriors.amax(1).double()
     values, excess = [], []
     for e in range(count - 1):
-        lowest = confidence[exits == e].sort().values[: _TAIL + 1]
-        if len(lowest) <= _TAIL:
+        mine = confidence[exits == e]
+        lowest = mine.sort().values[: _TAIL + 1]
+        if len(lowest) <= _TAIL or are_alike(mine):
             return None
         values.append(float(lowest[0]))
         # spacings of order statistics are exponential with this mean, as is the first excess
         excess.append(float(torch.diff(lowest).mean()))
     return ThresholdEstimates(tuple(values), tuple(excess)) if values else None
+
+
+def are_alike(confidences: Tensor) -> bool:
+    """Tell whether the least of some confidences, at least one, is that of many answers."""
+    return bool((confidences == confidences.min()).double().mean() > _ALIKE)

@@ -78,6 +78,19 @@ def test_what_the_clock_does_not_tell_apart_is_unknown(timed, kit):
         assert (guess.exits_visited, guess.thresholds, guess.confidence) == (None, None, {})
 
 
+def test_early_answers_that_are_all_alike_tell_no_threshold(timed, kit):
+    class Constant(timed):
+        def query(self, images):
+            answered = super().query(images)
+            alike = torch.tensor([0.91, 0.03, 0.03, 0.03]).expand_as(answered.posteriors)
+            early = (exits_of(images) < 2)[:, None]
+            return Response(torch.where(early, alike, answered.posteriors), answered.latency)
+
+    attacker = StrategyThief(batch=50, look=600)
+    attacker.attack(Constant(1800), kit(clone="conv-small"))
+    assert (attacker.inferred.exits_visited, attacker.inferred.thresholds) == (3, None)
+
+
 def held_back(query):
     def held(images):
         answered = query(images)

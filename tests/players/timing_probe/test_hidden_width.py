@@ -49,6 +49,12 @@ def test_too_few_answers_tell_no_width():
     assert hidden_width(answers(32, n=0)) is None
 
 
+def test_uniform_answers_have_no_width():
+    rounded = torch.full((60, 10), 0.1) + 1e-8 * torch.randn(60, 10)
+    assert hidden_width(torch.full((60, 10), 0.1)) is None
+    assert hidden_width(rounded) is None
+
+
 def confident(threshold, n, generator):
     """Two-class answers of confidence uniform above the threshold."""
     top = threshold + (1 - threshold) * torch.rand(n, generator=generator, dtype=torch.float64)
@@ -75,3 +81,15 @@ def test_few_answers_or_one_exit_tell_no_threshold():
 
     assert estimate_thresholds(posteriors, torch.zeros(20, dtype=torch.int64), 1) is None
     assert estimate_thresholds(posteriors, torch.tensor([0] * 5 + [1] * 15), 2) is None
+
+
+def test_one_confidence_for_all_is_no_threshold():
+    """A defence that answers early with a constant shows where it put that, and no limit."""
+    generator = torch.Generator().manual_seed(0)
+    constant = torch.tensor([[0.97, 0.03]], dtype=torch.float64).repeat(200, 1)
+    deepest = confident(0.5, 200, generator)
+    exits = torch.arange(2).repeat_interleave(200)
+    assert estimate_thresholds(torch.cat([constant, deepest]), exits, 2) is None
+    rounded = (confident(0.9, 200, generator) * 1e3).round() / 1e3
+    found = estimate_thresholds(torch.cat([rounded, deepest]), exits, 2)
+    assert found.values[0] == pytest.approx(0.9, abs=0.005)
