@@ -10,11 +10,12 @@ import ast
 import dis
 import hashlib
 import inspect
+import io
 import linecache
 import pickle
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache, reduce
 from logging import Logger
@@ -91,6 +92,7 @@ class _Parts:
             self.texts.add(_source_of(method.__code__))  # one given to the class lies elsewhere
             self._add_used(method)
         parts: list[type | FunctionType] = [*player.__bases__, *methods]
+        parts += [wrapper for _, *wrappers in _chains(player) for wrapper in wrappers]
         for part in parts:
             if part not in own:
                 self._add(part.__name__, part)
@@ -112,7 +114,6 @@ class _Parts:
             self._add(name, value)
 
     def _add(self, name: str, value: object) -> None:
-        value = inspect.unwrap(value) if isinstance(value, FunctionType) else value
         if isinstance(value, Logger):
             return
         if isinstance(value, ModuleType):
@@ -122,11 +123,14 @@ class _Parts:
                 self.texts.add(f"{name} is {value.__module__}.{value.__qualname__}")
             elif isinstance(value, type):
                 self.add_class(value)
-            elif self._first(value):
-                self.texts.add(_source_of(value.__code__))
-                self._add_used(value)
+            else:
+                self._add_function(name, value)
+        elif isinstance(getattr(value, "__wrapped__", None), FunctionType):  # of `lru_cache`
+            self._add(name, value.__wrapped__)  # type: ignore[attr-defined]
         elif isinstance(value, Mapping):
             self._add(name, list(value.items()))
+        elif isinstance(value, set | frozenset):  # in an order that is the same in each process
+            self._add(name, sorted(value, key=lambda one: getattr(one, "__qualname__", repr(one))))
         elif isinstance(value, list | tuple):
             self.texts.add(f"{name} has {len(value)}")
             for number, item in enumerate(value):
@@ -135,7 +139,29 @@ class _Parts:
             self.texts.add(f"{name} = {value!r}")
         else:
             self._add(f"type of {name}", type(value))
-            self.texts.add(f"{name} = {_pickled(name, value)}")
+            self.texts.add(f"{name} = {self._pickled(name, value)}")
+
+    def _add_function(self, name: str, function: FunctionType) -> None:
+        """Add a function and what it wraps; of a wrapper that a library made, only that."""
+        if not self._first(function):
+            return
+        module = str(function.__globals__.get("__name__"))  # a wrapper bears that of what it wraps
+        if not (_is_installed_module(module) or _is_ours(module)):
+            self.texts.add(_source_of(function.__code__))
+            self._add_used(function)
+        if hasattr(function, "__wrapped__"):
+            self._add(name, function.__wrapped__)
+
+    def _pickled(self, name: str, value: object) -> str:
+        """Digest a value; functions and classes that it holds are added by their source."""
+        file = io.BytesIO()
+        try:
+            _Pickler(file, self._add).dump(value)
+        except SourceUnknown:
+            raise
+        except Exception as error:  # whatever an object's own code raises
+            raise SourceUnknown(f"it uses '{name}', whose value no source shows") from error
+        return hashlib.sha256(file.getvalue()).hexdigest()
 
     def _add_module(self, module: ModuleType) -> None:
         """Add the text of a module of the user's own, and what its functions and classes are."""
@@ -152,25 +178,44 @@ def _is_ours(module: str) -> bool:
     return module.partition(".")[0] in _OURS
 
 
-def _pickled(name: str, value: object) -> str:
-    try:
-        return hashlib.sha256(pickle.dumps(value)).hexdigest()
-    except Exception as error:  # whatever an object's own code raises
-        raise SourceUnknown(f"it uses '{name}', whose value no source shows") from error
+class _Pickler(pickle.Pickler):
+    """Writes the names of functions and classes, and gives each to who adds its source."""
+
+    def __init__(self, file: io.BytesIO, add: Callable[[str, object], None]) -> None:
+        super().__init__(file)
+        self._add_part = add
+
+    def persistent_id(self, part: object) -> str | None:
+        """Name a function or class; anything else is written as it is."""
+        if not isinstance(part, type | FunctionType):
+            return None
+        name = f"{part.__module__}.{part.__qualname__}"
+        self._add_part(name, part)
+        return name
 
 
 def _methods(player: type) -> Iterator[FunctionType]:
     """List the functions among a class's attributes, without those that `dataclass` makes."""
+    return (method for method, *_ in _chains(player))
+
+
+def _chains(player: type) -> Iterator[list[FunctionType]]:
+    """List each of these functions, and after it those that wrap it."""
     made = "__dataclass_fields__" in vars(player)
     for value in vars(player).values():
         inner = [getattr(value, name, None) for name in ("fget", "fset", "fdel", "func")]
         for part in (value, *inner):
-            part = getattr(part, "__func__", part)
-            found = inspect.unwrap(part) if callable(part) else part
-            if isinstance(found, FunctionType) and not (
-                made and found.__code__.co_filename == "<string>" and found.__name__[:2] == "__"
-            ):
-                yield found
+            chain: list[FunctionType] = []
+            one = getattr(part, "__func__", part)
+            while callable(one):
+                if isinstance(one, FunctionType):
+                    chain.insert(0, one)
+                one = getattr(one, "__wrapped__", None)
+            if chain and not (
+                made and chain[0].__code__.co_filename == "<string>"
+                and chain[0].__name__[:2] == "__"
+            ):  # fmt: skip
+                yield chain
 
 
 def _class_text(player: type, methods: list[FunctionType]) -> str:

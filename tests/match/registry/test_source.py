@@ -1,6 +1,8 @@
 """What identifies a class that no file of its own identifies."""
 
 import linecache
+import os
+import subprocess
 import sys
 import threading
 from dataclasses import dataclass
@@ -140,3 +142,73 @@ def test_what_no_source_shows_is_told():
 
 def test_a_dataclass_has_a_source():
     assert len(source_digest(Data)) == 16
+
+
+WAYS = {
+    "a cached function": "@functools.lru_cache\ndef use(x):\n    return x + 1",
+    "a bound argument": "def add(y, x):\n    return x + 1\nuse = functools.partial(add, 2)",
+    "a method of an object": (
+        "class Tool:\n    def run(self, x):\n        return x + 1\nuse = Tool().run"
+    ),
+    "a function that an object holds": (
+        "def add(x):\n    return x + 1\nclass Tool:\n    def __init__(self, own): self.own = own\n"
+        "    def __call__(self, x): return self.own(x)\nuse = Tool(add)"
+    ),
+    "a set of functions": (
+        "def add(x):\n    return x + 1\nevery = {add}\n"
+        "def use(x):\n    return [one(x) for one in every]"
+    ),
+    "a decorator": (
+        "def more(own):\n    @functools.wraps(own)\n    def wrapper(x):\n"
+        "        return own(x) + 1\n    return wrapper\n@more\ndef use(x):\n    return x"
+    ),
+    "a decorator of a library": (
+        "@contextlib.contextmanager\ndef use(x):\n    yield x + 1"
+    ),
+}  # fmt: skip
+
+
+def run_cell(text):
+    file = f"<cell-{hash(text)}>"
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    space = ModuleType("notebook").__dict__
+    exec(compile(text, file, "exec"), space)
+    return space["Own"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_a_class_uses_counts_in_whatever_it_is_wrapped(way):
+    text = (
+        f"import contextlib, functools\n{WAYS[way]}\n"
+        "class Own:\n    def attack(self):\n        return use(3)\n"
+    )
+    assert source_digest(run_cell(text)) == source_digest(run_cell(text))
+    assert source_digest(run_cell(text)) != source_digest(run_cell(text.replace("+ 1", "+ 20")))
+
+
+def test_the_decorators_of_its_methods_count():
+    text = (
+        "import functools\n"
+        "def more(own):\n    @functools.wraps(own)\n    def wrapper(self):\n"
+        "        return own(self) + 1\n    return wrapper\n"
+        "class Own:\n    @more\n    def attack(self):\n        return 3\n"
+    )
+    assert source_digest(run_cell(text)) == source_digest(run_cell(text))
+    assert source_digest(run_cell(text)) != source_digest(run_cell(text.replace("+ 1", "+ 20")))
+
+
+def test_a_set_of_texts_is_the_same_in_every_process():
+    text = (
+        "from arena.registry.source import source_digest\nimport linecache\n"
+        'text = \'NAMES = {"a", "b", "c"}\\nclass Own:\\n    def attack(self): return NAMES\\n\'\n'
+        "linecache.cache['<c>'] = (len(text), None, text.splitlines(True), '<c>')\n"
+        "exec(compile(text, '<c>', 'exec'))\nprint(source_digest(Own))\n"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", text], check=True, capture_output=True, text=True,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in "123"
+    }  # fmt: skip
+    assert len(found) == 1
