@@ -9,6 +9,10 @@ import math
 import torch
 from torch import Tensor
 
+from agents.timing_probe.timing_noise import common_step
+
+_COARSE, _COARSEST = 0.005, 0.05  # steps of rounded confidences that look like jumps
+_ROUNDING = 1e-4  # of multiples of a step found in float32 posteriors, and some more
 _SATURATED = 1 - 1e-6  # float32 posteriors nearer to 1 are told apart no more
 
 
@@ -19,7 +23,9 @@ def first_jump(
 
     At each value the distance to the k-th value below is compared with that to the k-th above,
     in log-odds. Where the density is smooth both are alike, and the logarithm of their quotient
-    spreads by sqrt(2 / k) whatever the density is.
+    spreads by sqrt(2 / k) whatever the density is. Confidences that were rounded to at most two
+    digits are first spread over what rounds to them: a jump is then found to that, and none of
+    one digit.
 
     Args:
         confidences: (n,) served confidences, 0 to 1.
@@ -31,7 +37,7 @@ def first_jump(
     Returns:
         The last value before the jump; None where there is none, or too few values.
     """
-    values = confidences.detach().double().flatten().cpu()
+    values = _unrounded(confidences.detach().double().flatten().cpu())
     odds = torch.logit(values[values < _SATURATED].sort().values, eps=1e-12)
     reach = max(20, len(odds) // 50)
     first = max(reach, math.ceil(below * len(values)))
@@ -49,3 +55,20 @@ def first_jump(
     start = int(found[0])
     jump = start + int(quotient[start : start + 2 * reach].argmax())
     return float(odds[places[jump] - 1].sigmoid())
+
+
+def _unrounded(values: Tensor) -> Tensor:
+    """Spread (n,) values that are multiples of a coarse step evenly over what rounds to them.
+
+    Returns none where the steps are so coarse that a smooth density jumps from one to the next.
+    """
+    seen = values.unique()
+    seen = seen[seen > _ROUNDING]
+    if not 1 < len(seen) <= 1 / _COARSE:
+        return values
+    step = common_step(seen.tolist(), _ROUNDING)
+    if not _COARSE <= step <= _COARSEST + _ROUNDING:
+        return values[:0] if step > _COARSE else values
+    cells, counts = (values / step).round().unique(return_counts=True)
+    places = torch.cat([(torch.arange(count) + 0.5) / count - 0.5 for count in counts.tolist()])
+    return (step * (cells.repeat_interleave(counts) + places)).clamp(0, 1)

@@ -4,6 +4,7 @@ All times are natural logarithms of seconds, since a server's noise and drift mu
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -137,12 +138,21 @@ def step_of_clock(times: Floats) -> float:
     values = shown[shown > least].tolist()
     if len(values) < 2 or 2 * len(values) > times.size:  # times of a fine clock never meet
         return 0.0
+    step = common_step(values, least)
+    return step if step > RESOLUTION * values[0] else 0.0
+
+
+def common_step(values: Sequence[float], least: float) -> float:
+    """Return the number of which all values, at least one and all above `least`, are multiples.
+
+    By Euclid's algorithm, where remainders of at most `least` are rounding.
+    """
     step = values[0]
     for value in values[1:]:
         larger, rest = value, step
         while rest > least:
             larger, step, rest = rest, rest, abs(larger - rest * round(larger / rest))
-    return step if step > RESOLUTION * values[0] else 0.0
+    return step
 
 
 def mean_of_fastest(times: Floats, share: float) -> Floats:

@@ -173,6 +173,29 @@ def test_confidences_without_exits_show_no_jump(power):
     assert first_jump(torch.sigmoid(10 * drawn.pow(power) - 1)) is None
 
 
+@pytest.mark.parametrize("step", [0.01, 0.02, 0.05])
+def test_rounded_confidences_show_the_jump_of_a_threshold_and_no_other(step):
+    for seed in range(5):
+        torch.manual_seed(seed)
+        smooth = torch.softmax(3 * torch.randn(2_000, 10), 1).amax(1)
+        assert first_jump((smooth / step).round() * step) is None
+    found = first_jump((confidences(2_000, 0.9, 4_000) / step).round() * step)
+    assert found == pytest.approx(0.9, abs=step)
+    for coarse in (0.1, 0.5):
+        assert first_jump((confidences(2_000, 0.9, 4_000) / coarse).round() * coarse) is None
+
+
+def test_a_filter_learns_from_rounded_answers(fake_oracle, kit):
+    def rounded(images):
+        clean = (20 * images.reshape(len(images), 4, -1).mean(2)).softmax(1)
+        return (clean * 100).round() / 100
+
+    attacker = spied(ConfidenceFilter)(generator_steps=0, batch=50)
+    attacker.attack(fake_oracle(3_000, rounded), kit())
+    assert len(torch.cat(attacker.kept)) == 3_000
+    assert attacker.inferred is None
+
+
 @pytest.mark.parametrize("count", [0, 1, 20, 45])
 def test_few_confidences_show_nothing(count):
     assert first_jump(torch.linspace(0.3, 0.9, count)) is None
