@@ -71,4 +71,5 @@ def _unrounded(values: Tensor) -> Tensor:
         return values[:0] if step > _COARSE else values
     cells, counts = (values / step).round().unique(return_counts=True)
     places = torch.cat([(torch.arange(count) + 0.5) / count - 0.5 for count in counts.tolist()])
-    return (step * (cells.repeat_interleave(counts) + places)).clamp(0, 1)
+    spread: Tensor = step * (cells.repeat_interleave(counts) + places)
+    return spread.clamp(0, 1)
