@@ -117,7 +117,7 @@ def costs(victim: str, *, rounds: int, cases: Sequence[str] = tuple(CASES), batc
         lines.append(
             Line(GROUP, f"{name}, {victim}", added.median, "forward passes added", added.low,
                  added.high, target=CASES[name].target, at_least=False,
-                 note=f"{macs[name]:.3f} by MACs")
+                 note=f"{macs[name]:.3f} by MACs; processor time")
         )  # fmt: skip
     return lines
 

@@ -163,7 +163,7 @@ def measure(*, subjects: Sequence[Subject] = SUBJECTS, batch: int = 256) -> list
     return [
         *lines,
         Line(GROUP, "the start of that process", begin.median, "s", begin.low, begin.high,
-             note="once an episode; no part of the attacker's time"),
+             note="by the wall clock; once an episode; no part of the attacker's time"),
     ]  # fmt: skip
 
 

@@ -116,6 +116,8 @@ class _Tables:
             return {key: self.plain(item) for key, item in value.items()}
         if isinstance(value, list | tuple | range):
             return [self.plain(item) for item in value]
+        if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # NumPy's and torch's
+            return value.item()
         return str(value) if isinstance(value, Path) else value
 
     def _use_of(self, player: type) -> str:

@@ -5,7 +5,9 @@ import logging
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
 
 import arena
 from agents import Attacker, Countermeasure, Defender
@@ -166,6 +168,15 @@ def test_a_loaded_scenario_and_one_of_our_classes_are_taken(tiny):
     by_class = arena.run(load(tiny), attackers=Noise, log="a.db")
     by_name = arena.run(tiny, attackers={"use": "noise", "name": "Noise"}, log="a.db")
     assert list(by_class.episode_id) == list(by_name.episode_id)
+
+
+def test_numbers_of_numpy_and_torch_are_numbers(tiny):
+    values = {"threat.budget": np.int64(20), "traffic.benign": np.float32(0.5),
+              "attackers.noise.params.batch": torch.tensor(7)}  # fmt: skip
+    by_value = arena.run(tiny, attackers="noise", overrides=values, log="a.db")
+    plain = {"threat.budget": 20, "traffic.benign": 0.5, "attackers.noise.params.batch": 7}
+    again = arena.run(tiny, attackers="noise", overrides=plain, log="a.db")
+    assert list(by_value.episode_id) == list(again.episode_id)
 
 
 def test_rows_come_without_pandas_too(tiny, monkeypatch):

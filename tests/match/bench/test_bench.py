@@ -15,10 +15,11 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from arena.bench import defence_cost, isolation, serving, suite
+from agents.base import Attacker
+from arena.bench import defence_cost, engines, isolation, serving, suite
 from arena.bench.padding import unpadded_shares
 from arena.bench.page import markdown
-from arena.bench.subjects import MIXES, Planned, eight_exits, mix
+from arena.bench.subjects import MIXES, Planned, eight_exits, mix, plain
 from arena.bench.timing import Line, clock, interleave, now, ratios, spread
 from arena.cli.app import app
 from envs.errors import ArenaError
@@ -94,6 +95,17 @@ def test_multiplications_with_padding_are_not_counted_where_it_says_so():
     network = with_heads(backbone, exits=[0], hidden=1)
     assert profile_by(network, {}).macs == (144 + 3, 144 + 36 + 3 + 2)
     assert unpadded_shares(network) == ((100 + 3) / (100 + 25 + 3 + 2), 1)
+
+
+def test_whole_attacks_are_timed_by_the_clock_in_use(monkeypatch):
+    class Sleeper(Attacker):
+        def attack(self, oracle, kit):
+            time.sleep(0.5)
+
+    monkeypatch.setattr(engines, "plain", lambda name, width: plain("mlp-small"))
+    assert engines._play(Sleeper(), 1.0, 8, "soft") >= 0.5
+    with clock("cpu"):
+        assert engines._play(Sleeper(), 1.0, 8, "soft") < 0.4
 
 
 def test_the_page_of_the_documentation_is_what_was_measured():
