@@ -45,7 +45,7 @@ class PoolView(View):
     __slots__ = ("_index", "_pool")
 
     def __init__(self, pool: Pool, index: Tensor, client: int, answered: int) -> None:
-        super().__init__(pool.images[index], client, answered, 0)
+        super().__init__(pool.images[index], client, answered)
         self._pool, self._index = pool, index
 
     def features(self, layer: str | None = None) -> Tensor:

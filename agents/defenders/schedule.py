@@ -25,7 +25,7 @@ class Schedule(Defender):
     Example:
         >>> import torch
         >>> half = Schedule([{"from": 0, "strength": 0}, {"from": 1000, "strength": 0.5}])
-        >>> half.act(View(torch.zeros(1, 1, 8, 8), client=0, answered=1000, round=9)).strength
+        >>> half.act(View(torch.zeros(1, 1, 8, 8), client=0, answered=1000)).strength
         0.5
     """
 

@@ -108,7 +108,7 @@ class _Bench:
         views, answered, clients = [], 0, ClientNumbers(Streams(0))
         for number, images in enumerate(batches):
             client, time = clients.benign(1 + number % 4), answered * NOMINAL
-            views.append(View(images, client, answered, number, time=time, victim=self.kit.victim))
+            views.append(View(images, client, answered, time=time, victim=self.kit.victim))
             answered += len(images)
         return views
 

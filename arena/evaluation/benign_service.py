@@ -86,7 +86,7 @@ class ServiceMeasurement:
         self._clients = [numbers.benign(client) for client in range(1, clients + 1)]
         self._clients = self._clients or [numbers.referee]
         self._kit, self._standings = kit, standings
-        self._used = self._answered = self._rounds = 0
+        self._used = self._answered = 0
         self._served: list[Tensor] = []
 
     def on_round(self, round: Round) -> None:
@@ -97,7 +97,6 @@ class ServiceMeasurement:
         """
         self._used += len(round.attack.images) if round.is_charged else 0
         self._answered += sum(len(request.exits) for request in (round.attack, *round.benign))
-        self._rounds = round.number + 1
         looks = min(self._used * LOOKS // self._budget, LOOKS)
         self._ask(len(self._requests) * looks // LOOKS)
 
@@ -118,7 +117,7 @@ class ServiceMeasurement:
     def state(self) -> dict[str, Any]:
         """Return what was asked so far; see `restore`."""
         return {
-            "position": (self._used, self._answered, self._rounds),
+            "position": (self._used, self._answered),
             "served": list(self._served),
             "generator": self._generator.get_state(),
         }
@@ -130,7 +129,7 @@ class ServiceMeasurement:
             state: as `state` returned it (hence `Any`).
             defender: as it was then.
         """
-        self._used, self._answered, self._rounds = state["position"]
+        self._used, self._answered = state["position"]
         self._served, self._defender = list(state["served"]), defender
         self._generator.set_state(state["generator"])
 
@@ -159,7 +158,6 @@ class ServiceMeasurement:
             answer = service.answer(
                 self._test.images(slice(first, first + _REQUEST)),
                 client=self._clients[place % len(self._clients)],
-                round=self._rounds + place - asked,
             )
             self._served.append(answer.posteriors)
 

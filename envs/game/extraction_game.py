@@ -221,7 +221,6 @@ class ExtractionGame:
             attack = self._service.answer(
                 images,
                 client=self._clients.accounts[account],
-                round=self.rounds,
                 ood=self._ood,
                 timer=self._counters.attack_timer,
             )
@@ -311,7 +310,6 @@ class ExtractionGame:
             self._service.answer(
                 request.images,
                 client=self._clients.benign(request.client),
-                round=self.rounds,
                 ood=request.ood,
                 labels=request.labels,
                 timer=self._counters.benign_timer,

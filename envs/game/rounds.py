@@ -50,20 +50,18 @@ class View:
         images: as they were asked.
         client: the account that asks: a number drawn for this episode.
         answered: images answered before this request, to all clients.
-        round: index of the round.
         time: seconds, from 0, on the server's clock when the request came; see
             `envs.game.standings`.
         victim: the owner's own; None where there is none to look at.
     """
 
-    __slots__ = ("_copy", "_features", "_images", "_time", "_victim", "answered", "client", "round")
+    __slots__ = ("_copy", "_features", "_images", "_time", "_victim", "answered", "client")
 
     def __init__(
         self,
         images: Tensor,
         client: int,
         answered: int,
-        round: int,
         *,
         time: float | Tensor = 0.0,
         victim: OwnVictim | None = None,
@@ -72,7 +70,7 @@ class View:
         self._copy: Tensor | None = None
         self._features: dict[str | None, Tensor] = {}
         self._time, self._victim = time, victim
-        self.client, self.answered, self.round = client, answered, round
+        self.client, self.answered = client, answered
 
     @property
     def account(self) -> int:

@@ -70,7 +70,6 @@ class Service:
         images: Tensor,
         *,
         client: int,
-        round: int,
         ood: bool = False,
         labels: Tensor | None = None,
         timer: AbstractContextManager[None] = _UNTIMED,
@@ -80,7 +79,6 @@ class Service:
         Args:
             images: (n, c, h, w) float32 in [0, 1] on the device.
             client: who asks, as far as the defender can tell.
-            round: index of the round.
             ood: whether the images are out of distribution; simulated controls alone read it.
             labels: (n,) int64, the right ones, for observers.
             timer: measures the defence's work.
@@ -93,9 +91,8 @@ class Service:
         standings, count = self.standings, images.shape[0]
         if client in standings.closed:
             return self._refused(images, client, _CLOSED, "account", ood=ood, labels=labels)
-        view = View(
-            images, client, self.answered, round, time=standings.elapsed, victim=self._owner
-        )
+        # no index of the round: in each the attacker's request is the last
+        view = View(images, client, self.answered, time=standings.elapsed, victim=self._owner)
         decision = self.defender.act(view)
         deployed = self._chosen(decision)
         if not decision.answers:

@@ -48,7 +48,7 @@ def test_noise_copies_what_the_victim_does_on_noise(game, kit, agrees, labels):
 
 
 def view() -> View:
-    return View(torch.zeros(2, 1, 8, 8), client=0, answered=0, round=0)
+    return View(torch.zeros(2, 1, 8, 8), client=0, answered=0)
 
 
 def test_static_decides_as_it_was_told():

@@ -36,7 +36,7 @@ def set_up(defender: Defender, deployed_defences=2):
 
 def ask(defender, images, client=0, answered=0, posteriors=None, exits=None):
     """Serve a request; returns the decision it was answered by."""
-    view = View(images, client, answered, 0)
+    view = View(images, client, answered)
     decision = defender.act(view)
     if posteriors is None:
         posteriors = torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(len(images), 1)
@@ -107,7 +107,7 @@ def test_the_page_shows_a_defender_that_uses_what_an_owner_has():
     strangers = make()
     strangers.begin(kit)
     own, white = kit.validation.images(slice(0, 32)), torch.ones(32, *SHAPE)
-    found = [strangers.act(View(images, 1, 0, 0, victim=kit.victim)) for images in (own, white)]
+    found = [strangers.act(View(images, 1, 0, victim=kit.victim)) for images in (own, white)]
     assert found == [STEADY, FIRM]
 
 
@@ -122,7 +122,7 @@ def test_the_example_of_the_documentation_works():
 def test_a_piece_holds_from_its_number_of_answers_until_the_next_one():
     pieces = [{"from": 0, "strength": 0.0}, {"from": 100, "defence": 1}, {"from": 500}]
     schedule = set_up(Schedule(pieces))
-    found = [schedule.act(View(ordinary(1), 3, n, 0)) for n in (0, 99, 100, 499, 500, 10**7)]
+    found = [schedule.act(View(ordinary(1), 3, n)) for n in (0, 99, 100, 499, 500, 10**7)]
     assert found == [STEADY, STEADY, FIRM, FIRM, Countermeasure(0, 1.0), Countermeasure(0, 1.0)]
 
 
@@ -166,9 +166,9 @@ def test_a_client_who_probes_is_answered_otherwise_and_nobody_else_is():
     for turn in range(5):
         ask(detector, probing(100, turn), client=7)
         ask(detector, ordinary(100, 50 + turn), client=8)
-    assert detector.act(View(ordinary(1), 7, 0, 0)) == FIRM
-    assert detector.act(View(ordinary(1), 8, 0, 0)) == STEADY
-    assert detector.act(View(ordinary(1), -1, 0, 0)) == STEADY
+    assert detector.act(View(ordinary(1), 7, 0)) == FIRM
+    assert detector.act(View(ordinary(1), 8, 0)) == STEADY
+    assert detector.act(View(ordinary(1), -1, 0)) == STEADY
     assert {note.data["client"] for note in detector.notes()} == {7}
 
 
@@ -199,10 +199,10 @@ def test_a_suspect_who_keeps_quiet_cools_down():
     detector = set_up(Detector(cool_down=400))
     for turn in range(3):
         ask(detector, probing(100, turn))
-    assert detector.act(View(ordinary(1), 0, 0, 0)) == FIRM
+    assert detector.act(View(ordinary(1), 0, 0)) == FIRM
     for turn in range(8):  # the window holds probes for two tests more
         ask(detector, ordinary(100, 50 + turn))
-    assert detector.act(View(ordinary(1), 0, 0, 0)) == STEADY
+    assert detector.act(View(ordinary(1), 0, 0)) == STEADY
 
 
 def test_without_cooling_a_suspect_stays_one():
@@ -211,7 +211,7 @@ def test_without_cooling_a_suspect_stays_one():
         ask(detector, probing(100, turn))
     for turn in range(8):
         ask(detector, ordinary(100, 50 + turn))
-    assert detector.act(View(ordinary(1), 0, 0, 0)) == FIRM
+    assert detector.act(View(ordinary(1), 0, 0)) == FIRM
 
 
 def test_uniform_noise_has_normal_distances_and_only_a_band_finds_it():
@@ -230,10 +230,10 @@ def test_the_longest_unseen_client_is_forgotten_first():
     ask(detector, ordinary(1), client=2)
     ask(detector, ordinary(1, 1), client=1)
     ask(detector, ordinary(1), client=3)  # forgets 2
-    assert detector.act(View(ordinary(1), 1, 0, 0)) == FIRM
+    assert detector.act(View(ordinary(1), 1, 0)) == FIRM
     ask(detector, ordinary(1, 1), client=3)
     ask(detector, ordinary(1), client=2)  # forgets 1
-    assert detector.act(View(ordinary(1), 1, 0, 0)) == STEADY
+    assert detector.act(View(ordinary(1), 1, 0)) == STEADY
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def live(bandit, turn):
     for number in range(6):
         images = probing(100, 100 * turn + number)
         sure = torch.eye(4)[torch.arange(100) // 2 % 4]  # a pair of probes shares its label
-        told = sure if bandit.act(View(images, 0, 0, 0)).defence == 0 else sure[:1].repeat(100, 1)
+        told = sure if bandit.act(View(images, 0, 0)).defence == 0 else sure[:1].repeat(100, 1)
         ask(bandit, images, posteriors=told)
         ask(bandit, ordinary(50, number), client=1, posteriors=sure[:50])
     live.carried_state = bandit.carried_state()

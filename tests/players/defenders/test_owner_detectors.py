@@ -106,7 +106,7 @@ def test_similar_queries_are_counted_once_each_and_repeats_are_none():
     def request(*points):
         images = torch.zeros(len(points), *SHAPE)
         images.view(len(points), -1)[:, :2] = torch.tensor(points)
-        return View(images, 1, 0, 0)
+        return View(images, 1, 0)
 
     pairs = SimilarPairs(Given(nn.Identity()), 0.04)
     assert pairs.add(request((0.0, 0.0), (0.1, 0.0), (5.0, 5.0))) == 1
@@ -192,7 +192,7 @@ def test_probing_accounts_are_flagged_and_owners_like_ones_are_not(kit, name):
     decided = {}
     for start in range(0, 150, 30):
         for client, asked in enumerate(accounts):
-            view = View(asked[start : start + 30], client, 0, 0, victim=kit.victim)
+            view = View(asked[start : start + 30], client, 0, victim=kit.victim)
             decided[client] = detector.act(view)
     assert set(detector.flags) == {4, 5, 6, 7}
     answers = [decided[client] for client in range(8)]
@@ -206,7 +206,7 @@ def test_accounts_and_their_flags_are_remembered_up_to_most_clients(kit):
     detector = FeatureGaussian(limit=-1.0, most_clients=2)
     detector.begin(kit)
     for client in (1, 2, 3, 1):  # 1 was forgotten, and is flagged anew
-        detector.act(View(probes(4, client), client, 0, 0, victim=kit.victim))
+        detector.act(View(probes(4, client), client, 0, victim=kit.victim))
     assert set(detector.flags) == {3, 1}
     assert [(note.data["client"], note.data["asked"]) for note in detector.notes()] == [
         (1, 4), (2, 4), (3, 4), (1, 4),

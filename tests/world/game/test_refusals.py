@@ -1,5 +1,6 @@
 """What a defender does beyond answering: it refuses, cuts accounts off, delays and limits rates."""
 
+import itertools
 import math
 
 import pytest
@@ -183,6 +184,21 @@ def test_who_never_takes_a_free_refusal_for_an_answer_comes_to_an_end(make_game)
     other, _ = make_game(lambda number, account: REFUSE, 20, refused="free")
     other.restore(game.state(), ruling)
     assert other.over
+
+
+def test_nothing_of_a_request_tells_which_round_it_is_of(make_game):
+    """The attacker's request is the last of its round, so that the round would name it."""
+    game, ruling = make_game(lambda number, account: None, benign=0.5, clients=4)
+    for seed in range(10):
+        game.play(images(4, seed))
+    rounds = [round.number for round in ruling.rounds for _ in (*round.benign, round.attack)]
+    assert len(rounds) == len(ruling.views) > 20
+    for name in vars(type(ruling.views[0])):
+        if name.startswith("_") or name in ("images", "features"):
+            continue
+        values = [getattr(view, name) for view in ruling.views]
+        changes = [before != after for before, after in itertools.pairwise(values)]
+        assert changes != [a != b for a, b in itertools.pairwise(rounds)], name
 
 
 @pytest.mark.parametrize("policy", ["round-robin", "blocks", "by-similarity"])

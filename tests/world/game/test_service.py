@@ -59,7 +59,7 @@ def answered(victims):
             labels="soft",
         )
         images = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(1))
-        return service.answer(images, client=0, round=0), bool(service.fault)
+        return service.answer(images, client=0), bool(service.fault)
 
     return answer
 

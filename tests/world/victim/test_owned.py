@@ -68,8 +68,8 @@ def test_of_a_victim_elsewhere_nothing_is_seen():
         device=torch.device("cpu"),
     )  # fmt: skip
     for look in (lambda: Owned(remote).features(images(1)), Owned(remote).network,
-                 lambda: View(images(1), 1, 0, 0, victim=Owned(remote)).features(),
-                 lambda: View(images(1), 1, 0, 0).features()):  # fmt: skip
+                 lambda: View(images(1), 1, 0, victim=Owned(remote)).features(),
+                 lambda: View(images(1), 1, 0).features()):  # fmt: skip
         with pytest.raises(NotGranted):
             look()
 
@@ -84,7 +84,7 @@ class Counted(Owned):
 
 def test_features_of_a_request_are_computed_once_and_only_if_asked_for(victim):
     owned = Counted(victim)
-    view = View(images(3), 1, 0, 0, victim=owned)
+    view = View(images(3), 1, 0, victim=owned)
     assert view.images.shape[0] == 3
     assert owned.runs == 0
     assert view.features() is view.features()
