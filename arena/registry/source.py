@@ -26,6 +26,7 @@ _OURS = ("arena", "agents", "envs")
 _INSTALLED = tuple(Path(sysconfig.get_path(key)) for key in ("stdlib", "purelib", "platlib"))
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE
 _MADE = ("_abc_impl",)
+_DEEPEST = 50  # wrappers round a function; what claims to have more wraps itself
 _FUTURE = reduce(
     lambda flags, name: flags | getattr(__future__, name).compiler_flag,
     __future__.all_feature_names,
@@ -125,8 +126,10 @@ class _Parts:
                 self.add_class(value)
             else:
                 self._add_function(name, value)
-        elif isinstance(getattr(value, "__wrapped__", None), FunctionType):  # of `lru_cache`
-            self._add(name, value.__wrapped__)  # type: ignore[attr-defined]
+        elif isinstance(
+            inner := inspect.getattr_static(value, "__wrapped__", None), FunctionType
+        ):  # of `lru_cache`
+            self._add(name, inner)
         elif isinstance(value, Mapping):
             self._add(name, list(value.items()))
         elif isinstance(value, set | frozenset):  # in an order that is the same in each process
@@ -207,7 +210,7 @@ def _chains(player: type) -> Iterator[list[FunctionType]]:
         for part in (value, *inner):
             chain: list[FunctionType] = []
             one = getattr(part, "__func__", part)
-            while callable(one):
+            for _ in range(_DEEPEST):
                 if isinstance(one, FunctionType):
                     chain.insert(0, one)
                 one = getattr(one, "__wrapped__", None)

@@ -156,7 +156,8 @@ class SweepSpec(Table):
     @model_validator(mode="after")
     def _playable(self) -> Self:
         for key, values in self.over.items():
-            if any(f"{key}.".startswith(f"{one}.") for one in _NO_SETTINGS):
+            plain = ".".join(step.strip() for step in key.split("."))
+            if any(f"{plain}.".startswith(f"{one}.") for one in _NO_SETTINGS):
                 line = "over.{key}: expected a key that makes another game, such as threat.budget"
                 raise PydanticCustomError(MESSAGE, line, {"key": key})
             if not isinstance(values, RangeSpec):

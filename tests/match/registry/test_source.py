@@ -212,3 +212,13 @@ def test_a_set_of_texts_is_the_same_in_every_process():
         for seed in "123"
     }  # fmt: skip
     assert len(found) == 1
+
+
+def test_what_claims_to_wrap_without_end_ends():
+    text = (
+        "from unittest import mock\n"
+        "class Odd:\n    def __getattr__(self, name): raise KeyError(name)\n"
+        "odd = Odd()\n"
+        "class Own:\n    asked = mock.call\n    def attack(self):\n        return odd\n"
+    )
+    assert source_digest(run_cell(text)) == source_digest(run_cell(text))

@@ -75,6 +75,7 @@ def test_a_point_that_is_drawn_twice_is_played_once(tiny):
         ({"threat.budget": []}, {}, "sweep.over"),
         ({"threat.budget": 5}, {}, "sweep.over"),
         ({"seeds": [[0], [1]]}, {}, "over.seeds: expected a key that makes another game"),
+        ({" seeds ": [[0], [1]]}, {}, "expected a key that makes another game"),
         ({"name": ["a", "b"]}, {}, "over.name: expected a key that makes another game"),
         ({"threat.budget": {"low": 1, "high": 9}}, {}, "add draw, or give a list"),
         ({"threat.budget": {"low": 9, "high": 1}}, {"draw": 2}, "expected low below high"),
