@@ -103,6 +103,11 @@ class AccountClusters(Flagging):
         # accounts of other images than the reference, because benign users differ from it too; and
         # no moved copies, in which all accounts would be alike
         half = len(own) // 2
+        if half < 2:
+            raise PlayerError(
+                f"expected at least 4 validation images, because benign accounts ask one half and "
+                f"are compared with the other, got {len(own)}"
+            )
         reference = OwnersTraffic(kit, half, own=own[:half], times=0)
         # half of its images at most, or all accounts would ask the same
         asked = max(2, min(self._queries, half // 2))

@@ -28,6 +28,7 @@ _SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
 )
 _VALIDATION_NAMES = ("validation", "val", "valid")
+_PART_NAMES = {"train", "training", "test", "testing", *_VALIDATION_NAMES}
 
 
 def folder_splits(
@@ -57,8 +58,16 @@ def folder_splits(
 
     Raises:
         DataMissing: no such folder, no images in it, or an image that cannot be read.
-        ArenaError: the images differ in size, or the division leaves nothing.
+        ArenaError: the images differ in size, the division leaves nothing, or parts have other
+            names than these.
     """
+    _require_classes(root / path if path is not None else root)
+    return _splits(root, path, size, grey, Division(validation, test, seed))
+
+
+def _splits(
+    root: Path, path: str | None, size: Size | None, grey: bool, division: Division
+) -> Splits:
     folder = root / path if path is not None else root
     name = folder.resolve().name
     if not ((folder / "train").is_dir() and (folder / "test").is_dir()):
@@ -70,7 +79,20 @@ def folder_splits(
         own = [folder / held for held in _VALIDATION_NAMES if (folder / held).is_dir()]
         if own:
             sets["validation"] = part(own[0])
-    return joined_parts(sets, name, Division(validation, test, seed))
+    return joined_parts(sets, name, division)
+
+
+def _require_classes(folder: Path) -> None:
+    """Refuse parts that would be taken for classes, because they are not called train and test."""
+    tops = classes_in(folder) if folder.is_dir() else ()
+    if not tops or {"train", "test"} <= set(tops) or not {t.lower() for t in tops} <= _PART_NAMES:
+        return
+    if any(classes_in(folder / top) for top in tops):
+        raise ArenaError(
+            f"{folder} holds {', '.join(tops)}, which look like parts, with the classes in them; "
+            f"expected train and test (and validation, or val), or a folder for each class: rename "
+            f"them"
+        )
 
 
 def folder_pool(
@@ -97,7 +119,7 @@ def folder_pool(
     """
     folder = root / path if path is not None else root
     if not is_flat(folder):
-        return folder_splits(root=root, path=path, size=size, grey=grey, **division)
+        return _splits(root, path, size, grey, Division(**division))  # whose labels say nothing
     name = folder.resolve().name
     files = [(file, UNLABELLED[0]) for file in images_below(folder)]
     return read_files(files, UNLABELLED, name, size=size or victim_shape[1:], grey=grey)
@@ -188,6 +210,10 @@ def folder_form(
     folder = root / path if path is not None else root
     if (folder / "train").is_dir() and (folder / "test").is_dir():
         folder = folder / "train"
+    try:
+        _require_classes(folder)
+    except ArenaError:  # told where it is read
+        return None
     classes = classes_in(folder) if folder.is_dir() else ()
     sides = height_width(size)
     if sides is None:

@@ -1,5 +1,7 @@
 """Folders of images as file managers and cameras leave them."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -139,3 +141,24 @@ def test_a_photograph_with_damaged_camera_data_is_read(tmp_path):
 def test_an_image_too_large_to_open_has_no_form(folder, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8)
     assert folder_form(folder) is None
+
+
+@pytest.mark.parametrize("names", [("train", "val"), ("Train", "Test"), ("training", "testing")])
+def test_parts_by_other_names_are_not_taken_for_classes(folder, tmp_path, names):
+    whole = tmp_path / "whole"
+    for name in names:
+        for label in ("ants", "bees"):
+            shutil.copytree(folder / label, whole / name / label)
+    with pytest.raises(ArenaError, match="look like parts") as told:
+        folder_splits(root=whole)
+    assert "\n" not in str(told.value)
+    assert folder_form(whole) is None
+    pool = load_pool("folder", root=whole, image_shape=(1, 8, 8), generator=torch.Generator())
+    assert len(pool)  # the labels of a pool say nothing
+
+
+def test_a_class_may_be_called_train(folder):
+    (folder / "bees").rename(folder / "train")
+    (folder / "ants").rename(folder / "test")
+    (folder / "test").rename(folder / "val")
+    assert folder_splits(root=folder).train.classes == ("train", "val")
