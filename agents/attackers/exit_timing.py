@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from agents.learning.transfer_set import TransferSet, branch, recipe_for
 from agents.timing_probe import architecture_match as exit_times
 from agents.timing_probe import timing_noise as jitter
 from agents.timing_probe.architecture_guess import (
+    LEAST_PROBES,
     Evidence,
     exit_times_of,
     guess,
@@ -21,7 +21,7 @@ from agents.timing_probe.architecture_guess import (
     read_answers,
 )
 from agents.timing_probe.candidates import candidates
-from agents.timing_probe.log_record import LATENCIES, histogram, in_words
+from agents.timing_probe.log_record import LATENCIES, findings, histogram, in_words
 from agents.timing_probe.own_profile import own_profile
 from agents.timing_probe.probes import ProbeImages
 from agents.timing_probe.sample import Sample
@@ -31,7 +31,6 @@ from envs.errors import ScenarioError, UnknownName
 from envs.latency.model import COSTS, DeviceCost
 from envs.oracle import Oracle
 from envs.ranges import Count, Share
-from envs.types import ThreatModel
 
 OWN = "own"
 """Hardware of which the attacker has a like."""
@@ -125,12 +124,7 @@ class ExitTiming(Attacker):
             self._train(kit, images, torch.cat(watch.posteriors))
             return
         reading = watch.read(samples[0])
-        evidence = self._judge(oracle.threat, samples[0], reading)
-        evidence = replace(
-            evidence,
-            unsettled=_is_unsettled(watch, samples[0]),
-            delayed=watch.holds_up(samples[0], reading),
-        )
+        evidence = self._judge(watch, samples[0], reading)
         kit.report(exits=evidence.count.exits, repeats=samples[0].repeats)
         seen = histogram(reading.times, evidence, repeats=samples[0].repeats)
         kit.note(LATENCIES, in_words(evidence, repeats=samples[0].repeats), **seen)
@@ -138,7 +132,7 @@ class ExitTiming(Attacker):
         exits = _exits(watch, samples, reading).to(kit.device)
         images = torch.cat([sample.images for sample in samples])
         targets = torch.cat([sample.posteriors for sample in samples])
-        _share(kit, evidence, watch.calibration)
+        kit.shared_findings.update(findings(evidence, watch.calibration))
         kit.shared_findings.update(transfer=(images, targets), exit_of=exits)
         kept = exits == evidence.count.exits - 1
         if not self._deepest_only or not bool(kept.any()):
@@ -168,9 +162,11 @@ class ExitTiming(Attacker):
             return []
         look = watch.time(probes.draw(first))
         look = _repeat(watch, look, budget=watch.remaining // share)
+        self._say_so_far(watch, look)
         many, *apart = self._extend(watch, look, probes, budget=watch.remaining // 2)
         if watch.refused:
             return [many, *apart]
+        self._say_so_far(watch, many)
         if watch.rough:
             samples = [_repeat(watch, many, budget=watch.remaining)]
         else:
@@ -188,8 +184,15 @@ class ExitTiming(Attacker):
         new = watch.time(probes.draw(more), sample.repeats)
         return [sample.and_images(new)] if new.repeats == sample.repeats else [sample, new]
 
-    def _judge(self, threat: ThreatModel, sample: Sample, reading: Reading) -> Evidence:
+    def _say_so_far(self, watch: Stopwatch, sample: Sample) -> None:
+        """State what is believed by now, which is all there is if the time of the attack is up."""
+        if not self._own and len(sample) >= LEAST_PROBES:
+            evidence = self._judge(watch, sample, watch.read(sample))
+            self.inferred = guess(evidence, least=self._least, absolute=self._hardware is not None)
+
+    def _judge(self, watch: Stopwatch, sample: Sample, reading: Reading) -> Evidence:
         times, count, _ = reading
+        threat = watch.threat
         soft = threat.labels == "soft"
         thresholds, widths = read_answers(count, times, sample.posteriors) if soft else (None, ())
         hypotheses, form = [], (threat.image_shape, threat.num_classes)
@@ -207,7 +210,18 @@ class ExitTiming(Attacker):
                 hardware=own_profile(*form) if self._own else self._hardware,
             )
         held = count.exits == 1 and jitter.has_floor(sample.logs, rough=self._own)
-        return Evidence(count, seconds, hypotheses, thresholds, widths, len(sample), held, coarse)
+        return Evidence(
+            count,
+            seconds,
+            hypotheses,
+            thresholds,
+            widths,
+            len(sample),
+            held=held,
+            coarse=coarse,
+            unsettled=_is_unsettled(watch, sample),
+            delayed=watch.holds_up(sample, reading),
+        )
 
     def _train(self, kit: Kit, images: Tensor, targets: Tensor) -> None:
         """Fit the clone to the answers, soft or hard."""
@@ -289,22 +303,6 @@ def _looked_closer(watch: Stopwatch, many: Sample) -> list[Sample]:
     if not _settled(watch, closer, finest=count.finest):
         return [many]
     return [closer, many.pick(np.setdiff1d(np.arange(len(many)), few))]
-
-
-def _share(kit: Kit, evidence: Evidence, calibration: jitter.NoiseFit) -> None:
-    """Leave what was found to later phases of a campaign."""
-    count = evidence.count
-    cuts = torch.from_numpy(count.boundaries()).exp().tolist()
-    found: dict[str, Any] = {  # Any: shared_findings differs in type
-        "latency_cuts": tuple(cuts),
-        "deepest_latency": cuts[-1] if cuts else 0.0,
-        "exit_seconds": tuple(evidence.times.seconds.tolist()),
-        "architectures": evidence.architectures,
-        "thresholds": evidence.thresholds.values if evidence.thresholds else (),
-        "widths": evidence.widths,
-        "calibration": calibration,
-    }
-    kit.shared_findings.update(found)
 
 
 def _device(name: str | None) -> DeviceCost | None:

@@ -1,9 +1,15 @@
 """Writes down what a probe saw on the clock, small enough for a log: histogram and verdict."""
 
+from typing import Any
+
 import numpy as np
+import torch
 
 from agents.timing_probe.architecture_guess import Evidence
 from agents.timing_probe.kmeans import Floats
+from agents.timing_probe.timing_noise import NoiseFit
+
+# `Any` in this file: findings differ in type.
 
 LATENCIES = "latencies"
 """Kind of the note that holds the histogram."""
@@ -52,3 +58,17 @@ def in_words(evidence: Evidence, *, repeats: int) -> str:
         f"told {found} apart by the time of the answers to {evidence.probes} images, asked {times} "
         f"each; belief {100 * evidence.certainty:.0f}%"
     )
+
+
+def findings(evidence: Evidence, calibration: NoiseFit) -> dict[str, Any]:
+    """Sum up what later phases of a campaign may use; `ExitTiming` says what each is."""
+    cuts = torch.from_numpy(evidence.count.boundaries()).exp().tolist()
+    return {
+        "latency_cuts": tuple(cuts),
+        "deepest_latency": cuts[-1] if cuts else 0.0,
+        "exit_seconds": tuple(evidence.times.seconds.tolist()),
+        "architectures": evidence.architectures,
+        "thresholds": evidence.thresholds.values if evidence.thresholds else (),
+        "widths": evidence.widths,
+        "calibration": calibration,
+    }

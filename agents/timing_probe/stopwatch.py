@@ -26,6 +26,7 @@ from agents.timing_probe.timing_noise import NoiseFit, Statistic
 from envs.data.images import to_pixels
 from envs.errors import BudgetExhausted
 from envs.oracle import Oracle
+from envs.types import ThreatModel
 
 _REQUEST = 512
 _STEADY = 8  # probes per reference where nothing drifts
@@ -77,6 +78,11 @@ class Stopwatch:
         self.posteriors: list[Tensor] = []
         self.calibration = NoiseFit(0.0, 0.0, 0.0, False, False)
         self.rough, self.refused = rough, False
+
+    @property
+    def threat(self) -> ThreatModel:
+        """What may be asked."""
+        return self._oracle.threat
 
     @property
     def remaining(self) -> int:

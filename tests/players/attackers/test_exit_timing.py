@@ -197,6 +197,23 @@ def test_whoever_is_cut_off_infers_from_the_times_there_are(answers, known):
     assert oracle.asked <= answers
 
 
+def test_what_was_believed_when_the_time_was_up_is_said():
+    class TimeUp(BaseException):
+        """Ends an attack, which cannot catch it."""
+
+    class Slow(SimulatedOracle):
+        def query(self, images):
+            if self.asked > 1400:
+                raise TimeUp
+            return super().query(images)
+
+    attacker = ExitTiming()
+    with pytest.raises(TimeUp):
+        attacker.attack(Slow(3000, LatencyModel(noise=0.01)), kit_for(SMALL))
+    guess = attacker.inferred
+    assert (guess.exits_visited, guess.family, guess.depth) == (4, "resnet", 34)
+
+
 @pytest.mark.parametrize("hardware", [None, "own"])
 @pytest.mark.parametrize("answers", [130, 700])
 def test_answers_before_a_refusal_stay_with_their_images(monkeypatch, hardware, answers):
