@@ -9,6 +9,7 @@ from agents.attackers.dfme import LoopSettings
 from agents.attackers.filtering import FilteredDFME
 from agents.base import ArchitectureGuess, Kit
 from agents.timing_probe.confidence_jumps import first_jump
+from agents.timing_probe.thresholds import are_alike
 from envs.errors import ScenarioError
 from envs.oracle import Oracle
 from envs.ranges import Amount, Count, Positive
@@ -84,7 +85,8 @@ class ConfidenceFilter(FilteredDFME):
     def estimate(self, values: Tensor, oracle: Oracle) -> float:
         """Find the first jump of the confidences; without one nothing is discarded."""
         jump = first_jump(values)
-        if jump is not None:
+        # a constant that is served above it is somebody's choice, and no threshold
+        if jump is not None and not are_alike(values[values > jump]):
             self.inferred = ArchitectureGuess(thresholds=(jump,))
         return _EVERYTHING if jump is None else jump
 

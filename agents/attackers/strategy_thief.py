@@ -167,10 +167,10 @@ class StrategyThief(RandomGenerator):
         count, told = len(self._cuts) + 1, self._belief >= _LEAST
         groups = [answers[exits.to(answers.device) == e].amax(1).double() for e in range(count - 1)]
         groups = [group for group in groups if len(group)]
+        limits = told and not any(map(are_alike, groups))
         thresholds = [float(group.quantile(_STRAY if self._by_time else 0.0)) for group in groups]
         if not self._by_time and self._cuts:
             thresholds = list(self._cuts)
-        limits = told and not (self._by_time and any(map(are_alike, groups)))
         self.inferred = ArchitectureGuess(
             exits_visited=count if self._by_time and told else None,
             thresholds=tuple(thresholds) if thresholds and limits else None,

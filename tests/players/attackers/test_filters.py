@@ -9,6 +9,7 @@ from agents.attackers.argmax import Argmax
 from agents.attackers.confidence_filter import ConfidenceFilter, least_threshold
 from agents.attackers.latency_filter import LatencyFilter
 from agents.attackers.random_generator import RandomGenerator
+from agents.attackers.strategy_thief import StrategyThief
 from agents.base import ArchitectureGuess, granted
 from agents.defenders.static import Static
 from agents.timing_probe.confidence_jumps import first_jump
@@ -183,6 +184,26 @@ def test_rounded_confidences_show_the_jump_of_a_threshold_and_no_other(step):
     assert found == pytest.approx(0.9, abs=step)
     for coarse in (0.1, 0.5):
         assert first_jump((confidences(2_000, 0.9, 4_000) / coarse).round() * coarse) is None
+
+
+@pytest.mark.parametrize("attacker", [
+    lambda: ConfidenceFilter(generator_steps=0, batch=50),
+    lambda: StrategyThief(batch=50, look=1_500),
+])  # fmt: skip
+@pytest.mark.parametrize("constant", [True, False])
+def test_a_constant_above_the_jump_is_no_threshold(fake_oracle, kit, constant, attacker):
+    def served(images):
+        flat = images.flatten(1)
+        top = 0.25 + 0.75 * ((flat[:, :7].sum(1) * 1013) % 1)
+        early = flat[:, 0] > 0.5
+        sure = torch.full_like(top, 0.97) if constant else 0.9 + 0.1 * ((flat[:, 9] * 997) % 1)
+        top = torch.where(early, sure, top)[:, None]
+        return torch.cat([top, (1 - top).expand(-1, 3) / 3], 1)
+
+    player = attacker()
+    player.attack(fake_oracle(6_000, served), kit(clone="conv-small"))
+    told = player.inferred and player.inferred.thresholds
+    assert told is None if constant else told == pytest.approx((0.9,), abs=0.01)
 
 
 def test_a_filter_learns_from_rounded_answers(fake_oracle, kit):
