@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -133,7 +132,7 @@ def run(
         overrides = [*(set_ or ()), *seeds_override(seeds), *_how_played(isolate, time_limit)]
         scenarios = load_all(files, overrides)
     if not (no_figure or dry_run):
-        _refuse_one_name(scenarios)
+        _refuse_one_name(scenarios, out_dir)
         for scenario in scenarios:
             require_folder(_place(scenario, out_dir))
 
@@ -188,18 +187,26 @@ def _left(results: "Sequence[MatchResult]", scenarios: "Sequence[Scenario]") -> 
     return begun + sum(one.size if one.search else len(one.plans()) for one in rest)
 
 
-def _refuse_one_name(scenarios: "Sequence[Scenario]") -> None:
-    """Refuse scenarios of one name, whose reports would replace one another.
+def _refuse_one_name(scenarios: "Sequence[Scenario]", folder: Path | None) -> None:
+    """Refuse scenarios whose reports or figures would replace one another.
 
     Raises:
-        ScenarioError: names the first of them.
+        ScenarioError: names the first two.
     """
-    for name, count in Counter(one.name for one in scenarios).most_common(1):
-        if count > 1:
+    if len(scenarios) < 2:
+        return
+    from arena.report.plots.figures import file_stems
+
+    seen: dict[str, str] = {}
+    for one in scenarios:
+        # figures of several scenarios in one folder are told apart by a shorter name
+        (place,) = [one.name] if folder is None else file_stems([one.name])
+        if place in seen:
             raise ScenarioError(
-                f"{count} scenarios are named '{name}', and each would replace the report of the "
-                f"one before; play them one by one with an --out of their own, or with --no-figure"
+                f"the report or figures of '{one.name}' would replace those of '{seen[place]}'; "
+                f"play them one by one with an --out of their own, or with --no-figure"
             )
+        seen[place] = one.name
 
 
 def _warn_of_shared_clock(scenarios: "Sequence[Scenario]", workers: str) -> None:

@@ -198,7 +198,15 @@ def test_no_option_is_passed_over(here, words, told):
 
 def test_reports_of_one_name_are_refused_before_they_replace_one_another(tiny_file, here):
     path = tiny_file()
-    refused(["run", path, path, "--log", "new.db"], "2 scenarios are named 'tiny'", code=(2,))
+    told = "the report or figures of 'tiny' would replace those of 'tiny'"
+    refused(["run", path, path, "--log", "new.db"], told, code=(2,))
+    assert list(here.iterdir()) == []
+    for first, second in (("a b", "A-b"), ("\u65e5", "\u672c")):
+        one, other = (shutil.copy(tiny_file(name=name), f"{number}.toml")
+                      for number, name in enumerate((first, second)))  # fmt: skip
+        words = ["run", one, other, "--log", "new.db", "--quiet"]
+        refused([*words, "--out", "both"], f"of '{second}' would replace those of '{first}'")
+        Path(one).unlink(), Path(other).unlink()
     assert list(here.iterdir()) == []
     told = CliRunner().invoke(app, ["run", str(path), str(path), "--dry-run", "--log", "new.db"])
     assert told.exit_code == 0, told.output
