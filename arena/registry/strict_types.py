@@ -6,7 +6,7 @@ number may be written 1e5, because that is how budgets are written.
 
 import types
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BeforeValidator, StrictBool
 from pydantic_core import PydanticCustomError
@@ -30,6 +30,12 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _no_truth(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticCustomError(_NOT_EXACT, "expected no truth value")
+    return value
+
+
 WHOLE = BeforeValidator(_whole)
 """Goes into Annotated[int, ...], after bounds: 1e5 is a whole number, "3" and true are not."""
 
@@ -49,6 +55,8 @@ def exact(hint: Any) -> Any:
     if hint in (int, float, bool):
         return _EXACT[hint]
     origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal and not any(isinstance(one, bool) for one in arguments):
+        return Annotated[hint, BeforeValidator(_no_truth)]  # true equals 1
     if origin is Annotated and arguments[0] in _MARKS:
         return Annotated[*arguments, _MARKS[arguments[0]]]
     if origin is Annotated:

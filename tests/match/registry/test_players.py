@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from typing import Literal, get_origin
 
 import pytest
 
@@ -282,3 +283,18 @@ def test_parameters_are_listed_with_type_and_default():
     assert listed["copy"] == ("int", "")
     assert listed["rates"] == ("tuple[float, ...]", "(0.1,)")
     assert listed["mode"] == ("str | None", "None")
+
+
+@pytest.mark.parametrize(
+    "choices", [Literal[1, 2], Literal[1, 2] | None, tuple[Literal[0, 1], ...]]
+)
+def test_true_is_no_number_of_a_choice(choices):
+    def chosen(norm):
+        pass
+
+    chosen.__annotations__["norm"] = choices
+    one = (1,) if get_origin(choices) is tuple else 1
+    assert validated(chosen, {"norm": one}) == {"norm": one}
+    wrong = [True] if get_origin(choices) is tuple else True
+    with pytest.raises(ScenarioError, match="got true"):
+        validated(chosen, {"norm": wrong})
