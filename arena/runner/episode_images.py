@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from arena.scenario import EpisodePlan
+from arena.scenario.contents import of_data
 from arena.scenario.plan import PATH_SOURCES
 from arena.scenario.pools import INSIST, part_of_victims_data
 from arena.scenario.schema_parts import DataSpec
@@ -31,6 +32,7 @@ class EpisodeImages:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._splits: dict[str, Splits] = {}
+        self._as_planned: set[str] = set()  # keys of those that are what their plan says
         self._resampled: tuple[tuple[str, int], Splits] | None = None  # of the latest seed
         self._scored: dict[str, frozenset[bytes]] = {}  # of the latest splits, by fingerprint
         self._copies: dict[str, int] = {}  # likewise
@@ -42,6 +44,9 @@ class EpisodeImages:
         key = _data_key(plan)
         if key not in self._splits:
             self._splits[key] = load(plan.data.use, **self._options(plan.data))
+            # else they were edited between plan and reading, which the check of the plan tells
+            if of_data(plan.data) == plan.contents.get("data", ""):
+                self._as_planned.add(key)
         seed = _resampling(plan)
         if seed is None:
             return self._splits[key]
@@ -66,7 +71,7 @@ class EpisodeImages:
 
     def held(self, plan: EpisodePlan) -> tuple[str, ...]:
         """Name what of a plan's `contents` is in memory, and is not read again."""
-        return ("data",) if _data_key(plan) in self._splits else ()
+        return ("data",) if _data_key(plan) in self._as_planned else ()
 
     def pool(self, plan: EpisodePlan) -> tuple[ImageSet | None, int | None]:
         """Load the attacker's surrogate pool; count the scored images in it. None without one.

@@ -188,6 +188,22 @@ def test_a_file_that_is_edited_between_two_games_ends_the_next_one(
     assert [row.status for row in play(again, log=log).episodes] == ["success", "success"]
 
 
+def test_data_that_are_edited_between_plan_and_reading_are_not_played(
+    log, scenario, tmp_path, monkeypatch
+):
+    for part in ("a", "b"):
+        (tmp_path / "set" / part).mkdir(parents=True)
+        for number in range(30):
+            Image.new("L", (8, 8), number).save(tmp_path / "set" / part / f"{number}.png")
+    data = {"use": "folder", "root": str(tmp_path), "params": {"path": "set", "grey": True}}
+    one = scenario({"data": data})
+    plans = one.plans()
+    monkeypatch.setattr(type(one), "plans", lambda self: plans)
+    Image.new("L", (8, 8), 200).save(tmp_path / "set" / "a" / "0.png")
+    (row,) = play(one, log=log).episodes
+    assert "the files of the data were edited since the run began" in row.error
+
+
 def test_data_in_memory_are_what_the_plan_says_wherever_their_files_went(log, scenario, tmp_path):
     for part in ("a", "b"):
         write_folder(tmp_path / "set" / part, 40 if part == "a" else 90)
