@@ -194,3 +194,19 @@ def test_weights_that_are_missing_are_not_those_that_are_drawn(tmp_path):
             for more in ({}, {"weights": str(tmp_path / "no.pt")})
         )
         assert missing.hash != drawn.hash
+
+
+def test_a_network_that_a_defence_names_counts_by_its_code(tmp_path):
+    code = tmp_path / "net.py"
+    code.write_text("from torch import nn\n\nclass Net(nn.Linear):\n    pass\n")
+    defence = {"defence": "queen", "params": {"shadow_network": f"{code}:Net"}}
+    raw = {**RAW, "data": {"use": "digits"}, "defenders": [{"name": "queen", **defence}]}
+
+    def hashed():
+        (plan,) = Scenario.parse(raw).plans()
+        return plan.hash, plan.contents.get("code Net")
+
+    before = hashed()
+    code.write_text(code.read_text() + "# edited\n")
+    assert None not in before
+    assert all(then != now for then, now in zip(before, hashed(), strict=True))
