@@ -58,7 +58,9 @@ class DFME(Attacker):
         milestones, decay: both rates are multiplied by `decay` at these fractions of the epochs.
         epoch_length: iterations per epoch.
         generator_width: factor on the generator's channels; 1 is the published network.
-        loss: "auto", "l1" (on recovered logits), "kl", "cross-entropy" or "argmax".
+        loss: "auto", "l1" (on recovered logits), "kl", "cross-entropy" or "argmax". "auto" is "l1"
+            on soft labels, as published; answers with zeros in them (the largest few alone) have
+            no logits, and "kl" learns from them what "l1" does not.
         drop_jumps: leave out finite differences above this multiple of the median one: an
             answer to victims whose exits change.
         spend_rest: spend what is left below the cost of an iteration in clone steps.

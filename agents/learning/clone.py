@@ -25,7 +25,8 @@ Disagreement = Callable[[Tensor, Tensor], Tensor]
 def recover_logits(posteriors: Tensor) -> Tensor:
     """Recover a victim's logits from its posteriors, up to the shift that softmax forgets.
 
-    v_k = log p_k - (1/K) sum_j log p_j, which equals the victim's mean-centred logits.
+    v_k = log p_k - (1/K) sum_j log p_j, which equals the victim's mean-centred logits. Of answers
+    that were cut or rounded to zeros it is far from them, so that "kl" is the better loss there.
 
     Args:
         posteriors: (n, K) on the simplex; below 1e-12 they count as 1e-12.
