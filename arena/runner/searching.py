@@ -71,7 +71,7 @@ def search(
         asked = chooser.ask(min(sweep.search.together, sweep.draw - points))
         points += len(asked)
         fresh = {key: values for values in asked if (key := _key(values)) not in known}
-        plans = {key: scenario.at(values).plans() for key, values in fresh.items()}
+        plans = {key: scenario.plans_at(values) for key, values in fresh.items()}
         result = play([plan for one in plans.values() for plan in one])
         total, skipped = total + result.total, skipped + result.skipped
         interrupted = result.interrupted

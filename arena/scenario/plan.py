@@ -5,7 +5,13 @@ import json
 from functools import cached_property
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from arena.scenario.schema import TrafficSpec
 from arena.scenario.schema_parts import (
@@ -120,6 +126,7 @@ class EpisodePlan(_Part):
     """Hash of the episode this one's defender learnt from; "" where it learns from none."""
     carried_state: Params = {}
     """What it learnt there, once that is played. The hash leaves it out: `after` decides it."""
+    _swept: str = PrivateAttr(default="")
 
     @model_serializer(mode="wrap")
     def _without_usual(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -135,8 +142,15 @@ class EpisodePlan(_Part):
 
     @property
     def title(self) -> str:
-        """Name the episode for people: "dfme vs dnf, seed 0"."""
-        return f"{self.attacker.name} vs {self.defender.name}, seed {self.seed}"
+        """Name the episode for people: "dfme vs dnf, seed 0", and in a sweep by its values."""
+        title = f"{self.attacker.name} vs {self.defender.name}, seed {self.seed}"
+        return f"{title}, {self._swept}" if self._swept else title
+
+    def titled(self, swept: str) -> "EpisodePlan":
+        """Return the same plan, told apart from those of other points of a sweep by its title."""
+        plan = self.model_copy()
+        plan._swept = swept
+        return plan
 
     @property
     def victim_seed(self) -> int:

@@ -138,8 +138,15 @@ class Scenario(ScenarioFile):
         if self.search is not None:
             raise ScenarioError(f"{self.name}: sweep.search: its points follow from results, so "
                                 f"that they are known when they are played")  # fmt: skip
-        plans = (plan for point in self.points for plan in plans_of(point))
-        return list({plan.hash: plan for plan in plans}.values())
+        found: dict[str, EpisodePlan] = {}
+        for values, point in self._points():
+            for plan in _titled(plans_of(point), values):
+                found.setdefault(plan.hash, plan)
+        return list(found.values())
+
+    def plans_at(self, values: Mapping[str, Any]) -> list[EpisodePlan]:
+        """Resolve the episodes at one point of a sweep; see `at`."""
+        return _titled(plans_of(self.at(values)), values)
 
 
 Point = tuple[Mapping[str, Any], Scenario]
@@ -162,6 +169,10 @@ def _refuse_twins(points: Sequence[Point]) -> None:
                 f"sweep: {_values_text(twin)} and {_values_text(values)} make one and the same "
                 f"game; take one of them out"
             )
+
+
+def _titled(plans: list[EpisodePlan], values: Mapping[str, Any]) -> list[EpisodePlan]:
+    return [plan.titled(_values_text(values)) for plan in plans] if values else plans
 
 
 def _values_text(values: Mapping[str, Any]) -> str:

@@ -260,3 +260,16 @@ def test_real_time_on_a_shared_machine_is_warned_of_before_it_is_played(
     told = call("run", path, "--dry-run", "--workers", workers, "--log", tmp_path / "a.db")
     assert told.exit_code == 0, told.output
     assert ("measures real time" in told.stderr) is warned
+
+
+def test_points_of_a_sweep_that_are_played_at_once_are_told_apart(tiny_file, tmp_path):
+    sweep = {"over": {"threat.budget": [500, 700]}}
+    words = ["--no-figure", "--log", tmp_path / "a.db"]
+    told = call("run", tiny_file(sweep=sweep), "-j", "2", *words)
+    assert told.exit_code == 0, told.output
+    for budget in (500, 700):
+        title = f"noise vs undefended, seed 0, threat.budget={budget}"
+        (line,) = [one for one in told.stderr.splitlines() if f"{title}: success" in one]
+        assert "µs" not in line
+    again = call("run", tiny_file(sweep=sweep), *words)
+    assert "seed 0, threat.budget=700: skipped" in again.stderr

@@ -1,6 +1,7 @@
 """A scenario's sweep: its points, what is refused, and that each point is a game of its own."""
 
 import math
+import pickle
 
 import pytest
 
@@ -211,3 +212,17 @@ def test_a_narrow_range_gives_as_many_points_as_are_drawn(tiny, low, high, log):
     usual = swept(tiny, {"latency.noise": {"low": 0.05, "high": 2.0}}, draw=1).sweep
     (point,) = usual.points()
     assert point == {"latency.noise": 1.7}
+
+
+def test_titles_tell_points_apart_and_bear_on_nothing_else(tiny):
+    scenario = swept(tiny, {"threat.budget": [10, 20]})
+    first, second = scenario.plans()
+    assert (first.title, second.title) == (
+        "noise vs undefended, seed 0, threat.budget=10",
+        "noise vs undefended, seed 0, threat.budget=20",
+    )
+    (alone,) = scenario.points[0].plans()
+    assert alone.title == "noise vs undefended, seed 0"
+    assert (alone.hash, alone.model_dump()) == (first.hash, first.model_dump())
+    assert pickle.loads(pickle.dumps(first)).title == first.title
+    assert first.model_copy(update={"after": "x"}).title == first.title
