@@ -2,7 +2,7 @@
 
 import logging
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +53,15 @@ def scenario_of(
         where, path = str(given), find(given)
         raw = read(path)
     tables = _Tables(raw, apart=apart)
+    before = {_label("defenders", one) for one in raw.get("defenders", ())
+              if isinstance(one, Mapping)}  # fmt: skip
     if attackers is not None:
         raw["attackers"] = [tables.attacker(one) for one in _several(attackers)]
     if defenders is not None:
         raw["defenders"] = [tables.defender(one) for one in _several(defenders)]
+        chosen = {_label("defenders", one) for one in raw["defenders"]}
+        raw["attackers"] = _meeting(raw.get("attackers", ()), before - chosen,
+                                    all_kept=attackers is not None)  # fmt: skip
     values = {key: tables.plain(value) for key, value in overrides.items()}
     faults = set_in(raw, values) if isinstance(given, Scenario) else apply_values(raw, values)
     if seeds is not None:
@@ -69,6 +74,28 @@ def scenario_of(
     except ScenarioError as error:
         raise ScenarioError(told_of(where, str(error).splitlines())) from error
     return scenario
+
+
+def _meeting(attackers: Iterable[Any], absent: Collection[object], *, all_kept: bool) -> list[Any]:
+    """Leave out of attackers' tables the defenders that were not chosen, and who meets no other.
+
+    Args:
+        attackers: tables of a scenario.
+        absent: names of its defenders that were not chosen.
+        all_kept: the attackers were chosen too; one that meets no other is as it is, and refused.
+    """
+    found = []
+    for one in attackers:
+        if not isinstance(one, Mapping):
+            found.append(one)
+            continue
+        lists = [key for key in ("against", "spares") if isinstance(one.get(key), list | tuple)]
+        kept = {key: [name for name in one[key] if name not in absent] for key in lists}
+        if kept.get("against", True) or not one["against"]:
+            found.append({**one, **kept})
+        elif all_kept:
+            found.append(one)
+    return found
 
 
 def _several(given: Player | Sequence[Player]) -> Sequence[Player]:

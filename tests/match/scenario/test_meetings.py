@@ -3,6 +3,7 @@
 import pytest
 
 from arena.scenario import Scenario
+from arena.scenario.given import scenario_of
 from envs.errors import ScenarioError
 
 BASE = {
@@ -88,3 +89,32 @@ def test_a_pool_of_its_own_grants_an_attacker_what_it_needs():
     scenario({"use": "knockoff", "pool": "strokes"}, threat={"budget": 100}).check()
     with pytest.raises(ScenarioError, match=r"attackers\.knockoff\.pool"):
         scenario({"use": "knockoff", "pool": "stroke"}, threat={"budget": 100}).check()
+
+
+THREE = (
+    {"use": "noise"},
+    {"use": "averaging", "against": ["randp"]},
+    {"use": "argmax", "spares": ["randp", "truncation"]},
+)
+
+
+def given(attackers, defenders):
+    return scenario_of(scenario(*THREE), attackers, defenders, None, {}, apart=False)
+
+
+@pytest.mark.parametrize(
+    ("defenders", "met"),
+    [
+        ("undefended", [("noise", "undefended"), ("argmax", "undefended")]),
+        ("randp", [("noise", "randp"), ("averaging", "randp")]),
+        (["truncation", "queen"], [("noise", "truncation"), ("noise", "queen"),
+                                   ("argmax", "queen")]),
+    ],
+)  # fmt: skip
+def test_defenders_that_were_not_chosen_are_named_by_nobody(defenders, met):
+    assert meetings(given(None, defenders)) == met
+
+
+def test_an_attacker_that_was_chosen_and_meets_none_of_the_chosen_is_refused():
+    with pytest.raises(ScenarioError, match="no defender is named 'randp'"):
+        given("averaging", "undefended")
