@@ -193,6 +193,10 @@ def _tell_what_if(found: "WhatIf") -> None:
     rows = [(name, percent(getattr(then, field)), percent(getattr(now, field)))
             for name, field in measures]  # fmt: skip
     write_table(console, columns, rows, right=columns[1:])
-    same = f"answers with the recorded label: {percent(found.agreement)} %"
-    write_line(console, f"{same}; mean L1 distance from the recorded ones: {found.distance:.3f}")
+    if found.agreement is None or found.distance is None:
+        write_line(console, "no image was answered by both, so that no answers can be compared")
+    else:
+        same = f"answers with the recorded label: {percent(found.agreement)} %"
+        distance = f"mean L1 distance from the recorded ones: {found.distance:.3f}"
+        write_line(console, f"{same}; {distance}")
     write_line(console, f"note: {FROZEN}")

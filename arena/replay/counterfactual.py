@@ -41,14 +41,14 @@ class WhatIf(NamedTuple):
         origin: the episode whose queries were answered.
         episode: the row of the what-if, of kind "what-if".
         agreement: share of answers whose label is the recorded one's, in [0, 1]; of images that
-            both defenders answered.
+            both defenders answered, and None where there are none.
         distance: mean L1 distance of the answers from the recorded ones, 0 to 2; likewise.
     """
 
     origin: EpisodeRow
     episode: EpisodeRow
-    agreement: float
-    distance: float
+    agreement: float | None
+    distance: float | None
 
 
 class TapeDeck(Attacker):
@@ -60,14 +60,14 @@ class TapeDeck(Attacker):
         self.asked = 0
 
     @property
-    def agreement(self) -> float:
-        """Share of answers whose label is the recorded one's."""
-        return self._agreed / max(1, self.asked)
+    def agreement(self) -> float | None:
+        """Share of answers whose label is the recorded one's; None where none was compared."""
+        return self._agreed / self.asked if self.asked else None
 
     @property
-    def distance(self) -> float:
-        """Mean L1 distance of an answer from the recorded one."""
-        return self._distance / max(1, self.asked)
+    def distance(self) -> float | None:
+        """Mean L1 distance of an answer from the recorded one; None where none was compared."""
+        return self._distance / self.asked if self.asked else None
 
     def attack(self, oracle: Oracle, kit: Kit) -> None:
         """Ask every recorded round that this defender does not refuse."""
@@ -81,7 +81,7 @@ class TapeDeck(Attacker):
             self._agreed += int((now.argmax(1) == before.argmax(1)).sum())
             self._distance += float((now.double() - before.double()).abs().sum())
             self.asked += len(images)
-            kit.report(agreement=self.agreement, distance=self.distance)
+            kit.report(agreement=self._agreed / self.asked, distance=self._distance / self.asked)
 
 
 def answer_with(

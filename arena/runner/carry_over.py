@@ -54,5 +54,10 @@ def with_carried_state(tasks: Sequence[Task], log: LogReader, watcher: Watcher) 
 
 def carried_state_of(log: LogReader, episode_id: str) -> dict[str, Any]:
     """Read the state a defender left after an episode, in JSON values (hence `Any`); {} if none."""
-    carried = [event for event in log.events(episode_id) if event.kind == CARRIED_STATE]
+    carried = [
+        event
+        for event in log.events(episode_id)
+        # older programs took notes of this kind from players, which lie elsewhere in the data
+        if event.kind == CARRIED_STATE and "carried_state" in event.data
+    ]
     return cast(dict[str, Any], carried[-1].data["carried_state"]) if carried else {}

@@ -12,8 +12,8 @@ from arena.log.player_values import (
     checked_count,
     checked_data,
     checked_message,
-    checked_name,
 )
+from arena.runner.note_kinds import defenders_kind
 from envs.errors import PlayerError
 
 
@@ -35,7 +35,7 @@ def checked_notes(defender: Defender) -> list[Note]:
 def _checked(note: object) -> Note:
     if not isinstance(note, Note):
         raise PlayerError(f"notes(): expected a list of Note, got one of {type(note).__name__}")
-    kind = checked_name(note.kind, "notes(): kind")
+    kind = defenders_kind(note.kind)
     what = f"notes() {kind!a}"
     return replace(
         note,

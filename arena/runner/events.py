@@ -13,12 +13,12 @@ from arena.log.player_values import (
     NOTES,
     checked_data,
     checked_message,
-    checked_name,
 )
 from arena.log.rows import Ending
 from arena.log.writer import EpisodeWriter
 from arena.runner.carry_over import CARRIED_STATE
 from arena.runner.defender_words import checked_carried_state, checked_notes
+from arena.runner.note_kinds import attackers_kind
 from arena.runner.stopping import STOP
 from arena.system.process_state import ProcessState
 from envs.errors import LogError, PlayerError, VictimUnreachable, one_line, shortened
@@ -63,9 +63,10 @@ class EpisodeEvents:
         """Write what an attacker says.
 
         Raises:
-            PlayerError: no log can hold it, or it is the note after `NOTES` others.
+            PlayerError: no log can hold it, it has a kind of others, or it is the note after
+                `NOTES` others.
         """
-        kind = checked_name(kind, "kit.note: kind")
+        kind = attackers_kind(kind)
         what = f"kit.note {kind!a}"
         message, values = checked_message(message, what), checked_data(data, what)
         self._notes += 1

@@ -1,8 +1,10 @@
 """What a defender learns in one episode reaches the next, and only that."""
 
 import pytest
+from sqlalchemy import insert
 
 from arena.log.store import Log
+from arena.log.tables import EVENT
 from arena.runner.carry_over import CARRIED_STATE, carried_state_of, dependency_levels
 from arena.runner.match import play
 from arena.runner.scheduler import Task
@@ -113,3 +115,15 @@ def test_a_lesson_is_an_event_of_its_episode_beside_the_notes(tmp_path, scenario
     assert set(kinds) == {"arm", CARRIED_STATE}
     assert kinds["arm"].data["data"]["arm"] == 0
     assert kinds["arm"].data["answered"] == 400
+
+
+def test_a_players_note_called_as_the_event_is_no_state(tmp_path, scenario):
+    """Logs of older programs may have one."""
+    with Log.open(tmp_path / "a.db") as log:
+        (row, *_) = play(scenario("seeds=[0]"), log=log).episodes
+        known = carried_state_of(log, row.id)
+        note = {"episode_id": row.id, "time": row.started, "kind": CARRIED_STATE, "message": "",
+                "data": {"data": {"carried_state": {"past": ["forged"]}}}}  # fmt: skip
+        with log.engine.begin() as connection:
+            connection.execute(insert(EVENT), note)
+        assert carried_state_of(log, row.id) == known != {}

@@ -195,6 +195,8 @@ def test_a_broken_clone_counts_though_the_attacker_catches_its_fault(scenario):
         ("[Note('kind', 'm', -1)]", "notes() 'kind': answered: expected a whole number from 0 to"),
         ("[Note('kind', 'm', 10**400)]", "notes() 'kind': answered: expected a whole number from"),
         ("[Note('k' * 201, 'm', 1)]", "notes(): kind: expected at most 200 characters, got 201"),
+        ("[Note('latencies', 'm', 1)]", "notes(): kind: 'latencies' is what the other player says"),
+        ("[Note('carried_state', 'm', 1)]", "notes(): kind: 'carried_state' is what the arena"),
         ("raise SystemExit(os._exit(3))", "SystemExit: os._exit(3)"),
         ("{'past': object()}", "carried_state(): expected JSON values"),
         ("[Note('kind', 'm', 1, {'x': object()})]", "notes() 'kind': expected JSON values"),

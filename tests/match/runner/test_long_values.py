@@ -55,6 +55,12 @@ REFUSED = {
         "kit.note 'kind': expected data of at most 1048576 bytes as JSON, got 1048587",
     "kit.note('kind', 'm', **{str(n): 'd' * 100 for n in range(10_000)})":
         "kit.note 'kind': expected data of at most 1048576 bytes as JSON, got ",
+    "kit.note('alarm', 'm', client=3, attacker=False)":
+        "kit.note: kind: 'alarm' is what the other player says; choose another name",
+    "kit.note('carried_state', 'm', carried_state={})":
+        "kit.note: kind: 'carried_state' is what the arena says; choose another name",
+    "kit.note('died', 'm')":
+        "kit.note: kind: 'died' is what the arena says; choose another name",
     "kit.report(**{'n' * 201: 1.0})":
         "kit.report: name: expected at most 200 characters, got 201: 'nnnn",
     "kit.report(**{str(n): 1.0 for n in range(1001)})":
@@ -70,11 +76,13 @@ REFUSED = {
 
 @pytest.mark.parametrize("how", REFUSED)
 def test_names_and_data_that_are_too_long_end_the_episode_and_lose_nothing_else(told, how):
-    row, _ = told(how)
+    row, said = told(how)
     assert row.status == "error"
     assert row.error.startswith(REFUSED[how])
     assert len(row.error) < 300
     assert row.clone_accuracy is not None
+    # what it says in the place of others stands nowhere
+    assert [one.kind for one in said] == ["error"]
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ from dataclasses import asdict
 import pytest
 import torch
 from sqlalchemy import text
+from typer.testing import CliRunner
 
 from agents import Attacker, Countermeasure, Defender, Refused
+from arena.cli.app import app
 from arena.log.checking import check
 from arena.log.store import Log
 from arena.recording.excerpts import excerpt
@@ -186,3 +188,23 @@ def test_a_what_if_asks_what_was_refused_and_survives_a_defender_that_refuses(tm
             assert found.episode.queries_used >= min(least, row.queries_used)
             # the same images are answered as they were then, whoever was refused
             assert (found.agreement, found.distance) == (1.0, 0.0)
+
+
+def test_a_what_if_that_refuses_everything_compares_no_answers(tmp_path, scenario):
+    silent = {"pieces": [{"from": 0, "refuse": True}]}
+    where = tmp_path / "a.db"
+    with Log.open(where) as log:
+        defenders = [{"name": "silent", "use": "schedule", "policy": silent}, {"name": "bare"}]
+        small = {"defenders": defenders, "threat": {"budget": 200}}
+        of = {
+            row.defender: row.id
+            for row in play(scenario(small, record="queries"), log=log).episodes
+        }
+        found = answer_with(log, of["bare"], "silent")
+        assert (found.agreement, found.distance) == (None, None)
+        assert answer_with(log, of["bare"], "bare").agreement == 1.0
+    told = CliRunner().invoke(
+        app, ["replay", of["silent"], "--against", "bare", "--log", str(where)]
+    )
+    assert "no image was answered by both" in told.output
+    assert "recorded label: 0.0 %" not in told.output
