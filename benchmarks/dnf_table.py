@@ -28,6 +28,9 @@ PLUS = ("dnf_plus", "dnf_plus_labelled", "dnf_plus_strict")
 STRICT = "dnf_plus-strict"
 """Column of the last scenario, whose defender is `dnf_plus` at another price."""
 
+WITH_SOURCE = ("guard-surrogate", "rule-finder")
+"""Attackers that were written with the source of `dnf_plus` at hand."""
+
 CONTROL = "knockoff"
 """What attackers that know `dnf_plus` have to beat: the same pool and clone without their idea."""
 
@@ -135,6 +138,26 @@ def adaptive(rows: Sequence[EpisodeRow]) -> str:
     return table(["clone accuracy %", *groups, *ahead, "dnf_plus by seed"], lines)
 
 
+def source_worth(rows: Sequence[EpisodeRow]) -> str:
+    """Write the best clone of each seed without and with the attackers that know the source.
+
+    Args:
+        rows: of `dnf_plus_adaptive`.
+    """
+    groups = by(rows, "defender")
+    without = {name: worst_case([row for row in mine if row.attacker not in WITH_SOURCE])
+               for name, mine in groups.items()}  # fmt: skip
+    all_of_them = {name: worst_case(mine) for name, mine in groups.items()}
+    lines = []
+    for title, worst in (("without the source", without), ("with it", all_of_them)):
+        cells = [interval(list(one.values()), 0, 1) for one in worst.values()]
+        lost = minus(worst.get("undefended", {}), worst.get("dnf_plus", {}))
+        lines.append([title, *cells, interval(lost) if lost else ""])
+    more = [interval(minus(all_of_them[name], without[name])) for name in groups]
+    lines.append(["more with it", *more, ""])
+    return table(["best clone of each seed %", *groups, "undefended less dnf_plus"], lines)
+
+
 def _sources(rows: Sequence[EpisodeRow]) -> dict[str, str]:
     return {defender: trained_on(mine[0]) for defender, mine in by(rows, "defender").items()}
 
@@ -211,7 +234,8 @@ def main() -> None:
     if asked.adaptive:
         with Log.open(asked.adaptive, create=False) as log:
             rows = newest(log, "dnf_plus_adaptive")
-        made["adaptive"] = f"{origin(rows, 'dnf_plus_adaptive')}\n\n{adaptive(rows)}"
+        about = origin(rows, "dnf_plus_adaptive")
+        made["adaptive"] = f"{about}\n\n{adaptive(rows)}\n\n{source_worth(rows)}"
         if asked.write:
             write_csv(rows, RESULTS / "dnf_plus_adaptive.csv", CSV_COLUMNS, COMPUTED)
     publish(made, PAGE, write=asked.write)

@@ -66,6 +66,18 @@ def test_attackers_that_know_the_source_are_held_against_knockoff_seed_by_seed()
     assert finder.endswith("| 10.0 [10.0, 10.0] | 60.0, 80.0 |")
 
 
+def test_the_best_clone_of_each_seed_is_told_with_and_without_the_source():
+    rows = [episode("knockoff", "undefended", seed, 0.9) for seed in (0, 1)]
+    rows += [episode("knockoff", "dnf_plus", seed, clone) for seed, clone in enumerate((0.5, 0.7))]
+    rows += [episode("rule-finder", "dnf_plus", seed, 0.6) for seed in (0, 1)]
+    without, with_it, more = dnf_table.source_worth(rows).splitlines()[2:]
+    assert without.startswith("| without the source | 90.0 [90.0, 90.0] | 60.0 [")
+    assert without.split("|")[4].strip().startswith("30.0 [")
+    assert with_it.split("|")[3].strip().startswith("65.0 [")  # 60 and 70
+    assert with_it.split("|")[4].strip().startswith("25.0 [")
+    assert more.split("|")[3].strip().startswith("5.0 [")
+
+
 @pytest.mark.parametrize(
     ("mark", "name"),
     [("digits", "dnf_digits"), ("plus", "dnf_plus"), ("adaptive", "dnf_plus_adaptive")],
@@ -80,7 +92,7 @@ def test_the_page_shows_the_rows_that_lie_beside_it(mark, name):
     if mark == "digits":
         assert dnf_table.digits(rows, sources) in shown
     elif mark == "adaptive":
-        assert dnf_table.adaptive(rows) in shown
+        assert f"{dnf_table.adaptive(rows)}\n\n{dnf_table.source_worth(rows)}" in shown
     else:
         tables = (dnf_table.plus(rows, sources), dnf_table.differences(rows))
         assert "\n\n".join(tables) in shown
