@@ -176,14 +176,19 @@ def run_cell(text):
     return space["Own"]
 
 
+def assert_one_more_counts(text):
+    """Assert that the digest of its class tells "+ 1" from "+ 20", and nothing else."""
+    assert source_digest(run_cell(text)) == source_digest(run_cell(text))
+    assert source_digest(run_cell(text)) != source_digest(run_cell(text.replace("+ 1", "+ 20")))
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_what_a_class_uses_counts_in_whatever_it_is_wrapped(way):
     text = (
         f"import contextlib, functools\n{WAYS[way]}\n"
         "class Own:\n    def attack(self):\n        return use(3)\n"
     )
-    assert source_digest(run_cell(text)) == source_digest(run_cell(text))
-    assert source_digest(run_cell(text)) != source_digest(run_cell(text.replace("+ 1", "+ 20")))
+    assert_one_more_counts(text)
 
 
 def test_the_decorators_of_its_methods_count():
@@ -193,8 +198,7 @@ def test_the_decorators_of_its_methods_count():
         "        return own(self) + 1\n    return wrapper\n"
         "class Own:\n    @more\n    def attack(self):\n        return 3\n"
     )
-    assert source_digest(run_cell(text)) == source_digest(run_cell(text))
-    assert source_digest(run_cell(text)) != source_digest(run_cell(text.replace("+ 1", "+ 20")))
+    assert_one_more_counts(text)
 
 
 def test_a_set_of_texts_is_the_same_in_every_process():
