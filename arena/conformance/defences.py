@@ -159,7 +159,9 @@ def _same_answers(bench: _Bench, other: Defence) -> bool:
 def _kit(world: TinyWorld) -> HardenKit:
     splits = world.splits()
 
-    def load_pool(name: str, **options: object) -> ImageSet:
+    def load_pool(
+        name: str, *, generator: torch.Generator, **options: object
+    ) -> ImageSet:  # as a match lends it
         return splits.validation
 
     return HardenKit(

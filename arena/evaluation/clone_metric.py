@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from envs.data.images import ImageSet
 from envs.errors import ArenaError
-from envs.training.evaluation import flags_restored
+from envs.training.evaluation import flags_restored, state_restored
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Handed:
             [0, 1] to (n, K) logits.
         victim: gives the undefended victim's (n, K) float32 posteriors for such images; they are
             not charged. None where the victim runs elsewhere.
-        test: the held-out images and labels that clones are scored on.
+        test: the held-out images and labels that clones are scored on; a copy.
         generator: chance of the metric's own, on the CPU, from the episode's seed.
         device: where the clone runs.
     """
@@ -48,15 +48,16 @@ class CloneMetric(ABC):
 
 
 def measured(metric: CloneMetric, handed: Handed) -> float | None:
-    """Take a metric; training flags and every random stream stay as they were.
+    """Take a metric; the clone and every random stream stay as they were.
 
     Raises:
         ArenaError: its value is no finite number. What its own code raises is passed on.
     """
     devices = [handed.device] if handed.device.type == "cuda" else []
-    with flags_restored(handed.clone), torch.random.fork_rng(devices):
+    clone = handed.clone
+    with flags_restored(clone), state_restored(clone), torch.random.fork_rng(devices):
         torch.manual_seed(int(torch.randint(2**62, (), generator=handed.generator)))
-        handed.clone.eval()
+        clone.eval()
         value: object = metric.measure(handed)  # of others, and so of any type
     if value is None:
         return None

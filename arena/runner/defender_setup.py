@@ -62,8 +62,8 @@ def with_defender(
         deployed_defences=tuple(one.name for one in deployed),
         generator=Streams(plan.seed).torch("defender", device),
         victim=Owned(reference),
-        train=splits.train,
-        validation=splits.validation,
+        train=splits.train.copy(),  # what a player writes into them is its own
+        validation=splits.validation.copy(),
     )
     defender.begin(kit)
     return DefenderSetup(reference, tuple(deployed), defender, kit, seconds)

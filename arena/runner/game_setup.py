@@ -173,7 +173,7 @@ class GameSetup:
 
     def handed(self, clone: nn.Module, metric: str) -> Handed:
         """Return what a metric of that name gets of a clone."""
-        test, chance = self.referee.test, self.streams.child("metrics").torch(metric)
+        test, chance = self.referee.test.copy(), self.streams.child("metrics").torch(metric)
         return Handed(clone, self.undefended, test, chance, test.device)
 
     def truth(self, plan: EpisodePlan) -> Mapping[str, object]:

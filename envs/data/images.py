@@ -89,6 +89,10 @@ class ImageSet:
         """Return the set in the memory of `device`."""
         return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
 
+    def copy(self) -> "ImageSet":
+        """Return the set in memory of its own: who gets it may write into it."""
+        return replace(self, pixels=self.pixels.clone(), labels=self.labels.clone())
+
     def select(self, index: Tensor | slice) -> "ImageSet":
         """Return the images at `index`, in its order; an index tensor may live on any device."""
         where = index.to(self.device) if isinstance(index, Tensor) else index
@@ -188,9 +192,14 @@ class Splits:
         return joined([self.benign, self.checkpoint, self.test])
 
     def of_defender(self) -> "Splits":
-        """Return the splits with training and validation images alone: what a defender owns."""
+        """Return the splits with training and validation images alone: what a defender owns.
+
+        They are copies: what a player writes into them is no other episode's data.
+        """
         return replace(
             self,
+            train=self.train.copy(),
+            validation=self.validation.copy(),
             benign=_emptied(self.benign),
             checkpoint=_emptied(self.checkpoint),
             test=_emptied(self.test),

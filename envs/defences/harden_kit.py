@@ -22,7 +22,8 @@ class HardenKit:
         device: where networks are trained.
         victim_key: what the victim was made from, to key caches of what is made from it.
         sources: digests of the files of data sets that the defence names, likewise.
-        load_pool: gives an image set by name, at the victim's image shape.
+        load_pool: gives an image set by name, at the victim's image shape; what is drawn at random
+            is drawn from its keyword `generator`.
         report: takes one line of progress.
         expected: gives the modelled seconds of each exit, headroom for noise included; none where
             time is really measured, or nobody sees it.

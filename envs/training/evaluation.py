@@ -97,3 +97,25 @@ def flags_restored(network: nn.Module) -> Iterator[None]:
     finally:
         for module, flag in flags:
             module.training = flag
+
+
+@contextmanager
+def state_restored(network: nn.Module) -> Iterator[None]:
+    """Restore parameters and buffers, which may be written in place or moved to another dtype."""
+    tensors = [*network.parameters(), *network.buffers()]
+    before = [(tensor.detach(), tensor.detach().clone()) for tensor in tensors]
+    held = [(module, dict(module.named_buffers(recurse=False))) for module in network.modules()]
+    try:
+        yield
+    finally:
+        # tensors of inference mode can be written in no other
+        with torch.inference_mode():
+            for memory, values in before:
+                memory.copy_(values)
+        for tensor, (memory, _) in zip(tensors, before, strict=True):
+            if tensor.data_ptr() != memory.data_ptr():
+                tensor.data = memory
+        for module, buffers in held:  # another dtype makes new ones
+            for name, buffer in buffers.items():
+                if getattr(module, name) is not buffer:
+                    setattr(module, name, buffer)

@@ -1,10 +1,14 @@
 """What a defence owns before the game: no image that it is measured on."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 
+from arena.log.store import Log
+from arena.recording.kept_clones import kept_clone, load_clone
+from arena.runner.match import play
 from arena.runner.progress import Watcher
 from arena.runner.setup import Setup
 from arena.scenario import Scenario
@@ -90,3 +94,86 @@ def test_a_match_hardens_without_test_images(hardened):
     for split in ("test", "all", "benign", "checkpoint"):
         with pytest.raises(PlayerError, match="no images of 'digits' on which it is measured"):
             hardened.load_pool("digits", generator=Streams(0).torch("pool"), split=split)
+
+
+WRECKERS = """
+import torch
+from agents import Countermeasure, Defender
+from arena.evaluation.clone_metric import CloneMetric
+from envs.defences.base import Defence
+
+
+def wreck(images):
+    images.images().zero_()
+    images.pixels.zero_()
+    images.labels.zero_()
+
+
+class Hardens(Defence):
+    def harden(self, victim, kit):
+        wreck(kit.data.train)
+        wreck(kit.data.validation)
+        return victim
+
+
+class Begins(Defender):
+    def begin(self, kit):
+        wreck(kit.train)
+        wreck(kit.validation)
+
+    def act(self, view):
+        return Countermeasure()
+
+
+class Measures(CloneMetric):
+    def measure(self, handed):
+        wreck(handed.test)
+        with torch.no_grad():
+            for tensor in handed.clone.state_dict().values():
+                tensor.zero_()
+        handed.clone.double()
+        return 1.0
+
+
+class Right(CloneMetric):
+    def measure(self, handed):
+        answers = handed.clone(handed.test.images()).argmax(1)
+        return float((answers == handed.test.labels).double().mean())
+"""
+
+
+LENT = {
+    "hardens": {"defenders": [{"name": "hardens", "defence": "AT:Hardens"}]},
+    "begins": {"defenders": [{"use": "AT:Begins", "defence": "undefended"}]},
+    "measures": {"metrics": [{"use": "AT:Measures"}, {"use": "AT:Right"}], "keep": ["clone"]},
+}
+
+
+@pytest.mark.parametrize("who", LENT)
+def test_what_a_player_writes_into_what_it_is_lent_reaches_no_other_game(
+    tmp_path, scenario, monkeypatch, who
+):
+    (tmp_path / "wreckers.py").write_text(WRECKERS)
+    wrecking = json.loads(json.dumps(LENT[who]).replace("AT", str(tmp_path / "wreckers.py")))
+    bare = {"name": "bare", "defence": "undefended"}
+    wrecking["defenders"] = [*wrecking.get("defenders", []), bare]
+    found = []
+    for number, changes in enumerate(({"defenders": [bare], "keep": ["clone"]}, wrecking)):
+        # victims of the second seed are trained after the first episode
+        monkeypatch.setenv("ARENA_CACHE", str(tmp_path / f"cache{number}"))
+        with Log.open(tmp_path / f"{number}.db") as log:
+            rows = play(scenario({**changes, "seeds": [0, 1]}), log=log).episodes
+            assert [row.status for row in rows] == ["success"] * len(rows)
+            rows = [row for row in rows if row.defender == "bare"]
+            found.append(
+                [(row.victim_accuracy, row.served_accuracy, row.clone_accuracy) for row in rows]
+            )
+            kept = [load_clone(kept_clone(log, row.id)) for row in rows if "keep" in changes]
+    assert found[0] == found[1]
+    if who == "measures":
+        assert [row.clone_metrics["Right"] for row in rows] == [row.clone_accuracy for row in rows]
+        assert all(total(clone) > 0 for clone in kept)
+
+
+def total(network):
+    return sum(float(one.detach().abs().sum()) for one in network.parameters())
