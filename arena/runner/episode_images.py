@@ -109,13 +109,15 @@ class EpisodeImages:
         shape = self.splits(plan).image_shape
         # a part of the victim's own data set must be cut out of the episode's division of it
         own = part_of_victims_data(plan.data, spec) is not None
-        return load_pool(
+        pool = load_pool(
             spec.use,
             image_shape=shape,
             generator=generator,
             resample=_resampling(plan) if own else None,
             **self._options(spec),
         )
+        # sets of others stay in memory for later episodes, and a player may write into a pool
+        return pool.copy() if is_own(spec.use) else pool
 
     def loader_for_defences(self, plan: EpisodePlan) -> Callable[..., ImageSet]:
         """Return a loader of pools for defences; it leaves out images that clones are scored on.

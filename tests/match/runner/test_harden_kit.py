@@ -98,7 +98,7 @@ def test_a_match_hardens_without_test_images(hardened):
 
 WRECKERS = """
 import torch
-from agents import Countermeasure, Defender
+from agents import Attacker, Countermeasure, Defender
 from arena.evaluation.clone_metric import CloneMetric
 from envs.defences.base import Defence
 
@@ -123,6 +123,22 @@ class Begins(Defender):
 
     def act(self, view):
         return Countermeasure()
+
+
+class Asks(Attacker):
+    requires = frozenset({"pool"})
+
+    def attack(self, oracle, kit):
+        self.clone = kit.new_clone()
+        wreck(kit.pool)
+
+
+ARRAYS = torch.rand((300, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+ARRAYS = (ARRAYS * 255).to(torch.uint8)
+
+
+def pool():
+    return ARRAYS
 
 
 class Measures(CloneMetric):
@@ -173,6 +189,20 @@ def test_what_a_player_writes_into_what_it_is_lent_reaches_no_other_game(
     if who == "measures":
         assert [row.clone_metrics["Right"] for row in rows] == [row.clone_accuracy for row in rows]
         assert all(total(clone) > 0 for clone in kept)
+
+
+def test_what_an_attacker_writes_into_a_pool_of_others_reaches_no_other_game(tmp_path, scenario):
+    at = tmp_path / "wreckers.py"
+    at.write_text(WRECKERS)
+    threat = {"budget": 200, "pool": {"use": f"{at}:pool"}}
+    digests = []
+    for attackers in (["knockoff"], [f"{at}:Asks", "knockoff"]):
+        made = scenario({"attackers": [{"use": one} for one in attackers], "threat": threat})
+        with Log.open("sqlite://") as log:
+            row = play(made, log=log).episodes[-1]
+        assert (row.attacker, row.status) == ("knockoff", "success")
+        digests.append((row.query_digest, row.clone_accuracy))
+    assert digests[0] == digests[1]
 
 
 def total(network):
