@@ -30,6 +30,7 @@ class LogConnection(LogReader):
         self.read_only = read_only
         self._path: Path | None = None
         self._file: tuple[int, int] | None = None
+        self._folder = _working_folder()
         self._made = False
         self._watch = processes.Watch()
 
@@ -149,6 +150,18 @@ class LogConnection(LogReader):
         """
         if self._path is None or engines.identity(self._path) == self._file:
             return
+        if not self._path.is_absolute() and (folder := _working_folder()) != self._folder:
+            raise LogError(f"log {self.where}: the working folder was {self._folder} when it was "
+                           f"opened and is {folder} now, which a player may have changed; name "
+                           f"the log by its whole path")  # fmt: skip
         fate = "another file took its place" if self._path.exists() else "it was removed"
         raise LogError(f"log {self.where}: {fate} while it was open; nothing more can be written, "
                        f"and what was played into it is lost unless you put it back")  # fmt: skip
+
+
+def _working_folder() -> Path | None:
+    """Return the folder that relative paths start from; None where it was removed."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None

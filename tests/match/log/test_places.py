@@ -112,3 +112,16 @@ def test_what_is_no_path_to_the_system_is_refused_in_one_short_line(where, tmp_p
         assert "no log can lie at" in done.output
         assert "--debug" not in done.output
         assert len(done.output) < 250
+
+
+def test_a_log_with_a_relative_name_tells_that_the_working_folder_changed(tmp_path, monkeypatch):
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with Log.open("arena.db") as relative, Log.open(tmp_path / "whole.db") as whole:
+        monkeypatch.chdir(tmp_path / "other")  # as a player's code may do
+        whole.event("kind", "is written")
+        with pytest.raises(LogError, match="name the log by its whole path") as caught:
+            relative.event("kind", "is not")
+        assert "removed" not in str(caught.value)
+        monkeypatch.chdir(tmp_path)  # the arena sets it back at the episode's end
+        relative.event("kind", "is written")
