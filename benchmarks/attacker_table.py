@@ -24,7 +24,8 @@ from arena.log.rows import EpisodeRow
 from arena.log.store import Log
 from arena.scenario import load
 from arena.scenario.given import scenario_of
-from benchmarks.defence_table import COLUMNS, ROOT, table, write_page
+from benchmarks.defence_table import COLUMNS
+from benchmarks.pages import ROOT, table, write_page
 from envs.errors import ArenaError
 
 PAGE = ROOT / "docs" / "attackers.md"

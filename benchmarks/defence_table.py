@@ -10,20 +10,18 @@ as it stands are read, and of one that was played twice the newest.
 import argparse
 import csv
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from arena.log.episode_filter import EpisodeFilter
 from arena.log.rows import EpisodeRow
-from arena.log.store import Log
 from arena.registry.players import defences
-from arena.scenario import EpisodePlan, Scenario, load
+from arena.scenario import EpisodePlan
+from benchmarks.defence_differences import differences
+from benchmarks.defence_suite import SCENARIO, SERVED, Episode, Suite, read
+from benchmarks.pages import ROOT, table, write_page
 from envs.defences.base import Defence
 from envs.errors import ArenaError
 
-ROOT = Path(__file__).parents[1]
-SCENARIO = ROOT / "scenarios" / "defence_suite.toml"
 PAGE = ROOT / "docs" / "defences.md"
 CSV = ROOT / "benchmarks" / "results" / "defence_suite.csv"
 MAIN = ("dfme", "dfms-hl", "knockoff", "knockoff-hard")
@@ -36,92 +34,17 @@ COLUMNS = (
     "benign_seconds_mean", "harden_seconds", "query_digest", "answer_digest", "plan_hash",
     "git_commit", "device",
 )  # fmt: skip
-SERVED = tuple(
-    f"{kind}_{name}"
-    for kind in ("attack", "benign", "benign_ood")
-    for name in ("distortion_mean", "distortion_p95", "agreement", "sampled")
-)
-"""What was measured on the answers of the game, at its last checkpoint."""
-
-
-@dataclass(frozen=True)
-class Episode:
-    """One episode, and what was measured on the answers that were served in it."""
-
-    row: EpisodeRow
-    served: Mapping[str, float]
-
-    def get(self, name: str) -> float | None:
-        """Give a figure by its name; None where it was not taken."""
-        value = self.served.get(name) if name in SERVED else getattr(self.row, name)
-        return None if value is None else float(value)
-
-
-@dataclass(frozen=True)
-class Suite:
-    """The scenario and the newest episode of each of its meetings."""
-
-    scenario: Scenario
-    episodes: Sequence[Episode]
-    missing: int
-
-    def of(self, defender: str, attacker: str | None = None) -> list[Episode]:
-        """Give the episodes of a defender, or of one meeting."""
-        return [
-            one
-            for one in self.episodes
-            if one.row.defender == defender and attacker in (None, one.row.attacker)
-        ]
-
-    def clones(self, defender: str, attacker: str) -> list[float]:
-        """Give the clone's accuracy of each seed; of the undefended victim where spared."""
-        asked = "undefended" if self.spared(defender, attacker) else defender
-        found = [one.get("clone_accuracy") for one in self.of(asked, attacker)]
-        return [value for value in found if value is not None]
-
-    def everywhere(self, defender: str) -> list[Episode]:
-        """Give a defender's episodes against attackers that meet everybody: fair to compare."""
-        common = [one.name for one in self.scenario.attackers if not one.against and not one.spares]
-        return [one for one in self.of(defender) if one.row.attacker in common]
-
-    def spared(self, defender: str, attacker: str) -> bool:
-        """Tell whether the scenario takes the undefended victim for this defender."""
-        return any(
-            one.name == attacker and defender in one.spares for one in self.scenario.attackers
-        )
-
-
-def read(log_path: str) -> Suite:
-    """Read the suite's episodes from a log."""
-    scenario = load(SCENARIO)
-    plans = [plan.hash for plan in scenario.plans()]
-    newest: dict[str, Episode] = {}
-    with Log.open(log_path) as log:
-        rows = log.episodes(EpisodeFilter(status="success", kind="play", newest_first=False))
-        for row in rows:
-            if row.plan_hash in plans:
-                newest[row.plan_hash] = Episode(row, _served(log, row.id))
-    ordered = [newest[name] for name in plans if name in newest]
-    return Suite(scenario, ordered, len(plans) - len(ordered))
-
-
-def _served(log: Log, id: str) -> dict[str, float]:
-    """Read what was measured on served answers, at the last checkpoint."""
-    points = log.checkpoints(id)
-    metrics = points[-1].metrics if points else {}
-    return {
-        name: float(value) for name in SERVED if isinstance(value := metrics.get(name), int | float)
-    }
 
 
 def tables(suite: Suite) -> str:
-    """Write both tables in Markdown, with a line about their origin."""
+    """Write the tables in Markdown, with a line about their origin."""
     defenders = [one.name for one in suite.scenario.defenders]
     return "\n\n".join(
         [
             _origin(suite),
             table(CLONES_HEAD, [_clones(suite, name) for name in defenders]),
             table(SERVICE_HEAD, [_service(suite, name) for name in defenders]),
+            differences(suite),
         ]
     )
 
@@ -139,7 +62,7 @@ def _clones(suite: Suite, defender: str) -> list[str]:
     found = {
         one.name: values
         for one in suite.scenario.attackers
-        if (values := suite.clones(defender, one.name))
+        if (values := list(suite.clones(defender, one.name).values()))
     }
     cells = [_share(found.get(name), bracket=suite.spared(defender, name)) for name in MAIN]
     adaptive = {name: values for name, values in found.items() if name not in MAIN}
@@ -215,12 +138,6 @@ def _percent(values: Sequence[float]) -> str:
     return f"{100 * statistics.mean(values):.0f}"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _origin(suite: Suite) -> str:
     rows = [one.row for one in suite.episodes]
     seeds = sorted({row.seed for row in rows})
@@ -235,20 +152,6 @@ def _origin(suite: Suite) -> str:
     if suite.missing:
         text += f" {suite.missing} episodes of the suite were not played for this table."
     return text
-
-
-def write_page(text: str, page: Path = PAGE, *, mark: str = "suite") -> None:
-    """Put tables between two marks of a page.
-
-    Raises:
-        ValueError: the page has not the two marks.
-    """
-    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
-    old = page.read_text(encoding="utf-8")
-    if old.count(begin) != 1 or old.count(end) != 1:
-        raise ValueError(f"expected one '{begin}' and one '{end}' in {page}")
-    head, tail = old.split(begin)[0], old.split(end)[1]
-    page.write_text(f"{head}{begin}\n{text}\n{end}{tail}", encoding="utf-8")
 
 
 def write_csv(suite: Suite, path: Path = CSV) -> None:
@@ -276,7 +179,7 @@ def main() -> None:
         )
     text = tables(suite)
     if asked.write:
-        write_page(text)
+        write_page(text, PAGE, mark="suite")
         write_csv(suite)
     print(text)
 

@@ -23,8 +23,8 @@ from arena.report.plots.style import (
     whiskers,
 )
 from benchmarks.attacker_table import RESULTS
-from benchmarks.defence_table import ROOT
 from benchmarks.ood_detection import Row, read_rows
+from benchmarks.pages import ROOT
 
 PATH = ROOT / "docs" / "detection.png"
 BARE = "undefended"

@@ -17,7 +17,8 @@ from arena.analysis.intervals import mean_interval
 from arena.log.rows import EpisodeRow
 from arena.log.store import Log
 from benchmarks.attacker_table import by, newest, origin, publish, write_csv
-from benchmarks.defence_table import COLUMNS, ROOT, table, trained_on
+from benchmarks.defence_table import COLUMNS, trained_on
+from benchmarks.pages import ROOT, table
 from envs.errors import ArenaError
 
 PAGE = ROOT / "docs" / "dnf.md"

@@ -25,8 +25,8 @@ from torch import Tensor
 
 from arena.analysis.intervals import mean_interval
 from benchmarks.attacker_table import RESULTS, publish
-from benchmarks.defence_table import ROOT, table
 from benchmarks.exit_scores import Scores, auroc, caught, scores
+from benchmarks.pages import ROOT, table
 from envs.data.images import ImageSet, Splits
 from envs.data.overlap import scored_digests, without
 from envs.data.sources import load, load_pool

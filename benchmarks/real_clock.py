@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from arena.scenario import load
-from benchmarks.defence_table import ROOT, write_page
+from benchmarks.pages import ROOT, write_page
 from benchmarks.real_clock_table import (
     CLIENTS,
     SCENARIO,

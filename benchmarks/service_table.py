@@ -18,7 +18,8 @@ from arena.log.store import Log
 from arena.report.plots.service import draw_service
 from arena.report.plots.style import save
 from benchmarks.attacker_table import RESULTS, newest, origin, publish, write_csv
-from benchmarks.defence_table import PAGE, table
+from benchmarks.defence_table import PAGE
+from benchmarks.pages import table
 from envs.errors import ArenaError
 
 SCENARIO = "equal_service"

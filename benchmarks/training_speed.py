@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.attacker_table import publish
-from benchmarks.defence_table import ROOT, table
+from benchmarks.pages import ROOT, table
 from envs.nets import registry
 from envs.nets.multi_exit import MultiExit
 from envs.nets.staged import Staged

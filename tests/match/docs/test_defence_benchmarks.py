@@ -11,7 +11,7 @@ from arena.log.outcome import OutcomeRow
 from arena.log.rows import CheckpointRow, EpisodeRecord, RunRecord
 from arena.log.store import Log
 from arena.scenario import load
-from benchmarks import defence_table, detector_table
+from benchmarks import defence_differences, defence_table, detector_table, pages
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -74,6 +74,21 @@ def test_the_table_tells_every_defender_of_the_suite_and_its_best_adaptive_attac
     assert f"{suite.scenario.size - 25} episodes of the suite were not played" in text
 
 
+def test_differences_are_taken_seed_by_seed_over_all_attackers(played):
+    text = defence_table.tables(defence_table.read(played))
+    assert row(text, "randp", 2) == [
+        "randp", "-20.0 (-20.0 to -20.0)", "0.0 (0.0 to 0.0)", "—", "—", "0.0 (0.0 to 0.0)",
+    ]  # fmt: skip
+
+
+def test_a_star_is_for_what_holm_leaves():
+    worst = {"much": [0.3, 0.31, 0.29, 0.3, 0.32], "alike": [0.1] * 5, "none": [0.1, -0.1, 0, 0, 0]}
+    assert defence_differences.shown(worst) == {"much"}
+    many = {f"none {number}": [0.1, 0.1, 0.0, 0.1, 0.05] for number in range(5)}
+    assert defence_differences.shown(dict(list(many.items())[:1])) != set()
+    assert defence_differences.shown(many) == set()
+
+
 def test_what_a_defence_was_trained_on_is_read_off_its_parameters():
     """Of the episode's plan, so that a row cannot say what was not played."""
     plans = {plan.defender.name: plan for plan in load("defence_suite").plans()}
@@ -111,11 +126,11 @@ def test_the_page_and_the_csv_take_the_suite(played, tmp_path):
     assert lines[0].startswith("defender,attacker,seed")
     page = tmp_path / "page.md"
     page.write_text("a\n<!-- suite: begin -->\nold\n<!-- suite: end -->\nb\n")
-    defence_table.write_page("new", page)
+    pages.write_page("new", page, mark="suite")
     assert page.read_text() == "a\n<!-- suite: begin -->\nnew\n<!-- suite: end -->\nb\n"
     page.write_text("no marks")
     with pytest.raises(ValueError, match="expected one"):
-        defence_table.write_page("new", page)
+        pages.write_page("new", page, mark="suite")
 
 
 def test_the_documentation_has_the_places_for_its_tables():
