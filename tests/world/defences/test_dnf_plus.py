@@ -160,7 +160,8 @@ def test_the_lane_lets_nobody_go_who_would_be_harmed(monkeypatch, harmed, limit)
     """Half of the held-out scores 1, 2, 3, 4 lie above 2.5; 5 is an image of the training set."""
 
     def measured(network, own):
-        scores = torch.tensor([1.0, 2, 3, 4] if own is SPLITS.validation else [5.0])
+        held_out = torch.equal(own.pixels, SPLITS.validation.pixels)
+        scores = torch.tensor([1.0, 2, 3, 4] if held_out else [5.0])
         log_odds = torch.stack((torch.arange(len(scores)).float(), scores))
         return Scores(log_odds, torch.isin(scores, torch.tensor(harmed)))
 
