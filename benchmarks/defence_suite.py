@@ -37,11 +37,20 @@ class Episode:
 
 @dataclass(frozen=True)
 class Suite:
-    """The scenario and the newest episode of each of its meetings."""
+    """The scenario and the newest episode of each of its meetings.
+
+    Attributes:
+        scenario: the suite.
+        episodes: in its order.
+        missing: how many of its episodes the log has not.
+        hardening: seconds that a defender's first hardening took, by its name and by seed; later
+            ones come out of the cache, and so may those of all `episodes`.
+    """
 
     scenario: Scenario
     episodes: Sequence[Episode]
     missing: int
+    hardening: Mapping[str, Mapping[int, float]]
 
     def of(self, defender: str, attacker: str | None = None) -> list[Episode]:
         """Give the episodes of a defender, or of one meeting."""
@@ -92,11 +101,15 @@ def read(log_path: str) -> Suite:
     newest: dict[str, Episode] = {}
     with Log.open(log_path) as log:
         rows = log.episodes(EpisodeFilter(status="success", kind="play", newest_first=False))
+        hardening: dict[str, dict[int, float]] = {}
         for row in rows:
             if row.plan_hash in plans:
                 newest[row.plan_hash] = Episode(row, _served(log, row.id))
+            if row.scenario_name == scenario.name and row.seed in scenario.seeds:
+                mine = hardening.setdefault(row.defender, {})
+                mine[row.seed] = max(mine.get(row.seed, 0.0), row.harden_seconds or 0.0)
     ordered = [newest[name] for name in plans if name in newest]
-    return Suite(scenario, ordered, len(plans) - len(ordered))
+    return Suite(scenario, ordered, len(plans) - len(ordered), hardening)
 
 
 def _served(log: Log, id: str) -> dict[str, float]:

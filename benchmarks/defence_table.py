@@ -10,14 +10,14 @@ as it stands are read, and of one that was played twice the newest.
 import argparse
 import csv
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from arena.log.rows import EpisodeRow
 from arena.registry.players import defences
 from arena.scenario import EpisodePlan
 from benchmarks.defence_differences import differences
-from benchmarks.defence_suite import SCENARIO, SERVED, Episode, Suite, read
+from benchmarks.defence_suite import SCENARIO, SERVED, Suite, read
 from benchmarks.pages import ROOT, table, write_page
 from envs.defences.base import Defence
 from envs.errors import ArenaError
@@ -100,7 +100,7 @@ def _service(suite: Suite, defender: str) -> list[str]:
         mean("benign_macs_mean", lambda value: f"{value / full:.2f}"),
         mean("attack_seconds_mean", lambda value: f"{1e6 * value:.0f}"),
         mean("benign_seconds_mean", lambda value: f"{1e6 * value:.0f}"),
-        _hardening(suite.of(defender)),
+        _hardening(suite.hardening.get(defender, {})),
     ]
 
 
@@ -115,13 +115,8 @@ def trained_on(row: EpisodeRow) -> str:
     return ", ".join(sources) or "none"
 
 
-def _hardening(episodes: Iterable[Episode]) -> str:
-    """Average over the seeds what the first hardening took; later ones come out of the cache."""
-    longest: dict[int, float] = {}
-    for one in episodes:
-        seconds = one.row.harden_seconds or 0.0
-        longest[one.row.seed] = max(longest.get(one.row.seed, 0.0), seconds)
-    return f"{statistics.mean(longest.values()):.1f}" if longest else "—"
+def _hardening(seconds: Mapping[int, float]) -> str:
+    return f"{statistics.mean(seconds.values()):.1f}" if seconds else "—"
 
 
 def _share(values: Sequence[float] | None, *, bracket: bool) -> str:
