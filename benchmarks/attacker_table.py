@@ -25,7 +25,7 @@ from arena.log.store import Log
 from arena.scenario import load
 from arena.scenario.given import scenario_of
 from benchmarks.defence_table import COLUMNS
-from benchmarks.pages import ROOT, table, write_page
+from benchmarks.pages import ROOT, percent, table, write_page
 from envs.errors import ArenaError
 
 PAGE = ROOT / "docs" / "attackers.md"
@@ -199,10 +199,7 @@ def _percent(values: Sequence[float | None], *, bounds: tuple[float, float] = (0
     known = [value for value in values if value is not None]
     if not known:
         return "-"
-    found = mean_interval(known).within(*bounds)
-    if found.low is None or found.high is None:
-        return f"{100 * found.mean:.1f}"
-    return f"{100 * found.mean:.1f} ({100 * found.low:.1f} to {100 * found.high:.1f})"
+    return percent(mean_interval(known).within(*bounds))
 
 
 def _seeds(rows: Sequence[EpisodeRow]) -> str:

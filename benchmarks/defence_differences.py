@@ -7,8 +7,9 @@ from scipy.stats import ttest_1samp
 
 from arena.analysis.intervals import mean_interval
 from arena.analysis.paired_tests import holm
+from benchmarks.by_seed import minus
 from benchmarks.defence_suite import CONTROL, Suite
-from benchmarks.pages import table
+from benchmarks.pages import percent, table
 
 HEAD = ("points less than undefended", "worst case", "DFME", "Knockoff soft", "Knockoff hard",
         "served accuracy")  # fmt: skip
@@ -23,22 +24,17 @@ def differences(suite: Suite) -> str:
     for all defenders.
     """
     names = [one.name for one in suite.scenario.defenders if one.name != CONTROL]
-    worst = {name: _less(suite.worst_case(CONTROL), suite.worst_case(name)) for name in names}
+    worst = {name: minus(suite.worst_case(CONTROL), suite.worst_case(name)) for name in names}
     stars = shown(worst)
     lines = []
     for name in names:
         cells = [_cell(worst[name]) + ("*" if name in stars else "")]
         for attacker in ("dfme", "knockoff", "knockoff-hard"):
             sides = (suite.clones(side, attacker) for side in (CONTROL, name))
-            cells.append("—" if suite.spared(name, attacker) else _cell(_less(*sides)))
+            cells.append("—" if suite.spared(name, attacker) else _cell(minus(*sides)))
         served = (suite.by_seed(side, "served_accuracy") for side in (CONTROL, name))
-        lines.append([name, *cells, _cell(_less(*served))])
+        lines.append([name, *cells, _cell(minus(*served))])
     return table(HEAD, lines)
-
-
-def _less(left: Mapping[int, float], right: Mapping[int, float]) -> list[float]:
-    """Return the differences of the seeds that both sides have."""
-    return [left[seed] - right[seed] for seed in sorted(left.keys() & right.keys())]
 
 
 def shown(worst: Mapping[str, list[float]]) -> set[str]:
@@ -54,10 +50,4 @@ def shown(worst: Mapping[str, list[float]]) -> set[str]:
 
 
 def _cell(values: list[float]) -> str:
-    if not values:
-        return "—"
-    found = mean_interval(values)
-    text = f"{100 * found.mean:.1f}"
-    if found.low is None or found.high is None:
-        return text
-    return f"{text} ({100 * found.low:.1f} to {100 * found.high:.1f})"
+    return percent(mean_interval(values)) if values else "—"

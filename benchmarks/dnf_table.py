@@ -17,6 +17,7 @@ from arena.analysis.intervals import mean_interval
 from arena.log.rows import EpisodeRow
 from arena.log.store import Log
 from benchmarks.attacker_table import by, newest, origin, publish, write_csv
+from benchmarks.by_seed import minus
 from benchmarks.defence_table import COLUMNS, trained_on
 from benchmarks.pages import ROOT, table
 from envs.errors import ArenaError
@@ -172,11 +173,6 @@ def _columns(rows: Sequence[EpisodeRow]) -> dict[str, list[EpisodeRow]]:
 def _benign(rows: Sequence[EpisodeRow]) -> dict[int, float]:
     mine = [row for row in rows if row.attacker == "knockoff"]
     return {row.seed: row.served_accuracy for row in mine if row.served_accuracy is not None}
-
-
-def minus(left: Mapping[int, float], right: Mapping[int, float]) -> list[float]:
-    """Return the differences, seed by seed, of what both sides have."""
-    return [left[seed] - right[seed] for seed in sorted(left.keys() & right.keys())]
 
 
 def _clones(rows: Sequence[EpisodeRow]) -> list[float]:

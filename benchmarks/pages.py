@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from arena.analysis.intervals import Interval
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -10,6 +12,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Write a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def percent(found: Interval) -> str:
+    """Write a mean and its interval in percent; the mean alone where one seed has none."""
+    if found.low is None or found.high is None:
+        return f"{100 * found.mean:.1f}"
+    return f"{100 * found.mean:.1f} ({100 * found.low:.1f} to {100 * found.high:.1f})"
 
 
 def write_page(text: str, page: Path, *, mark: str) -> None:

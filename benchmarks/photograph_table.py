@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from arena.log.rows import EpisodeRow
 from arena.log.store import Log
 from benchmarks.attacker_table import RESULTS, by, newest, origin, publish, write_csv
+from benchmarks.by_seed import minus
 from benchmarks.defence_table import COLUMNS, trained_on
-from benchmarks.dnf_table import COMPUTED, interval, minus, worst_case
+from benchmarks.dnf_table import COMPUTED, interval, worst_case
 from benchmarks.pages import ROOT, table
 from envs.errors import ArenaError
 

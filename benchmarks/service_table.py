@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from arena.analysis.episode_data import gather
 from arena.analysis.equal_service import at_equal_service
-from arena.analysis.intervals import Interval, mean_interval
+from arena.analysis.intervals import mean_interval
 from arena.analysis.scoreboard import scoreboard
 from arena.analysis.sweeps import Setting, Sweep, named, sweeps_of
 from arena.log.store import Log
@@ -19,7 +19,7 @@ from arena.report.plots.service import draw_service
 from arena.report.plots.style import save
 from benchmarks.attacker_table import RESULTS, newest, origin, publish, write_csv
 from benchmarks.defence_table import PAGE
-from benchmarks.pages import table
+from benchmarks.pages import percent, table
 from envs.errors import ArenaError
 
 SCENARIO = "equal_service"
@@ -40,9 +40,9 @@ def _setting(sweep: Sweep, setting: Setting) -> list[str]:
     return [
         f"`{sweep.name}`",
         at,
-        _percent(mean_interval(list(setting.served.values())).within(0, 1)),
+        percent(mean_interval(list(setting.served.values())).within(0, 1)),
         f"{sum(moved) / len(moved):.2f}" if moved else "-",
-        _percent(mean_interval(list(setting.clone.values())).within(0, 1)),
+        percent(mean_interval(list(setting.clone.values())).within(0, 1)),
         setting.worst,
     ]
 
@@ -68,14 +68,8 @@ def _against(sweep: Sweep, reference: Sweep) -> Iterator[list[str]]:
                 level.second.at.replace(f"{REFERENCE} ", ""),
                 f"{100 * level.first.served:.1f}, {100 * level.second.served:.1f}",
                 f"{100 * level.first.mean:.1f}, {100 * level.second.mean:.1f}",
-                _percent(level.difference.within(-1, 1)),
+                percent(level.difference.within(-1, 1)),
             ]
-
-
-def _percent(found: Interval) -> str:
-    if found.low is None or found.high is None:
-        return f"{100 * found.mean:.1f}"
-    return f"{100 * found.mean:.1f} ({100 * found.low:.1f} to {100 * found.high:.1f})"
 
 
 def main() -> None:

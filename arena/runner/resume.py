@@ -1,6 +1,7 @@
 """Plays a plan into the log: from the beginning, or from where an earlier attempt was saved."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 
 from arena.log.rows import EpisodeRecord, EpisodeRow, RunRecord
 from arena.log.store import Log
@@ -92,11 +93,9 @@ def _play_or_resume(
             writer.event("what-if", f"answers the recorded queries of episode {stand_in.origin}",
                          origin=stand_in.origin)  # fmt: skip
         tape = Tape(log.where, writer.id, queries=plan.record == "queries")
-        if saving is not None:  # a replay plays what is there, and tells what changed
-            require_unedited(plan, held=setup.images.held(plan))
-        game = Episode(plan, setup, stand_in, saves=Saves(log, store, saving or Saving()))
-        if saving is not None:  # a training takes hours, in which files change
-            require_unedited(plan, held=setup.images.held(plan))
+        # a replay plays what is there, and tells what changed
+        with _unedited(plan, setup) if saving is not None else nullcontext():
+            game = Episode(plan, setup, stand_in, saves=Saves(log, store, saving or Saving()))
         game.play(writer, tape)
         unlucky = game.unlucky
     except LogError:
@@ -124,9 +123,8 @@ def _resume(
         tape = Tape(log.where, save.episode, queries=plan.record == "queries")
         charged = log.episode(save.episode).queries_used or save.queries_used
         try:
-            require_unedited(plan, held=setup.images.held(plan))
-            episode = Episode(plan, setup, saves=Saves(log, store, saving))
-            require_unedited(plan, held=setup.images.held(plan))
+            with _unedited(plan, setup):
+                episode = Episode(plan, setup, saves=Saves(log, store, saving))
             with store.open(save) as file:
                 episode.load(file, tape, pickled=save.pickled, charged=charged)
             writer = log.reopen_episode(
@@ -158,6 +156,20 @@ def _resume(
             interrupted = STOP.caused(fault)
             _close_unfinished(writer, fault, interrupted=interrupted)
     return _closed(plan, log, writer.id, None if episode.unlucky else store), interrupted
+
+
+@contextmanager
+def _unedited(plan: EpisodePlan, setup: Setup) -> Iterator[None]:
+    """Refuse files that are not those of the plan, before a set-up and after it.
+
+    A training takes hours, in which files change.
+
+    Raises:
+        EditedFiles: they were edited.
+    """
+    require_unedited(plan, held=setup.images.held(plan))
+    yield
+    require_unedited(plan, held=setup.images.held(plan))
 
 
 def _close_unfinished(writer: EpisodeWriter, fault: BaseException, *, interrupted: bool) -> None:
